@@ -1,0 +1,55 @@
+"""Arrays in, peaks and phases out; knows nothing of Bluesky, Tiled or Kafka."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gixi_bluesky.processing.detector import load_detector
+    from gixi_bluesky.processing.geometry import Geometry
+    from gixi_bluesky.processing.pipeline import Pipeline
+    from gixi_bluesky.processing.types import (
+        Detections,
+        FrameResult,
+        Matches,
+        MatchPeaks,
+        Peaks,
+        PolarImage,
+    )
+
+__all__ = [
+    "Detections",
+    "FrameResult",
+    "Geometry",
+    "MatchPeaks",
+    "Matches",
+    "Peaks",
+    "Pipeline",
+    "PolarImage",
+    "load_detector",
+]
+
+# Lazy, so that importing settings or types does not load torch.
+_HOMES = {
+    "Geometry": "geometry",
+    "Pipeline": "pipeline",
+    "load_detector": "detector",
+    "Detections": "types",
+    "FrameResult": "types",
+    "MatchPeaks": "types",
+    "Matches": "types",
+    "Peaks": "types",
+    "PolarImage": "types",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    message = f"module {__name__!r} has no attribute {name!r}"
+    raise AttributeError(message)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,150 @@
+"""Settings of the processing stages: light to import, strict, relative paths already resolved."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+__all__ = [
+    "ContrastSettings",
+    "CorrectionSettings",
+    "DetectorSettings",
+    "FromDocument",
+    "GeometrySettings",
+    "GridSettings",
+    "MatchingSettings",
+    "Settings",
+]
+
+Flip = Literal["none", "vertical", "horizontal", "both"]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+HC_KEV_ANGSTROM = 12.398419843320026  # h c, exact in the 2019 SI
+
+
+class Settings(BaseModel):
+    """The base of all settings: frozen, unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class FromDocument(Settings):
+    """A number looked up in the run's documents: value = raw · scale + offset."""
+
+    from_: str = Field(alias="from", min_length=1, description="key in the documents")
+    unit: Literal["deg", "rad", "mrad"] = "deg"
+    scale: float = 1.0
+    offset: float = 0.0
+
+
+class GeometrySettings(Settings):
+    """Where the detector is; either the explicit numbers or a PONI file."""
+
+    wavelength_angstrom: PositiveFloat | None = None
+    energy_kev: PositiveFloat | None = None
+    distance_mm: PositiveFloat | None = Field(None, description="sample to detector")
+    pixel_size_mm: tuple[PositiveFloat, PositiveFloat] | None = Field(
+        None, description="rows, columns"
+    )
+    beam_center_px: tuple[float, float] | None = Field(
+        None, description="row, column after `flip`; pixel centres at integers"
+    )
+    incidence_angle_deg: Annotated[float, Field(ge=0, lt=90)] | FromDocument = 0.0
+    flip: Flip | None = Field(None, description="applied to the array before anything else")
+    orientation: Annotated[int, Field(ge=1, le=8)] | None = Field(
+        None, description="as in pyFAI and EXIF; instead of `flip`"
+    )
+    poni: Path | None = None
+    mask: Path | None = Field(None, description="npy, edf, tiff or h5; nonzero = masked")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> GeometrySettings:
+        if self.flip is not None and self.orientation is not None:
+            message = "got both flip and orientation; give one of them"
+            raise ValueError(message)
+        explicit = {
+            "distance_mm": self.distance_mm,
+            "pixel_size_mm": self.pixel_size_mm,
+            "beam_center_px": self.beam_center_px,
+        }
+        if self.poni is not None:
+            clash = [name for name, value in explicit.items() if value is not None]
+            if clash:
+                message = f"got poni and also {', '.join(clash)}; give the PONI or the numbers"
+                raise ValueError(message)
+            return self
+        missing = [name for name, value in explicit.items() if value is None]
+        if missing:
+            message = f"missing {', '.join(missing)}; give them or a `poni` file"
+            raise ValueError(message)
+        if (self.wavelength_angstrom is None) == (self.energy_kev is None):
+            message = "give exactly one of wavelength_angstrom and energy_kev"
+            raise ValueError(message)
+        return self
+
+    @property
+    def wavelength(self) -> float | None:
+        """Wavelength in angstrom, None when the PONI file holds it."""
+        if self.energy_kev is not None:
+            return HC_KEV_ANGSTROM / self.energy_kev
+        return self.wavelength_angstrom
+
+
+class GridSettings(Settings):
+    """The polar grid: phi from 0 to 90 deg in rows, |q| from 0 to q_max in columns."""
+
+    q_max_inv_angstrom: PositiveFloat = 3.9
+    shape: tuple[Annotated[int, Field(ge=32, le=8192)], Annotated[int, Field(ge=32, le=8192)]] = (
+        512,
+        1024,
+    )
+    side: Literal["fold", "right", "left"] = "fold"
+    below_horizon: Literal["mask", "keep"] = "mask"
+
+
+class CorrectionSettings(Settings):
+    """Corrections of the counts, and the noise model: variance = gain · signal + readout_noise²."""
+
+    solid_angle: bool = True
+    polarization: Annotated[float, Field(ge=-1, le=1)] | None = Field(
+        0.99, description="degree of horizontal polarisation; null = no correction"
+    )
+    dummy: tuple[float, ...] = Field((), description="values that mean no data in float frames")
+    gain: PositiveFloat | None = Field(
+        None, description="counts per photon; null = 1 for integer frames, estimated for float ones"
+    )
+    readout_noise: Annotated[float, Field(ge=0)] = 0.0
+
+
+class ContrastSettings(Settings):
+    """Equalisation for the network; a network's own manifest overrides it."""
+
+    log_strength: PositiveFloat = 5000.0
+    clip_limit: PositiveFloat = 2000.0
+    tiles: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] = (1, 1)
+
+
+class DetectorSettings(Settings):
+    """Which weights find the peaks, on which device, above which score."""
+
+    weights: str = Field("default", description="default, classical, gixi-2022, … or a path")
+    score_threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, …")
+    max_peaks: Annotated[int, Field(ge=1, le=10000)] = 300
+
+
+class MatchingSettings(Settings):
+    """Candidate structures and how far a peak may lie from a line."""
+
+    cif: tuple[Path, ...] = ()
+    max_dq_inv_angstrom: PositiveFloat = 0.03
+    max_lattice_strain: Annotated[float, Field(ge=0, lt=0.2)] = Field(
+        0.01, description="largest isotropic deviation of the lattice from the CIF"
+    )
+
+    @field_validator("cif", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str | Path) else value

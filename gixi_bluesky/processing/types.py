@@ -1,0 +1,248 @@
+"""What travels between the stages: frozen dataclasses of arrays, with units in every column."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+__all__ = [
+    "KINDS",
+    "Detections",
+    "FrameResult",
+    "MatchPeaks",
+    "Matches",
+    "Peaks",
+    "PolarImage",
+    "RemappedImage",
+    "Table",
+    "columns_of",
+]
+
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
+
+KINDS = ("ring", "segment", "spot")
+
+
+@dataclass(frozen=True, slots=True)
+class RemappedImage:
+    """A frame on a regular reciprocal grid; no data is NaN in `intensity` and 0 in `pixels`.
+
+    intensity: (rows, columns) float32, mean counts per detector pixel
+    variance: (rows, columns) float32, variance of that mean, counts²
+    pixels: (rows, columns) float32, detector pixels averaged into the bin
+    """
+
+    intensity: Float32
+    variance: Float32
+    pixels: Float32
+
+
+@dataclass(frozen=True, slots=True)
+class PolarImage(RemappedImage):
+    """A frame in polar reciprocal coordinates; row 0 is phi = 0 (along q_xy).
+
+    q: (columns,) float64, |q| of the column centres, 1/angstrom
+    phi: (rows,) float64, polar angle of the row centres, deg
+    """
+
+    q: Float64
+    phi: Float64
+
+
+@dataclass(frozen=True, slots=True)
+class Detections:
+    """Boxes found in one polar image.
+
+    boxes: (m, 4) float32 [q0, phi0, q1, phi1] in pixels, pixel centres at integers
+    scores: (m,) float32 in 0…1
+    """
+
+    boxes: Float32
+    scores: Float32
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+
+def _column(unit: str, description: str, dtype: str = "<f8") -> Any:
+    return field(metadata={"unit": unit, "description": description, "dtype": dtype})
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of a stored table: its name, numpy dtype string, unit and meaning."""
+
+    name: str
+    dtype: str
+    unit: str
+    description: str
+
+
+def columns_of(table: type[Table]) -> tuple[Column, ...]:
+    """Return the columns of a table class in their stored order."""
+    return tuple(
+        Column(f.name, f.metadata["dtype"], f.metadata["unit"], f.metadata["description"])
+        for f in fields(table)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows as one array per column, all of one length."""
+
+    def __len__(self) -> int:
+        return len(getattr(self, fields(self)[0].name))
+
+    def items(self) -> Iterator[tuple[str, NDArray[Any]]]:
+        """Yield (column name, values) in stored order."""
+        for f in fields(self):
+            yield f.name, getattr(self, f.name)
+
+    def frame(self) -> pd.DataFrame:
+        """Return the rows as a pandas table."""
+        return pd.DataFrame(dict(self.items()))
+
+    @classmethod
+    def empty(cls) -> Any:
+        """Return the table without rows."""
+        return cls(**{c.name: np.empty(0, _memory_dtype(c.dtype)) for c in columns_of(cls)})
+
+    @classmethod
+    def from_rows(cls, rows: list[dict[str, Any]]) -> Any:
+        """Build the table from one dict a row; each must hold every column."""
+        return cls(
+            **{
+                c.name: np.array([row[c.name] for row in rows], dtype=_memory_dtype(c.dtype))
+                for c in columns_of(cls)
+            }
+        )
+
+
+def _memory_dtype(dtype: str) -> np.dtype[Any]:
+    return np.dtype(object) if dtype.startswith("<U") else np.dtype(dtype)
+
+
+@dataclass(frozen=True, slots=True)
+class Peaks(Table):
+    """The peaks of one frame, a row each; positions and intensities from the unaltered data."""
+
+    peak: Int64 = _column("", "index of the peak within its frame", "<i8")
+    q: Float64 = _column("1/angstrom", "|q| of the fitted centre")
+    q_error: Float64 = _column("1/angstrom", "standard error of q")
+    phi: Float64 = _column("deg", "polar angle of the centre, 0 along q_xy")
+    q_xy: Float64 = _column("1/angstrom", "in-plane component of q at the centre")
+    q_z: Float64 = _column("1/angstrom", "out-of-plane component of q at the centre")
+    fwhm_q: Float64 = _column("1/angstrom", "full width at half maximum along |q|")
+    fwhm_phi: Float64 = _column("deg", "full width at half maximum along phi")
+    x0: Float64 = _column("pixel", "left edge of the box, polar column")
+    y0: Float64 = _column("pixel", "lower edge of the box, polar row")
+    x1: Float64 = _column("pixel", "right edge of the box, polar column")
+    y1: Float64 = _column("pixel", "upper edge of the box, polar row")
+    score: Float64 = _column("", "the detector's confidence, 0 to 1")
+    snr: Float64 = _column("", "intensity over its standard error")
+    intensity: Float64 = _column(
+        "counts deg/angstrom", "integral of (I - background) over q and phi, counts per pixel"
+    )
+    intensity_error: Float64 = _column("counts deg/angstrom", "standard error of intensity")
+    background: Float64 = _column("counts", "mean background per detector pixel under the peak")
+    kind: NDArray[np.object_] = _column("", "ring, segment or spot", "<U8")
+    fit_flags: Int64 = _column("", "bits: 1 fit failed, 2 cut by an edge, 4 blended", "<i8")
+
+
+@dataclass(frozen=True, slots=True)
+class Matches(Table):
+    """The candidate phases of one frame, a row each, most probable first."""
+
+    phase: NDArray[np.object_] = _column("", "slug of the phase", "<U64")
+    probability: Float64 = _column("", "probability that the phase is present")
+    intensity_fraction: Float64 = _column("", "share of the observed intensity it explains")
+    n_matched: Int64 = _column("", "expected lines that were found", "<i8")
+    n_expected: Int64 = _column("", "lines expected above the noise in the visible range", "<i8")
+    lattice_scale: Float64 = _column("", "fitted lattice over the CIF's, 1 = as in the CIF")
+    lattice_scale_error: Float64 = _column("", "standard error of lattice_scale")
+    cell_a: Float64 = _column("angstrom", "refined cell length a")
+    cell_b: Float64 = _column("angstrom", "refined cell length b")
+    cell_c: Float64 = _column("angstrom", "refined cell length c")
+    cell_alpha: Float64 = _column("deg", "cell angle alpha")
+    cell_beta: Float64 = _column("deg", "cell angle beta")
+    cell_gamma: Float64 = _column("deg", "cell angle gamma")
+    contact_h: Float64 = _column("", "h of the plane parallel to the substrate, NaN = unknown")
+    contact_k: Float64 = _column("", "k of the plane parallel to the substrate, NaN = unknown")
+    contact_l: Float64 = _column("", "l of the plane parallel to the substrate, NaN = unknown")
+    mosaic_deg: Float64 = _column("deg", "spread of the orientation, NaN = unknown")
+
+
+@dataclass(frozen=True, slots=True)
+class MatchPeaks(Table):
+    """Which reflection of which phase explains which peak, a row each."""
+
+    peak: Int64 = _column("", "index of the peak within its frame", "<i8")
+    phase: NDArray[np.object_] = _column("", "slug of the phase", "<U64")
+    h: Int64 = _column("", "Miller index h", "<i8")
+    k: Int64 = _column("", "Miller index k", "<i8")
+    l: Int64 = _column("", "Miller index l", "<i8")  # noqa: E741 - the field's name
+    dq: Float64 = _column("1/angstrom", "observed minus expected |q|")
+
+
+@dataclass(frozen=True, slots=True)
+class FrameResult:
+    """What the pipeline says of one frame.
+
+    polar: the remapped image with variance and pixel counts
+    seconds: wall time of each stage
+    warnings: what a scientist should know, one sentence each
+    """
+
+    polar: PolarImage
+    peak_table: Peaks
+    match_table: Matches
+    match_peak_table: MatchPeaks
+    incidence_angle_deg: float
+    seconds: dict[str, float]
+    warnings: tuple[str, ...] = ()
+    index: int = 0
+
+    @property
+    def polar_image(self) -> Float32:
+        """(n_phi, n_q) float32, mean counts per pixel; NaN = no data; row 0 = phi 0."""
+        return self.polar.intensity
+
+    @property
+    def q(self) -> Float64:
+        """(n_q,) |q| of the columns, 1/angstrom."""
+        return self.polar.q
+
+    @property
+    def phi(self) -> Float64:
+        """(n_phi,) polar angle of the rows, deg."""
+        return self.polar.phi
+
+    @property
+    def peaks(self) -> pd.DataFrame:
+        """The peaks with the columns of the stored `peaks` table."""
+        return _numbered(self.peak_table, self.index, track=True)
+
+    @property
+    def matches(self) -> pd.DataFrame:
+        """The candidate phases with the columns of the stored `matches` table."""
+        return _numbered(self.match_table, self.index)
+
+    @property
+    def match_peaks(self) -> pd.DataFrame:
+        """The hkl of each explained peak with the columns of `match_peaks`."""
+        return _numbered(self.match_peak_table, self.index)
+
+
+def _numbered(table: Table, index: int, *, track: bool = False) -> pd.DataFrame:
+    rows = table.frame()
+    rows.insert(0, "frame", index)
+    if track:
+        rows.insert(2, "track", -1)
+    return rows

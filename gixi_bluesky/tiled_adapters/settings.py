@@ -1,0 +1,48 @@
+"""Settings of what is stored and where."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from gixi_bluesky.processing.settings import PositiveFloat, Settings
+
+__all__ = ["OutputSettings", "TiledSettings"]
+
+
+class OutputSettings(Settings):
+    """Where arrays go, how many of them, and how often results are flushed."""
+
+    directory: Path = Path("results")
+    images: str = Field("all", description="all | none | every_N, N a number")
+    arrays: Literal["external", "tiled", "none"] = "external"
+    flush_s: Annotated[float, Field(ge=0.05, le=60)] = 0.5
+    live_s: PositiveFloat = Field(3.0, description="how often `gixi_live` is refreshed")
+
+    @field_validator("images")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if not re.fullmatch(r"all|none|every_[1-9][0-9]*", value):
+            message = f"got {value!r}; expected all, none or every_N such as every_10"
+            raise ValueError(message)
+        return value
+
+    @property
+    def image_step(self) -> int:
+        """Every how many frames an image is kept; 0 = none."""
+        if self.images == "none":
+            return 0
+        return 1 if self.images == "all" else int(self.images.removeprefix("every_"))
+
+
+class TiledSettings(Settings):
+    """The Tiled server; the key comes from a file or from TILED_API_KEY, never from here."""
+
+    uri: str | None = None
+    raw: str = Field("raw", description="path of the raw catalogue on the server")
+    derived: str = Field("gixi", description="path of the derived catalogue on the server")
+    api_key_file: Path | None = None
+    access_tags: Literal["from_raw"] | tuple[str, ...] | None = None
