@@ -1,0 +1,81 @@
+"""What decided a result: one object that goes into the derived run, the HDF5 file and Tiled."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid5
+
+__all__ = ["Provenance", "derived_uid", "file_sha256", "library_versions", "result_hash"]
+
+# Raised whenever the same input and settings would give another result.
+ALGORITHM_VERSION = 1
+
+_NAMESPACE = UUID("9d0d3a2e-6a0f-5b0e-9d0c-6b7a5a1f7c11")
+_LIBRARIES = ("numpy", "scipy", "opencv-python-headless", "torch", "gemmi", "h5py", "tiled")
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Everything needed to repeat a result, and to tell why another one differs.
+
+    `result_hash` covers what decides the numbers; device, paths and servers are told, not hashed.
+    """
+
+    version: str
+    result_hash: str
+    config: dict[str, Any]
+    geometry: dict[str, Any]
+    weights_name: str
+    weights_sha256: str
+    cif_sha256: dict[str, str]
+    mask_sha256: str | None = None
+    poni_sha256: str | None = None
+    device: str = "cpu"
+    algorithm_version: int = ALGORITHM_VERSION
+    libraries: dict[str, str] = field(default_factory=lambda: library_versions())
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain JSON types for documents and files."""
+        return asdict(self)
+
+
+def result_hash(deciding: Mapping[str, Any]) -> str:
+    """Return the sha256 (hex) of what decides a result, independent of key order.
+
+    `deciding` holds JSON types only: settings without paths, and the sha256 of file contents.
+    """
+    canonical = json.dumps(
+        {"algorithm_version": ALGORITHM_VERSION, **deciding},
+        sort_keys=True,
+        separators=(",", ":"),
+        allow_nan=False,
+    )
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def derived_uid(raw_uid: str, stream: str, data_key: str, result_hash: str) -> str:
+    """Return the uid of the derived run: the same input and settings give the same run."""
+    return str(uuid5(_NAMESPACE, "\n".join((raw_uid, stream, data_key, result_hash))))
+
+
+def file_sha256(path: Path) -> str:
+    """Return the sha256 (hex) of a file's content."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def library_versions() -> dict[str, str]:
+    """Return the installed versions of the libraries that compute or store results."""
+    versions = {}
+    for name in _LIBRARIES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
