@@ -1,0 +1,136 @@
+"""What a derived run stores: streams, columns, types and units, in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gixi_bluesky.processing.types import Column, Matches, MatchPeaks, Peaks, Table, columns_of
+
+__all__ = [
+    "FRAME_STATUS",
+    "IMAGES",
+    "IMAGE_DATASET",
+    "IMAGE_KEY",
+    "PURPOSE",
+    "RUN_SPEC",
+    "SCHEMA_VERSION",
+    "STREAMS",
+    "TABLE_KEYS",
+    "Frames",
+    "data_keys",
+    "image_data_keys",
+    "stored_columns",
+    "stored_values",
+]
+
+SCHEMA_VERSION = 1
+PURPOSE = "gixi"
+RUN_SPEC = "GIXIRun"
+
+# The tables in the order in which a flush commits them; a row of `frames` ends the commit.
+STREAMS = ("peaks", "matches", "match_peaks", "frames")
+IMAGES = "images"
+IMAGE_KEY = "polar_image"
+IMAGE_DATASET = "/entry/polar/intensity"
+
+FRAME_STATUS = ("ok", "dropped", "unavailable", "failed")
+
+# The columns that identify a row of each table within its run.
+TABLE_KEYS: Mapping[str, tuple[str, ...]] = {
+    "peaks": ("frame", "peak"),
+    "matches": ("frame", "phase"),
+    "match_peaks": ("frame", "peak", "phase", "h", "k", "l"),
+    "frames": ("frame",),
+}
+
+
+def _column(unit: str, description: str, dtype: str = "<f8") -> Any:
+    return field(metadata={"unit": unit, "description": description, "dtype": dtype})
+
+
+Int64 = NDArray[np.int64]
+Float64 = NDArray[np.float64]
+Text = NDArray[np.object_]
+
+
+@dataclass(frozen=True, slots=True)
+class Frames(Table):
+    """One row a frame; it is written last and says that the frame is done."""
+
+    # The column hides Table.frame(), which rows that know their frame do not need.
+    frame: Int64 = _column(  # type: ignore[assignment]
+        "", "0-based position of the image in its stream and key", "<i8"
+    )
+    raw_seq_num: Int64 = _column("", "seq_num of the raw event", "<i8")
+    raw_time: Float64 = _column("s", "time of the raw event, seconds since 1970 UTC")
+    incidence_angle_deg: Float64 = _column("deg", "incidence angle used")
+    n_peaks: Int64 = _column("", "peaks found", "<i8")
+    best_phase: Text = _column("", "slug of the most probable phase, empty = none", "<U64")
+    best_probability: Float64 = _column("", "probability of best_phase, NaN = none")
+    total_intensity: Float64 = _column("counts", "sum of the polar image over valid bins")
+    latency: Float64 = _column("s", "from the raw document's arrival to the result")
+    status: Text = _column("", "ok, dropped, unavailable or failed", "<U12")
+    reason: Text = _column("", "why the frame is not ok, else empty", "<U200")
+
+
+_FRAME = Column("frame", "<i8", "", "0-based position of the image in its stream and key")
+_TRACK = Column("track", "<i8", "", "identity of the peak over frames, -1 = none")
+
+
+def stored_columns(stream: str) -> tuple[Column, ...]:
+    """Return the columns of a stored table in their order, without `seq_num` and `time`."""
+    if stream == "frames":
+        return columns_of(Frames)
+    if stream == "peaks":
+        peak, *rest = columns_of(Peaks)
+        return (_FRAME, peak, _TRACK, *rest)
+    return (_FRAME, *columns_of({"matches": Matches, "match_peaks": MatchPeaks}[stream]))
+
+
+def stored_values(column: Column, values: Any) -> list[Any]:
+    """Return `values` as the JSON-native list that an event page holds, cut to the column's type.
+
+    Raises TypeError or ValueError when they are not of the column's kind.
+    """
+    if column.dtype.startswith("<U"):
+        limit = int(column.dtype[2:])
+        return [str(value)[:limit] for value in values]
+    return list(np.asarray(values, dtype=column.dtype).tolist())
+
+
+def data_keys(stream: str) -> dict[str, dict[str, Any]]:
+    """Return the event-model data_keys of a stored table, in column order."""
+    return {column.name: _data_key(column) for column in stored_columns(stream)}
+
+
+def image_data_keys(n_phi: int, n_q: int) -> dict[str, dict[str, Any]]:
+    """Return the data_keys of the stream `images`: one (n_phi, n_q) float32 image a row."""
+    return {
+        IMAGE_KEY: {
+            "source": "gixi_bluesky",
+            "dtype": "array",
+            "dtype_numpy": "<f4",
+            "shape": [n_phi, n_q],
+            "dims": ["phi", "q"],
+            "units": "counts",
+            "description": "mean counts per detector pixel; NaN = no data; row 0 is phi = 0",
+            "external": "STREAM:",
+        }
+    }
+
+
+def _data_key(column: Column) -> dict[str, Any]:
+    kind = {"i": "integer", "f": "number", "U": "string"}[column.dtype[1]]
+    return {
+        "source": "gixi_bluesky",
+        "dtype": kind,
+        "dtype_numpy": column.dtype,
+        "shape": [],
+        "units": column.unit,
+        "description": column.description,
+    }
