@@ -70,6 +70,12 @@ class Detections:
     def __len__(self) -> int:
         return len(self.scores)
 
+    def above(self, threshold: float, limit: int) -> Detections:
+        """Return the at most `limit` best detections with a score of at least `threshold`."""
+        best = np.argsort(-self.scores, kind="stable")[:limit]
+        best = best[self.scores[best] >= threshold]
+        return Detections(self.boxes[best], self.scores[best])
+
 
 def _column(unit: str, description: str, dtype: str = "<f8") -> Any:
     return field(metadata={"unit": unit, "description": description, "dtype": dtype})

@@ -1,0 +1,228 @@
+"""The chain: remap → contrast → detect → measure → match, for one frame or a batch."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+import gixi_bluesky
+from gixi_bluesky.errors import FrameError, GeometryError
+from gixi_bluesky.processing.detector import load_detector
+from gixi_bluesky.processing.geometry import Geometry, orient
+from gixi_bluesky.processing.masks import load_mask
+from gixi_bluesky.processing.matching import match
+from gixi_bluesky.processing.peaks import measure
+from gixi_bluesky.processing.remap import Remapper
+from gixi_bluesky.processing.settings import (
+    CorrectionSettings,
+    DetectorSettings,
+    GeometrySettings,
+    GridSettings,
+    MatchingSettings,
+)
+from gixi_bluesky.processing.structures import Structure, read_structures
+from gixi_bluesky.processing.types import Detections, FrameResult, PolarImage
+from gixi_bluesky.provenance import Provenance, file_sha256, result_hash
+
+__all__ = ["Pipeline", "PipelineSettings"]
+
+# Maps of one incidence angle take about 20 MB; a scan of the angle visits its values in turn.
+_REMAPPERS_KEPT = 8
+_BATCH = 8
+
+
+class PipelineSettings(Protocol):
+    """The part of the configuration that the chain reads."""
+
+    @property
+    def geometry(self) -> GeometrySettings: ...  # noqa: D102
+    @property
+    def grid(self) -> GridSettings: ...  # noqa: D102
+    @property
+    def corrections(self) -> CorrectionSettings: ...  # noqa: D102
+    @property
+    def detector(self) -> DetectorSettings: ...  # noqa: D102
+    @property
+    def matching(self) -> MatchingSettings: ...  # noqa: D102
+
+
+@dataclass(slots=True)
+class _Remapped:
+    """One frame half way: remapped and made ready for the detector."""
+
+    polar: PolarImage
+    prepared: NDArray[np.float32]
+    incidence_angle_deg: float
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+class Pipeline:
+    """Builds maps, loads weights and CIFs once, then turns frames into peaks and phases.
+
+    Raises GeometryError, WeightsError or StructureFileError when built from a wrong set-up.
+    """
+
+    def __init__(self, config: PipelineSettings) -> None:
+        self._config = config
+        # Shape-free trial, so that an impossible geometry fails now and not at the first frame.
+        Geometry.from_settings(config.geometry, None)
+        self._incidence = config.geometry.incidence_angle_deg
+        self.structures: tuple[Structure, ...] = read_structures(
+            config.matching.cif, q_max=config.grid.q_max_inv_angstrom
+        )
+        self.detector = load_detector(config.detector.weights, device=config.detector.device)
+        self._remappers: OrderedDict[tuple[tuple[int, int], float], Remapper] = OrderedDict()
+        self.maps_built = 0
+
+    def __call__(self, frame: ArrayLike, incidence_angle_deg: float | None = None) -> FrameResult:
+        """Analyse one frame: (rows, columns), any real dtype; None = the configuration's angle.
+
+        Raises FrameError for an image that cannot be analysed.
+        """
+        remapped = self._remap(np.asarray(frame), incidence_angle_deg)
+        return self._finish([remapped], first=0)[0]
+
+    def batch(
+        self, frames: ArrayLike, incidence_angle_deg: float | None = None
+    ) -> list[FrameResult]:
+        """Analyse (n, rows, columns) frames; the same results as one by one."""
+        stack = np.asarray(frames)
+        if stack.ndim != 3:
+            message = f"got an array of shape {stack.shape}; expected (frames, rows, columns)"
+            raise FrameError(message)
+        results: list[FrameResult] = []
+        for start in range(0, len(stack), _BATCH):
+            remapped = [
+                self._remap(frame, incidence_angle_deg) for frame in stack[start : start + _BATCH]
+            ]
+            results += self._finish(remapped, first=start)
+        return results
+
+    @cached_property
+    def provenance(self) -> Provenance:
+        """What decides the results of this pipeline, and what it ran on."""
+        config, poni, mask = self._config, self._config.geometry.poni, self._config.geometry.mask
+        cifs = {s.slug: s.sha256 for s in self.structures}
+        deciding = {
+            "geometry": config.geometry.model_dump(mode="json", exclude={"poni", "mask"}),
+            "poni_sha256": file_sha256(poni) if poni else None,
+            "mask_sha256": file_sha256(mask) if mask else None,
+            "grid": config.grid.model_dump(mode="json"),
+            "corrections": config.corrections.model_dump(mode="json"),
+            "detector": config.detector.model_dump(mode="json", exclude={"weights", "device"}),
+            "weights_sha256": self.detector.sha256,
+            "matching": config.matching.model_dump(mode="json", exclude={"cif"}),
+            "cif_sha256": cifs,
+        }
+        return Provenance(
+            version=gixi_bluesky.__version__,
+            result_hash=result_hash(deciding),
+            config=_as_json(config),
+            geometry=deciding["geometry"],
+            weights_name=self.detector.name,
+            weights_sha256=self.detector.sha256,
+            cif_sha256=cifs,
+            mask_sha256=deciding["mask_sha256"],
+            poni_sha256=deciding["poni_sha256"],
+            device=self.detector.device,
+        )
+
+    def remapper(self, shape: tuple[int, int], incidence_angle_deg: float | None = None) -> Remapper:
+        """Return the maps for frames of `shape` at an angle; built at first use, then kept."""
+        angle = self._angle(incidence_angle_deg)
+        key = (shape, angle)
+        if key in self._remappers:
+            self._remappers.move_to_end(key)
+            return self._remappers[key]
+        settings = self._config.geometry
+        mask = None
+        if settings.mask is not None:
+            mask = orient(load_mask(settings.mask, shape), settings)
+        geometry = Geometry.from_settings(settings, shape).with_incidence(angle)
+        oriented = orient(np.broadcast_to(np.uint8(0), shape), settings).shape
+        remapper = Remapper(
+            geometry, self._config.grid, self._config.corrections, oriented, mask
+        )
+        self.maps_built += 1
+        self._remappers[key] = remapper
+        while len(self._remappers) > _REMAPPERS_KEPT:
+            self._remappers.popitem(last=False)
+        return remapper
+
+    def _angle(self, incidence_angle_deg: float | None) -> float:
+        if incidence_angle_deg is not None:
+            return float(incidence_angle_deg)
+        if isinstance(self._incidence, float | int):
+            return float(self._incidence)
+        message = (
+            f"the configuration takes the incidence angle from {self._incidence.from_!r} of the "
+            "run's documents; give incidence_angle_deg for a frame that has none"
+        )
+        raise GeometryError(message)
+
+    def _remap(self, frame: NDArray[Any], incidence_angle_deg: float | None) -> _Remapped:
+        if frame.ndim != 2:
+            message = f"got an image of shape {frame.shape}; expected (rows, columns)"
+            raise FrameError(message)
+        seconds: dict[str, float] = {}
+        with _timed(seconds, "remap"):
+            rows, columns = frame.shape
+            remapper = self.remapper((rows, columns), incidence_angle_deg)
+            polar = remapper(orient(frame, self._config.geometry))
+        with _timed(seconds, "contrast"):
+            prepared = self.detector.prepare(polar.intensity)
+        return _Remapped(polar, prepared, self._angle(incidence_angle_deg), seconds)
+
+    def _finish(self, remapped: Sequence[_Remapped], first: int) -> list[FrameResult]:
+        began = time.perf_counter()
+        found = self.detector(np.stack([one.prepared for one in remapped]))
+        share = (time.perf_counter() - began) / len(remapped)
+        return [
+            self._measure(one, detections, first + i, share)
+            for i, (one, detections) in enumerate(zip(remapped, found, strict=True))
+        ]
+
+    def _measure(
+        self, one: _Remapped, detections: Detections, index: int, detect_s: float
+    ) -> FrameResult:
+        settings = self._config.detector
+        seconds = one.seconds | {"detect": detect_s}
+        with _timed(seconds, "measure"):
+            kept = detections.above(settings.score_threshold, settings.max_peaks)
+            peaks = measure(one.polar, kept)
+        with _timed(seconds, "match"):
+            matches, match_peaks = match(
+                peaks, self.structures, self._config.matching, one.polar
+            )
+        return FrameResult(
+            polar=one.polar,
+            peak_table=peaks,
+            match_table=matches,
+            match_peak_table=match_peaks,
+            incidence_angle_deg=one.incidence_angle_deg,
+            seconds=seconds,
+            index=index,
+        )
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    began = time.perf_counter()
+    yield
+    seconds[stage] = time.perf_counter() - began
+
+
+def _as_json(config: PipelineSettings) -> dict[str, Any]:
+    dump = getattr(config, "model_dump", None)
+    if dump is not None:
+        return dict(dump(mode="json", by_alias=True))
+    parts = ("geometry", "grid", "corrections", "detector", "matching")
+    return {part: getattr(config, part).model_dump(mode="json", by_alias=True) for part in parts}
