@@ -1,0 +1,21 @@
+"""Frames simulated in detector space: what scatters, how it is textured, what the panel records."""
+
+from gixi_bluesky.processing.simulation.panel import Panel, record
+from gixi_bluesky.processing.simulation.render import Renderer
+from gixi_bluesky.processing.simulation.scene import Component, Halo, Phase, Scene, Streak
+from gixi_bluesky.processing.simulation.texture import Texture
+from gixi_bluesky.processing.simulation.truth import Truth, truth
+
+__all__ = [
+    "Component",
+    "Halo",
+    "Panel",
+    "Phase",
+    "Renderer",
+    "Scene",
+    "Streak",
+    "Texture",
+    "Truth",
+    "record",
+    "truth",
+]

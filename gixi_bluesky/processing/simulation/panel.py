@@ -1,0 +1,77 @@
+"""The detector itself: counts from means, with gaps, bad pixels and noise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Panel", "record"]
+
+Float32 = NDArray[np.float32]
+Bool = NDArray[np.bool_]
+
+_NO_DATA = -1  # what counting detectors write in gaps and dead pixels
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """A counting detector (int32, gaps and dead pixels = -1) or an integrating flat panel.
+
+    modules: (rows, columns) of a module, None = one piece; gap: pixels between modules
+    beam_stop: row, column, radius in pixels, None = none
+    readout_noise: counts, of an integrating panel (float32); None = counting
+    gain: counts per photon of an integrating panel
+    dead, hot: share of the pixels; seed fixes which
+    """
+
+    modules: tuple[int, int] | None = None
+    gap: tuple[int, int] = (17, 7)
+    beam_stop: tuple[float, float, float] | None = None
+    readout_noise: float | None = None
+    gain: float = 1.0
+    dead: float = 0.0
+    hot: float = 0.0
+    seed: int = 0
+
+    def absent(self, shape: tuple[int, int]) -> Bool:
+        """Return where a frame of `shape` has no data: gaps and dead pixels, (rows, columns)."""
+        absent = np.zeros(shape, dtype=bool)
+        if self.modules is not None:
+            pitch = [m + g for m, g in zip(self.modules, self.gap, strict=True)]
+            rows, columns = (np.arange(n) % p for n, p in zip(shape, pitch, strict=True))
+            absent |= (rows >= self.modules[0])[:, None] | (columns >= self.modules[1])[None, :]
+        dead = np.random.default_rng([self.seed, 1]).random(shape) < self.dead
+        return np.asarray(absent | dead)
+
+    def transmission(self, shape: tuple[int, int]) -> Float32:
+        """Return what reaches each pixel, 0 behind the beam stop and its holder."""
+        through = np.ones(shape, dtype=np.float32)
+        if self.beam_stop is not None:
+            row, column, radius = self.beam_stop
+            rows, columns = np.ogrid[: shape[0], : shape[1]]
+            disc = (rows - row) ** 2 + (columns - column) ** 2 < radius**2
+            holder = (rows < row) & (np.abs(columns - column) < 0.3 * radius)
+            through[disc | holder] = 0.02
+        return through
+
+
+def record(expected: Float32, panel: Panel, rng: np.random.Generator) -> NDArray[Any]:
+    """Return one exposure of `expected` mean counts: (rows, columns) int32 or float32."""
+    shape = (expected.shape[0], expected.shape[1])
+    photons = rng.poisson(expected * panel.transmission(shape) / panel.gain)
+    hot = np.random.default_rng([panel.seed, 2]).random(shape) < panel.hot
+    absent = panel.absent(shape)
+    if panel.readout_noise is None:
+        counts = photons.astype(np.int32)
+        counts[hot] += 50_000
+        counts[absent] = _NO_DATA
+        return counts
+    signal = photons * np.float32(panel.gain)
+    signal = signal.astype(np.float32)
+    signal += rng.normal(0.0, panel.readout_noise, shape).astype(np.float32)
+    signal[hot] += 3_000.0
+    signal[absent] = 0.0
+    return signal

@@ -1,0 +1,127 @@
+"""What lies in the beam: phases with texture, halos and smooth scatter, as frozen dataclasses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gixi_bluesky.processing.simulation.texture import Hkl, Texture, angular_profiles
+from gixi_bluesky.processing.structures import Structure
+
+__all__ = ["Component", "Halo", "Phase", "Scene", "Streak"]
+
+Float64 = NDArray[np.float64]
+
+SCHERRER_CONSTANT = 0.9
+FWHM_PER_SIGMA = 2.0 * np.sqrt(2.0 * np.log(2.0))
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """One arc, ring or spot: a Gaussian in |q| times a profile in phi.
+
+    q, fwhm_q: 1/angstrom
+    height: mean counts per pixel where both profiles are 1
+    angular: (n_phi,) float64 on `phi_axis`, 1 = as bright as a powder ring
+    """
+
+    phase: str
+    hkl: Hkl
+    q: float
+    fwhm_q: float
+    height: float
+    angular: Float64
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """A crystalline phase in the film.
+
+    counts: mean counts per pixel on top of its strongest line, were it a powder
+    size_angstrom: crystallite size, broadens by Scherrer's 2 pi K / size
+    footprint: dq/q (FWHM) by the length of the illuminated sample
+    lattice_scale: lattice over the structure's own
+    """
+
+    structure: Structure
+    counts: float
+    texture: Texture = field(default_factory=Texture)
+    size_angstrom: float = 700.0
+    footprint: float = 0.002
+    lattice_scale: float = 1.0
+
+    def fwhm_q(self, q: Float64) -> Float64:
+        """Width of a line at `q`, 1/angstrom: size and footprint, added in squares."""
+        size = 2.0 * np.pi * SCHERRER_CONSTANT / self.size_angstrom
+        return np.hypot(size, self.footprint * q)
+
+    def components(self, rows: int) -> Iterator[Component]:
+        """Yield the arcs, rings and spots of every line, their profiles on phi_axis(rows)."""
+        lines = self.structure.reflections
+        q = np.asarray(lines.q) / self.lattice_scale
+        fwhm = self.fwhm_q(q)
+        # The integral over a line goes with its intensity, so a broad line is lower.
+        height = np.asarray(lines.intensity) / fwhm
+        height = self.counts * height / height.max()
+        for i, hkl in enumerate(np.asarray(lines.hkl)):
+            index = (int(hkl[0]), int(hkl[1]), int(hkl[2]))
+            for profile in angular_profiles(self.texture, self.structure.cell, index, rows):
+                yield Component(
+                    phase=self.structure.slug,
+                    hkl=index,
+                    q=float(q[i]),
+                    fwhm_q=float(fwhm[i]),
+                    height=float(height[i]),
+                    angular=profile,
+                )
+
+
+@dataclass(frozen=True, slots=True)
+class Halo:
+    """A broad ring: wet film, amorphous substrate. counts: mean per pixel on its top."""
+
+    q: float
+    fwhm_q: float
+    counts: float
+
+
+@dataclass(frozen=True, slots=True)
+class Streak:
+    """A smooth line on the detector.
+
+    kind: `specular` along q_z at q_xy = 0, or `yoneda` along q_xy
+    counts: mean per pixel on its top
+    q_z: 1/angstrom, where a Yoneda line lies above the horizon
+    """
+
+    kind: Literal["specular", "yoneda"]
+    counts: float
+    fwhm_q: float = 0.02
+    q_z: float = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """Everything that scatters; all counts are means per detector pixel.
+
+    air: counts of air and small-angle scatter at |q| = 0.1 1/angstrom, falls as 1/q^1.5
+    flat: counts that do not depend on q (fluorescence, leakage)
+    """
+
+    phases: tuple[Phase, ...] = ()
+    halos: tuple[Halo, ...] = ()
+    streaks: tuple[Streak, ...] = ()
+    air: float = 20.0
+    flat: float = 1.0
+
+    def smooth(self, q: Float64) -> Float64:
+        """Return the isotropic scatter at |q|, counts per pixel."""
+        total = self.flat + self.air * (np.maximum(q, 0.03) / 0.1) ** -1.5
+        for halo in self.halos:
+            sigma = halo.fwhm_q / FWHM_PER_SIGMA
+            total = total + halo.counts * np.exp(-0.5 * ((q - halo.q) / sigma) ** 2)
+        return np.asarray(total)

@@ -1,0 +1,171 @@
+"""How crystallites are oriented, and the intensity along a ring that follows from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Cell", "Hkl", "Texture", "angular_profiles", "phi_axis", "reciprocal_basis"]
+
+Float64 = NDArray[np.float64]
+Cell = tuple[float, float, float, float, float, float]
+Hkl = tuple[int, int, int]
+
+_TILTS = 96
+_AZIMUTHS = 720
+_SMALLEST_MOSAIC_DEG = 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class Texture:
+    """Orientation of the crystallites, isotropic about the substrate normal.
+
+    contact: hkl of the plane that lies on the substrate; None = all orientations alike (powder)
+    mosaic_deg: Gaussian sigma of its tilt
+    powder_fraction: share of the crystallites without preferred orientation
+    unevenness: relative scatter of the intensity along rings (few crystallites), about 0…0.6
+    grains: bright single crystallites per ring, each a spot
+    spot_deg: their width along phi, FWHM
+    seed: fixes unevenness and grains
+    """
+
+    contact: Hkl | None = None
+    mosaic_deg: float = 10.0
+    powder_fraction: float = 0.0
+    unevenness: float = 0.0
+    grains: int = 0
+    spot_deg: float = 1.0
+    seed: int = 0
+
+
+def phi_axis(rows: int) -> Float64:
+    """Return the phi axis of profiles, 0 to 90 deg, (rows,)."""
+    return np.linspace(0.0, 90.0, rows)
+
+
+def reciprocal_basis(cell: Cell) -> Float64:
+    """Return (3, 3): rows a*, b*, c* in 1/angstrom (with 2 pi), Cartesian."""
+    a, b, c = cell[0], cell[1], cell[2]
+    alpha, beta, gamma = np.radians(np.asarray(cell[3:6], dtype=float))
+    cos_a = (np.cos(alpha) - np.cos(beta) * np.cos(gamma)) / np.sin(gamma)
+    height = np.sqrt(max(np.sin(beta) ** 2 - cos_a**2, 0.0))
+    direct = np.array(
+        [
+            [a, 0.0, 0.0],
+            [b * np.cos(gamma), b * np.sin(gamma), 0.0],
+            [c * np.cos(beta), c * cos_a, c * height],
+        ]
+    )
+    return np.asarray(2.0 * np.pi * np.linalg.inv(direct).T)
+
+
+@lru_cache(maxsize=4096)
+def angular_profiles(texture: Texture, cell: Cell, hkl: Hkl, rows: int) -> tuple[Float64, ...]:
+    """Return one profile, (rows,) on `phi_axis`, per angle between the family and the contact.
+
+    A powder ring is 1 everywhere; a fibre's arcs add up to a mean of 1 over all directions,
+    so that without mosaic they rise as 1/cos(phi) = q/q_xy towards the normal.
+    Kept, because in a growing film only the counts change from frame to frame.
+    """
+    phi = phi_axis(rows)
+    rng = np.random.default_rng([texture.seed, *(abs(index) for index in hkl)])
+    if texture.contact is None:
+        profiles = [np.ones(rows)]
+    else:
+        profiles = _fibre(texture, cell, hkl, texture.contact, phi)
+    if texture.unevenness > 0:
+        profiles = [p * _modulation(phi, texture.unevenness, rng) for p in profiles]
+    profiles += _spots(texture, np.sum(profiles, axis=0), phi, rng)
+    for profile in profiles:
+        profile.setflags(write=False)
+    return tuple(profiles)
+
+
+def _fibre(texture: Texture, cell: Cell, hkl: Hkl, contact: Hkl, phi: Float64) -> list[Float64]:
+    share = 1.0 - texture.powder_fraction
+    angles, weights = _contact_angles(cell, hkl, contact)
+    arcs = [
+        share * weight * tilted_density(angle, texture.mosaic_deg, phi)
+        for angle, weight in zip(angles, weights, strict=True)
+    ]
+    if texture.powder_fraction > 0:
+        arcs.append(np.full_like(phi, texture.powder_fraction))
+    return arcs
+
+
+def _contact_angles(cell: Cell, hkl: Hkl, contact: Hkl) -> tuple[Float64, Float64]:
+    """Return the distinct angles (0…90 deg) of the family to the contact plane and their shares.
+
+    The family is every hkl with the same |q|: what a ring holds, whatever the Laue class.
+    """
+    basis = reciprocal_basis(cell)
+    length = float(np.linalg.norm(np.asarray(hkl) @ basis))
+    reach = np.ceil(length / (2 * np.pi) * np.asarray(cell[:3], dtype=float)).astype(int) + 1
+    indices = np.array(list(product(*(range(-n, n + 1) for n in reach))))
+    vectors = indices @ basis
+    lengths = np.linalg.norm(vectors, axis=1)
+    family = vectors[np.abs(lengths - length) < 1e-4 * length]
+    normal = np.asarray(contact) @ basis
+    normal /= np.linalg.norm(normal)
+    cosine = np.abs(family @ normal) / length
+    angle = np.degrees(np.arccos(np.clip(cosine, 0.0, 1.0)))
+    distinct, counts = np.unique(np.round(angle, 1), return_counts=True)
+    return distinct, counts / counts.sum()
+
+
+def tilted_density(angle_deg: float, mosaic_deg: float, phi: Float64) -> Float64:
+    """Return the density of directions `angle_deg` from a normal that is tilted at random.
+
+    Normal: Gaussian tilt of sigma `mosaic_deg`, any azimuth. The density is per solid angle,
+    upper and lower half together, 1 = isotropic; (n,) on `phi`, deg.
+    """
+    sigma = max(mosaic_deg, _SMALLEST_MOSAIC_DEG)
+    tilt = np.radians(np.linspace(0.0, min(4.0 * sigma, 180.0), _TILTS + 1)[1:])
+    weight = np.sin(tilt) * np.exp(-0.5 * (tilt / np.radians(sigma)) ** 2)
+    azimuth = np.linspace(0.0, np.pi, _AZIMUTHS, endpoint=False) + np.pi / (2 * _AZIMUTHS)
+    angle = np.radians(angle_deg)
+    height = np.abs(  # cosine to the substrate normal = sin(phi)
+        np.cos(angle) * np.cos(tilt)[:, None]
+        + np.sin(angle) * np.sin(tilt)[:, None] * np.cos(azimuth)
+    )
+    edges = np.linspace(0.0, 90.0, 361)
+    where = np.degrees(np.arcsin(np.clip(height, 0.0, 1.0)))
+    histogram, _ = np.histogram(where, edges, weights=np.broadcast_to(weight[:, None], where.shape))
+    solid_angle = np.diff(np.sin(np.radians(edges)))
+    density = histogram / histogram.sum() / solid_angle
+    centres = 0.5 * (edges[1:] + edges[:-1])
+    return np.asarray(np.interp(phi, centres, density))
+
+
+def _modulation(phi: Float64, unevenness: float, rng: np.random.Generator) -> Float64:
+    """Return a smooth positive factor of mean about 1 along phi."""
+    waves = np.zeros_like(phi)
+    for order in range(1, 9):
+        waves += (
+            rng.normal()
+            / np.sqrt(order)
+            * np.cos(np.radians(phi) * 4 * order + rng.uniform(0, 2 * np.pi))
+        )
+    waves /= max(float(waves.std()), 1e-9)
+    factor = np.exp(unevenness * waves)
+    return np.asarray(factor / factor.mean())
+
+
+def _spots(
+    texture: Texture, density: Float64, phi: Float64, rng: np.random.Generator
+) -> list[Float64]:
+    """Return one narrow profile per bright crystallite, where the texture allows it."""
+    if texture.grains == 0:
+        return []
+    chance = density * np.cos(np.radians(phi)) + 1e-12
+    centres = rng.choice(phi, size=texture.grains, p=chance / chance.sum())
+    brightness = rng.lognormal(np.log(3.0), 0.7, size=texture.grains)
+    sigma = texture.spot_deg / 2.3548
+    return [
+        b * np.exp(-0.5 * ((phi - centre) / sigma) ** 2)
+        for b, centre in zip(brightness, centres, strict=True)
+    ]

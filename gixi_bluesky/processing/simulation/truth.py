@@ -1,0 +1,187 @@
+"""What there is to find in a simulated frame: boxes, |q|, hkl, phase, visibility."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gixi_bluesky.processing.simulation.panel import Panel
+from gixi_bluesky.processing.simulation.render import Renderer
+from gixi_bluesky.processing.simulation.scene import FWHM_PER_SIGMA, Component, Scene
+from gixi_bluesky.processing.simulation.texture import Hkl, phi_axis
+
+__all__ = ["Truth", "truth"]
+
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+Bool = NDArray[np.bool_]
+
+# A box ends where the profile along phi falls to 2 sigma of a Gaussian.
+_EDGE = np.exp(-2.0)
+# Components nearer than this, in units of their FWHM, are one peak with several hkl.
+_ONE_PEAK_Q, _ONE_PEAK_PHI = 0.6, 0.85
+# A ring goes all around, a spot is narrow; deg between the 13.5 % points.
+_RING_DEG, _SPOT_DEG = 60.0, 6.0
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """The peaks of one frame, a row each.
+
+    boxes: (m, 4) float32 [q0, phi0, q1, phi1] in polar pixels, cut at what the detector sees
+    q, phi: (m,) 1/angstrom and deg, centres
+    snr: (m,) signal / sqrt(signal + background + readout noise²) in the box
+    visible: (m,) share of the uncut box that is on valid pixels
+    """
+
+    boxes: Float32
+    q: Float64
+    phi: Float64
+    snr: Float64
+    visible: Float64
+    phase: tuple[str, ...]
+    hkl: tuple[tuple[Hkl, ...], ...]
+    kind: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.q)
+
+
+@dataclass(frozen=True, slots=True)
+class _Peak:
+    """Components that cannot be told apart; `surface` (n_phi, n_q) mean counts per pixel."""
+
+    component: Component
+    hkl: tuple[Hkl, ...]
+
+
+def truth(renderer: Renderer, scene: Scene, panel: Panel, q: Float64, phi: Float64) -> Truth:
+    """Return what is to be found on the polar grid of axes `q` (1/angstrom) and `phi` (deg)."""
+    seen = _seen(renderer, panel, q, phi)
+    weight = _pixels(renderer, panel, q, phi)
+    peaks = _merged(renderer.components(scene))
+    total = np.broadcast_to(scene.smooth(q), seen.shape).copy()
+    for peak in peaks:
+        total += _surface(peak.component, q, phi)
+    noise = (panel.readout_noise or 0.0) ** 2
+    rows = []
+    for peak in peaks:
+        box = _box(peak.component, q, phi)
+        window = (slice(box[1], box[3] + 1), slice(box[0], box[2] + 1))
+        if seen[window].size == 0 or not seen[window].any():
+            continue
+        signal = float((weight * _surface(peak.component, q, phi))[window].sum())
+        everything = float((weight * total)[window].sum() + noise * weight[window].sum())
+        rows.append((peak, _cut(peak.component, box, seen, q), signal / np.sqrt(everything + 1e-9),
+                     float(seen[window].mean())))  # fmt: skip
+    return _table(rows, phi)
+
+
+def _table(rows: Sequence[tuple[_Peak, Float64, float, float]], phi: Float64) -> Truth:
+    boxes = np.array([box for _, box, _, _ in rows], dtype=np.float32).reshape(-1, 4)
+    step = phi[1] - phi[0]
+    return Truth(
+        boxes=boxes,
+        q=np.array([peak.component.q for peak, *_ in rows]),
+        phi=phi[0] + step * 0.5 * (boxes[:, 1] + boxes[:, 3]).astype(np.float64),
+        snr=np.array([snr for *_, snr, _ in rows]),
+        visible=np.array([visible for *_, visible in rows]),
+        phase=tuple(peak.component.phase for peak, *_ in rows),
+        hkl=tuple(peak.hkl for peak, *_ in rows),
+        kind=tuple(_kind(float(box[3] - box[1]) * step) for box in boxes),
+    )
+
+
+def _kind(width_deg: float) -> str:
+    if width_deg > _RING_DEG:
+        return "ring"
+    return "spot" if width_deg < _SPOT_DEG else "segment"
+
+
+def _merged(components: list[Component]) -> list[_Peak]:
+    """Join components that are one peak to the eye, strongest first."""
+    peaks: list[_Peak] = []
+    for component in sorted(components, key=lambda c: -c.height * float(c.angular.max())):
+        partner = next((i for i, p in enumerate(peaks) if _one(p.component, component)), None)
+        if partner is None:
+            peaks.append(_Peak(component, (component.hkl,)))
+            continue
+        held = peaks[partner]
+        share = component.height * component.angular / max(held.component.height, 1e-12)
+        joined = replace(held.component, angular=held.component.angular + share)
+        hkl = held.hkl if component.hkl in held.hkl else (*held.hkl, component.hkl)
+        peaks[partner] = _Peak(joined, hkl)
+    return peaks
+
+
+def _one(a: Component, b: Component) -> bool:
+    if a.phase != b.phase or abs(a.q - b.q) > _ONE_PEAK_Q * max(a.fwhm_q, b.fwhm_q):
+        return False
+    (low_a, high_a), (low_b, high_b) = _extent(a.angular), _extent(b.angular)
+    # Between the 13.5 % points lie 4 sigma = 1.70 FWHM.
+    fwhm = max(high_a - low_a, high_b - low_b) / (4.0 / FWHM_PER_SIGMA)
+    narrow = min(high_a - low_a, high_b - low_b) / (4.0 / FWHM_PER_SIGMA)
+    apart = abs(high_a + low_a - high_b - low_b) / 2.0
+    # A spot on a ring of its own q stays a second peak.
+    return apart < _ONE_PEAK_PHI * fwhm and narrow > 0.3 * fwhm
+
+
+def _extent(angular: Float64) -> tuple[float, float]:
+    """Return first and last fraction (0…1 of 90 deg) above 13.5 % of the maximum."""
+    above = np.flatnonzero(angular > _EDGE * angular.max())
+    return above[0] / (len(angular) - 1), above[-1] / (len(angular) - 1)
+
+
+def _box(component: Component, q: Float64, phi: Float64) -> tuple[int, int, int, int]:
+    low, high = (90.0 * end for end in _extent(component.angular))
+    half = component.fwhm_q / 2.0
+    x = np.round((np.array([component.q - half, component.q + half]) - q[0]) / (q[1] - q[0]))
+    y = np.round((np.array([low, high]) - phi[0]) / (phi[1] - phi[0]))
+    x, y = np.clip(x, 0, len(q)), np.clip(y, 0, len(phi) - 1)
+    return int(x[0]), int(y[0]), int(x[1]), int(y[1])
+
+
+def _cut(component: Component, box: tuple[int, int, int, int], seen: Bool, q: Float64) -> Float64:
+    rows = np.flatnonzero(seen[box[1] : box[3] + 1, box[0] : box[2] + 1].any(axis=1)) + box[1]
+    half, step = component.fwhm_q / 2.0, q[1] - q[0]
+    x0, x1 = (component.q - half - q[0]) / step, (component.q + half - q[0]) / step
+    return np.array([x0, rows[0], min(x1, len(q) - 1.0), rows[-1]])
+
+
+def _surface(component: Component, q: Float64, phi: Float64) -> Float64:
+    sigma = component.fwhm_q / FWHM_PER_SIGMA
+    angular = np.interp(phi, phi_axis(len(component.angular)), component.angular)
+    radial = np.exp(-0.5 * ((q - component.q) / sigma) ** 2)
+    return np.outer(angular, component.height * radial)
+
+
+def _seen(renderer: Renderer, panel: Panel, q: Float64, phi: Float64) -> Bool:
+    """Return the polar bins whose centre lies on a valid pixel left or right of the beam."""
+    valid = renderer.above_horizon & ~panel.absent(renderer.shape)
+    angle = np.radians(phi)[:, None]
+    q_xy, q_z = q * np.cos(angle), q * np.sin(angle)
+    seen = np.zeros(q_z.shape, dtype=bool)
+    for side in (1.0, -1.0):
+        rows, columns = renderer.geometry.pixel_at(side * q_xy, q_z)
+        on = np.isfinite(rows) & np.isfinite(columns)
+        row = np.round(np.where(on, rows, -1)).astype(int)
+        column = np.round(np.where(on, columns, -1)).astype(int)
+        on &= (row >= 0) & (row < valid.shape[0]) & (column >= 0) & (column < valid.shape[1])
+        seen |= on & valid[np.where(on, row, 0), np.where(on, column, 0)]
+    return seen
+
+
+def _pixels(renderer: Renderer, panel: Panel, q: Float64, phi: Float64) -> Float64:
+    """Return how many valid pixels, each by its efficiency, fall into every polar bin."""
+    valid = renderer.above_horizon & ~panel.absent(renderer.shape)
+    q_xy, q_z = renderer.q_xy[valid], renderer.q_z[valid]
+    column = np.round((np.hypot(q_xy, q_z) - q[0]) / (q[1] - q[0])).astype(int)
+    row = np.round((np.degrees(np.arctan2(q_z, np.abs(q_xy))) - phi[0]) / (phi[1] - phi[0]))
+    inside = (column < len(q)) & (row < len(phi))
+    flat = row[inside].astype(int) * len(q) + column[inside]
+    weight = (renderer.efficiency * panel.transmission(renderer.shape))[valid][inside]
+    counted = np.bincount(flat, weights=weight, minlength=len(q) * len(phi))
+    return np.asarray(counted.reshape(len(phi), len(q)))
