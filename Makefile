@@ -1,0 +1,53 @@
+# Everything a newcomer or CI needs; each target makes its environment when it is missing.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
+TORCH  := $(shell sed -n 's/^torch==//p' constraints.txt)
+DEMO   ?= demo-results
+
+# One thread a process: the tests themselves run side by side.
+TESTS  := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+
+.PHONY: demo test lint types soak clean
+
+demo: $(VENV)/.ready          ## a simulated experiment, live, with pictures in $(DEMO)/
+	$(BIN)/gixi-bluesky demo --out $(DEMO)
+
+test: lint types              ## all but the long campaigns
+	$(TESTS) -m "not soak"
+
+lint: $(VENV)/.ready-dev      ## style, format and who may import whom
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+types: $(VENV)/.ready-dev     ## mypy, strict
+	$(BIN)/mypy
+
+soak: $(VENV)/.ready-dev      ## the long campaigns
+	$(BIN)/python -m pytest -m soak --timeout 0
+
+clean:                        ## forget the environment and every cache
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+# The environment: pinned versions, made anew when the pins or the dependencies change.
+$(VENV)/.python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "gixi_bluesky needs Python 3.11 or later; give one: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
+	  { echo "$(PYTHON) has no venv module; install it (Debian, Ubuntu: apt install python3-venv)" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+# Where no GPU is seen, torch's small CPU build if pip can have one.
+$(VENV)/.ready: $(VENV)/.python pyproject.toml constraints.txt
+	@echo "installing the pinned packages into $(VENV) (some minutes the first time)"
+	@nvidia-smi -L >/dev/null 2>&1 || $(PIP) install "torch==$(TORCH)+cpu" 2>/dev/null || true
+	@$(PIP) install -c constraints.txt "torch==$(TORCH)"
+	@$(PIP) install -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.ready-dev: $(VENV)/.ready
+	@$(PIP) install -c constraints.txt -e ".[dev]"
+	@touch $@
