@@ -1,1 +1,35 @@
-"""What is stored in Tiled and HDF5, and how it is read back; needs no torch."""
+"""What is stored and how: the derived run in Tiled, its NeXus files, the server and the client."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gixi_bluesky.tiled_adapters import queries
+    from gixi_bluesky.tiled_adapters.client import GIXIRun
+    from gixi_bluesky.tiled_adapters.parts import PartWriter
+    from gixi_bluesky.tiled_adapters.writer import DerivedRunStore, RunState
+
+__all__ = ["DerivedRunStore", "GIXIRun", "PartWriter", "RunState", "queries"]
+
+# Lazy, so that settings and schema do not load Tiled or HDF5.
+_HOMES = {
+    "DerivedRunStore": "writer",
+    "GIXIRun": "client",
+    "PartWriter": "parts",
+    "RunState": "writer",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "queries":
+        return import_module(f"{__name__}.queries")
+    if name in _HOMES:
+        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    message = f"module {__name__!r} has no attribute {name!r}"
+    raise AttributeError(message)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,213 @@
+"""One writer per derived run: claims are Tiled nodes whose second creation the server refuses."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+from tiled.client.constructors import from_context
+from tiled.client.utils import ClientError
+from tiled.queries import Eq
+
+from gixi_bluesky.errors import ClaimLostError, StoreError
+from gixi_bluesky.log import get_logger
+
+__all__ = ["CLAIMS", "SESSION_S", "Claim", "store_errors"]
+
+CLAIMS = "gixi_claims"
+SESSION_S = 15.0
+_MISSING = 404
+_CONFLICT = 409
+_log = get_logger()
+
+
+@contextlib.contextmanager
+def store_errors(doing: str) -> Iterator[None]:
+    """Turn what the Tiled client raises into StoreError, saying what was being done."""
+    try:
+        yield
+    except ClientError as error:
+        status = error.response.status_code
+        hint = {
+            401: "; give a valid key in TILED_API_KEY or `tiled.api_key_file`",
+            403: "; the key may not do this, ask for the scopes create, write:metadata, write:data",
+        }.get(status, "")
+        message = f"Tiled refused {doing}: {error}{hint}"
+        raise StoreError(message) from error
+    except httpx.HTTPError as error:
+        message = (
+            f"Tiled failed while {doing}: {error!r}; it will be tried again, or resume the run"
+        )
+        raise StoreError(message) from error
+
+
+class Claim:
+    """The right to write one derived run, held by beating within every session.
+
+    Whoever wants to take it over watches the beat for one whole session first, so no two clocks
+    are ever compared; only a dead process of the same machine is taken over at once.
+    """
+
+    def __init__(self, client: Any, uid: str, session_s: float = SESSION_S) -> None:
+        self._nodes = _claims_beside(client)
+        self._uid = uid
+        self._session_s = session_s
+        self._beats = 0
+        self._last_beat = 0.0
+        self._node: Any = None
+        self._epoch = 0
+        self._stopped = threading.Event()
+        self._lock = threading.Lock()
+
+    def acquire(self) -> None:
+        """Take the claim; wait a session for a silent holder. Raises ClaimLostError."""
+        holder = self._latest()
+        if holder is not None:
+            self._await_silence(holder)
+        self._create((holder.metadata["epoch"] if holder is not None else 0) + 1)
+        if holder is not None:
+            self._drop_older()
+        threading.Thread(target=self._keep_beating, name="gixi-claim", daemon=True).start()
+
+    def check(self) -> None:
+        """Raise ClaimLostError unless this writer may write now.
+
+        A writer that was silent for a session takes a new epoch first, which the server refuses
+        when somebody else has taken the run meanwhile.
+        """
+        with self._lock:
+            if self._node is None:
+                raise ClaimLostError(self._lost("the claim was given up"))
+            if self._silent_s() <= self._session_s:
+                return
+            _log.warning("claim_expired", uid=self._uid, silent_s=round(self._silent_s(), 1))
+            with store_errors("looking at its claim"):
+                latest = self._latest()
+            if latest is None or latest.metadata["epoch"] != self._epoch:
+                self._node = None
+                raise ClaimLostError(self._lost("another writer took over while this one slept"))
+            self._create(self._epoch + 1)
+            self._drop_older()
+
+    def release(self) -> None:
+        """Give the claim up, so that the next writer need not wait."""
+        self._stopped.set()
+        with self._lock:
+            if self._node is None:
+                return
+            self._node = None
+            with contextlib.suppress(httpx.HTTPError, KeyError):
+                self._nodes.delete_contents([self._key(self._epoch)], recursive=True)
+
+    def _silent_s(self) -> float:
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - self._last_beat
+
+    def _key(self, epoch: int) -> str:
+        return f"{self._uid}-{epoch}"
+
+    def _latest(self) -> Any:
+        nodes = list(self._nodes.search(Eq("uid", self._uid)).values())
+        return max(nodes, key=lambda node: node.metadata["epoch"], default=None)
+
+    def _await_silence(self, holder: Any) -> None:
+        owner = holder.metadata
+        if _is_dead(owner):
+            return
+        deadline = time.monotonic() + owner["session_s"]
+        while time.monotonic() < deadline:
+            time.sleep(min(0.5, owner["session_s"] / 10))
+            now = self._latest()
+            if now is None:
+                return
+            if (now.metadata["epoch"], now.metadata["beats"]) != (owner["epoch"], owner["beats"]):
+                raise ClaimLostError(
+                    self._lost(f"{owner['host']} process {owner['pid']} writes it")
+                )
+
+    def _create(self, epoch: int) -> None:
+        began = time.clock_gettime(time.CLOCK_BOOTTIME)
+        try:
+            self._node = self._nodes.create_container(
+                self._key(epoch),
+                metadata={
+                    "uid": self._uid,
+                    "epoch": epoch,
+                    "beats": 0,
+                    "session_s": self._session_s,
+                    "host": socket.gethostname(),
+                    "pid": os.getpid(),
+                    "machine": _machine(),
+                },
+            )
+        except ClientError as error:
+            self._node = None
+            if error.response.status_code == _CONFLICT:
+                raise ClaimLostError(self._lost("another writer was faster")) from error
+            raise
+        self._epoch, self._beats, self._last_beat = epoch, 0, began
+
+    def _drop_older(self) -> None:
+        """Remove the nodes of earlier holders: a holder without a node cannot come back."""
+        for key in list(self._nodes.search(Eq("uid", self._uid))):
+            if key != self._key(self._epoch):
+                with contextlib.suppress(httpx.HTTPError, KeyError):
+                    self._nodes.delete_contents([key], recursive=True)
+
+    def _keep_beating(self) -> None:
+        while not self._stopped.wait(self._session_s / 5):
+            with self._lock:
+                if self._node is None:
+                    return
+                if self._silent_s() > self._session_s:
+                    continue  # too late to beat: `check` decides
+                node = self._node
+            began = time.clock_gettime(time.CLOCK_BOOTTIME)
+            try:
+                node.update_metadata({"beats": self._beats + 1}, drop_revision=True)
+            except (httpx.HTTPError, KeyError) as error:
+                _log.warning("claim_beat_failed", uid=self._uid, error=repr(error))
+                continue
+            self._beats += 1
+            self._last_beat = began
+
+    def _lost(self, why: str) -> str:
+        return f"derived run {self._uid} has another writer: {why}; this writer must stop"
+
+
+def _claims_beside(client: Any) -> Any:
+    """Return the container of claims, beside the catalogue of runs or, at the root, inside it."""
+    path = [*client.path_parts[:-1], CLAIMS]
+    try:
+        return from_context(client.context, node_path_parts=path)
+    except ClientError as error:
+        if error.response.status_code != _MISSING:
+            raise
+    place = client.parent if client.path_parts else client
+    try:
+        place.create_container(CLAIMS)
+    except ClientError as error:
+        if error.response.status_code != _CONFLICT:
+            raise
+    return from_context(client.context, node_path_parts=path)
+
+
+def _machine() -> str:
+    """Return what two processes share exactly if one can see whether the other lives."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"  # noqa: PTH115 - not a path
+    except OSError:
+        return ""
+
+
+def _is_dead(owner: dict[str, Any]) -> bool:
+    if not owner["machine"] or owner["machine"] != _machine():
+        return False
+    return not Path(f"/proc/{owner['pid']}").exists()

@@ -1,0 +1,229 @@
+"""Writes the documents of one derived run into Tiled, resumes it, and lets nobody else write it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from tiled.client.utils import ClientError
+from tiled.structures.core import Spec
+
+from gixi_bluesky.errors import DocumentError, RunCompleteError, StoreError
+from gixi_bluesky.log import get_logger
+from gixi_bluesky.tiled_adapters.claims import SESSION_S, Claim, store_errors
+from gixi_bluesky.tiled_adapters.images import StoredImages
+from gixi_bluesky.tiled_adapters.schema import STREAMS
+from gixi_bluesky.tiled_adapters.settings import OutputSettings, TiledSettings
+from gixi_bluesky.tiled_adapters.tables import StoredTable
+
+__all__ = ["DerivedRunStore", "RunState"]
+
+_log = get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class RunState:
+    """What an opened run holds already.
+
+    committed: frames that are done
+    rows: rows of each stored table; the next event has seq_num = rows + 1
+    """
+
+    committed: frozenset[int]
+    rows: dict[str, int]
+
+
+class DerivedRunStore:
+    """Stores one derived run, document by document, as bluesky-tiled-plugins would lay it out.
+
+    The order of a flush is the commit protocol: images, `peaks`, `matches`, `match_peaks`, last
+    `frames`. A call that raised StoreError may be repeated with the same document: rows that
+    arrived are not stored twice. Not for several threads at once.
+    """
+
+    def __init__(
+        self,
+        client: Any,
+        output: OutputSettings,
+        tiled: TiledSettings,
+        session_s: float = SESSION_S,
+    ) -> None:
+        self._client = client.include_data_sources()
+        self._output = output
+        self._tiled = tiled
+        self._session_s = session_s
+        self._claim: Claim | None = None
+        self._run: Any = None
+        self._tags: list[str] | None = None
+        self._streams: dict[str, str] = {}
+        self._tables: dict[str, StoredTable] = {}
+        self._images: dict[str, StoredImages] = {}
+        self._resources: dict[str, Mapping[str, Any]] = {}
+
+    def open(self, start: Mapping[str, Any]) -> RunState:
+        """Create the run of this start document, or resume it after its last committed frame.
+
+        Raises RunCompleteError when it has its stop, ClaimLostError when somebody else writes it,
+        StoreError when Tiled refuses.
+        """
+        uid = start["uid"]
+        with store_errors(f"opening run {uid}"):
+            self._refuse_complete(uid)
+            self._claim = Claim(self._client, uid, self._session_s)
+            self._claim.acquire()
+            try:
+                self._refuse_complete(uid)
+                return self._create_or_resume(dict(start))
+            except BaseException:
+                self._claim.release()
+                raise
+
+    def __call__(self, name: str, doc: Mapping[str, Any]) -> None:
+        """Store one document: descriptor, event_page, stream_resource, stream_datum or stop."""
+        write = {
+            "descriptor": self._descriptor,
+            "event_page": self._event_page,
+            "stream_resource": self._stream_resource,
+            "stream_datum": self._stream_datum,
+            "stop": self._stop,
+        }.get(name)
+        if write is None:
+            message = f"got a {name} document; expected pages, stream documents or the stop"
+            raise DocumentError(message)
+        self._held().check()
+        with store_errors(f"storing a {name} document"):
+            write(doc)
+
+    def refresh_live(self, summary: Mapping[str, Any]) -> None:
+        """Put the running summary where queries find it before the stop document exists."""
+        self._held().check()
+        with store_errors("refreshing gixi_live"):
+            self._run.update_metadata({"gixi_live": dict(summary)}, drop_revision=True)
+
+    def close(self) -> None:
+        """Give the run up without a stop, so that the next writer can resume it at once."""
+        if self._claim is not None:
+            self._claim.release()
+
+    def _held(self) -> Claim:
+        if self._claim is None:
+            message = "the run is not open; call open(start) first"
+            raise StoreError(message)
+        return self._claim
+
+    def _refuse_complete(self, uid: str) -> None:
+        try:
+            self._run = self._client[uid]
+        except KeyError:
+            self._run = None
+            return
+        if self._run.metadata.get("stop"):
+            message = f"derived run {uid} is stored and complete; there is nothing to do"
+            raise RunCompleteError(message)
+
+    def _create_or_resume(self, start: dict[str, Any]) -> RunState:
+        specs = start.pop("tiled_specs", None) or []
+        self._tags = start.pop("tiled_access_tags", None)
+        if isinstance(self._tiled.access_tags, tuple):
+            self._tags = list(self._tiled.access_tags)
+        if self._run is None:
+            self._run = self._client.create_container(
+                key=start["uid"],
+                metadata={"start": start},
+                specs=[*map(Spec, specs), Spec("BlueskyRun", version="3.0")],
+                access_tags=self._tags,
+            )
+            return RunState(frozenset(), dict.fromkeys(STREAMS, 0))
+        _log.info("run_resumed", uid=start["uid"])
+        for name, node in self._run.base.items():
+            self._adopt(name, node.base, node.metadata["data_keys"])
+        committed = self._settle()
+        rows = {name: table.rows for name, table in self._tables.items()}
+        return RunState(frozenset(committed.tolist()), {**dict.fromkeys(STREAMS, 0), **rows})
+
+    def _descriptor(self, doc: Mapping[str, Any]) -> None:
+        name = doc["name"]
+        self._streams[doc["uid"]] = name
+        if name in self._tables or name in self._images:
+            return
+        metadata = {
+            key: value
+            for key, value in doc.items()
+            if key not in {"name", "object_keys", "run_start"}
+        }
+        specs = [Spec("BlueskyEventStream", version="3.0"), Spec("composite")]
+        try:
+            node = self._run.create_container(
+                name, metadata=metadata, specs=specs, access_tags=self._tags
+            )
+        except ClientError as error:
+            if error.response.status_code != 409:
+                raise
+            node = self._run[name]
+        self._adopt(name, node.base, doc["data_keys"])
+
+    def _adopt(self, name: str, node: Any, data_keys: Mapping[str, Any]) -> None:
+        internal = {key: value for key, value in data_keys.items() if "external" not in value}
+        external = {key: value for key, value in data_keys.items() if "external" in value}
+        if internal:
+            self._tables[name] = StoredTable(node, name, internal, self._tags)
+            self._tables[name].create()
+        if external:
+            self._images[name] = StoredImages(node, external, self._tags)
+
+    def _event_page(self, doc: Mapping[str, Any]) -> None:
+        self._tables[self._stream_of(doc)].append(doc)
+
+    def _stream_resource(self, doc: Mapping[str, Any]) -> None:
+        self._resources[doc["uid"]] = doc
+
+    def _stream_datum(self, doc: Mapping[str, Any]) -> None:
+        resource = self._resources.get(doc["stream_resource"])
+        if resource is None:
+            message = f"stream_datum {doc['uid']} came before its stream_resource"
+            raise DocumentError(message)
+        self._images[self._stream_of(doc)].extend(resource, doc["indices"]["stop"])
+
+    def _stream_of(self, doc: Mapping[str, Any]) -> str:
+        try:
+            return self._streams[doc["descriptor"]]
+        except KeyError:
+            message = f"a document refers to the unknown descriptor {doc['descriptor']!r}"
+            raise DocumentError(message) from None
+
+    def _stop(self, doc: Mapping[str, Any]) -> None:
+        self._settle()
+        self._held().check()
+        self._run.update_metadata({"stop": dict(doc)}, drop_revision=True)
+        for table in self._tables.values():
+            table.close()
+        for images in self._images.values():
+            images.close()
+        self._run.close_stream()
+        self._held().release()
+
+    def _settle(self) -> np.ndarray[Any, Any]:
+        """Remove doubled and uncommitted rows; return the committed frames.
+
+        `frames` is emptied before any other table is rewritten and filled last: a crash in between
+        leaves frames to be done again, never frames without their peaks.
+        """
+        frames = self._tables.get("frames")
+        if frames is None:
+            return np.empty(0, dtype=np.int64)
+        done = frames.settled(None)
+        committed = done["frame"].to_numpy(dtype=np.int64)
+        others = [table for name, table in self._tables.items() if name != "frames"]
+        dirty = [table for table in others if table.unsettled(committed)]
+        if not dirty and not frames.unsettled(None):
+            return committed
+        _log.warning("rows_repaired", tables=[table.name for table in dirty] or ["frames"])
+        keep = [(table, table.settled(committed)) for table in dirty]
+        self._held().check()
+        frames.clear()
+        for table, rows in keep:
+            table.replace(rows)
+        frames.replace(done)
+        return committed
