@@ -121,6 +121,9 @@ class CorrectionSettings(Settings):
 class ContrastSettings(Settings):
     """Equalisation for the network; a network's own manifest overrides it."""
 
+    percentiles: tuple[
+        Annotated[float, Field(ge=0, lt=50)], Annotated[float, Field(gt=50, le=100)]
+    ] = Field((0.01, 99.99), description="darkest and brightest values; 0 and 100 = the extremes")
     log_strength: PositiveFloat = 5000.0
     clip_limit: PositiveFloat = 2000.0
     tiles: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] = (1, 1)
