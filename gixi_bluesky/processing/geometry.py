@@ -1,0 +1,266 @@
+"""Where a detector pixel lies in reciprocal space, and back.
+
+The laboratory frame and the tilts are pyFAI's (Kieffer & Karkoulis, J. Phys. Conf. Ser. 425
+(2013) 202012): a pixel at (p1, p2) on the detector sits at R3 R2 R1 (p1 - poni1, p2 - poni2, L),
+axis 1 along growing rows, axis 2 along growing columns, axis 3 along the beam. The sample frame is
+turned by the incidence angle a about axis 2: k_i = k (cos a, 0, -sin a) on (beam, horizontal,
+normal). |q| = sqrt(q_xy² + q_z²) holds exactly, tilts and all.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from gixi_bluesky.errors import GeometryError
+from gixi_bluesky.processing.orientation import Orientation
+from gixi_bluesky.processing.poni import Poni, read_poni
+from gixi_bluesky.processing.settings import FromDocument, GeometrySettings
+
+__all__ = ["Geometry", "orient", "orientation_of"]
+
+Float64 = NDArray[np.float64]
+
+_WAVELENGTH_AGREEMENT = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """Beam, detector and sample of one frame, as seen after `orient`.
+
+    wavelength_angstrom: wavelength, angstrom
+    distance_m: sample to the point of normal incidence, m
+    pixel_size_m: (row, column) pitch, m
+    poni_m: (row, column) point of normal incidence from the corner of pixel (0, 0), m
+    rotations_rad: pyFAI's rot1, rot2, rot3, rad
+    incidence_angle_rad: between the beam and the sample's surface, rad
+
+    Raises GeometryError for values that cannot be.
+    """
+
+    wavelength_angstrom: float
+    distance_m: float
+    pixel_size_m: tuple[float, float]
+    poni_m: tuple[float, float]
+    rotations_rad: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    incidence_angle_rad: float = 0.0
+
+    def __post_init__(self) -> None:
+        for f in fields(self):
+            if not np.all(np.isfinite(getattr(self, f.name))):
+                message = f"{f.name} is {getattr(self, f.name)}; expected finite numbers"
+                raise GeometryError(message)
+        for name in ("wavelength_angstrom", "distance_m", "pixel_size_m"):
+            if not np.all(np.asarray(getattr(self, name)) > 0):
+                message = f"{name} is {getattr(self, name)}; expected a positive number"
+                raise GeometryError(message)
+        if not 0 <= self.incidence_angle_rad < math.pi / 2:
+            message = (
+                f"the incidence angle is {self.incidence_angle_deg:g} deg; "
+                "expected 0 to 90 deg, measured from the sample's surface"
+            )
+            raise GeometryError(message)
+        if self.rotation[2, 2] <= 0:
+            message = f"rotations_rad {self.rotations_rad} turn the detector away from the sample"
+            raise GeometryError(message)
+
+    @classmethod
+    def from_settings(
+        cls, settings: GeometrySettings, shape: tuple[int, int] | None = None
+    ) -> Geometry:
+        """Build the geometry; `shape` (rows, columns) is that of the array as read.
+
+        The shape is needed to turn a PONI; without it only the settings and the file are checked.
+        An incidence angle that comes from documents is 0 until `with_incidence`.
+        Raises GeometryError for a PONI that cannot be used or does not fit the shape.
+        """
+        angle = settings.incidence_angle_deg
+        incidence = 0.0 if isinstance(angle, FromDocument) else math.radians(angle)
+        if settings.poni is not None:
+            return _from_poni(read_poni(settings.poni), settings, shape, incidence)
+        if (
+            settings.distance_mm is None
+            or settings.pixel_size_mm is None
+            or settings.beam_center_px is None
+            or settings.wavelength is None
+        ):  # GeometrySettings refuses these; constructed without validation they end here.
+            message = "incomplete geometry: give wavelength, distance, pixel size and beam centre"
+            raise GeometryError(message)
+        pixel = (settings.pixel_size_mm[0] * 1e-3, settings.pixel_size_mm[1] * 1e-3)
+        row, column = settings.beam_center_px
+        return cls(
+            wavelength_angstrom=settings.wavelength,
+            distance_m=settings.distance_mm * 1e-3,
+            pixel_size_m=pixel,
+            poni_m=((row + 0.5) * pixel[0], (column + 0.5) * pixel[1]),
+            incidence_angle_rad=incidence,
+        )
+
+    def with_incidence(self, incidence_angle_deg: float) -> Geometry:
+        """Return the same set-up at another incidence angle."""
+        return replace(self, incidence_angle_rad=math.radians(incidence_angle_deg))
+
+    @property
+    def incidence_angle_deg(self) -> float:
+        """Incidence angle, deg."""
+        return math.degrees(self.incidence_angle_rad)
+
+    @property
+    def wavenumber(self) -> float:
+        """Wavenumber k = 2 pi / wavelength, 1/angstrom."""
+        return 2 * math.pi / self.wavelength_angstrom
+
+    @property
+    def horizon_q_z(self) -> float:
+        """q_z of the sample's horizon, k sin(incidence), 1/angstrom; below it is the substrate."""
+        return self.wavenumber * math.sin(self.incidence_angle_rad)
+
+    @property
+    def rotation(self) -> Float64:
+        """(3, 3) rotation of detector axes (rows, columns, beam) into the laboratory, pyFAI's."""
+        (s1, c1), (s2, c2), (s3, c3) = ((math.sin(r), math.cos(r)) for r in self.rotations_rad)
+        first = np.array([[1, 0, 0], [0, c1, s1], [0, -s1, c1]])
+        second = np.array([[c2, 0, -s2], [0, 1, 0], [s2, 0, c2]])
+        third = np.array([[c3, -s3, 0], [s3, c3, 0], [0, 0, 1]])
+        return third @ second @ first
+
+    @property
+    def beam_center_px(self) -> tuple[float, float]:
+        """(row, column) where the direct beam meets the detector; pixel centres at integers."""
+        rows, columns = self.pixel_of(0.0, 0.0, 1.0)
+        return float(rows), float(columns)
+
+    def require_q(self, q_max: float) -> None:
+        """Raise GeometryError if `q_max`, 1/angstrom, is beyond what the wavelength can reach."""
+        if not 0 < q_max <= 2 * self.wavenumber:
+            message = (
+                f"q_max is {q_max:g} 1/angstrom; a wavelength of {self.wavelength_angstrom:g} "
+                f"angstrom reaches at most 2k = {2 * self.wavenumber:.4g}; lower q_max"
+            )
+            raise GeometryError(message)
+
+    def direction(self, rows: ArrayLike, columns: ArrayLike) -> tuple[Float64, Float64, Float64]:
+        """Return unit vectors from the sample to pixels: along rows (up), columns, and the beam."""
+        p1 = (np.asarray(rows, float) + 0.5) * self.pixel_size_m[0] - self.poni_m[0]
+        p2 = (np.asarray(columns, float) + 0.5) * self.pixel_size_m[1] - self.poni_m[1]
+        norm = np.sqrt(p1 * p1 + p2 * p2 + self.distance_m**2)
+        r = self.rotation
+        up, right, beam = (
+            (r[i, 0] * p1 + r[i, 1] * p2 + r[i, 2] * self.distance_m) / norm for i in range(3)
+        )
+        return up, right, beam
+
+    def pixel_of(self, up: ArrayLike, right: ArrayLike, beam: ArrayLike) -> tuple[Float64, Float64]:
+        """(rows, columns) where directions meet the detector's plane; NaN where they do not."""
+        r = self.rotation
+        along = [
+            r[0, i] * np.asarray(up, float) + r[1, i] * np.asarray(right, float) + r[2, i] * beam
+            for i in range(3)
+        ]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            scale = np.where(along[2] > 0, self.distance_m / along[2], np.nan)
+        rows = (self.poni_m[0] + scale * along[0]) / self.pixel_size_m[0] - 0.5
+        columns = (self.poni_m[1] + scale * along[1]) / self.pixel_size_m[1] - 0.5
+        return rows, columns
+
+    def q_at(self, rows: ArrayLike, columns: ArrayLike) -> tuple[Float64, Float64]:
+        """(q_xy, q_z) of pixels, 1/angstrom; q_xy carries the sign of the horizontal direction."""
+        up, right, beam = self.direction(rows, columns)
+        sin, cos = math.sin(self.incidence_angle_rad), math.cos(self.incidence_angle_rad)
+        q_z = self.wavenumber * (up * cos - beam * sin + sin)
+        q_x = self.wavenumber * (beam * cos + up * sin - cos)
+        return np.copysign(np.hypot(q_x, self.wavenumber * right), right), q_z
+
+    def pixel_at(self, q_xy: ArrayLike, q_z: ArrayLike) -> tuple[Float64, Float64]:
+        """(rows, columns) of signed q_xy and q_z, 1/angstrom; NaN in the missing wedge and behind.
+
+        |k_i + q| = k fixes the component along the beam, q_x = (2 k q_z sin a - q²)/(2 k cos a).
+        """
+        q_xy, q_z = np.asarray(q_xy, float), np.asarray(q_z, float)
+        k = self.wavenumber
+        sin, cos = math.sin(self.incidence_angle_rad), math.cos(self.incidence_angle_rad)
+        q_x = (2 * k * q_z * sin - q_xy * q_xy - q_z * q_z) / (2 * k * cos)
+        with np.errstate(invalid="ignore"):
+            right = np.copysign(np.sqrt(q_xy * q_xy - q_x * q_x), q_xy) / k
+        along_surface, normal = cos + q_x / k, q_z / k - sin
+        return self.pixel_of(
+            along_surface * sin + normal * cos, right, along_surface * cos - normal * sin
+        )
+
+    def solid_angle_factor(self, rows: ArrayLike, columns: ArrayLike) -> Float64:
+        """Solid angle of pixels over that at normal incidence, cos³; counts are divided by it."""
+        p1 = (np.asarray(rows, float) + 0.5) * self.pixel_size_m[0] - self.poni_m[0]
+        p2 = (np.asarray(columns, float) + 0.5) * self.pixel_size_m[1] - self.poni_m[1]
+        return (1 + (p1 * p1 + p2 * p2) / self.distance_m**2) ** -1.5
+
+    def polarization_factor(self, rows: ArrayLike, columns: ArrayLike, degree: float) -> Float64:
+        """Polarisation factor of pixels; `degree` 1 = horizontal; counts are divided by it."""
+        up, right, _ = self.direction(rows, columns)
+        return 1 - 0.5 * (1 + degree) * right * right - 0.5 * (1 - degree) * up * up
+
+
+def orientation_of(settings: GeometrySettings) -> Orientation:
+    """How frames are turned: `flip` or `orientation`, else what the PONI file states, else not."""
+    if settings.flip is not None:
+        return Orientation.from_flip(settings.flip)
+    if settings.orientation is not None:
+        return Orientation.from_sample(settings.orientation)
+    if settings.poni is not None:
+        return read_poni(settings.poni).orientation
+    return Orientation()
+
+
+def orient(frame: NDArray[np.generic], settings: GeometrySettings) -> NDArray[np.generic]:
+    """Return the frame (rows, columns) as a view with q_z growing with the row."""
+    return orientation_of(settings).apply(frame)
+
+
+def _from_poni(
+    poni: Poni, settings: GeometrySettings, shape: tuple[int, int] | None, incidence: float
+) -> Geometry:
+    """Turn the PONI, which holds for the array as its own orientation lays it, as `orient` does."""
+    wavelength = settings.wavelength or poni.wavelength_angstrom
+    if wavelength is None:
+        message = f"{poni.path} holds no wavelength; give wavelength_angstrom or energy_kev"
+        raise GeometryError(message)
+    if poni.wavelength_angstrom and not math.isclose(
+        wavelength, poni.wavelength_angstrom, rel_tol=_WAVELENGTH_AGREEMENT
+    ):
+        message = (
+            f"the configuration says {wavelength:g} angstrom and {poni.path} says "
+            f"{poni.wavelength_angstrom:g}; give the wavelength in one place"
+        )
+        raise GeometryError(message)
+    if shape is None:
+        shape, pixel = (1, 1), poni.pixel_size_m
+    else:
+        pixel = poni.pixel_size_for(shape)
+    laid = poni.orientation.shape(shape)
+    turn = poni.orientation.inverse.then(orientation_of(settings))
+    center = np.array([laid[0] * pixel[0], laid[1] * pixel[1]]) / 2
+    matrix = turn.matrix
+    poni_m = matrix @ (np.array(poni.poni_m) - center) + np.abs(matrix) @ center
+    axes = np.eye(3)
+    axes[:2, :2] = matrix
+    unturned = Geometry(wavelength, poni.distance_m, pixel, poni.poni_m, poni.rotations_rad)
+    size = np.abs(matrix) @ np.array(pixel)
+    return Geometry(
+        wavelength_angstrom=wavelength,
+        distance_m=poni.distance_m,
+        pixel_size_m=(float(size[0]), float(size[1])),
+        poni_m=(float(poni_m[0]), float(poni_m[1])),
+        rotations_rad=_angles(axes @ unturned.rotation @ axes.T),
+        incidence_angle_rad=incidence,
+    )
+
+
+def _angles(rotation: Float64) -> tuple[float, float, float]:
+    """rot1, rot2, rot3 of a rotation matrix R3 R2 R1."""
+    return (
+        math.atan2(-rotation[2, 1], rotation[2, 2]),
+        math.asin(np.clip(rotation[2, 0], -1, 1)),
+        math.atan2(rotation[1, 0], rotation[0, 0]),
+    )

@@ -1,0 +1,112 @@
+"""Which pixels are data: mask files, gaps, dead and saturated pixels; True in a mask = masked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from gixi_bluesky.errors import FrameError, GeometryError
+
+__all__ = ["invalid_pixels", "load_mask", "require_image", "valid_pixels"]
+
+Bool = NDArray[np.bool_]
+
+_HDF5 = (".h5", ".hdf5", ".nxs")
+
+
+def load_mask(path: str | Path, shape: tuple[int, int]) -> Bool:
+    """Read a mask of `shape` (rows, columns), laid as the array is read; nonzero = masked.
+
+    npy, HDF5 (the only 2-D dataset) and whatever fabio reads (edf, tiff, msk, …).
+    Raises GeometryError for a file that cannot be read or does not fit the shape.
+    """
+    path = Path(path)
+    try:
+        mask = np.asarray(_read(path))
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        message = f"cannot read the mask {path}: {error}"
+        raise GeometryError(message) from error
+    if mask.dtype.kind not in "biuf":
+        message = f"the mask {path} holds {mask.dtype}; expected numbers, nonzero = masked"
+        raise GeometryError(message)
+    if mask.shape != shape:
+        message = (
+            f"the mask {path} has shape {mask.shape}; expected {shape}, the frame's as read "
+            "(before flip)"
+        )
+        raise GeometryError(message)
+    return mask != 0
+
+
+def valid_pixels(
+    frame: NDArray[Any], mask: Bool | None = None, dummy: Sequence[float] = ()
+) -> Bool:
+    """Return which pixels of `frame` (rows, columns) are data.
+
+    Integer frames: not negative, not the dtype's maximum. Float frames: finite and no `dummy`;
+    negatives are noise. Raises FrameError for what is no image or has no valid pixel.
+    """
+    frame = require_image(frame)
+    valid = ~invalid_pixels(frame, dummy)
+    if mask is not None:
+        if mask.shape != frame.shape:
+            message = f"the mask has shape {mask.shape}; expected the frame's {frame.shape}"
+            raise FrameError(message)
+        valid &= ~mask
+    if not valid.any():
+        message = "no pixel of the frame is data: all are masked, gaps, saturated or not finite"
+        raise FrameError(message)
+    return valid
+
+
+def invalid_pixels(frame: NDArray[Any], dummy: Sequence[float] = ()) -> Bool:
+    """Return which pixels say themselves that they are no data, by the rules of `valid_pixels`."""
+    if frame.dtype.kind == "u":
+        return frame == np.iinfo(frame.dtype).max
+    if frame.dtype.kind == "i":
+        return (frame < 0) | (frame == np.iinfo(frame.dtype).max)
+    invalid = ~np.isfinite(frame)
+    for value in dummy:
+        invalid |= frame == value
+    return invalid
+
+
+def require_image(frame: NDArray[Any]) -> NDArray[Any]:
+    """Return the frame if it is a real image (rows, columns), else raise FrameError."""
+    if frame.ndim != 2 or frame.size == 0:
+        message = f"got an array of shape {frame.shape}; expected one image (rows, columns)"
+        raise FrameError(message)
+    if frame.dtype.kind not in "iuf":
+        message = f"got an image of {frame.dtype}; expected integer or floating-point counts"
+        raise FrameError(message)
+    return frame
+
+
+def _read(path: Path) -> Any:
+    if path.suffix == ".npy":
+        return np.load(path, allow_pickle=False)
+    if path.suffix in _HDF5:
+        return _read_hdf5(path)
+    import fabio
+
+    with fabio.open(str(path)) as image:
+        return image.data
+
+
+def _read_hdf5(path: Path) -> Any:
+    with h5py.File(path, "r") as file:
+        found: list[str] = []
+        file.visititems(
+            lambda name, item: (
+                found.append(name) if isinstance(item, h5py.Dataset) and item.ndim == 2 else None
+            )
+        )
+        if len(found) != 1:
+            message = f"it holds {len(found)} 2-D datasets ({', '.join(found)}); expected one"
+            raise ValueError(message)
+        return file[found[0]][()]
