@@ -80,6 +80,7 @@ class SimulatedDetector(Device):
         exposure_s: float = 0.1,
     ) -> None:
         super().__init__(name=name)
+        self.time_s.name = "time_s"
         self._expose = expose
         self._shape = shape
         self._directory = directory

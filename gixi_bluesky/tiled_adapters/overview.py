@@ -68,11 +68,11 @@ class OverviewData:
 class Overview:
     """Draws a run again and again while it grows; every image is fetched once.
 
-    seconds: time of each frame by its number; None = wall clock since the first frame
+    seconds: time of each frame by its number, may grow; None = wall clock since the first frame
     """
 
     def __init__(self, run: DerivedRun, seconds: Mapping[int, float] | None = None) -> None:
-        self._run = run
+        self.run = run
         self._seconds = seconds
         self._profiles: dict[int, Float64] = {}
 
@@ -91,7 +91,7 @@ class Overview:
 
     def data(self) -> OverviewData:
         """Read what the figure shows."""
-        frames = self._run.frames().sort_values("frame", ignore_index=True)
+        frames = self.run.frames().sort_values("frame", ignore_index=True)
         done = frames[frames["status"] == "ok"].reset_index(drop=True)
         seconds = self._times(frames)
         known = done[done["frame"].isin(list(seconds))].reset_index(drop=True)
@@ -128,10 +128,10 @@ class Overview:
 
     def _tables(self, numbers: set[int]) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Return peaks with their most probable phase and hkl, and the matches."""
-        matches = self._run.matches()
+        matches = self.run.matches()
         matches = matches[matches["frame"].isin(numbers)]
         present = matches[matches["probability"] >= _PRESENT]
-        lines = self._run.match_peaks().merge(
+        lines = self.run.match_peaks().merge(
             present[["frame", "phase", "probability"]], on=["frame", "phase"]
         )
         # One name a peak: the most probable phase, and the family with the nearest line.
@@ -139,14 +139,14 @@ class Overview:
             ["probability", "off"], ascending=[False, True]
         )
         lines = lines.drop_duplicates(["frame", "peak"])
-        peaks = self._run.peaks()
+        peaks = self.run.peaks()
         peaks = peaks[peaks["frame"].isin(numbers)]
         columns = ["frame", "peak", "phase", "h", "k", "l", "dq"]
         return peaks.merge(lines[columns], on=["frame", "peak"], how="left"), matches
 
     def _image(self, frame: int) -> NDArray[np.float32] | None:
         try:
-            return np.asarray(self._run.polar_image(frame), dtype=np.float32)
+            return np.asarray(self.run.polar_image(frame), dtype=np.float32)
         except StoreError:  # not every frame has a stored image
             return None
 
@@ -159,12 +159,12 @@ class Overview:
         self._profiles[frame] = _profile(image)
 
     def _axes(self) -> tuple[Float64, Float64]:
-        grid = self._run.start["gixi"]["grid"]
+        grid = self.run.start["gixi"]["grid"]
         n_phi, n_q = grid["shape"]
         return np.linspace(0.0, grid["q_max_inv_angstrom"], n_q), np.linspace(0.0, 90.0, n_phi)
 
     def _title(self) -> str:
-        start = self._run.start
+        start = self.run.start
         scan = start.get("scan_id", start["gixi"].get("raw_scan_id"))
         words = [start.get("sample_name"), f"scan {scan}" if scan is not None else None]
         return ", ".join(str(word) for word in words if word)

@@ -154,14 +154,16 @@ def _lines(axis: Axes, data: OverviewData, styles: Styles) -> None:
     low, high = _seen_q(data)
     known = data.peaks.dropna(subset="phase")
     known = known.assign(line=known["q"] - known["dq"])
-    lines = known.groupby(["phase", "h", "k", "l"], as_index=False)["line"].median()
+    lines = known.groupby(["phase", "h", "k", "l"])["line"].median().reset_index()
     label_at = -np.inf
-    for line in lines.sort_values("line").itertuples(index=False):
-        colour, q = _darker(styles[line.phase][0]), line.line
+    for line in lines.sort_values("line").to_dict("records"):
+        colour, q = _darker(styles[line["phase"]][0]), line["line"]
         axis.plot((0.0, 0.3), (q, q), color=colour, lw=1.4, clip_on=False)
         label_at = max(q, label_at + 0.028 * (high - low))
         axis.plot((0.3, 0.42), (q, label_at), color="0.6", lw=0.4)
-        axis.text(0.46, label_at, _hkl(line.h, line.k, line.l), va="center", fontsize=_SMALL)
+        axis.text(
+            0.46, label_at, _hkl(line["h"], line["k"], line["l"]), va="center", fontsize=_SMALL
+        )
 
 
 def _polar(
