@@ -1,0 +1,145 @@
+"""The experiment of the demo: server, RunEngine, simulated beamline, analysis and findings."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from bluesky import RunEngine
+from bluesky.callbacks.buffer import BufferingWrapper
+from bluesky.plans import count
+from bluesky_tiled_plugins import TiledWriter
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from gixi_bluesky.callbacks import subscribe
+from gixi_bluesky.config import Config, parse_config
+from gixi_bluesky.demo.beamline import Exposure, SimulatedDetector
+from gixi_bluesky.demo.crystallisation import Crystallisation
+from gixi_bluesky.demo.monitor import Monitor
+from gixi_bluesky.demo.report import ask, show
+from gixi_bluesky.processing.geometry import Geometry, orient
+from gixi_bluesky.processing.settings import GeometrySettings
+from gixi_bluesky.processing.simulation import Panel, Renderer, record
+from gixi_bluesky.processing.structures import read_structure, read_structures, shipped_cifs
+from gixi_bluesky.tiled_adapters.server import EmbeddedServer, embedded_server
+
+__all__ = ["demo_config", "play", "simulated_exposures"]
+
+SHAPE = (1043, 981)
+INCIDENCE_ANGLE_DEG = 0.3
+CRYSTALLISES = "MAPbBr3"
+
+_DRAIN_S = 900.0
+_RAW_ROWS = 4  # events that the raw catalogue takes at once
+_PANEL = Panel(
+    modules=(195, 487), gap=(17, 7), beam_stop=(40.0, 150.0, 9.0), dead=1e-4, hot=5e-6, seed=3
+)
+
+
+def play(out: Path, frames: int) -> dict[str, Any]:
+    """Measure, analyse and report into the folder `out`; see `run_demo`."""
+    out = out.absolute()
+    out.mkdir(parents=True, exist_ok=True)
+    config = demo_config(out)
+    console = Console(stderr=True)
+    with embedded_server(out) as server:
+        raw_uid, seconds = _measure(server, config, out, frames, console)
+        names = {
+            structure.slug: structure.name
+            for structure in read_structures(config.matching.cif, config.grid.q_max_inv_angstrom)
+        }
+        findings = ask(server.client(), config.tiled.raw, config.tiled.derived, raw_uid, names)
+    show(console, findings, seconds)
+    summary = findings.summary(seconds)
+    (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    return summary
+
+
+def demo_config(out: Path) -> Config:
+    """Return the configuration of the demo and write it to `out`/config.yaml for other commands."""
+    packaged = resources.files("gixi_bluesky.demo") / "demo.yaml"
+    tree = yaml.safe_load(packaged.read_text(encoding="utf-8"))
+    tree["matching"] = {"cif": [str(path) for path in shipped_cifs().values()]}
+    tree["output"] = {"directory": str(out / "results")}
+    (out / "config.yaml").write_text(yaml.safe_dump(tree, sort_keys=False), encoding="utf-8")
+    return parse_config(tree, folder=out, source="the demo's configuration")
+
+
+def simulated_exposures(
+    settings: GeometrySettings, film: Crystallisation, seed: int = 0
+) -> Exposure:
+    """Return what the detector sees at a time in simulated seconds: (rows, columns) int32."""
+    geometry = Geometry.from_settings(settings, SHAPE).with_incidence(INCIDENCE_ANGLE_DEG)
+    renderer = Renderer(geometry, SHAPE)
+    rng = np.random.default_rng(seed)
+
+    def expose(time_s: float) -> NDArray[np.int32]:
+        frame = record(renderer.expected(film.scene(time_s)), _PANEL, rng)
+        # Files hold the array as the detector reads it out; a flip is its own inverse.
+        return np.ascontiguousarray(orient(frame, settings), dtype=np.int32)
+
+    return expose
+
+
+def _measure(
+    server: EmbeddedServer, config: Config, out: Path, frames: int, console: Console
+) -> tuple[str, float]:
+    """Measure and analyse; return the raw run's uid and the seconds both took."""
+    client = server.client()
+    film = Crystallisation(
+        read_structure(shipped_cifs()[CRYSTALLISES], config.grid.q_max_inv_angstrom)
+    )
+    detector = SimulatedDetector(
+        name="giwaxs",
+        expose=simulated_exposures(config.geometry, film),
+        shape=SHAPE,
+        directory=out / "raw",
+        period_s=film.duration_s / frames,
+    )
+    detector.incidence_angle.put(INCIDENCE_ANGLE_DEG)
+    engine = RunEngine({})
+    bars = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with (
+        Progress(*bars, TimeElapsedColumn(), console=console) as progress,
+        _raw_writer(client[config.tiled.raw]) as writer,
+        Monitor(
+            server.client,
+            config.tiled.raw,
+            config.tiled.derived,
+            out / "overview.png",
+            progress,
+            frames,
+        ) as monitor,
+    ):
+        engine.subscribe(writer)
+        engine.subscribe(monitor)
+        analysis = subscribe(engine, config, tiled=client)
+        began = time.monotonic()
+        (raw_uid,) = engine(
+            count([detector], num=frames),
+            purpose="demo",
+            sample_name=f"{CRYSTALLISES} from solution",
+        )
+        analysis.drain(_DRAIN_S)
+        seconds = time.monotonic() - began
+        analysis.close()
+    return raw_uid, seconds
+
+
+@contextmanager
+def _raw_writer(catalogue: Any) -> Iterator[BufferingWrapper]:
+    """Yield a callback that stores the raw documents from a thread of its own."""
+    writer = BufferingWrapper(TiledWriter(catalogue, batch_size=_RAW_ROWS))
+    try:
+        yield writer
+    finally:
+        writer.shutdown()
