@@ -37,6 +37,8 @@ class Renderer:
         self.shape = shape
         self.q_xy = np.asarray(q_xy, dtype=np.float32)
         self.q_z = np.asarray(q_z, dtype=np.float32)
+        _, right, _ = geometry.direction(rows, columns)
+        self._q_y = (geometry.wavenumber * right).astype(np.float32)
         q = np.hypot(self.q_xy, self.q_z)
         self.q = np.linspace(0.0, float(q.max()), _COLUMNS)
         self._column = (q * ((_COLUMNS - 1) / q.max())).astype(np.float32)
@@ -92,7 +94,7 @@ class Renderer:
     def _streak(self, streak: Streak) -> Float32:
         sigma = streak.fwhm_q / FWHM_PER_SIGMA
         if streak.kind == "specular":
-            across, along = self.q_xy, self.q_z
+            across, along = self._q_y, self.q_z
         else:
             across = self.q_z - np.float32(self.geometry.horizon_q_z + streak.q_z)
             along = self.q_xy

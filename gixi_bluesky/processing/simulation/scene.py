@@ -93,7 +93,7 @@ class Halo:
 class Streak:
     """A smooth line on the detector.
 
-    kind: `specular` along q_z at q_xy = 0, or `yoneda` along q_xy
+    kind: `specular` along q_z in the plane of incidence, or `yoneda` along q_xy
     counts: mean per pixel on its top
     q_z: 1/angstrom, where a Yoneda line lies above the horizon
     """

@@ -1,0 +1,220 @@
+"""Frames drawn at random for training and evaluation; the same seed gives the same frame."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any
+
+import gemmi
+import numpy as np
+from numpy.typing import NDArray
+
+from gixi_bluesky.processing.geometry import Geometry
+from gixi_bluesky.processing.reflections import Lines, powder_lines
+from gixi_bluesky.processing.remap import Remapper
+from gixi_bluesky.processing.settings import CorrectionSettings, GridSettings
+from gixi_bluesky.processing.simulation.panel import Panel, record
+from gixi_bluesky.processing.simulation.render import Renderer
+from gixi_bluesky.processing.simulation.scene import Halo, Phase, Scene, Streak
+from gixi_bluesky.processing.simulation.texture import Texture
+from gixi_bluesky.processing.simulation.truth import Truth, truth
+from gixi_bluesky.processing.structures import Structure
+from gixi_bluesky.processing.types import PolarImage
+
+__all__ = ["SimulatedFrame", "random_frames", "random_structure"]
+
+_ELEMENTS = ("C", "N", "O", "S", "Br", "I", "Pb", "Sn", "Cs", "Zn", "Ti")
+_MOST_LINES = 40
+_SCENES_PER_SETUP = 4
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatedFrame:
+    """One exposure, the polar image the product makes of it, and what there is to find."""
+
+    counts: NDArray[Any]
+    polar: PolarImage
+    truth: Truth
+
+
+@dataclass(frozen=True, slots=True)
+class _Setup:
+    renderer: Renderer
+    panel: Panel
+    remapper: Remapper
+
+
+def random_frames(
+    seed: int, structures: Sequence[Structure] = (), shape: tuple[int, int] = (512, 1024)
+) -> Iterator[SimulatedFrame]:
+    """Yield a few frames of one random set-up; `structures` are mixed with random lattices."""
+    rng = np.random.default_rng(seed)
+    setup = _setup(rng, shape)
+    for _ in range(_SCENES_PER_SETUP):
+        scene = _scene(rng, setup, structures)
+        counts = record(setup.renderer.expected(scene), setup.panel, rng)
+        polar = setup.remapper(counts)
+        yield SimulatedFrame(
+            counts, polar, truth(setup.renderer, scene, setup.panel, polar.q, polar.phi)
+        )
+
+
+def random_structure(rng: np.random.Generator, q_max: float) -> Structure:
+    """Return a lattice of random system, size and atoms, with structure factors."""
+    system = rng.choice(["cubic", "tetragonal", "hexagonal", "orthorhombic", "monoclinic"])
+    group = {
+        "cubic": ("P m -3 m", "F m -3 m", "I m -3 m"),
+        "tetragonal": ("P 4/m m m", "I 4/m m m"),
+        "hexagonal": ("P 6/m m m", "P -3 m 1"),
+        "orthorhombic": ("P m m m", "C m m m", "P n m a"),
+        "monoclinic": ("P 1 2/m 1", "P 1 21/c 1"),
+    }[str(system)]
+    a, b, c = np.exp(rng.uniform(np.log(3.8), np.log(16.0), 3))
+    beta = rng.uniform(92, 112) if system == "monoclinic" else 90.0
+    lengths = {
+        "cubic": (a, a, a, 90.0),
+        "tetragonal": (a, a, c, 90.0),
+        "hexagonal": (a, a, c, 120.0),
+        "orthorhombic": (a, b, c, 90.0),
+        "monoclinic": (a, b, c, 90.0),
+    }[str(system)]
+    small = gemmi.SmallStructure()
+    small.cell = gemmi.UnitCell(*lengths[:3], 90.0, beta, lengths[3])
+    small.spacegroup = gemmi.SpaceGroup(str(rng.choice(group)))
+    for _ in range(int(rng.integers(1, 5))):
+        site = gemmi.SmallStructure.Site()
+        site.element = gemmi.Element(str(rng.choice(_ELEMENTS)))
+        site.fract = gemmi.Fractional(*rng.uniform(0, 1, 3))
+        site.u_iso = float(rng.uniform(0.01, 0.06))
+        small.add_site(site)
+    small.setup_cell_images()
+    lines = _strongest(powder_lines(small, q_max))
+    return Structure("random", "random", "", tuple(small.cell.parameters), lines)
+
+
+def _strongest(lines: Lines) -> Lines:
+    keep = np.sort(np.argsort(-lines.intensity)[:_MOST_LINES])
+    return Lines(
+        q=lines.q[keep],
+        hkl=lines.hkl[keep],
+        intensity=lines.intensity[keep],
+        multiplicity=lines.multiplicity[keep],
+        families=tuple(lines.families[i] for i in keep),
+    )
+
+
+def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
+    return float(np.exp(rng.uniform(math.log(low), math.log(high))))
+
+
+def _setup(rng: np.random.Generator, shape: tuple[int, int]) -> _Setup:
+    """A flat panel or modules, the beam in a corner or in the middle of the lower edge."""
+    modules = rng.random() < 0.6
+    if modules:
+        size, pixel = (1043, 981), 0.172e-3
+    else:
+        size, pixel = (1024, 1024), 0.4e-3
+    row = rng.uniform(0.03, 0.4) * size[0]
+    column = rng.uniform(0.02, 0.35 if rng.random() < 0.5 else 0.6) * size[1]
+    # The distance follows from how far in q the far corner shall reach.
+    wavelength = 12.398 / rng.uniform(8.0, 25.0)
+    reach = min(rng.uniform(1.6, 5.0), 1.3 * 2 * np.pi / wavelength)
+    angle = 2 * math.asin(min(reach * wavelength / (4 * math.pi), 0.6))
+    corner = pixel * math.hypot(size[0] - row, max(column, size[1] - column))
+    geometry = Geometry(
+        wavelength_angstrom=wavelength,
+        distance_m=corner / math.tan(angle),
+        pixel_size_m=(pixel, pixel),
+        poni_m=((row + 0.5) * pixel, (column + 0.5) * pixel),
+        incidence_angle_rad=math.radians(rng.uniform(0.08, 0.6)),
+    )
+    stop = (row, column, rng.uniform(8, 30)) if rng.random() < 0.6 else None
+    panel = Panel(
+        modules=(195, 487) if modules else None,
+        beam_stop=stop,
+        readout_noise=None if modules else float(rng.uniform(1.0, 30.0)),
+        dead=_log_uniform(rng, 1e-6, 1e-3),
+        hot=_log_uniform(rng, 1e-7, 1e-4),
+        seed=int(rng.integers(1 << 31)),
+    )
+    renderer = Renderer(geometry, size)
+    grid = GridSettings(
+        q_max_inv_angstrom=min(rng.uniform(0.7, 1.05) * reach, 2 * geometry.wavenumber),
+        shape=shape,
+        side=str(rng.choice(["fold", "fold", "fold", "right"])),
+    )
+    return _Setup(renderer, panel, Remapper(geometry, grid, CorrectionSettings(), size))
+
+
+def _scene(rng: np.random.Generator, setup: _Setup, structures: Sequence[Structure]) -> Scene:
+    q_max = float(setup.renderer.q[-1])
+    flat = _log_uniform(rng, 0.05, 30.0)
+    count = int(rng.choice([0, 1, 2, 3, 4], p=[0.06, 0.4, 0.3, 0.16, 0.08]))
+    noise = math.sqrt(flat + (setup.panel.readout_noise or 0.0) ** 2 + 1.0)
+    return Scene(
+        phases=tuple(_phase(rng, q_max, structures, noise) for _ in range(count)),
+        halos=tuple(
+            Halo(
+                q=float(rng.uniform(0.3, 1.0) * min(q_max, 3.0)),
+                fwhm_q=float(rng.uniform(0.15, 0.9)),
+                counts=flat * _log_uniform(rng, 0.1, 20.0),
+            )
+            for _ in range(int(rng.integers(0, 4)))
+        ),
+        streaks=tuple(_streaks(rng, flat)),
+        air=flat * _log_uniform(rng, 0.3, 60.0),
+        flat=flat,
+    )
+
+
+def _streaks(rng: np.random.Generator, flat: float) -> Iterator[Streak]:
+    if rng.random() < 0.35:
+        yield Streak("specular", flat * _log_uniform(rng, 2, 300), float(rng.uniform(0.005, 0.03)))
+    if rng.random() < 0.5:
+        height = float(rng.uniform(0.0, 0.04))
+        width = float(rng.uniform(0.008, 0.04))
+        yield Streak("yoneda", flat * _log_uniform(rng, 1, 60), width, height)
+
+
+def _phase(
+    rng: np.random.Generator, q_max: float, structures: Sequence[Structure], noise: float
+) -> Phase:
+    structure = _structure(rng, q_max, structures)
+    return Phase(
+        structure=structure,
+        counts=noise * _log_uniform(rng, 0.3, 150.0),
+        texture=_texture(rng),
+        size_angstrom=_log_uniform(rng, 90.0, 1500.0),
+        footprint=_log_uniform(rng, 0.001, 0.025),
+        lattice_scale=float(rng.uniform(0.98, 1.02)),
+    )
+
+
+def _structure(
+    rng: np.random.Generator, q_max: float, structures: Sequence[Structure]
+) -> Structure:
+    if structures and rng.random() < 0.4:
+        known = structures[int(rng.integers(len(structures)))]
+        return replace(known, reflections=_strongest(known.reflections))
+    while True:
+        drawn = random_structure(rng, q_max)
+        if len(drawn.reflections):  # a small cell may have no line in so short a range
+            return drawn
+
+
+def _texture(rng: np.random.Generator) -> Texture:
+    kind = rng.choice(["powder", "fibre", "mixed", "grains"], p=[0.3, 0.4, 0.15, 0.15])
+    contacts = [hkl for hkl in product(range(3), repeat=3) if any(hkl)]
+    contact = contacts[int(rng.integers(len(contacts)))]
+    return Texture(
+        contact=None if kind in ("powder", "grains") else contact,
+        mosaic_deg=_log_uniform(rng, 0.7, 30.0),
+        powder_fraction=float(rng.uniform(0.1, 0.8)) if kind == "mixed" else 0.0,
+        unevenness=float(rng.choice([0.0, rng.uniform(0.0, 0.5)])),
+        grains=int(rng.integers(1, 5)) if kind == "grains" else 0,
+        spot_deg=float(rng.uniform(0.5, 4.0)),
+        seed=int(rng.integers(1 << 31)),
+    )

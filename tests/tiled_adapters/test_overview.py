@@ -1,0 +1,114 @@
+"""The overview figure of a derived run."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from gixi_bluesky.errors import StoreError
+from gixi_bluesky.tiled_adapters.overview import Overview, overview_figure, save_overview
+
+N_PHI, N_Q, Q_MAX = 64, 128, 3.0
+LINES = {(1, 0, 0): 1.06, (1, 1, 0): 1.50, (2, 0, 0): 2.12}
+ONSET_FRAME, FRAMES = 4, 10
+
+
+class MadeUpRun:
+    """Rings of one phase that appear at ONSET_FRAME, as a derived run would hold them."""
+
+    def __init__(self, frames=FRAMES, images=True):
+        self.start = {
+            "scan_id": 12,
+            "sample_name": "a film",
+            "gixi": {"grid": {"q_max_inv_angstrom": Q_MAX, "shape": [N_PHI, N_Q]}},
+        }
+        self.n, self.images, self.fetched = frames, images, []
+
+    def frames(self):
+        columns = ["frame", "raw_time", "total_intensity", "status"]
+        return pd.DataFrame(
+            [(i, 1e9 + 2.0 * i, 100.0 + i, "ok") for i in range(self.n)], columns=columns
+        )
+
+    def peaks(self):
+        columns = ["frame", "peak", "q", "phi", "q_xy", "q_z", "x0", "y0", "x1", "y1", "intensity"]
+        rows = [
+            (i, p, q, 45.0, q * 0.7071, q * 0.7071, q / Q_MAX * 127 - 1, 4, q / Q_MAX * 127 + 1, 60)
+            + (i * 10.0,)
+            for i in range(ONSET_FRAME, self.n)
+            for p, q in enumerate([*LINES.values(), 0.45])
+        ]
+        return pd.DataFrame(rows, columns=columns)
+
+    def matches(self):
+        rows = [(i, "MAPbBr3", 0.98 if i >= ONSET_FRAME else 0.02) for i in range(self.n)]
+        rows += [(i, "PbI2", 0.1) for i in range(self.n)]
+        return pd.DataFrame(rows, columns=["frame", "phase", "probability"])
+
+    def match_peaks(self):
+        rows = [
+            (i, p, phase, *hkl, 0.001)
+            for i in range(ONSET_FRAME, self.n)
+            for p, hkl in enumerate(LINES)
+            for phase in ("MAPbBr3", "PbI2")
+        ]
+        return pd.DataFrame(rows, columns=["frame", "peak", "phase", "h", "k", "l", "dq"])
+
+    def polar_image(self, frame):
+        if not self.images:
+            raise StoreError("this run keeps no images")
+        self.fetched.append(frame)
+        image = np.full((N_PHI, N_Q), 3.0, np.float32)
+        image[:, 45] = 30.0
+        image[-8:, 80:] = np.nan
+        image[5, 100] = 1e6  # a hot pixel
+        return image
+
+
+def texts(figure):
+    return [text.get_text() for text in figure.findobj(match=lambda a: hasattr(a, "get_text"))]
+
+
+def test_four_panels_tell_phase_onset_and_lines():
+    said = texts(overview_figure(MadeUpRun()))
+    assert {"(a)", "(b)", "(c)", "(d)"} <= set(said)
+    assert "MAPbBr3 peaks, from 8 s" in said
+    assert {"100", "110", "200"} <= set(said)
+    assert not any("PbI2" in text for text in said)
+
+
+def test_times_can_be_those_of_the_experiment():
+    said = texts(overview_figure(MadeUpRun(), {i: 10.0 * i for i in range(FRAMES)}))
+    assert "MAPbBr3 peaks, from 40 s" in said
+
+
+def test_a_hot_pixel_draws_no_line_through_the_waterfall():
+    data = Overview(MadeUpRun()).data()
+    assert max(profile[100] for profile in data.profiles.values()) < 4.0
+
+
+def test_images_are_fetched_once_while_the_run_grows():
+    run = MadeUpRun(frames=5)
+    overview = Overview(run)
+    overview.data()
+    run.n = FRAMES
+    run.fetched.clear()
+    overview.data()
+    assert sorted(set(run.fetched)) == [5, 6, 7, 8, 9]
+
+
+@pytest.mark.parametrize("run", [MadeUpRun(frames=0), MadeUpRun(frames=1), MadeUpRun(images=False)])
+def test_a_run_with_little_in_it_still_gives_a_figure(run, tmp_path):
+    save_overview(run, tmp_path / "overview.png")
+    with Image.open(tmp_path / "overview.png") as picture:
+        assert min(picture.size) > 800
+
+
+def test_the_picture_is_replaced_whole(tmp_path):
+    path = tmp_path / "overview.png"
+    path.write_bytes(b"old")
+    save_overview(MadeUpRun(), path)
+    assert path.read_bytes().startswith(b"\x89PNG")
+    assert [p.name for p in tmp_path.iterdir()] == ["overview.png"]
