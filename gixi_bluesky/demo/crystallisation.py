@@ -44,8 +44,8 @@ class Crystallisation:
                 Halo(q=1.75, fwhm_q=0.9, counts=14.0 * wet),
                 Halo(q=1.6, fwhm_q=1.3, counts=4.0),
             ),
-            streaks=(Streak("specular", 200.0), Streak("yoneda", 25.0)),
-            air=14.0,
+            streaks=(Streak("specular", 12.0), Streak("yoneda", 5.0)),
+            air=8.0,
             flat=0.6,
         )
 

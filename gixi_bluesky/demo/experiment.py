@@ -41,7 +41,7 @@ CRYSTALLISES = "MAPbBr3"
 _DRAIN_S = 900.0
 _RAW_ROWS = 4  # events that the raw catalogue takes at once
 _PANEL = Panel(
-    modules=(195, 487), gap=(17, 7), beam_stop=(40.0, 150.0, 9.0), dead=1e-4, hot=5e-6, seed=3
+    modules=(195, 487), gap=(17, 7), beam_stop=(40.0, 150.0, 20.0), dead=1e-4, hot=5e-6, seed=3
 )
 
 
@@ -65,13 +65,17 @@ def play(out: Path, frames: int) -> dict[str, Any]:
 
 
 def demo_config(out: Path) -> Config:
-    """Return the configuration of the demo and write it to `out`/config.yaml for other commands."""
+    """Return the configuration of the demo; `out` gets it as config.yaml, and the mask with it."""
     packaged = resources.files("gixi_bluesky.demo") / "demo.yaml"
     tree = yaml.safe_load(packaged.read_text(encoding="utf-8"))
     tree["matching"] = {"cif": [str(path) for path in shipped_cifs().values()]}
-    tree["output"] = {"directory": str(out / "results")}
+    tree["output"] = {"directory": "results"}
+    tree["geometry"]["mask"] = "mask.npy"
     (out / "config.yaml").write_text(yaml.safe_dump(tree, sort_keys=False), encoding="utf-8")
-    return parse_config(tree, folder=out, source="the demo's configuration")
+    config = parse_config(tree, folder=out, source="the demo's configuration")
+    # Masks hold for the array as it is read; a flip is its own inverse.
+    np.save(out / "mask.npy", orient(_PANEL.mask(SHAPE), config.geometry))
+    return config
 
 
 def simulated_exposures(
@@ -84,7 +88,7 @@ def simulated_exposures(
 
     def expose(time_s: float) -> NDArray[np.int32]:
         frame = record(renderer.expected(film.scene(time_s)), _PANEL, rng)
-        # Files hold the array as the detector reads it out; a flip is its own inverse.
+        # Files hold the array as the detector reads it out.
         return np.ascontiguousarray(orient(frame, settings), dtype=np.int32)
 
     return expose

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from bluesky import RunEngine
 from bluesky.plans import count
+from bluesky.utils import FailedStatus
 from PIL import Image
 
 from gixi_bluesky.demo import run_demo
@@ -102,7 +103,7 @@ def test_a_second_run_of_a_detector_has_a_file_of_its_own(tmp_path):
 def test_a_detector_that_cannot_write_fails_the_plan(tmp_path):
     detector = small_detector(tmp_path)
     detector._expose = lambda time_s: np.zeros((5, 5), np.int32)
-    with pytest.raises(Exception, match="FailedStatus|broadcast|shape"):
+    with pytest.raises(FailedStatus):
         measured(detector, 1)
 
 

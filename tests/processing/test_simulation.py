@@ -184,6 +184,16 @@ def test_gaps_and_dead_pixels_of_a_counting_panel_are_minus_one():
     assert 0.0005 < (frame[:195, :220] == -1).mean() < 0.002
 
 
+def test_the_mask_of_a_panel_covers_all_that_is_not_the_film():
+    panel = Panel(modules=(195, 220), dead=1e-3, hot=1e-3, beam_stop=(20.0, 90.0, 8.0))
+    expected = np.full(SHAPE, 50.0, np.float32)
+    frame = record(expected, panel, np.random.default_rng(1))
+    seen = frame[~panel.mask(SHAPE)]
+    assert seen.min() > 10
+    assert seen.max() < 100
+    assert panel.mask(SHAPE).mean() < 0.2
+
+
 def test_a_flat_panel_has_negative_noise_and_no_gaps():
     panel = Panel(readout_noise=12.0, gain=3.0)
     frame = record(np.full(SHAPE, 10.0, np.float32), panel, np.random.default_rng(1))

@@ -46,23 +46,34 @@ class Panel:
         dead = np.random.default_rng([self.seed, 1]).random(shape) < self.dead
         return np.asarray(absent | dead)
 
+    def shadow(self, shape: tuple[int, int], margin: float = 0.0) -> Bool:
+        """Return what lies behind the beam stop and its holder, `margin` pixels more if asked."""
+        if self.beam_stop is None:
+            return np.zeros(shape, dtype=bool)
+        row, column, radius = self.beam_stop
+        rows, columns = np.ogrid[: shape[0], : shape[1]]
+        disc = (rows - row) ** 2 + (columns - column) ** 2 < (radius + margin) ** 2
+        holder = (rows < row) & (np.abs(columns - column) < 0.3 * radius + margin)
+        return np.asarray(disc | holder)
+
     def transmission(self, shape: tuple[int, int]) -> Float32:
-        """Return what reaches each pixel, 0 behind the beam stop and its holder."""
-        through = np.ones(shape, dtype=np.float32)
-        if self.beam_stop is not None:
-            row, column, radius = self.beam_stop
-            rows, columns = np.ogrid[: shape[0], : shape[1]]
-            disc = (rows - row) ** 2 + (columns - column) ** 2 < radius**2
-            holder = (rows < row) & (np.abs(columns - column) < 0.3 * radius)
-            through[disc | holder] = 0.02
-        return through
+        """Return what reaches each pixel: next to nothing behind the beam stop."""
+        return np.where(self.shadow(shape), np.float32(0.02), np.float32(1.0))
+
+    def hot_pixels(self, shape: tuple[int, int]) -> Bool:
+        """Return the pixels that count without light, (rows, columns)."""
+        return np.asarray(np.random.default_rng([self.seed, 2]).random(shape) < self.hot)
+
+    def mask(self, shape: tuple[int, int]) -> Bool:
+        """Return what a beamline would mask: no data, hot pixels, beam stop; True = masked."""
+        return self.absent(shape) | self.hot_pixels(shape) | self.shadow(shape, margin=2.0)
 
 
 def record(expected: Float32, panel: Panel, rng: np.random.Generator) -> NDArray[Any]:
     """Return one exposure of `expected` mean counts: (rows, columns) int32 or float32."""
     shape = (expected.shape[0], expected.shape[1])
     photons = rng.poisson(expected * panel.transmission(shape) / panel.gain)
-    hot = np.random.default_rng([panel.seed, 2]).random(shape) < panel.hot
+    hot = panel.hot_pixels(shape)
     absent = panel.absent(shape)
     if panel.readout_noise is None:
         counts = photons.astype(np.int32)
