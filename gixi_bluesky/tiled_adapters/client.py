@@ -1,4 +1,4 @@
-"""A derived run as Tiled clients see it: `catalogue[uid]` is a GIXIRun wherever this is installed."""
+"""A derived run as Tiled clients see it: where this is installed, `catalogue[uid]` is a GIXIRun."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pandas as pd
 from bluesky_tiled_plugins.clients.bluesky_run import BlueskyRunV3
 from numpy.typing import NDArray
 from tiled.client.constructors import from_context
+from tiled.client.utils import ClientError
 
 from gixi_bluesky.errors import StoreError
 from gixi_bluesky.tiled_adapters.schema import IMAGE_KEY, IMAGES, TABLE_KEYS, stored_columns
@@ -45,25 +46,19 @@ class GIXIRun(BlueskyRunV3):
         """What decided the results: configuration, weights, structures, versions."""
         return dict(self.metadata["start"]["gixi"].get("provenance", {}))
 
-    def raw(self, catalogue: Any = None) -> Any:
-        """Return the raw run, from `catalogue` or from the sibling `raw` of this run's catalogue.
+    @property
+    def raw(self) -> Any:
+        """The raw run, from the catalogue `tiled.raw` of the configuration on the same server.
 
-        Raises StoreError when it is not there.
+        Raises StoreError when it is not there; then look up `raw_uid` in the right catalogue.
         """
-        if catalogue is None:
-            path = [*self.path_parts[:-2], "raw"]
-            try:
-                catalogue = from_context(self.context, node_path_parts=path)
-            except Exception as error:
-                message = (
-                    "found no catalogue `raw` beside this run's; pass it as run.raw(catalogue)"
-                )
-                raise StoreError(message) from error
+        path = self.provenance.get("config", {}).get("tiled", {}).get("raw", "raw")
         try:
+            catalogue = from_context(self.context, node_path_parts=path.split("/"))
             return catalogue[self.raw_uid]
-        except KeyError:
-            message = f"raw run {self.raw_uid} is not in the given catalogue"
-            raise StoreError(message) from None
+        except (KeyError, ClientError) as error:
+            message = f"found no run {self.raw_uid} in the catalogue {path!r} of this server"
+            raise StoreError(message) from error
 
     def frames(self) -> pd.DataFrame:
         """Return one row a frame, with `status` and the best phase."""
@@ -83,26 +78,28 @@ class GIXIRun(BlueskyRunV3):
         """Return which hkl of which phase explains which peak."""
         return self._rows("match_peaks", frame)
 
-    def polar_image(self, i: int) -> NDArray[np.float32]:
-        """Return image row i, (n_phi, n_q) float32, NaN = no data; row 0 is phi = 0.
+    def polar_image(self, frame: int) -> NDArray[np.float32]:
+        """Return the image of a frame, (n_phi, n_q) float32, NaN = no data; row 0 is phi = 0.
 
-        Raises StoreError when the run keeps no such image.
+        Raises StoreError when the run keeps no image of it.
         """
+        step = self.metadata["start"]["gixi"].get("image_step", 1)
         try:
-            images = self[IMAGES][IMAGE_KEY]
+            images = self[IMAGES].base[IMAGE_KEY]
         except KeyError:
             message = f"run {self.metadata['start']['uid']} keeps no images"
             raise StoreError(message) from None
-        if not -images.shape[0] <= i < images.shape[0]:
-            message = f"got image {i}; the run holds {images.shape[0]} images"
+        row, rest = divmod(frame, step)
+        if rest or not 0 <= row < images.shape[0]:
+            message = f"no image of frame {frame}; there are {images.shape[0]}, every {step} frames"
             raise StoreError(message)
-        return cast("NDArray[np.float32]", np.asarray(images[i % images.shape[0]]))
+        return cast("NDArray[np.float32]", np.asarray(images[row]))
 
-    def plot(self, **options: Any) -> Any:
+    def plot(self) -> Any:
         """Draw the overview figure: intensity and |q| over time, polar image, q map."""
-        from gixi_bluesky.tiled_adapters.overview import overview
+        from gixi_bluesky.tiled_adapters.overview import overview_figure
 
-        return overview(self, **options)
+        return overview_figure(self)
 
     def __repr__(self) -> str:
         summary = self.summary
@@ -128,7 +125,7 @@ class GIXIRun(BlueskyRunV3):
             rows = self[stream].base["internal"].read(names)
         except KeyError:
             return pd.DataFrame(columns=names)
-        rows = rows.drop_duplicates(list(TABLE_KEYS[stream]))
+        rows = rows[names].drop_duplicates(list(TABLE_KEYS[stream]))
         if frame is not None:
             rows = rows[rows["frame"] == frame]
         return rows.reset_index(drop=True)

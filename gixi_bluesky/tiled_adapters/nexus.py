@@ -117,14 +117,16 @@ def write_table(entry: h5py.Group, stream: str, rows: Mapping[str, Any]) -> h5py
     return group
 
 
-def read_table(group: h5py.Group) -> pd.DataFrame:
+def read_table(entry: h5py.Group, stream: str) -> pd.DataFrame:
     """Return the columns of a stored table, cut to the shortest; strings are str."""
-    columns = {
-        name: dataset.asstr()[()] if dataset.dtype.kind in "SO" else dataset[()]
-        for name, dataset in group.items()
-    }
-    rows = min((len(values) for values in columns.values()), default=0)
-    return pd.DataFrame({name: values[:rows] for name, values in columns.items()})
+    columns = {column.name: entry[stream][column.name] for column in stored_columns(stream)}
+    rows = min(len(dataset) for dataset in columns.values())
+    return pd.DataFrame(
+        {
+            name: (dataset.asstr() if dataset.dtype.kind == "S" else dataset)[:rows]
+            for name, dataset in columns.items()
+        }
+    )
 
 
 def storage_dtype(column: Column) -> Any:

@@ -152,9 +152,9 @@ class PartWriter:
             virtual.attrs[key] = value
         part.copy("/entry/polar/frame", entry["polar"])
         for stream in STREAMS:
-            rows = read_table(part["entry"][stream])
+            rows = read_table(part["entry"], stream)
             rows = rows.drop_duplicates(list(TABLE_KEYS[stream]), keep="last")
-            write_table(entry, stream, rows)
+            write_table(entry, stream, {str(name): rows[name] for name in rows})
 
     def _grow(self, rows: int) -> None:
         before = self.rows
@@ -170,10 +170,10 @@ class PartWriter:
             with h5py.File(earlier, "r", swmr=True, libver="latest") as part:
                 self._take_images(part[IMAGE_DATASET], committed)
                 for stream in STREAMS:
-                    rows = read_table(part["entry"][stream])
+                    rows = read_table(part["entry"], stream)
                     if committed is not None:
                         rows = rows[rows["frame"].isin(list(committed))]
-                    self.append_table(stream, dict(rows.items()))
+                    self.append_table(stream, {str(name): rows[name] for name in rows})
         except (OSError, KeyError) as error:
             _log.error("part_unreadable", part=str(earlier), error=repr(error))
 

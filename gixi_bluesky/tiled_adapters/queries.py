@@ -7,17 +7,18 @@ The server narrows the choice by the summary in the stop document and, while a r
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from tiled.client.container import Container
 from tiled.queries import Comparison, Eq, Key, KeyPresent
 
-from gixi_bluesky.tiled_adapters.schema import PURPOSE
+from gixi_bluesky.processing.structures import LONGEST_SLUG
+from gixi_bluesky.tiled_adapters.schema import PURPOSE, Q_BIN, q_bin
 
-__all__ = ["Q_BIN", "q_bin", "runs_for", "unfinished", "with_peak", "with_phase"]
+__all__ = ["runs_for", "slug_of", "unfinished", "with_peak", "with_phase"]
 
-Q_BIN = 0.01
 _SUMMARIES = ("stop.gixi", "gixi_live")
 
 
@@ -46,10 +47,10 @@ def with_phase(client: Any, name: str, min_probability: float = 0.5) -> list[Any
 def with_peak(client: Any, q: float, tolerance: float = 0.01) -> list[Any]:
     """Return the runs with a peak within `tolerance` of |q| = `q` (both 1/angstrom).
 
-    Exact while a run lists all its |q| in `peak_q`; beyond that its bins of 0.01 1/angstrom decide.
+    Decided by the |q| that a run lists in `peak_q` (at most 200, clustered).
     """
-    first, last = math.floor((q - tolerance) / Q_BIN), math.floor((q + tolerance) / Q_BIN)
-    bins = [q_bin(number * Q_BIN + Q_BIN / 2) for number in range(max(first, 0), last + 1)]
+    first, last = (max(math.floor(edge / Q_BIN), 0) for edge in (q - tolerance, q + tolerance))
+    bins = [q_bin((number + 0.5) * Q_BIN) for number in range(first, last + 2)]
     alternatives = [
         [KeyPresent(f"{summary}.q_bins.{name}")] for summary in _SUMMARIES for name in bins
     ]
@@ -69,14 +70,9 @@ def unfinished(client: Any) -> list[Any]:
     )
 
 
-def q_bin(q: float) -> str:
-    """Return the key of the 0.01 1/angstrom wide bin that holds |q|, such as b0106."""
-    return f"b{math.floor(round(q / Q_BIN, 9)):04d}"
-
-
 def slug_of(name: str) -> str:
     """Return a phase's name as a key of the summary: dots would end a path in Tiled."""
-    return "".join(char if char.isalnum() or char in "-_" else "-" for char in name)
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-")[:LONGEST_SLUG] or "phase"
 
 
 def _search(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +18,7 @@ __all__ = [
     "IMAGE_DATASET",
     "IMAGE_KEY",
     "PURPOSE",
+    "Q_BIN",
     "RUN_SPEC",
     "SCHEMA_VERSION",
     "STREAMS",
@@ -24,6 +26,7 @@ __all__ = [
     "Frames",
     "data_keys",
     "image_data_keys",
+    "q_bin",
     "stored_columns",
     "stored_values",
 ]
@@ -47,6 +50,9 @@ TABLE_KEYS: Mapping[str, tuple[str, ...]] = {
     "match_peaks": ("frame", "peak", "phase", "h", "k", "l"),
     "frames": ("frame",),
 }
+
+# Width of the bins of |q| by which runs are found, 1/angstrom.
+Q_BIN = 0.01
 
 
 def _column(unit: str, description: str, dtype: str = "<f8") -> Any:
@@ -101,6 +107,11 @@ def stored_values(column: Column, values: Any) -> list[Any]:
         limit = int(column.dtype[2:])
         return [str(value)[:limit] for value in values]
     return list(np.asarray(values, dtype=column.dtype).tolist())
+
+
+def q_bin(q: float) -> str:
+    """Return the key in the summary's `q_bins` of the bin that holds |q|: 1.064 is in b0106."""
+    return f"b{math.floor(round(q / Q_BIN, 6)):04d}"
 
 
 def data_keys(stream: str) -> dict[str, dict[str, Any]]:

@@ -10,7 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -73,12 +73,20 @@ class EmbeddedServer:
     uri: str
     api_key: str
     directory: Path
+    _contexts: list[Any] = field(default_factory=list, repr=False)
 
     def client(self) -> Any:
-        """Return a Tiled client at the root of the server."""
+        """Return a new Tiled client at the root of the server, closed together with it."""
         from tiled.client import from_uri
 
-        return from_uri(self.uri, api_key=self.api_key)
+        client = from_uri(self.uri, api_key=self.api_key)
+        self._contexts.append(client.context)
+        return client
+
+    def close_clients(self) -> None:
+        """Close the connections of every client that was handed out."""
+        while self._contexts:
+            self._contexts.pop().close()
 
     def catalog(self, name: str) -> Any:
         """Return a client of the catalogue `raw` or `gixi`."""
@@ -113,6 +121,7 @@ def embedded_server(
         target=server.run, kwargs={"sockets": [listening]}, name="tiled-server", daemon=True
     )
     thread.start()
+    running = None
     try:
         _wait(lambda: server.started, thread)
         uri = f"http://127.0.0.1:{listening.getsockname()[1]}/api/v1"
@@ -122,6 +131,8 @@ def embedded_server(
         _make_catalogues(running)
         yield running
     finally:
+        if running is not None:
+            running.close_clients()
         server.should_exit = True
         thread.join(timeout=_START_TIMEOUT_S)
         listening.close()

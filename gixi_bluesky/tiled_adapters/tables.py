@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pandas as pd
-import pyarrow as pa
+import pyarrow as pa  # type: ignore[import-untyped]
 from tiled.client.utils import ClientError
 
 from gixi_bluesky.errors import DocumentError, StoreError
@@ -102,12 +102,13 @@ class StoredTable:
         with store_errors(f"clearing {self.name}"):
             self._parent.delete_contents([INTERNAL], recursive=True, external_only=False)
             self._client = None
-            self._table()
+            self._client = self._new()
         self._rows = 0
 
     def replace(self, rows: pd.DataFrame) -> None:
         """Make `rows` the whole table; SQL tables of Tiled know no other way to delete a row."""
-        self.clear()
+        if self.rows:
+            self.clear()
         if len(rows):
             self._send(pa.Table.from_pandas(rows, schema=self.schema, preserve_index=False))
 
@@ -124,13 +125,16 @@ class StoredTable:
 
     def _table(self) -> Any:
         if self._client is None:
-            if INTERNAL in self._parent:
+            try:
                 self._client = self._parent[INTERNAL]
-            else:
-                self._client = self._parent.create_appendable_table(
-                    self.schema, key=INTERNAL, metadata=self._metadata, access_tags=self._tags
-                )
+            except KeyError:
+                self._client = self._new()
         return self._client
+
+    def _new(self) -> Any:
+        return self._parent.create_appendable_table(
+            self.schema, key=INTERNAL, metadata=self._metadata, access_tags=self._tags
+        )
 
     def _send(self, table: pa.Table) -> None:
         before = self.rows

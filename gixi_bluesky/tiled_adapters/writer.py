@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from tiled.client.utils import ClientError
 from tiled.structures.core import Spec
 
@@ -50,7 +51,7 @@ class DerivedRunStore:
         tiled: TiledSettings,
         session_s: float = SESSION_S,
     ) -> None:
-        self._client = client.include_data_sources()
+        self._client = client
         self._output = output
         self._tiled = tiled
         self._session_s = session_s
@@ -70,6 +71,7 @@ class DerivedRunStore:
         """
         uid = start["uid"]
         with store_errors(f"opening run {uid}"):
+            self._client = self._client.include_data_sources()
             self._refuse_complete(uid)
             self._claim = Claim(self._client, uid, self._session_s)
             self._claim.acquire()
@@ -101,6 +103,10 @@ class DerivedRunStore:
         self._held().check()
         with store_errors("refreshing gixi_live"):
             self._run.update_metadata({"gixi_live": dict(summary)}, drop_revision=True)
+
+    def read(self, stream: str) -> pd.DataFrame:
+        """Return the stored rows of a table, so that a resumed run can sum them up."""
+        return self._tables[stream].read()
 
     def close(self) -> None:
         """Give the run up without a stop, so that the next writer can resume it at once."""

@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tiled.structures.core import Spec
+from tiled_servers import PEAKS_PER_FRAME, RunWriting, image_of, start_document
+
+from gixi_bluesky.errors import StoreError
+from gixi_bluesky.processing.structures import _slug
+from gixi_bluesky.tiled_adapters import queries
+from gixi_bluesky.tiled_adapters.schema import q_bin
+from gixi_bluesky.tiled_adapters.server import EmbeddedServer
+
+RAW_UID = str(uuid4())
+
+
+def summary(phases: dict[str, float], peaks: list[float]) -> dict[str, Any]:
+    return {
+        "n_frames": 3,
+        "n_peaks": 9,
+        "peak_q": peaks,
+        "q_bins": {q_bin(q): 1 for q in peaks},
+        "phases": {
+            queries.slug_of(name): {"name": name, "max_probability": probability}
+            for name, probability in phases.items()
+        },
+    }
+
+
+def store_summary(catalogue: Any, told: dict[str, Any], *, live: bool = False, **start: Any) -> str:
+    """Store a run that consists of its metadata only."""
+    document = start_document(**start)
+    document.pop("tiled_specs")
+    finished = {"stop": {"uid": str(uuid4()), "exit_status": "success", "gixi": told}}
+    catalogue.create_container(
+        document["uid"],
+        metadata={"start": document, **({"gixi_live": told} if live else finished)},
+        specs=[Spec("GIXIRun"), Spec("BlueskyRun", version="3.0")],
+    )
+    return str(document["uid"])
+
+
+def uids(runs: list[Any]) -> list[str]:
+    return [run.start["uid"] for run in runs]
+
+
+@pytest.fixture(scope="module")
+def run(tiled_server: EmbeddedServer) -> Any:
+    catalogue = tiled_server.catalog("gixi")
+    raw = tiled_server.catalog("raw")
+    raw.create_container(RAW_UID, specs=[Spec("BlueskyRun", version="3.0")], metadata={})
+    writing = RunWriting(
+        catalogue, tiled_server.directory / "results", start_document(raw_uid=RAW_UID)
+    )
+    writing.flush([0, 1, 2])
+    writing.stop(**summary({"MAPbBr3": 0.97}, [1.06, 2.13]))
+    return catalogue[writing.uid]
+
+
+def test_a_run_gives_its_tables_and_images(run: Any) -> None:
+    assert run.raw_uid == RAW_UID
+    assert len(run.frames()) == 3
+    assert list(run.peaks().columns[:3]) == ["frame", "peak", "track"]
+    assert len(run.peaks(frame=1)) == PEAKS_PER_FRAME
+    assert set(run.peaks(q=(1.05, 1.15))["peak"]) == {1}
+    assert len(run.matches(phase="phase-2")) == 3
+    assert len(run.match_peaks()) == 3 * PEAKS_PER_FRAME
+    np.testing.assert_array_equal(run.polar_image(2), image_of(2))
+
+
+def test_a_run_finds_its_raw_run_beside_its_catalogue(run: Any) -> None:
+    assert run.raw.path_parts == ["raw", RAW_UID]
+
+
+def test_a_run_tells_what_it_found(run: Any) -> None:
+    assert "3 frames, 9 peaks, MAPbBr3 0.97, complete" in repr(run)
+    assert run.complete
+    assert run.provenance["version"] == "0.1"
+
+
+def test_an_image_that_is_not_kept_is_a_clear_error(run: Any) -> None:
+    with pytest.raises(StoreError, match="no image of frame 3; there are 3"):
+        run.polar_image(3)
+
+
+def test_runs_of_one_raw_run_are_listed_newest_first(catalogue: Any) -> None:
+    raw_uid = str(uuid4())
+    old = store_summary(catalogue, summary({}, []), raw_uid=raw_uid, time=1.0)
+    new = store_summary(catalogue, summary({}, []), raw_uid=raw_uid, time=2.0)
+    assert uids(queries.runs_for(catalogue, raw_uid)) == [new, old]
+    assert queries.runs_for(catalogue, "another") == []
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_a_phase_is_found_by_its_name_and_probability(catalogue: Any, live: bool) -> None:
+    name = f"α-FAPbI3 1.5 {uuid4()}"
+    uid = store_summary(catalogue, summary({name: 0.8}, []), live=live)
+    assert uids(queries.with_phase(catalogue, name, 0.8)) == [uid]
+    assert queries.with_phase(catalogue, name, 0.81) == []
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_a_peak_is_found_within_the_tolerance_only(catalogue: Any, live: bool) -> None:
+    uid = store_summary(catalogue, summary({}, [3.4561]), live=live)
+    for q, tolerance in ((3.4561, 0), (3.45, 0.0062), (3.47, 0.014), (3.5, 0.05)):
+        assert uid in uids(queries.with_peak(catalogue, q, tolerance)), (q, tolerance)
+    assert uid not in uids(queries.with_peak(catalogue, 3.45, 0.006))
+
+
+def test_unfinished_runs_are_those_without_a_stop(catalogue: Any) -> None:
+    growing = store_summary(catalogue, summary({}, []), live=True)
+    done = store_summary(catalogue, summary({}, []))
+    found = uids(queries.unfinished(catalogue))
+    assert growing in found
+    assert done not in found
+
+
+def test_runs_of_others_are_never_returned(catalogue: Any) -> None:
+    foreign = str(uuid4())
+    catalogue.create_container(
+        foreign,
+        metadata={"start": {"uid": foreign, "time": 3.0}},
+        specs=[Spec("BlueskyRun", version="3.0")],
+    )
+    assert foreign not in uids(queries.unfinished(catalogue))
+
+
+@given(st.text(max_size=80))
+def test_a_name_has_the_slug_under_which_the_pipeline_stores_it(name: str) -> None:
+    assert queries.slug_of(name) == _slug(name)
+
+
+def test_the_client_needs_no_torch() -> None:
+    code = (
+        "import sys; import gixi_bluesky.tiled_adapters.client\n"
+        "from gixi_bluesky.tiled_adapters import queries\n"
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_figure_is_drawn_from_the_run(run: Any, tmp_path: Path) -> None:
+    run.plot().savefig(tmp_path / "overview.png")
+    assert (tmp_path / "overview.png").stat().st_size > 10_000
