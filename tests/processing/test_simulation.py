@@ -1,4 +1,4 @@
-"""Simulated frames: where rings lie, how they are textured, what the panel records, what is true."""
+"""Simulated frames: where rings lie, their texture, what the panel records, what is true."""
 
 from __future__ import annotations
 
@@ -65,8 +65,8 @@ def powder(structure, counts=100.0, **changes):
     return Scene(phases=(Phase(structure, counts, size_angstrom=250, **changes),), air=0, flat=1)
 
 
-def line_q(h, k, l):
-    return 2 * np.pi * np.sqrt(h * h + k * k + l * l) / A_MAPBBR3
+def line_q(*hkl):
+    return 2 * np.pi * np.linalg.norm(hkl) / A_MAPBBR3
 
 
 def mean_over_phi(image):

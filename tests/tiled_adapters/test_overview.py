@@ -34,11 +34,11 @@ class MadeUpRun:
 
     def peaks(self):
         columns = ["frame", "peak", "q", "phi", "q_xy", "q_z", "x0", "y0", "x1", "y1", "intensity"]
+        column = {line: line / Q_MAX * (N_Q - 1) for line in (*LINES.values(), 0.45)}
         rows = [
-            (i, p, q, 45.0, q * 0.7071, q * 0.7071, q / Q_MAX * 127 - 1, 4, q / Q_MAX * 127 + 1, 60)
-            + (i * 10.0,)
+            (i, p, q, 45.0, q * 0.7071, q * 0.7071, x - 1, 4, x + 1, 60, i * 10.0)
             for i in range(ONSET_FRAME, self.n)
-            for p, q in enumerate([*LINES.values(), 0.45])
+            for p, (q, x) in enumerate(column.items())
         ]
         return pd.DataFrame(rows, columns=columns)
 
