@@ -1,0 +1,204 @@
+"""A small two-stage network for polar images: fine in |q|, compressed in phi, aware of no data.
+
+Input is the image and its validity. Strides along phi are 8, 16 and 32 but 2 along |q|, because
+lines are a few columns wide and up to the whole image tall. The second stage pools each proposal
+from the level whose rows fit its height, so one sample a bin is enough.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 - torch's own idiom
+
+__all__ = ["LightArchitecture", "LightNet", "Proposals", "decode", "encode"]
+
+PHI_STRIDES = (8, 16, 32)
+Q_STRIDE = 2
+# Largest change of a logarithmic size in one step; beyond it exp() overflows in half precision.
+_LARGEST_LOG = 4.0
+
+
+@dataclass(frozen=True, slots=True)
+class LightArchitecture:
+    """Sizes of the network; stored in the manifest of its weights.
+
+    widths: channels of the stem and of the three stages
+    blocks: residual blocks of each stage
+    anchor_heights: two per level, pixels along phi; anchor_width: pixels along |q|
+    pool: bins (phi, q) of a pooled proposal; context: how far it is widened (phi, q)
+    """
+
+    widths: tuple[int, int, int, int] = (16, 24, 40, 64)
+    blocks: tuple[int, int, int] = (1, 2, 3)
+    pyramid: int = 32
+    anchor_heights: tuple[tuple[float, float], ...] = ((14, 35), (80, 160), (320, 500))
+    anchor_width: float = 6.0
+    pool: tuple[int, int] = (16, 8)
+    pool_channels: int = 24
+    hidden: int = 96
+    context: tuple[float, float] = (1.3, 3.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Proposals:
+    """What the first stage says of every anchor of one batch.
+
+    anchors: (a, 4) [q0, phi0, q1, phi1] pixels; logits: (n, a); deltas: (n, a, 4)
+    """
+
+    anchors: Tensor
+    logits: Tensor
+    deltas: Tensor
+
+
+class _Block(nn.Module):
+    """Depthwise 7x3 (tall), two pointwise layers, residual."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.depthwise = nn.Conv2d(width, width, (7, 3), padding=(3, 1), groups=width, bias=False)
+        self.norm = nn.BatchNorm2d(width)
+        self.expand = nn.Conv2d(width, 2 * width, 1)
+        self.project = nn.Conv2d(2 * width, width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.project(F.relu(self.expand(self.norm(self.depthwise(x)))))
+
+
+class _Stage(nn.Sequential):
+    """Halve phi, then refine."""
+
+    def __init__(self, before: int, width: int, blocks: int) -> None:
+        down = nn.Conv2d(before, width, (2, 1), stride=(2, 1), bias=False)
+        super().__init__(down, nn.BatchNorm2d(width), *(_Block(width) for _ in range(blocks)))
+
+
+class LightNet(nn.Module):
+    """Backbone, feature pyramid, proposals and the second stage's head."""
+
+    def __init__(self, architecture: LightArchitecture) -> None:
+        super().__init__()
+        a = self.architecture = architecture
+        self.stem = nn.Sequential(
+            nn.Conv2d(2, a.widths[0], (7, 5), stride=(4, Q_STRIDE), padding=(3, 2), bias=False),
+            nn.BatchNorm2d(a.widths[0]),
+            nn.ReLU(),
+        )
+        pairs = zip(a.widths, a.widths[1:], a.blocks, strict=False)
+        self.stages = nn.ModuleList(_Stage(*pair) for pair in pairs)
+        self.lateral = nn.ModuleList(nn.Conv2d(w, a.pyramid, 1) for w in a.widths[1:])
+        self.smooth = nn.ModuleList(
+            nn.Conv2d(a.pyramid, a.pyramid, 3, padding=1) for _ in PHI_STRIDES
+        )
+        self.shared = nn.Conv2d(a.pyramid, a.pyramid, 3, padding=1)
+        self.objectness = nn.Conv2d(a.pyramid, 2, 1)
+        self.deltas = nn.Conv2d(a.pyramid, 8, 1)
+        self.reduce = nn.Conv2d(a.pyramid, a.pool_channels, 1)
+        self.head = nn.Sequential(
+            nn.Linear(a.pool_channels * a.pool[0] * a.pool[1], a.hidden),
+            nn.ReLU(),
+            nn.Linear(a.hidden, a.hidden),
+            nn.ReLU(),
+        )
+        self.verdict = nn.Linear(a.hidden, 1 + 4 + 3)
+        # Rare objects: start from a prior of one in a hundred.
+        nn.init.constant_(self.objectness.bias, -4.6)  # type: ignore[arg-type]
+
+    def features(self, images: Tensor) -> list[Tensor]:
+        """(n, 2, n_phi, n_q) → three maps (n, c, n_phi / 8·2^i, n_q / 2), fine phi first."""
+        x = self.stem(images)
+        maps = []
+        for stage, lateral in zip(self.stages, self.lateral, strict=True):
+            x = stage(x)
+            maps.append(lateral(x))
+        for i in (1, 0):
+            maps[i] = maps[i] + F.interpolate(maps[i + 1], size=maps[i].shape[-2:])
+        return [smooth(m) for smooth, m in zip(self.smooth, maps, strict=True)]
+
+    def propose(self, maps: Sequence[Tensor]) -> Proposals:
+        """Score every anchor of every level."""
+        logits, deltas, anchors = [], [], []
+        for level, m in enumerate(maps):
+            x = F.relu(self.shared(m))
+            logits.append(self.objectness(x).permute(0, 2, 3, 1).flatten(1))
+            deltas.append(self.deltas(x).permute(0, 2, 3, 1).reshape(len(m), -1, 4))
+            anchors.append(self._anchors(level, m))
+        return Proposals(torch.cat(anchors), torch.cat(logits, 1), torch.cat(deltas, 1))
+
+    def judge(self, maps: Sequence[Tensor], boxes: Tensor, image: Tensor) -> Tensor:
+        """Second stage: (m, 4) boxes of images `image` (m,) → (m, 8) logit, deltas, kinds."""
+        a = self.architecture
+        reduced = [self.reduce(m) for m in maps]
+        height = boxes[:, 3] - boxes[:, 1]
+        level = (height / (PHI_STRIDES[0] * a.pool[0])).clamp(min=1e-3).log2().round().long()
+        level = level.clamp(0, len(maps) - 1)
+        pooled = boxes.new_zeros((len(boxes), a.pool_channels, *a.pool))
+        for i, m in enumerate(reduced):
+            here = torch.nonzero(level == i)[:, 0]
+            if len(here):
+                pooled[here] = self._pool(m, boxes[here], image[here], PHI_STRIDES[i])
+        return self.verdict(self.head(pooled.flatten(1)))
+
+    def _anchors(self, level: int, m: Tensor) -> Tensor:
+        a = self.architecture
+        stride = PHI_STRIDES[level]
+        phi = (torch.arange(m.shape[2], device=m.device) + 0.5) * stride - 0.5
+        q = (torch.arange(m.shape[3], device=m.device) + 0.5) * Q_STRIDE - 0.5
+        phi, q = torch.meshgrid(phi, q, indexing="ij")
+        half_q = torch.full_like(q, a.anchor_width / 2)
+        boxes = [
+            torch.stack([q - half_q, phi - h / 2, q + half_q, phi + h / 2], -1)
+            for h in a.anchor_heights[level]
+        ]
+        return torch.stack(boxes, 2).reshape(-1, 4)
+
+    def _pool(self, m: Tensor, boxes: Tensor, image: Tensor, stride: int) -> Tensor:
+        """One sample a bin, in one pass over the batch laid side by side along phi."""
+        a = self.architecture
+        n, c, rows, columns = m.shape
+        centre = (boxes[:, :2] + boxes[:, 2:]) / 2
+        size = (boxes[:, 2:] - boxes[:, :2] + 1).clamp(min=2.0)
+        size = size * size.new_tensor((a.context[1], a.context[0]))
+        bins_q = (torch.arange(a.pool[1], device=m.device) + 0.5) / a.pool[1] - 0.5
+        bins_phi = (torch.arange(a.pool[0], device=m.device) + 0.5) / a.pool[0] - 0.5
+        q = (centre[:, :1] + size[:, :1] * bins_q + 0.5) / Q_STRIDE - 0.5
+        phi = (centre[:, 1:] + size[:, 1:] * bins_phi + 0.5) / stride - 0.5
+        # Clamped within its own image, so that neighbours in the stack never leak in.
+        phi = phi.clamp(0, rows - 1) + image[:, None] * rows
+        x = (2 * q + 1) / columns - 1
+        y = (2 * phi + 1) / (n * rows) - 1
+        grid = torch.stack(
+            [
+                x[:, None, :].expand(-1, a.pool[0], -1),
+                y[:, :, None].expand(-1, -1, a.pool[1]),
+            ],
+            -1,
+        )
+        tall = m.permute(1, 0, 2, 3).reshape(1, c, n * rows, columns)
+        samples = F.grid_sample(
+            tall, grid.reshape(1, -1, a.pool[1], 2), padding_mode="border", align_corners=False
+        )
+        return samples.reshape(c, len(boxes), *a.pool).permute(1, 0, 2, 3)
+
+
+def encode(boxes: Tensor, reference: Tensor) -> Tensor:
+    """(m, 4) deltas that turn `reference` boxes into `boxes`; widths are FWHM, at least 1 pixel."""
+    centre, size = _centre_size(boxes)
+    centre_r, size_r = _centre_size(reference)
+    return torch.cat([(centre - centre_r) / size_r, (size / size_r).log()], 1)
+
+
+def decode(deltas: Tensor, reference: Tensor) -> Tensor:
+    """(m, 4) boxes from deltas and their reference boxes."""
+    centre_r, size_r = _centre_size(reference)
+    centre = centre_r + deltas[:, :2] * size_r
+    size = size_r * deltas[:, 2:].clamp(-_LARGEST_LOG, _LARGEST_LOG).exp()
+    return torch.cat([centre - size / 2, centre + size / 2], 1)
+
+
+def _centre_size(boxes: Tensor) -> tuple[Tensor, Tensor]:
+    return (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]).clamp(min=1.0)
