@@ -1,0 +1,302 @@
+"""The analysis beside a scan: documents in, derived runs out, and the scan never waits."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import threading
+import time
+import weakref
+from collections import Counter
+from collections.abc import Callable, Mapping
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from gixi_bluesky.callbacks.jobs import Outcome
+from gixi_bluesky.callbacks.process import PIPELINE
+from gixi_bluesky.callbacks.publishing import DerivedRun
+from gixi_bluesky.callbacks.queue import FrameQueue
+from gixi_bluesky.callbacks.routing import Router
+from gixi_bluesky.callbacks.settings import InputSettings
+from gixi_bluesky.callbacks.stores import RunStore, store_builder
+from gixi_bluesky.callbacks.tracking import Action, Frame, FrameTimed, RunClosed, RunOpened
+from gixi_bluesky.callbacks.worker import Worker
+from gixi_bluesky.errors import ConfigError, DocumentError, StoreError
+from gixi_bluesky.log import get_logger
+
+__all__ = ["Analysis"]
+
+_POLL_S = 0.05
+_DRAIN_POLL_S = 0.02
+_log = get_logger()
+
+_Identity = tuple[str, str, str | None]
+
+
+class Analysis:
+    """Takes Bluesky documents and stores one derived run for each raw run that is chosen.
+
+    Three threads: documents (parse and route), worker (frames through the analysis process) and
+    store (Tiled and HDF5). The caller's thread only puts documents into a queue; the arrays in
+    them must not be changed afterwards, as Bluesky's documents never are.
+
+    config: the package's Config, or anything with the same parts
+    tiled: a Tiled client of the catalogue for derived runs; None = as `config.tiled` says
+    store: builds the store of one derived run, instead of Tiled
+    factory: "module:name" of what builds the pipeline in the analysis process
+
+    Raises what a wrong set-up raises, and ConfigError for a second analysis with the same result
+    hash, stream and data key.
+    """
+
+    def __init__(
+        self,
+        config: Any,
+        tiled: Any = None,
+        *,
+        store: Callable[[], RunStore] | None = None,
+        factory: str = PIPELINE,
+    ) -> None:
+        self._config = config
+        self._new_store = store or store_builder(config, tiled)
+        self._router = Router(config.input, config.geometry.incidence_angle_deg)
+        self._inbox: SimpleQueue[tuple[str, Any]] = SimpleQueue()
+        self._runs: dict[str, DerivedRun] = {}
+        self._queue = FrameQueue(config.queue, self._drop)
+        self._worker = Worker(
+            config,
+            self._queue,
+            self._deliver,
+            wanted=self._wanted,
+            keeps_image=lambda frame: self._runs[frame.run_uid].keeps_image(frame),
+            factory=factory,
+        )
+        self._counts: Counter[str] = Counter()
+        self._counting = threading.Lock()
+        self._documents_put = self._documents_taken = 0
+        self._last_error = ""
+        self._closing = threading.Event()
+        self._on_close: list[Callable[[], object]] = []
+        self._ready = self._worker.start()
+        self._identity = _identify(self._ready.provenance.result_hash, config.input)
+        try:
+            _claim(self._identity)
+        except ConfigError:
+            self._worker.close()
+            raise
+        self._threads = [
+            threading.Thread(target=self._follow, name="gixi-documents", daemon=True),
+            threading.Thread(target=self._publish, name="gixi-store", daemon=True),
+        ]
+        for thread in self._threads:
+            thread.start()
+        _open_analyses.add(self)
+
+    def __call__(self, name: str, doc: Mapping[str, Any]) -> None:
+        """Take one document; returns at once and never raises."""
+        if not self._closing.is_set():
+            self._documents_put += 1
+            self._inbox.put((name, doc))
+
+    def drain(self, timeout: float | None = None) -> bool:
+        """Wait until every run that has stopped is stored, and return True.
+
+        Raises TimeoutError saying what is outstanding, StoreError when a run was given up.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while outstanding := self._outstanding():
+            lost = [run.given_up for run in list(self._runs.values()) if run.given_up]
+            if lost:
+                raise StoreError(lost[0])
+            if deadline is not None and time.monotonic() > deadline:
+                message = f"after {timeout:g} s still outstanding: {outstanding}"
+                raise TimeoutError(message)
+            if self._closing.is_set():
+                message = f"the analysis was closed with this outstanding: {outstanding}"
+                raise TimeoutError(message)
+            time.sleep(_DRAIN_POLL_S)
+        return True
+
+    def status(self) -> dict[str, Any]:
+        """Return how it goes: frames, queue, analysis process, runs and the last error."""
+        runs = list(self._runs.values())
+        with self._counting:
+            counts = dict(self._counts)
+        return {
+            "frames_received": counts.get("received", 0),
+            "frames_done": counts.get("ok", 0),
+            "frames_dropped": counts.get("dropped", 0),
+            "frames_failed": counts.get("failed", 0) + counts.get("unavailable", 0),
+            "frames_skipped": counts.get("skipped", 0),
+            "frames_queued": len(self._queue) + self._worker.busy,
+            "queue_bytes": self._queue.nbytes,
+            "documents_queued": self._documents_put - self._documents_taken,
+            "documents_refused": counts.get("refused", 0) + self._router.documents_lost,
+            "worker_alive": self._worker.alive,
+            "worker_pid": self._worker.pid,
+            "worker_restarts": self._worker.restarts,
+            "runs_open": sum(not run.stopped for run in runs if not run.over),
+            "runs_closing": sum(run.stopped for run in runs if not run.over),
+            "runs_closed": counts.get("runs_closed", 0),
+            "last_error": self._last_error
+            or self._worker.last_error
+            or next((run.last_error for run in runs if run.last_error), ""),
+        }
+
+    def close(self) -> None:
+        """Stop at once; what is not stored can be resumed by the same documents again."""
+        if self._closing.is_set():
+            return
+        for undo in self._on_close:
+            with contextlib.suppress(Exception):  # the engine may be gone already
+                undo()
+        outstanding = self._outstanding()
+        if outstanding:
+            _log.warning("closed_with_frames_outstanding", outstanding=outstanding)
+        self._closing.set()
+        self._worker.close()
+        for thread in self._threads:
+            thread.join(timeout=10.0)
+        for run in list(self._runs.values()):
+            with contextlib.suppress(Exception):  # Tiled may be gone already
+                run.close()
+        self._queue.close()
+        _release(self._identity)
+        _open_analyses.discard(self)
+
+    def on_close(self, undo: Callable[[], object]) -> None:
+        """Have `undo` called when this analysis closes."""
+        self._on_close.append(undo)
+
+    def __enter__(self) -> Analysis:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _outstanding(self) -> str:
+        """Say what is not stored of the runs that have stopped; empty = nothing."""
+        documents = self._documents_put - self._documents_taken
+        if documents:
+            return f"{documents} documents"
+        runs = [run for run in list(self._runs.values()) if run.stopped and not run.complete]
+        if not runs:
+            return ""
+        frames = len(self._queue) + self._worker.busy
+        errors = {run.last_error for run in runs if run.last_error} | {self._worker.last_error}
+        why = "; ".join(sorted(error for error in errors if error))
+        return f"{len(runs)} runs with {frames} frames queued{f' ({why})' if why else ''}"
+
+    def _follow(self) -> None:
+        """Documents thread: turn documents into frames; must never wait for anything else."""
+        while not self._closing.is_set():
+            try:
+                name, doc = self._inbox.get(timeout=_POLL_S)
+            except Empty:
+                self._take(self._router.tick())
+                continue
+            try:
+                self._take(self._router.feed(name, doc))
+                self._take(self._router.tick())
+            finally:
+                self._documents_taken += 1
+
+    def _take(self, actions: Any) -> None:
+        try:
+            for action in actions:
+                self._act(action)
+        except DocumentError as error:
+            self._count("refused")
+            self._last_error = str(error)
+            _log.warning("document_refused", reason=str(error))
+        except Exception as error:  # one strange document must not end the analysis
+            self._count("refused")
+            self._last_error = repr(error)
+            _log.exception("document_failed")
+
+    def _act(self, action: Action) -> None:
+        match action:
+            case RunOpened():
+                run = DerivedRun(
+                    action.raw,
+                    self._ready,
+                    self._new_store(),
+                    self._config.output,
+                    self._config.tiled,
+                )
+                self._runs[action.raw.uid] = run
+                _log.info("run_opened", uid=run.documents.uid, raw_uid=action.raw.uid)
+            case Frame():
+                self._count("received")
+                self._queue.put(action)
+            case FrameTimed():
+                if (timed := self._runs.get(action.run_uid)) is not None:
+                    timed.set_time(action.seq_num, action.time)
+            case RunClosed():
+                self._runs[action.run_uid].end(action)
+
+    def _wanted(self, frame: Frame) -> bool | None:
+        wanted = self._runs[frame.run_uid].wants(frame)
+        if wanted is False:
+            self._count("skipped")
+        return wanted
+
+    def _deliver(self, frame: Frame, outcome: Outcome) -> None:
+        self._count(outcome.status)
+        if outcome.status != "ok":
+            _log.warning(
+                "frame_not_analysed",
+                raw_uid=frame.run_uid,
+                frame=frame.number,
+                status=outcome.status,
+                reason=outcome.reason,
+            )
+        self._runs[frame.run_uid].add(frame, outcome)
+
+    def _drop(self, frame: Frame, reason: str) -> None:
+        self._deliver(frame, Outcome("dropped", reason))
+
+    def _publish(self) -> None:
+        """Store thread: `output.flush_s` after the last flush is done, flush again."""
+        while not self._closing.is_set():
+            for uid, run in list(self._runs.items()):
+                run.step()
+                if run.settled:
+                    del self._runs[uid]
+                    self._count("runs_closed")
+            self._closing.wait(self._config.output.flush_s)
+
+    def _count(self, what: str) -> None:
+        with self._counting:
+            self._counts[what] += 1
+
+
+_identities: set[_Identity] = set()
+_identities_lock = threading.Lock()
+_open_analyses: weakref.WeakSet[Analysis] = weakref.WeakSet()
+
+
+def _identify(result_hash: str, settings: InputSettings) -> _Identity:
+    return (result_hash, settings.stream, settings.data_key)
+
+
+def _claim(identity: _Identity) -> None:
+    with _identities_lock:
+        if identity in _identities:
+            message = (
+                "an analysis with the same settings is subscribed in this process already; "
+                "both would write the same derived runs. Close the other handle first"
+            )
+            raise ConfigError(message)
+        _identities.add(identity)
+
+
+def _release(identity: _Identity) -> None:
+    with _identities_lock:
+        _identities.discard(identity)
+
+
+@atexit.register
+def _close_all() -> None:
+    for analysis in list(_open_analyses):
+        analysis.close()

@@ -1,0 +1,128 @@
+"""The HDF5 side of a derived run: polar images and tables into this session's part."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from gixi_bluesky.callbacks.derived import DerivedDocuments
+from gixi_bluesky.callbacks.jobs import Analysed
+from gixi_bluesky.errors import StoreError
+from gixi_bluesky.log import get_logger
+from gixi_bluesky.tiled_adapters.parts import PartWriter
+from gixi_bluesky.tiled_adapters.settings import OutputSettings
+
+__all__ = ["RunArrays"]
+
+_ATTEMPTS = 3
+_log = get_logger()
+
+Documents = list[tuple[str, dict[str, Any]]]
+
+
+class RunArrays:
+    """Writes the part, begun with the first analysed frame, and announces its images.
+
+    A disk that refuses three times in a row ends the writing, never the run: `error` says why,
+    and the tables still go to Tiled.
+
+    required: there is no Tiled, so that a refusing disk is tried for ever
+    """
+
+    def __init__(
+        self, documents: DerivedDocuments, output: OutputSettings, *, required: bool = False
+    ) -> None:
+        self._documents = documents
+        self._output = output
+        self._required = required
+        self._part: PartWriter | None = None
+        self._rows = 0
+        self._failures = 0
+        self._announced: Documents = []
+        self.error = ""
+
+    def keeps_image(self, frame: int) -> bool:
+        """Say whether the polar image of a frame is stored."""
+        step = self._output.image_step
+        return self._output.arrays != "none" and step > 0 and frame % step == 0
+
+    def save(
+        self,
+        results: Mapping[int, Analysed],
+        tables: Mapping[str, Mapping[str, Sequence[Any]]],
+        committed: Collection[int],
+    ) -> Documents:
+        """Write analysed frames (by number) and table rows; return what announces the images.
+
+        Raises StoreError while it is worth trying again; repeating a call does no harm.
+        """
+        if self._output.arrays == "none" or self.error or not (results or self._part):
+            return []
+        try:
+            if self._part is None:
+                self._begin(next(iter(results.values())), committed)
+            self._append(results, tables)
+        except StoreError as error:
+            self._failures += 1
+            if self._required or self._failures < _ATTEMPTS:
+                raise
+            _log.error("arrays_given_up", uid=self._documents.uid, error=str(error))
+            self.error = str(error)
+            return []
+        self._failures = 0
+        announced, self._announced = self._announced, []
+        return announced
+
+    def finish(self) -> None:
+        """Leave one plainly openable file. Raises StoreError."""
+        if self._part is not None:
+            self._part.finish()
+            self._part = None
+
+    def close(self) -> None:
+        """Leave the part as it is, for a later session."""
+        if self._part is not None:
+            self._part.close()
+            self._part = None
+
+    def _begin(self, example: Analysed, committed: Collection[int]) -> None:
+        part = PartWriter(
+            self._output.directory,
+            self._documents.uid,
+            self._documents.start,
+            example.q,
+            example.phi,
+            step=max(self._output.image_step, 1),
+            committed=committed,
+        )
+        self._part = part
+        if self._output.image_step:
+            descriptor = self._documents.image_descriptor(len(example.phi), len(example.q))
+            self._announced += [
+                ("descriptor", descriptor),
+                ("stream_resource", self._resource(part)),
+            ]
+
+    def _append(
+        self, results: Mapping[int, Analysed], tables: Mapping[str, Mapping[str, Sequence[Any]]]
+    ) -> None:
+        part = self._part
+        if part is None:
+            return
+        images = {
+            number // self._output.image_step: result.image
+            for number, result in results.items()
+            if result.image is not None
+        }
+        part.append_images(images)
+        for stream, columns in tables.items():
+            if columns["frame"]:
+                part.append_table(stream, columns)
+        if part.rows > self._rows:
+            uid = self._resource(part)["uid"]
+            datum = self._documents.image_datum(uid, self._rows, part.rows)
+            self._announced.append(("stream_datum", datum))
+            self._rows = part.rows
+
+    def _resource(self, part: PartWriter) -> dict[str, Any]:
+        return self._documents.image_resource(part.uri, part.dataset, part.chunk_shape)

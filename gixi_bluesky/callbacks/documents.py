@@ -1,0 +1,355 @@
+"""Bluesky documents parsed into frozen types: the only place that reads document keys."""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gixi_bluesky.callbacks.fields import (
+    counted,
+    finite,
+    is_row,
+    mapping,
+    number,
+    row,
+    span,
+    text,
+)
+from gixi_bluesky.errors import DocumentError
+
+__all__ = [
+    "Datum",
+    "Descriptor",
+    "Document",
+    "Event",
+    "Resource",
+    "RunStart",
+    "RunStop",
+    "StreamDatum",
+    "StreamResource",
+    "parse",
+    "payload_bytes",
+]
+
+_MAX_DIMENSIONS = 8
+_SMALLEST_IMAGE = 8  # pixels on a side: smaller arrays are matrices, not detectors
+
+
+@dataclass(frozen=True, slots=True)
+class RunStart:
+    """A raw run begins; `metadata` is the whole start document."""
+
+    uid: str
+    time: float
+    scan_id: int | None
+    metadata: Mapping[str, Any]
+
+    @property
+    def purpose(self) -> str:
+        """What the run is for; "gixi" marks our own."""
+        return str(self.metadata.get("purpose", ""))
+
+
+@dataclass(frozen=True, slots=True)
+class Descriptor:
+    """A stream of a run: its keys, the declared shapes of its arrays, device configuration."""
+
+    uid: str
+    run_uid: str
+    stream: str
+    keys: frozenset[str]
+    shapes: Mapping[str, tuple[int, ...]]
+    configuration: Mapping[str, Any]
+
+    @property
+    def image_keys(self) -> tuple[str, ...]:
+        """The keys whose declared shape is that of a grey-scale image or a stack of them."""
+        return tuple(sorted(key for key, shape in self.shapes.items() if _is_image(shape)))
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One reading; images are arrays, nested lists or, when they lie in a file, datum ids."""
+
+    descriptor: str
+    seq_num: int
+    time: float
+    data: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """A file or folder in the classic style; `run_uid` is empty in old documents."""
+
+    uid: str
+    run_uid: str
+    spec: str
+    path: str
+    kwargs: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Datum:
+    """What one event holds of a classic resource."""
+
+    datum_id: str
+    resource: str
+    kwargs: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class StreamResource:
+    """A file or sequence of files in the modern style, for one data key."""
+
+    uid: str
+    run_uid: str
+    data_key: str
+    uri: str
+    mimetype: str
+    parameters: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class StreamDatum:
+    """`count` events of a stream resource, from index `first_index` and `first_seq_num` on.
+
+    Indices count events of the resource, never rows of a file.
+    """
+
+    resource: str
+    descriptor: str
+    first_index: int
+    first_seq_num: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunStop:
+    """A raw run has ended."""
+
+    run_uid: str
+    time: float
+    exit_status: str
+    reason: str
+    num_events: Mapping[str, int]
+
+
+Document = RunStart | Descriptor | Event | Resource | Datum | StreamResource | StreamDatum | RunStop
+
+
+def parse(name: str, doc: Mapping[str, Any]) -> tuple[Document, ...]:
+    """Return what the document says; pages give one item a row, unused names nothing.
+
+    Raises DocumentError when it breaks its schema.
+    """
+    parser = _PARSERS.get(name)
+    if parser is None:
+        return ()
+    if not isinstance(doc, Mapping):
+        message = f"{name}: got {type(doc).__name__}; expected a mapping"
+        raise DocumentError(message)
+    try:
+        return parser(doc)
+    except DocumentError as error:
+        message = f"{name}: {error}"
+        raise DocumentError(message) from None
+
+
+def payload_bytes(doc: Any) -> int:
+    """Return about how many bytes the images inside an event document hold; never raises."""
+    data = doc.get("data") if isinstance(doc, Mapping) else None
+    if not isinstance(data, Mapping):
+        return 0
+    return sum(_array_bytes(value) for value in tuple(data.values()))
+
+
+def _array_bytes(value: Any) -> int:
+    if isinstance(value, np.ndarray):
+        return int(value.nbytes)
+    if isinstance(value, list) and value:
+        return len(value) * max(8, _array_bytes(value[0]))
+    return 0
+
+
+def _is_image(shape: tuple[int, ...]) -> bool:
+    # A colour image ends in an axis of 3 or 4 and so is none.
+    return len(shape) >= 2 and min(shape[-2:]) >= _SMALLEST_IMAGE
+
+
+def _start(doc: Mapping[str, Any]) -> tuple[RunStart]:
+    scan_id = doc.get("scan_id")
+    whole = isinstance(scan_id, numbers.Integral) and not isinstance(scan_id, bool)
+    return (
+        RunStart(
+            uid=text(doc, "uid"),
+            time=number(doc, "time"),
+            scan_id=int(scan_id) if whole else None,  # type: ignore[arg-type] # checked as Integral
+            metadata=doc,
+        ),
+    )
+
+
+def _descriptor(doc: Mapping[str, Any]) -> tuple[Descriptor]:
+    data_keys = mapping(doc, "data_keys")
+    return (
+        Descriptor(
+            uid=text(doc, "uid"),
+            run_uid=text(doc, "run_start"),
+            stream=text(doc, "name"),
+            keys=frozenset(str(key) for key in data_keys),
+            shapes={
+                str(key): shape
+                for key, value in data_keys.items()
+                if (shape := _shape(value)) is not None
+            },
+            configuration=_configuration(doc),
+        ),
+    )
+
+
+def _shape(data_key: Any) -> tuple[int, ...] | None:
+    """Return the declared shape without the zeros and blanks of old area detector devices."""
+    if not isinstance(data_key, Mapping) or not is_row(data_key.get("shape")):
+        return None
+    shape = data_key["shape"]
+    if len(shape) > _MAX_DIMENSIONS:
+        return None
+    sizes = [int(n) for n in shape if isinstance(n, numbers.Integral)]
+    return tuple(n for n in sizes if 0 < n < 2**31)
+
+
+def _configuration(doc: Mapping[str, Any]) -> dict[str, Any]:
+    devices = doc.get("configuration")
+    if not isinstance(devices, Mapping):
+        return {}
+    values: dict[str, Any] = {}
+    for device in devices.values():
+        if isinstance(device, Mapping) and isinstance(device.get("data"), Mapping):
+            values.update(device["data"])
+    return values
+
+
+def _event(doc: Mapping[str, Any]) -> tuple[Event]:
+    return (
+        Event(
+            descriptor=text(doc, "descriptor"),
+            seq_num=counted(doc.get("seq_num"), "seq_num", least=1),
+            time=number(doc, "time"),
+            data=mapping(doc, "data"),
+        ),
+    )
+
+
+def _event_page(doc: Mapping[str, Any]) -> tuple[Event, ...]:
+    seq_nums, times, data = row(doc, "seq_num"), row(doc, "time"), mapping(doc, "data")
+    columns = {key: values for key, values in data.items() if is_row(values)}
+    if any(len(values) != len(seq_nums) for values in (times, *columns.values())):
+        message = f"got columns of different lengths for {len(seq_nums)} rows"
+        raise DocumentError(message)
+    descriptor = text(doc, "descriptor")
+    return tuple(
+        Event(
+            descriptor=descriptor,
+            seq_num=counted(seq_num, "seq_num", least=1),
+            time=finite(time, "time"),
+            data={key: values[i] for key, values in columns.items()},
+        )
+        for i, (seq_num, time) in enumerate(zip(seq_nums, times, strict=True))
+    )
+
+
+def _resource(doc: Mapping[str, Any]) -> tuple[Resource]:
+    root, path = str(doc.get("root") or ""), text(doc, "resource_path", empty=True)
+    # Some old documents give an absolute resource_path below their root.
+    joined = f"{root.rstrip('/')}/{path.lstrip('/')}" if root else path
+    run_uid = doc.get("run_start")
+    return (
+        Resource(
+            uid=text(doc, "uid"),
+            run_uid=run_uid if isinstance(run_uid, str) else "",
+            spec=text(doc, "spec"),
+            path=joined,
+            kwargs=mapping(doc, "resource_kwargs"),
+        ),
+    )
+
+
+def _datum(doc: Mapping[str, Any]) -> tuple[Datum]:
+    return (Datum(text(doc, "datum_id"), text(doc, "resource"), mapping(doc, "datum_kwargs")),)
+
+
+def _datum_page(doc: Mapping[str, Any]) -> tuple[Datum, ...]:
+    resource, kwargs = text(doc, "resource"), mapping(doc, "datum_kwargs")
+    ids = row(doc, "datum_id")
+    if any(not is_row(values) or len(values) != len(ids) for values in kwargs.values()):
+        message = f"got datum_kwargs of other lengths than the {len(ids)} datum ids"
+        raise DocumentError(message)
+    return tuple(
+        Datum(str(datum_id), resource, {key: values[i] for key, values in kwargs.items()})
+        for i, datum_id in enumerate(ids)
+    )
+
+
+def _stream_resource(doc: Mapping[str, Any]) -> tuple[StreamResource]:
+    return (
+        StreamResource(
+            uid=text(doc, "uid"),
+            run_uid=text(doc, "run_start"),
+            data_key=text(doc, "data_key"),
+            uri=text(doc, "uri"),
+            mimetype=text(doc, "mimetype"),
+            parameters=mapping(doc, "parameters"),
+        ),
+    )
+
+
+def _stream_datum(doc: Mapping[str, Any]) -> tuple[StreamDatum]:
+    first_index, n_indices = span(doc, "indices", least=0)
+    first_seq_num, n_seq_nums = span(doc, "seq_nums", least=1)
+    if n_indices != n_seq_nums:
+        message = f"got {n_indices} indices for {n_seq_nums} seq_nums; expected as many"
+        raise DocumentError(message)
+    return (
+        StreamDatum(
+            resource=text(doc, "stream_resource"),
+            descriptor=text(doc, "descriptor"),
+            first_index=first_index,
+            first_seq_num=first_seq_num,
+            count=n_indices,
+        ),
+    )
+
+
+def _stop(doc: Mapping[str, Any]) -> tuple[RunStop]:
+    counts = doc.get("num_events")
+    return (
+        RunStop(
+            run_uid=text(doc, "run_start"),
+            time=number(doc, "time"),
+            exit_status=str(doc.get("exit_status", "")),
+            reason=str(doc.get("reason") or ""),
+            num_events={
+                str(stream): int(n)
+                for stream, n in (counts.items() if isinstance(counts, Mapping) else ())
+                if isinstance(n, numbers.Integral)
+            },
+        ),
+    )
+
+
+_PARSERS: dict[str, Callable[[Mapping[str, Any]], tuple[Document, ...]]] = {
+    "start": _start,
+    "descriptor": _descriptor,
+    "event": _event,
+    "event_page": _event_page,
+    "resource": _resource,
+    "datum": _datum,
+    "datum_page": _datum_page,
+    "stream_resource": _stream_resource,
+    "stream_datum": _stream_datum,
+    "stop": _stop,
+}

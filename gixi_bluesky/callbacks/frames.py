@@ -1,0 +1,270 @@
+"""Where the pixels of one frame are, and the reader that fetches them."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import fabio
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from gixi_bluesky.callbacks.hdf5_links import DatasetOpener
+from gixi_bluesky.callbacks.paths import FileAccess
+from gixi_bluesky.errors import FrameError, UnavailableError
+
+__all__ = [
+    "FabioImage",
+    "FrameReader",
+    "FrameRef",
+    "Hdf5Image",
+    "InlineImage",
+    "NpyImage",
+    "SpilledImage",
+    "TiffImage",
+    "Unreadable",
+    "check_image",
+]
+
+Image = NDArray[Any]
+
+_MAX_IMAGE_BYTES = 1 << 30
+_RETRY_S = 0.02
+_REF_BYTES = 1024  # what a reference to a file costs in memory, about
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class InlineImage:
+    """The pixels themselves, as they came inside an event."""
+
+    array: Image
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held in memory."""
+        return int(self.array.nbytes) + _REF_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class _Reference:
+    @property
+    def nbytes(self) -> int:
+        """Bytes held in memory."""
+        return _REF_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class SpilledImage(_Reference):
+    """An inline image that our own queue has put on disk."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Hdf5Image(_Reference):
+    """Image `image` of event `event` in a dataset.
+
+    stack: declared leading axes of one event's data; the dataset may be flat
+        (events · stack[0], …, rows, columns) or hold them per event (events, *stack, rows, columns)
+    rows_columns: declared size of one image; None = not declared
+    """
+
+    name: str
+    dataset: str
+    event: int
+    image: int = 0
+    stack: tuple[int, ...] = ()
+    rows_columns: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TiffImage(_Reference):
+    """One page of a TIFF file."""
+
+    name: str
+    page: int = 0
+    rows_columns: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NpyImage(_Reference):
+    """A NumPy file; `image` counts along its leading axes, if it has any."""
+
+    name: str
+    image: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class FabioImage(_Reference):
+    """One image of a file in a format that fabio knows, such as EDF, CBF or MarCCD."""
+
+    name: str
+    image: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable(_Reference):
+    """A frame that is known to be unreadable before anything is opened."""
+
+    status: str
+    reason: str
+
+
+FrameRef = InlineImage | SpilledImage | Hdf5Image | TiffImage | NpyImage | FabioImage | Unreadable
+
+
+def check_image(array: Any) -> Image:
+    """Return `array` if it is a 2-D array of real numbers. Raises FrameError."""
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "buif" or array.ndim != 2:
+        got = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array)
+        message = f"got {got}; expected a 2-D image of real numbers"
+        raise FrameError(message)
+    return array
+
+
+class FrameReader:
+    """Fetches the pixels of one frame, waiting for a file or row that is not there yet."""
+
+    def __init__(self, access: FileAccess) -> None:
+        self._access = access
+        self._datasets = DatasetOpener(access)
+
+    def read(self, ref: FrameRef, deadline: float = 0.0) -> Image:
+        """Return the image (rows, columns); try again until `deadline` (time.monotonic).
+
+        Raises UnavailableError when the file, dataset or row did not come, RefusedPathError when
+        it lies outside the roots, FrameError when it is no such image.
+        """
+        while True:
+            try:
+                return check_image(self._read(ref))
+            except UnavailableError:
+                if time.monotonic() >= deadline:
+                    raise
+            time.sleep(_RETRY_S)
+
+    def _read(self, ref: FrameRef) -> Image:
+        match ref:
+            case InlineImage():
+                return ref.array
+            case SpilledImage():
+                return _load_npy(Path(ref.path))
+            case Hdf5Image():
+                return self._read_hdf5(ref)
+            case TiffImage():
+                return _read_tiff(self._access.locate(ref.name), ref)
+            case NpyImage():
+                return _stacked(_load_npy(self._access.locate(ref.name)), ref.image)
+            case FabioImage():
+                return _read_fabio(self._access.locate(ref.name), ref.image)
+            case Unreadable():
+                raise UnavailableError(ref.reason)
+
+    def _read_hdf5(self, ref: Hdf5Image) -> Image:
+        path = self._access.locate(ref.name)
+        with self._datasets.open(path, ref.dataset) as dataset:
+            index = _position(dataset.shape, ref, str(path))
+            rows, columns = dataset.shape[-2:]
+            _bounded(rows * columns * dataset.dtype.itemsize, path)
+            _bounded(math.prod(dataset.chunks or (0,)) * dataset.dtype.itemsize, path)
+            try:
+                return np.asarray(dataset[index])
+            except (OSError, RuntimeError) as error:
+                message = f"{path} {ref.dataset} cannot be read at {index}: {error}"
+                raise UnavailableError(message) from error
+
+
+def _position(shape: tuple[int, ...], ref: Hdf5Image, path: str) -> tuple[int, ...]:
+    """Return the leading indices of the image in a dataset of `shape`.
+
+    Stream indices count events, not rows: a flat file of 4 images an event has row 4 · event.
+    """
+    if len(shape) < 2 or (ref.rows_columns and tuple(shape[-2:]) != ref.rows_columns):
+        expected = ref.rows_columns or "(…, rows, columns)"
+        message = f"{path} {ref.dataset} has shape {shape}; expected images of {expected}"
+        raise FrameError(message)
+    within = tuple(int(i) for i in np.unravel_index(ref.image, ref.stack)) if ref.stack else ()
+    leading = shape[:-2]
+    if len(leading) == len(ref.stack) + 1:
+        index: tuple[int, ...] = (ref.event, *within)
+    elif len(leading) == len(ref.stack) and leading:
+        index = (ref.event * ref.stack[0] + within[0], *within[1:])
+    elif not leading and ref.event == 0:
+        index = ()
+    else:
+        message = (
+            f"{path} {ref.dataset} has shape {shape}; expected one or no axis more than the "
+            f"declared {(*ref.stack, *shape[-2:])}"
+        )
+        raise FrameError(message)
+    if any(i >= n for i, n in zip(index[:1], leading[:1], strict=True)):
+        message = f"{path} {ref.dataset} has {leading[0]} rows; row {index[0]} is not there (yet)"
+        raise UnavailableError(message)
+    if any(i >= n for i, n in zip(index, leading, strict=True)):
+        message = f"{path} {ref.dataset} has shape {shape}; it has no image at {index}"
+        raise FrameError(message)
+    return index
+
+
+def _read_tiff(path: Path, ref: TiffImage) -> Image:
+    try:
+        with tifffile.TiffFile(path) as tiff:
+            page = tiff.pages[ref.page]
+            size = tuple(page.shape)
+            if ref.rows_columns and size != ref.rows_columns:
+                message = f"{path} holds an image of {size}; expected {ref.rows_columns}"
+                raise FrameError(message)
+            _bounded(math.prod(size) * np.dtype(page.dtype).itemsize, path)
+            return np.asarray(page.asarray(maxworkers=1))
+    except FrameError:
+        raise
+    # A half-written TIFF fails in as many ways as there are tags; all mean "not yet" or "damaged".
+    except Exception as error:
+        message = f"{path} page {ref.page} is not there, or no readable TIFF (yet): {error}"
+        raise UnavailableError(message) from error
+
+
+def _read_fabio(path: Path, image: int) -> Image:
+    try:
+        with fabio.open(str(path)) as file:
+            frame = file if image == 0 else file.getframe(image)
+            _bounded(frame.data.nbytes, path)
+            return np.asarray(frame.data)
+    except FrameError:
+        raise
+    # As with TIFF: every format has its own way to be half written.
+    except Exception as error:
+        message = f"{path} image {image} is not there, or unreadable (yet): {error}"
+        raise UnavailableError(message) from error
+
+
+def _load_npy(path: Path) -> Image:
+    try:
+        mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+        _bounded(mapped.nbytes, path)
+        return np.array(mapped)
+    except FrameError:
+        raise
+    except (OSError, ValueError, EOFError) as error:
+        message = f"{path} is not there, or no readable NumPy file (yet): {error}"
+        raise UnavailableError(message) from error
+
+
+def _stacked(array: Image, image: int) -> Image:
+    if array.ndim <= 2:
+        return array
+    stack = array.reshape(-1, *array.shape[-2:])
+    if image >= len(stack):
+        message = f"got {len(stack)} images in one file; image {image} was announced"
+        raise FrameError(message)
+    return np.asarray(stack[image])
+
+
+def _bounded(nbytes: int, path: Path) -> None:
+    if nbytes > _MAX_IMAGE_BYTES:
+        message = f"{path} holds an image of {nbytes} bytes; at most {_MAX_IMAGE_BYTES} are read"
+        raise FrameError(message)

@@ -1,0 +1,86 @@
+"""What passes between the analysis process and its parent, both ours."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gixi_bluesky.callbacks.frames import FrameRef
+from gixi_bluesky.callbacks.settings import InputSettings
+from gixi_bluesky.processing.types import Matches, MatchPeaks, Peaks
+from gixi_bluesky.provenance import Provenance
+
+__all__ = ["Analysed", "Job", "Outcome", "Ready", "Setup", "SharedImage"]
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What the analysis process is told first.
+
+    factory: "module:name" of what builds the pipeline from the configuration
+    blocks: file descriptors of the shared memory that inline images come through
+    """
+
+    factory: str
+    config: Any
+    input: InputSettings
+    threads: int
+    blocks: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The pipeline is built.
+
+    phases: what was searched for: slug, name, sha256 and powder lines, in JSON types
+    """
+
+    provenance: Provenance
+    phases: tuple[dict[str, Any], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SharedImage:
+    """An inline image in shared memory block number `block`."""
+
+    block: int
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One frame to analyse; its file is awaited until `deadline` (time.monotonic)."""
+
+    image: FrameRef | SharedImage
+    incidence_angle_deg: float | None
+    deadline: float
+    keep_image: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Analysed:
+    """What is stored of one frame: its tables, and its polar image if that is kept."""
+
+    peaks: Peaks
+    matches: Matches
+    match_peaks: MatchPeaks
+    q: NDArray[np.float64]
+    phi: NDArray[np.float64]
+    image: NDArray[np.float32] | None
+    incidence_angle_deg: float
+    total_intensity: float
+    seconds: dict[str, float] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How the analysis of one frame ended: ok with a result, else why not."""
+
+    status: str
+    reason: str = ""
+    result: Analysed | None = None

@@ -1,0 +1,195 @@
+"""From resource and stream_resource documents to the place of each image on disk."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from gixi_bluesky.callbacks.documents import Datum, Resource, StreamResource
+from gixi_bluesky.callbacks.frames import (
+    FabioImage,
+    FrameRef,
+    Hdf5Image,
+    NpyImage,
+    TiffImage,
+    Unreadable,
+)
+
+__all__ = ["classic_image", "stream_image", "stream_stack"]
+
+_DATASET = "/entry/data/data"  # where area detector HDF5 plugins write
+# Formatting codes of file names; anything richer could fill the memory or reach attributes.
+_PERCENT_CODE = re.compile(r"%(%|s|[-+ 0]*\d{0,2}(?:\.\d{1,2})?d)")
+_BRACE_CODE = re.compile(r"\{(filename|0?(?::[+ 0<>-]*\d{0,2}d?)?)\}")
+
+
+def classic_image(
+    resource: Resource,
+    datum: Datum,
+    image: int,
+    stack: tuple[int, ...],
+    size: tuple[int, int] | None,
+) -> FrameRef:
+    """Return where image number `image` of a classic datum lies."""
+    reader = _CLASSIC.get(resource.spec)
+    if reader is None:
+        known = ", ".join(sorted(_CLASSIC))
+        return Unreadable(
+            "unavailable", f"no reader for resource spec {resource.spec!r}; known are {known}"
+        )
+    try:
+        return reader(resource, datum.kwargs, image, stack, size)
+    except (KeyError, TypeError, ValueError) as error:
+        return Unreadable("failed", f"resource {resource.spec} cannot be understood: {error!r}")
+
+
+def stream_stack(resource: StreamResource, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the leading axes of one event's data, as descriptor and resource together say."""
+    stack = shape[:-2]
+    multiplier = resource.parameters.get("multiplier")
+    if isinstance(multiplier, int) and not stack and 0 < multiplier < 2**31:
+        return (multiplier,)
+    return stack
+
+
+def stream_image(
+    resource: StreamResource,
+    event: int,
+    image: int,
+    stack: tuple[int, ...],
+    size: tuple[int, int] | None,
+) -> FrameRef:
+    """Return where image number `image` of event number `event` of a stream resource lies."""
+    try:
+        if resource.mimetype == "application/x-hdf5":
+            dataset = resource.parameters.get("dataset") or resource.parameters["path"]
+            return Hdf5Image(resource.uri, str(dataset), event, image, stack, size)
+        if resource.mimetype in {"multipart/related;type=image/tiff", "image/tiff"}:
+            return _tiff_of_sequence(resource, event, image, stack, size)
+        if resource.mimetype in {"multipart/related;type=application/x-npy", "application/x-npy"}:
+            name = _in_sequence(resource, event)
+            return NpyImage(name, image)
+        if resource.mimetype == "application/x-fabio":
+            return FabioImage(resource.uri, event)
+    except (KeyError, TypeError, ValueError) as error:
+        return Unreadable("failed", f"stream_resource cannot be understood: {error!r}")
+    return Unreadable("unavailable", f"no reader for files of type {resource.mimetype!r}")
+
+
+def _tiff_of_sequence(
+    resource: StreamResource,
+    event: int,
+    image: int,
+    stack: tuple[int, ...],
+    size: tuple[int, int] | None,
+) -> TiffImage:
+    per_event = math.prod(stack)
+    position = event * per_event + image
+    if not resource.parameters.get("template"):
+        return TiffImage(resource.uri, position, size)
+    per_file = _images_per_file(resource.parameters, stack, per_event)
+    return TiffImage(_in_sequence(resource, position // per_file), position % per_file, size)
+
+
+def _images_per_file(parameters: Mapping[str, Any], stack: tuple[int, ...], per_event: int) -> int:
+    """Return how many images one file of a sequence holds, as Tiled's consolidators see it."""
+    if files := parameters.get("files_per_datum"):
+        return max(per_event // int(files), 1)
+    chunk = tuple(parameters.get("chunk_shape") or ())
+    if parameters.get("join_method") == "concat":
+        return max(int(chunk[0]), 1) if chunk else 1
+    if parameters.get("multiplier"):
+        return 1
+    if stack and len(chunk) == len(stack) + 2 and per_event % int(chunk[0]) == 0:
+        return int(chunk[0])
+    return max(per_event, 1)
+
+
+def _in_sequence(resource: StreamResource, number: int) -> str:
+    template = resource.parameters.get("template")
+    if not template:
+        return resource.uri
+    tail = _file_name(str(template), str(resource.parameters.get("filename", "")), number)
+    return resource.uri.rstrip("/") + tail if tail.startswith("/") else resource.uri + tail
+
+
+def _file_name(template: str, filename: str, number: int) -> str:
+    """Fill an old (%s%s_%06d.tif) or new ({:06d}.tif) template; the folder takes no place."""
+    if _PERCENT_CODE.search(template) and "{" not in template:
+        _require_plain(_PERCENT_CODE.sub("", template), "%", template)
+        names = iter((filename,))
+        return _PERCENT_CODE.sub(lambda code: _percent(code, names, number), template)
+    _require_plain(_BRACE_CODE.sub("", template), "{}%", template)
+    return _BRACE_CODE.sub(
+        lambda code: filename if code[1] == "filename" else code[0].format(number), template
+    )
+
+
+def _percent(code: re.Match[str], names: Any, number: int) -> str:
+    if code[1] == "%":
+        return "%"
+    return next(names, "") if code[1] == "s" else code[0] % number
+
+
+def _require_plain(rest: str, forbidden: str, template: str) -> None:
+    if any(sign in rest for sign in forbidden):
+        message = f"the file name template {template[:80]!r} holds more than plain numbers"
+        raise ValueError(message)
+
+
+_Classic = Callable[
+    [Resource, Mapping[str, Any], int, tuple[int, ...], tuple[int, int] | None], FrameRef
+]
+
+
+def _npy_sequence(
+    resource: Resource,
+    datum: Mapping[str, Any],
+    image: int,
+    stack: tuple[int, ...],  # noqa: ARG001 - one signature for all specs
+    size: tuple[int, int] | None,  # noqa: ARG001
+) -> FrameRef:
+    return NpyImage(f"{resource.path}_{int(datum['index'])}.npy", image)
+
+
+def _area_detector_hdf5(
+    resource: Resource,
+    datum: Mapping[str, Any],
+    image: int,
+    stack: tuple[int, ...],
+    size: tuple[int, int] | None,
+) -> FrameRef:
+    """Area detector files are flat: row = point · frame_per_point + image."""
+    kwargs = {**resource.kwargs, **datum}
+    point = kwargs["point_number"] if "point_number" in kwargs else kwargs["frame"]
+    dataset = kwargs.get("dataset") or kwargs.get("key") or _DATASET
+    row = int(point) * _frames_per_point(resource, stack) + image
+    return Hdf5Image(resource.path, str(dataset), row, rows_columns=size)
+
+
+def _area_detector_tiff(
+    resource: Resource,
+    datum: Mapping[str, Any],
+    image: int,
+    stack: tuple[int, ...],
+    size: tuple[int, int] | None,
+) -> FrameRef:
+    number = int(datum["point_number"]) * _frames_per_point(resource, stack) + image
+    name = _file_name(str(resource.kwargs["template"]), str(resource.kwargs["filename"]), number)
+    # The template's first %s is the folder, with its slash; _file_name leaves the folder out.
+    return TiffImage(f"{resource.path.rstrip('/')}/{name}", 0, size)
+
+
+def _frames_per_point(resource: Resource, stack: tuple[int, ...]) -> int:
+    return int(resource.kwargs.get("frame_per_point") or math.prod(stack))
+
+
+_CLASSIC: dict[str, _Classic] = {
+    "NPY_SEQ": _npy_sequence,
+    "AD_HDF5": _area_detector_hdf5,
+    "AD_HDF5_SWMR": _area_detector_hdf5,
+    "AD_HDF5_SWMR_STREAM": _area_detector_hdf5,
+    "AD_TIFF": _area_detector_tiff,
+}

@@ -1,0 +1,183 @@
+"""Which documents concern us: documents of many runs in, numbered frames of chosen runs out."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict, deque
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from gixi_bluesky.callbacks.documents import (
+    Datum,
+    Descriptor,
+    Document,
+    Event,
+    Resource,
+    RunStart,
+    RunStop,
+    StreamDatum,
+    StreamResource,
+    parse,
+    payload_bytes,
+)
+from gixi_bluesky.callbacks.incidence import IncidenceAngle
+from gixi_bluesky.callbacks.settings import InputSettings
+from gixi_bluesky.callbacks.tracking import Action, RunTracker
+from gixi_bluesky.log import get_logger
+from gixi_bluesky.processing.settings import FromDocument
+from gixi_bluesky.tiled_adapters.schema import PURPOSE
+
+__all__ = ["Router"]
+
+_IGNORED_REMEMBERED = 100_000
+_PARKED_DOCUMENTS = 1000
+_PARKED_BYTES = 64 << 20
+_log = get_logger()
+
+
+class Router:
+    """Hands each document to the tracker of its run, whatever order they come in.
+
+    Runs that `settings.select` does not choose, our own derived runs and runs that have stopped
+    are left alone. Documents that name something unknown are parked until it comes.
+    """
+
+    def __init__(self, settings: InputSettings, incidence: float | FromDocument = 0.0) -> None:
+        self._settings = settings
+        self._incidence = IncidenceAngle(incidence)
+        self._trackers: dict[str, RunTracker] = {}
+        self._homes: dict[str, str] = {}  # uid of a run, descriptor or resource → run uid
+        self._ignored: OrderedDict[str, None] = OrderedDict()  # the same of other runs
+        self._parked: deque[tuple[str, Document, int]] = deque()
+        self._parked_bytes = 0
+        self.documents_lost = 0
+
+    @property
+    def open_runs(self) -> tuple[str, ...]:
+        """The uids of the chosen raw runs that have not stopped."""
+        return tuple(self._trackers)
+
+    def feed(self, name: str, doc: Mapping[str, Any]) -> Iterator[Action]:
+        """Take one document and yield what follows from it. Raises DocumentError."""
+        nbytes = payload_bytes(doc)
+        for document in parse(name, doc):
+            yield from self._feed(document, nbytes)
+
+    def tick(self, now: float | None = None) -> Iterator[Action]:
+        """Release frames that waited long enough for their event; `now` as time.monotonic()."""
+        for tracker in tuple(self._trackers.values()):
+            yield from tracker.tick(time.monotonic() if now is None else now)
+
+    def _feed(self, document: Document, nbytes: int) -> Iterator[Action]:
+        if isinstance(document, RunStart):
+            yield from self._begin(document)
+            return
+        needed = self._needed(document)
+        if not needed or any(uid in self._ignored for uid in needed):
+            self._ignore(_defined(document))
+            return
+        missing = next((uid for uid in needed if uid not in self._homes), None)
+        if missing is None:
+            tracker = self._trackers[self._homes[needed[0]]]
+            missing = tracker.missing(document)
+            if missing is None:
+                yield from self._deliver(tracker, document)
+                return
+        self._park(missing, document, nbytes)
+
+    def _begin(self, start: RunStart) -> Iterator[Action]:
+        if start.uid in self._homes or start.uid in self._ignored:
+            return
+        if start.purpose == PURPOSE or not _chosen(start, self._settings.select):
+            self._ignore(start.uid)
+        else:
+            self._homes[start.uid] = start.uid
+            self._trackers[start.uid] = RunTracker(start, self._settings, self._incidence)
+        yield from self._unpark(start.uid)
+
+    def _deliver(self, tracker: RunTracker, document: Document) -> Iterator[Action]:
+        if isinstance(document, RunStop):
+            yield from self._end(tracker, document)
+            return
+        yield from tracker.feed(document)
+        uid = _defined(document)
+        if uid is not None:
+            if not isinstance(document, Datum):
+                self._homes[uid] = tracker.start.uid
+            yield from self._unpark(uid)
+
+    def _end(self, tracker: RunTracker, stop: RunStop) -> Iterator[Action]:
+        uid = tracker.start.uid
+        # Events whose datum never came still get their rows.
+        for missing in [m for m, doc, _ in self._parked if self._home_of(doc) == uid]:
+            for document in self._take_parked(missing):
+                yield from tracker.feed(document)
+        yield from tracker.feed(stop)
+        del self._trackers[uid]
+        for known in [known for known, home in self._homes.items() if home == uid]:
+            del self._homes[known]
+            self._ignore(known)
+
+    def _needed(self, document: Document) -> tuple[str, ...]:
+        """Return the uids that must be known before the document means anything."""
+        match document:
+            case Event():
+                return (document.descriptor,)
+            case Datum():
+                return (document.resource,)
+            case StreamDatum():
+                return (document.descriptor, document.resource)
+            case Resource() if not document.run_uid:
+                return tuple(self._trackers)[-1:]  # old documents mean the run that is going on
+            case RunStart():
+                return ()
+            case _:
+                return (document.run_uid,)
+
+    def _home_of(self, document: Document) -> str | None:
+        needed = self._needed(document)
+        return self._homes.get(needed[0]) if needed else None
+
+    def _ignore(self, uid: str | None) -> None:
+        if uid is None:
+            return
+        self._ignored[uid] = None
+        while len(self._ignored) > _IGNORED_REMEMBERED:
+            self._ignored.popitem(last=False)
+
+    def _park(self, missing: str, document: Document, nbytes: int) -> None:
+        self._parked.append((missing, document, nbytes))
+        self._parked_bytes += nbytes
+        while len(self._parked) > _PARKED_DOCUMENTS or self._parked_bytes > _PARKED_BYTES:
+            _, lost, freed = self._parked.popleft()
+            self._parked_bytes -= freed
+            self.documents_lost += 1
+            _log.warning("document_lost", kind=type(lost).__name__, waited_for=missing)
+
+    def _take_parked(self, uid: str) -> list[Document]:
+        taken = [entry for entry in self._parked if entry[0] == uid]
+        if taken:
+            self._parked = deque(entry for entry in self._parked if entry[0] != uid)
+            self._parked_bytes -= sum(nbytes for _, _, nbytes in taken)
+        return [document for _, document, _ in taken]
+
+    def _unpark(self, uid: str) -> Iterator[Action]:
+        for document in self._take_parked(uid):
+            yield from self._feed(document, 0)
+
+
+def _defined(document: Document) -> str | None:
+    """Return the uid by which later documents name this one."""
+    match document:
+        case Descriptor() | Resource() | StreamResource() | RunStart():
+            return document.uid
+        case Datum():
+            return document.datum_id
+        case _:
+            return None
+
+
+def _chosen(start: RunStart, select: Mapping[str, Any]) -> bool:
+    return all(
+        key in start.metadata and start.metadata[key] == value for key, value in select.items()
+    )

@@ -1,0 +1,134 @@
+"""Where derived runs go: Tiled, or HDF5 files alone."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import h5py
+import pandas as pd
+
+from gixi_bluesky.errors import ClaimLostError, ConfigError, RunCompleteError, StoreError
+from gixi_bluesky.log import get_logger
+from gixi_bluesky.tiled_adapters.nexus import read_table
+from gixi_bluesky.tiled_adapters.schema import STREAMS
+from gixi_bluesky.tiled_adapters.settings import OutputSettings, TiledSettings
+from gixi_bluesky.tiled_adapters.writer import DerivedRunStore, RunState
+
+__all__ = ["LocalStore", "RunStore", "store_builder"]
+
+_KEY_VARIABLE = "TILED_API_KEY"
+_log = get_logger()
+
+
+class RunStore(Protocol):
+    """Where one derived run goes."""
+
+    def open(self, start: Mapping[str, Any]) -> RunState: ...  # noqa: D102
+    def __call__(self, name: str, doc: Mapping[str, Any]) -> None: ...  # noqa: D102
+    def read(self, stream: str) -> pd.DataFrame: ...  # noqa: D102
+    def refresh_live(self, summary: Mapping[str, Any]) -> None: ...  # noqa: D102
+    def close(self) -> None: ...  # noqa: D102
+
+
+def store_builder(config: Any, client: Any = None) -> Callable[[], RunStore]:
+    """Return what builds the store of one derived run.
+
+    client: a Tiled client of the catalogue; None = the one `config.tiled` names, and without a
+    uri there HDF5 files only. Raises ConfigError or StoreError when the server cannot be used.
+    """
+    output, tiled = config.output, config.tiled
+    if client is None and tiled.uri is not None:
+        client = _catalogue(tiled)
+    if client is None:
+        if output.arrays == "none":
+            message = "nothing would be stored: give tiled.uri, or output.arrays other than none"
+            raise ConfigError(message)
+        return lambda: LocalStore(output)
+    return lambda: DerivedRunStore(client, output, tiled)
+
+
+def _catalogue(tiled: TiledSettings) -> Any:
+    from tiled.client import from_uri
+
+    try:
+        key = tiled.api_key_file.read_text("utf-8").strip() if tiled.api_key_file else None
+    except OSError as error:
+        message = f"cannot read tiled.api_key_file {tiled.api_key_file}: {error.strerror}"
+        raise ConfigError(message) from error
+    try:
+        client = from_uri(tiled.uri, api_key=key or os.environ.get(_KEY_VARIABLE))
+        for part in tiled.derived.strip("/").split("/"):
+            client = client[part]
+    except KeyError as error:
+        message = f"the Tiled server {tiled.uri} has no catalogue {tiled.derived!r}"
+        raise ConfigError(message) from error
+    except Exception as error:  # the client raises what its transport raises
+        message = f"cannot use the Tiled server {tiled.uri}: {error!r}"
+        raise StoreError(message) from error
+    return client
+
+
+class LocalStore:
+    """Stands in for DerivedRunStore: a lock file is the claim, `<uid>.nxs` the stop document."""
+
+    def __init__(self, output: OutputSettings) -> None:
+        self._directory = Path(output.directory).absolute()
+        self._lock = -1
+        self._tables: dict[str, pd.DataFrame] = {}
+
+    def open(self, start: Mapping[str, Any]) -> RunState:
+        """Take the run and return what its newest part holds.
+
+        Raises RunCompleteError, ClaimLostError, or StoreError when the disk refuses.
+        """
+        uid = start["uid"]
+        if (self._directory / f"{uid}.nxs").exists():
+            message = f"derived run {uid} is complete in {self._directory}"
+            raise RunCompleteError(message)
+        folder = self._directory / uid
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            message = f"another process writes {folder}; this writer must stop"
+            raise ClaimLostError(message) from error
+        except OSError as error:
+            message = f"cannot write {folder}: {error}"
+            raise StoreError(message) from error
+        self._tables = _newest_tables(folder)
+        frames = self._tables.get("frames")
+        committed = frozenset(frames["frame"].tolist()) if frames is not None else frozenset()
+        return RunState(committed, {name: len(rows) for name, rows in self._tables.items()})
+
+    def __call__(self, name: str, doc: Mapping[str, Any]) -> None:
+        """Leave the document: its rows are in the HDF5 part already."""
+
+    def read(self, stream: str) -> pd.DataFrame:
+        """Return the rows of a table as they were when the run was opened."""
+        return self._tables[stream]
+
+    def refresh_live(self, summary: Mapping[str, Any]) -> None:
+        """Leave the summary: nobody queries files."""
+
+    def close(self) -> None:
+        """Give the run up."""
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+
+def _newest_tables(folder: Path) -> dict[str, pd.DataFrame]:
+    parts = sorted(folder.glob("part-*.h5"))
+    if not parts:
+        return {}
+    try:
+        with h5py.File(parts[-1], "r", swmr=True, libver="latest") as part:
+            return {stream: read_table(part["entry"], stream) for stream in STREAMS}
+    except (OSError, KeyError) as error:
+        _log.error("part_unreadable", part=str(parts[-1]), error=repr(error))
+        return {}

@@ -1,0 +1,369 @@
+"""One raw run as it unfolds: which key is the image, and each frame with its number and place."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gixi_bluesky.callbacks.documents import (
+    Datum,
+    Descriptor,
+    Document,
+    Event,
+    Resource,
+    RunStart,
+    RunStop,
+    StreamDatum,
+    StreamResource,
+)
+from gixi_bluesky.callbacks.frames import FrameRef, InlineImage, Unreadable, check_image
+from gixi_bluesky.callbacks.incidence import IncidenceAngle
+from gixi_bluesky.callbacks.resources import classic_image, stream_image, stream_stack
+from gixi_bluesky.callbacks.settings import InputSettings
+from gixi_bluesky.errors import FrameError
+from gixi_bluesky.log import get_logger
+
+__all__ = [
+    "Action",
+    "Frame",
+    "FrameTimed",
+    "RawRun",
+    "RunClosed",
+    "RunOpened",
+    "RunTracker",
+]
+
+_BASELINE = "baseline"
+_KEPT = 100_000  # datums and event times that wait for their counterpart
+_MAX_IMAGES_PER_EVENT = 10_000
+_MISSING_LISTED = 100
+_log = get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class RawRun:
+    """A raw run, stream and image key that is being analysed."""
+
+    start: RunStart
+    stream: str
+    data_key: str
+
+    @property
+    def uid(self) -> str:
+        """The uid of the raw run."""
+        return self.start.uid
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One image to analyse.
+
+    number: 0-based position of the image in its raw stream and key
+    time: of the raw event, seconds since 1970; NaN when the event has not come yet
+    received: when its document came, time.monotonic(); `arrived` is the same as time.time()
+    """
+
+    run_uid: str
+    number: int
+    seq_num: int
+    time: float
+    image: FrameRef
+    incidence_angle_deg: float | None
+    received: float
+    arrived: float
+
+
+@dataclass(frozen=True, slots=True)
+class RunOpened:
+    """A run turned out to have the image key; frames may follow."""
+
+    raw: RawRun
+
+
+@dataclass(frozen=True, slots=True)
+class FrameTimed:
+    """The event of frames that came before it."""
+
+    run_uid: str
+    seq_num: int
+    time: float
+
+
+@dataclass(frozen=True, slots=True)
+class RunClosed:
+    """The raw run stopped; `missing` are announced frames that never came (at most 100)."""
+
+    run_uid: str
+    stop: RunStop
+    n_frames: int
+    n_missing: int
+    missing: tuple[int, ...]
+
+
+Action = RunOpened | Frame | FrameTimed | RunClosed
+
+
+class RunTracker:
+    """Follows the documents of one raw run and one of its streams."""
+
+    def __init__(self, start: RunStart, settings: InputSettings, incidence: IncidenceAngle) -> None:
+        self.start = start
+        self._settings = settings
+        self._incidence = incidence
+        self._key: str | None = None
+        self._refused = False
+        self._descriptors: dict[str, Descriptor] = {}
+        self._baseline: dict[str, Any] = {}
+        self._resources: dict[str, Resource | StreamResource] = {}
+        self._datums: OrderedDict[str, Datum] = OrderedDict()
+        self._events: OrderedDict[int, Event] = OrderedDict()  # for frames that come after them
+        self._untimed: OrderedDict[int, None] = OrderedDict()  # frames that came before them
+        self._waiting: dict[int, tuple[float, StreamDatum, int]] = {}
+        self._seen = _Numbers()
+        self._per_event = 1
+
+    def missing(self, document: Document) -> str | None:
+        """Return the datum id that an event of ours names and nobody has given yet."""
+        if isinstance(document, Event) and self._ours(document.descriptor):
+            value = document.data.get(self._key or "")
+            if isinstance(value, str) and value not in self._datums:
+                return value
+        return None
+
+    def feed(self, document: Document) -> Iterator[Action]:
+        """Take a document of this run whose references are known."""
+        match document:
+            case Descriptor():
+                yield from self._describe(document)
+            case Resource() | StreamResource():
+                self._resources.setdefault(document.uid, document)
+            case Datum():
+                _keep(self._datums, document.datum_id, document)
+            case Event():
+                yield from self._event(document)
+            case StreamDatum() if self._ours(document.descriptor):
+                yield from self._stream_datum(document)
+            case RunStop():
+                yield from self._stop(document)
+            case _:
+                pass
+
+    def tick(self, now: float) -> Iterator[Action]:
+        """Give up waiting for events that are overdue at `now` (time.monotonic)."""
+        overdue = [seq for seq, (deadline, _, _) in self._waiting.items() if deadline <= now]
+        for seq_num in overdue:
+            yield from self._release(seq_num)
+
+    def _ours(self, descriptor: str) -> bool:
+        found = self._descriptors.get(descriptor)
+        return found is not None and self._key is not None and found.stream == self._settings.stream
+
+    def _describe(self, descriptor: Descriptor) -> Iterator[Action]:
+        if descriptor.uid in self._descriptors:
+            return
+        self._descriptors[descriptor.uid] = descriptor
+        if descriptor.stream != self._settings.stream or self._key or self._refused:
+            return
+        self._key = self._image_key(descriptor)
+        self._refused = self._key is None
+        if self._key is not None:
+            yield RunOpened(RawRun(self.start, descriptor.stream, self._key))
+
+    def _image_key(self, descriptor: Descriptor) -> str | None:
+        wanted, found = self._settings.data_key, descriptor.image_keys
+        log = _log.bind(raw_uid=self.start.uid, stream=descriptor.stream)
+        if wanted is not None:
+            if wanted in descriptor.keys:
+                return wanted
+            log.info("run_left_alone", reason=f"it has no key {wanted!r}", image_keys=found)
+            return None
+        if len(found) == 1:
+            return found[0]
+        if found:
+            reason = f"it has {len(found)} image keys; name one of them as input.data_key"
+            log.warning("run_left_alone", reason=reason, image_keys=found)
+        else:
+            log.info("run_left_alone", reason="none of its keys is a 2-D image")
+        return None
+
+    def _event(self, event: Event) -> Iterator[Action]:
+        descriptor = self._descriptors[event.descriptor]
+        if descriptor.stream == _BASELINE:
+            self._baseline.update(event.data)
+        if not self._ours(event.descriptor):
+            return
+        if self._key in event.data:
+            yield from self._images_of(event, descriptor)
+            return
+        if event.seq_num in self._untimed:
+            del self._untimed[event.seq_num]
+            yield FrameTimed(self.start.uid, event.seq_num, event.time)
+        else:
+            _keep(self._events, event.seq_num, event)
+        if event.seq_num in self._waiting:
+            yield from self._release(event.seq_num)
+
+    def _images_of(self, event: Event, descriptor: Descriptor) -> Iterator[Action]:
+        """Yield the frames of an event that holds its images or names their datum."""
+        value = event.data[self._key or ""]
+        stack, size = self._layout(descriptor)
+        n = math.prod(stack)
+        for image in range(n):
+            ref: FrameRef
+            if isinstance(value, str):
+                ref = self._classic(value, image, stack, size)
+            else:
+                ref = _inline(value, image, n, size)
+            yield from self._frame(event.seq_num, image, n, ref, descriptor, event)
+
+    def _classic(
+        self, datum_id: str, image: int, stack: tuple[int, ...], size: tuple[int, int] | None
+    ) -> FrameRef:
+        datum = self._datums.get(datum_id)
+        resource = self._resources.get(datum.resource) if datum is not None else None
+        if datum is None or not isinstance(resource, Resource):
+            return Unreadable("unavailable", f"the datum {datum_id!r:.80} never came")
+        return classic_image(resource, datum, image, stack, size)
+
+    def _stream_datum(self, datum: StreamDatum) -> Iterator[Action]:
+        resource = self._resources[datum.resource]
+        if not isinstance(resource, StreamResource) or resource.data_key != self._key:
+            return
+        descriptor = self._descriptors[datum.descriptor]
+        deadline = time.monotonic() + self._settings.file_timeout_s
+        awaited = self._incidence.in_events(descriptor)
+        for i in range(datum.count):
+            seq_num = datum.first_seq_num + i
+            if awaited and seq_num not in self._events:
+                self._waiting.setdefault(seq_num, (deadline, datum, i))
+            else:
+                yield from self._stream_frames(datum, i)
+
+    def _stream_frames(self, datum: StreamDatum, i: int) -> Iterator[Action]:
+        """Yield the frames of the i-th event of a stream datum."""
+        resource, descriptor = self._resources[datum.resource], self._descriptors[datum.descriptor]
+        if not isinstance(resource, StreamResource):
+            return
+        declared, size = self._layout(descriptor)
+        stack = stream_stack(resource, (*declared, *(size or (0, 0))))
+        seq_num, n = datum.first_seq_num + i, math.prod(stack)
+        event = self._events.pop(seq_num, None)
+        for image in range(n):
+            ref = stream_image(resource, datum.first_index + i, image, stack, size)
+            yield from self._frame(seq_num, image, n, ref, descriptor, event)
+        if event is None:
+            _keep(self._untimed, seq_num, None)
+
+    def _release(self, seq_num: int) -> Iterator[Action]:
+        _, datum, i = self._waiting.pop(seq_num)
+        yield from self._stream_frames(datum, i)
+
+    def _frame(
+        self,
+        seq_num: int,
+        image: int,
+        per_event: int,
+        ref: FrameRef,
+        descriptor: Descriptor,
+        event: Event | None,
+    ) -> Iterator[Action]:
+        number = (seq_num - 1) * per_event + image
+        if not self._seen.add(number):
+            return
+        self._per_event = per_event
+        angle: float | None = None
+        try:
+            data = event.data if event is not None else {}
+            angle = self._incidence.degrees(data, descriptor, self._baseline, self.start)
+        except FrameError as error:
+            ref = Unreadable("failed", str(error))
+        yield Frame(
+            run_uid=self.start.uid,
+            number=number,
+            seq_num=seq_num,
+            time=event.time if event is not None else math.nan,
+            image=ref,
+            incidence_angle_deg=angle,
+            received=time.monotonic(),
+            arrived=time.time(),
+        )
+
+    def _layout(self, descriptor: Descriptor) -> tuple[tuple[int, ...], tuple[int, int] | None]:
+        """Return (leading axes of one event's data, size of one image) as declared."""
+        shape = descriptor.shapes.get(self._key or "", ())
+        if len(shape) < 2 or math.prod(shape[:-2]) > _MAX_IMAGES_PER_EVENT:
+            return (), None
+        return shape[:-2], (shape[-2], shape[-1])
+
+    def _stop(self, stop: RunStop) -> Iterator[Action]:
+        for seq_num in tuple(self._waiting):
+            yield from self._release(seq_num)
+        if self._key is None:
+            return
+        announced = max(stop.num_events.get(self._settings.stream, 0), 0) * self._per_event
+        n_missing, missing = self._seen.gaps(announced, _MISSING_LISTED)
+        yield RunClosed(self.start.uid, stop, self._seen.count, n_missing, missing)
+
+
+def _inline(value: Any, image: int, n: int, size: tuple[int, int] | None) -> FrameRef:
+    """Return image number `image` of the `n` that an event holds."""
+    try:
+        array = np.asarray(value)
+        if array.ndim > 2:
+            stack = array.reshape(-1, *array.shape[-2:])
+            if len(stack) != n:
+                message = f"the event holds {len(stack)} images; its descriptor announced {n}"
+                raise FrameError(message)
+            array = stack[image]
+        if size is not None and array.shape != size:
+            message = f"got an image of {array.shape}; its descriptor announced {size}"
+            raise FrameError(message)
+        return InlineImage(check_image(array))
+    except (TypeError, ValueError) as error:
+        return Unreadable("failed", str(error))
+
+
+def _keep(kept: OrderedDict[Any, Any], key: Any, value: Any) -> None:
+    kept[key] = value
+    while len(kept) > _KEPT:
+        kept.popitem(last=False)
+
+
+class _Numbers:
+    """A set of frame numbers that costs nothing while they come in order."""
+
+    def __init__(self) -> None:
+        self._next = 0
+        self._beyond: set[int] = set()
+
+    @property
+    def count(self) -> int:
+        return self._next + len(self._beyond)
+
+    def add(self, number: int) -> bool:
+        """Add a number; False when it was there."""
+        if number < self._next or number in self._beyond:
+            return False
+        self._beyond.add(number)
+        while self._next in self._beyond:
+            self._beyond.remove(self._next)
+            self._next += 1
+        return True
+
+    def gaps(self, announced: int, listed: int) -> tuple[int, tuple[int, ...]]:
+        """Return how many of 0…announced-1 (or of 0…the largest) are absent, and the first few."""
+        end = max(announced, max(self._beyond, default=-1) + 1)
+        n_missing = max(end - self.count, 0)
+        missing: list[int] = []
+        number = self._next
+        while len(missing) < min(n_missing, listed):
+            if number not in self._beyond:
+                missing.append(number)
+            number += 1
+        return n_missing, tuple(missing)

@@ -1,0 +1,154 @@
+"""The analysis process: builds the pipeline once, reads frames and analyses them one by one.
+
+Started as `python -m gixi_bluesky.callbacks.worker_process FD`, so that scripts and notebooks
+need no main guard. The first message is the import path, then Setup, then Jobs until None.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import signal
+import sys
+import traceback
+from importlib import import_module
+from multiprocessing.connection import Connection
+from typing import Any
+
+import numpy as np
+
+from gixi_bluesky.callbacks.jobs import Analysed, Job, Outcome, Ready, Setup, SharedImage
+from gixi_bluesky.errors import FrameError, GixiError, RefusedPathError, UnavailableError
+from gixi_bluesky.log import get_logger
+
+__all__ = ["main"]
+
+_NICENESS = 10
+_LINES_TOLD = 200
+_log = get_logger()
+
+
+def main(arguments: list[str]) -> None:
+    """Serve the parent at the other end of the socket whose descriptor is the argument."""
+    # Ctrl-C pauses the scan; it must not kill the analysis.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.nice(_NICENESS)
+    with Connection(int(arguments[0])) as parent:
+        sys.path[:] = parent.recv()
+        setup: Setup = parent.recv()
+        try:
+            pipeline = _build(setup)
+            ready = Ready(pipeline.provenance, _phases(pipeline))
+        # Whatever is wrong with the set-up is the parent's to raise.
+        except Exception as error:
+            parent.send(_portable(error))
+            return
+        parent.send(ready)
+        _serve(parent, setup, pipeline)
+
+
+def _build(setup: Setup) -> Any:
+    module, _, name = setup.factory.partition(":")
+    pipeline = getattr(import_module(module), name)(setup.config)
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(setup.threads)
+    if "cv2" in sys.modules:
+        sys.modules["cv2"].setNumThreads(setup.threads)
+    return pipeline
+
+
+def _serve(parent: Connection, setup: Setup, pipeline: Any) -> None:
+    # Not at the top: the parent imports this module's neighbours, and needs no readers.
+    from gixi_bluesky.callbacks.frames import FrameReader
+    from gixi_bluesky.callbacks.paths import FileAccess
+
+    reader = FrameReader(FileAccess.from_settings(setup.input))
+    while True:
+        try:
+            job: Job | None = parent.recv()
+        except (EOFError, ConnectionError):
+            return
+        if job is None:
+            return
+        try:
+            parent.send(_analyse(job, setup, pipeline, reader))
+        except ConnectionError:
+            return
+
+
+def _analyse(job: Job, setup: Setup, pipeline: Any, reader: Any) -> Outcome:
+    try:
+        if isinstance(job.image, SharedImage):
+            frame = _shared(job.image, setup)
+        else:
+            frame = reader.read(job.image, job.deadline)
+        result = pipeline(frame, incidence_angle_deg=job.incidence_angle_deg)
+        return Outcome("ok", result=_stored(result, keep_image=job.keep_image))
+    except (UnavailableError, RefusedPathError) as error:
+        return Outcome("unavailable", str(error))
+    except FrameError as error:
+        return Outcome("failed", str(error))
+    except Exception as error:
+        if "CUDA error" in str(error):
+            raise  # the device is lost to this process: the next one may have it again
+        _log.error("frame_failed", error=repr(error), traceback=traceback.format_exc())
+        return Outcome("failed", f"{type(error).__name__}: {error}")
+
+
+def _shared(image: SharedImage, setup: Setup) -> np.ndarray[Any, Any]:
+    dtype = np.dtype(image.dtype)
+    nbytes = int(np.prod(image.shape)) * dtype.itemsize
+    if not nbytes:
+        return np.empty(image.shape, dtype)
+    block = mmap.mmap(setup.blocks[image.block], nbytes, access=mmap.ACCESS_READ)
+    return np.frombuffer(block, dtype).reshape(image.shape)
+
+
+def _stored(result: Any, *, keep_image: bool) -> Analysed:
+    image = result.polar_image
+    return Analysed(
+        peaks=result.peak_table,
+        matches=result.match_table,
+        match_peaks=result.match_peak_table,
+        q=result.q,
+        phi=result.phi,
+        image=np.ascontiguousarray(image, dtype=np.float32) if keep_image else None,
+        incidence_angle_deg=result.incidence_angle_deg,
+        total_intensity=float(np.nansum(image, dtype=np.float64)),
+        seconds=dict(result.seconds),
+        warnings=tuple(result.warnings),
+    )
+
+
+def _phases(pipeline: Any) -> tuple[dict[str, Any], ...]:
+    return tuple(
+        {
+            "slug": structure.slug,
+            "name": structure.name,
+            "sha256": structure.sha256,
+            "lines": _lines(structure.reflections),
+        }
+        for structure in getattr(pipeline, "structures", ())
+    )
+
+
+def _lines(reflections: Any) -> dict[str, Any]:
+    """Return the strongest powder lines in order of |q|, in JSON types."""
+    strongest = np.sort(np.argsort(-np.asarray(reflections.intensity))[:_LINES_TOLD])
+    return {
+        "q": np.round(np.asarray(reflections.q)[strongest], 5).tolist(),
+        "hkl": np.asarray(reflections.hkl)[strongest].tolist(),
+        "intensity": np.round(np.asarray(reflections.intensity)[strongest], 5).tolist(),
+    }
+
+
+def _portable(error: Exception) -> Exception:
+    """Return our own errors as they are; others may not survive the way to the parent."""
+    if type(error).__module__ == GixiError.__module__:
+        return type(error)(*(str(argument) for argument in error.args))
+    _log.error("pipeline_not_built", traceback=traceback.format_exc())
+    return GixiError(f"the pipeline cannot be built: {type(error).__name__}: {error}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
