@@ -214,9 +214,9 @@ def weigh(
     scale, scale_error = _refined(lines.q[line], features.q[feature], sigma[line, feature])
     if len(line) and abs(scale - 1) > max_strain:
         scale = float(scales[best])
-    expected: NDArray[np.bool_] = np.asarray(found[strength] > 0.5 * FOUND_AT_BEST)
-    expected[line] = True
-    return Evidence(log_factor, scale, scale_error, line, feature, int(expected.sum()))
+    strong = np.flatnonzero(found[strength] > 0.5 * FOUND_AT_BEST)
+    n_expected = len(np.union1d(strong, line))
+    return Evidence(log_factor, scale, scale_error, line, feature, n_expected)
 
 
 def _trial_scales(max_strain: float) -> Float64:

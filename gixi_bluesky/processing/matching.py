@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import expit
 
 from gixi_bluesky.processing.evidence import (
     Evidence,
@@ -107,12 +108,11 @@ def _set_probabilities(candidates: list[_Candidate]) -> None:
         if candidate.accepted:
             rivals = [c for c in candidates if not c.accepted and c.shares(candidate)]
             rival = max(rivals, key=lambda c: c.odds_alone, default=None)
-            pair = candidate, rival
+            candidate.probability = _posterior(candidate, candidate, rival)
         else:
             rivals = [c for c in accepted if candidate.shares(c)]
             rival = max(rivals, key=candidate.shares, default=None)
-            pair = rival, candidate
-        candidate.probability = _posterior(candidate, *pair)
+            candidate.probability = _posterior(candidate, rival, candidate)
 
 
 def _posterior(candidate: _Candidate, winner: _Candidate | None, loser: _Candidate | None) -> float:
