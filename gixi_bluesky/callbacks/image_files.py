@@ -1,0 +1,187 @@
+"""Image files of detectors: how many images one holds, of which size, and where each of them is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import fabio
+import h5py
+import hdf5plugin  # noqa: F401 - registers the compression filters that detectors use
+import numpy as np
+import tifffile
+
+from gixi_bluesky.callbacks.frames import (
+    FabioImage,
+    FrameRef,
+    Hdf5Image,
+    NpyImage,
+    TiffImage,
+)
+from gixi_bluesky.errors import FrameError, UnavailableError
+
+__all__ = ["IMAGE_SUFFIXES", "ImageFile", "image_references", "open_image_file"]
+
+_TIFF = frozenset({".tif", ".tiff"})
+_HDF5 = frozenset({".h5", ".hdf5", ".hdf", ".nxs", ".cxi"})
+_NPY = frozenset({".npy"})
+_FABIO = frozenset({".edf", ".cbf", ".img", ".mccd", ".mar3450", ".mar2300", ".gb", ".sfrm"})
+IMAGE_SUFFIXES = _TIFF | _HDF5 | _NPY | _FABIO
+
+# What tifffile decodes by itself: none, deflate (two codes), PackBits.
+_TIFF_CODECS = frozenset({1, 8, 32946, 32773})
+# Where detectors write, looked at before every other dataset.
+_HDF5_PLACES = ("/entry/data/data", "/entry/instrument/detector/data")
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFile:
+    """A file of one or more images.
+
+    mimetype: what a stream_resource would call it
+    dataset: the dataset of an HDF5 file, else empty
+    """
+
+    path: Path
+    mimetype: str
+    n_images: int = 1
+    dataset: str = ""
+
+    def reference(self, index: int) -> FrameRef:
+        """Return where image `index` is, for a FrameReader."""
+        name = str(self.path)
+        match self.mimetype:
+            case "application/x-hdf5":
+                return Hdf5Image(name, self.dataset, index)
+            case "image/tiff":
+                return TiffImage(name, index)
+            case "application/x-npy":
+                return NpyImage(name, index)
+            case _:
+                return FabioImage(name, index)
+
+
+def open_image_file(path: str | Path, dataset: str = "") -> ImageFile:
+    """Look into an image file: TIFF, HDF5, NumPy, or what fabio reads (EDF, CBF, MarCCD, …).
+
+    dataset: which one of an HDF5 file; empty = its default, else the largest stack of images.
+    Raises UnavailableError when the file is absent or cannot be read, FrameError when it holds no
+    images.
+    """
+    path = Path(path).absolute()
+    if not path.is_file():
+        message = f"{path} is not there, or is no file; expected an image file"
+        raise UnavailableError(message)
+    look = _looker(path.suffix.lower())
+    try:
+        return look(path, dataset)
+    except FrameError:
+        raise
+    # Damaged files fail in as many ways as there are formats.
+    except Exception as error:
+        message = f"{path} cannot be read as an image file: {error}"
+        raise UnavailableError(message) from error
+
+
+def image_references(name: str) -> Iterator[tuple[str, FrameRef]]:
+    """Yield (label, reference) of each image that `name` means.
+
+    name: a path, `path::dataset`, `path::3` (image 3 only) or `path::dataset::3`; the label of one
+    of several images is `path::index`.
+    """
+    path, dataset, index = _parsed(name)
+    file = open_image_file(path, dataset)
+    if index is not None:
+        if not 0 <= index < file.n_images:
+            message = f"{path} holds {file.n_images} images; got number {index}, counted from 0"
+            raise UnavailableError(message)
+        yield name, file.reference(index)
+        return
+    for i in range(file.n_images):
+        yield (f"{name}::{i}" if file.n_images > 1 else name), file.reference(i)
+
+
+def _parsed(name: str) -> tuple[str, str, int | None]:
+    path, *rest = name.split("::")
+    index = int(rest.pop()) if rest and rest[-1].isdigit() else None
+    return path, rest[0] if rest else "", index
+
+
+def _looker(suffix: str) -> Callable[[Path, str], ImageFile]:
+    if suffix in _TIFF:
+        return _look_into_tiff
+    if suffix in _HDF5:
+        return _look_into_hdf5
+    return _look_into_npy if suffix in _NPY else _look_with_fabio
+
+
+def _look_into_tiff(path: Path, dataset: str) -> ImageFile:
+    with tifffile.TiffFile(path) as tiff:
+        page = tiff.pages.first
+        if int(page.compression) in _TIFF_CODECS:
+            _require_flat(page.shape, path)
+            return ImageFile(path, "image/tiff", len(tiff.pages))
+    return _look_with_fabio(path, dataset)
+
+
+def _look_into_npy(path: Path, dataset: str) -> ImageFile:  # noqa: ARG001 - one signature for all
+    array = np.load(path, mmap_mode="r", allow_pickle=False)
+    _require_flat(array.shape[-2:], path)
+    return ImageFile(path, "application/x-npy", math.prod(array.shape[:-2]))
+
+
+def _look_with_fabio(path: Path, dataset: str) -> ImageFile:  # noqa: ARG001 - one signature for all
+    with fabio.open(str(path)) as image:
+        _require_flat(image.data.shape, path)
+        return ImageFile(path, "application/x-fabio", int(image.nframes))
+
+
+def _look_into_hdf5(path: Path, dataset: str) -> ImageFile:
+    with h5py.File(path, "r", locking=False) as file:
+        name = dataset or _image_dataset(file)
+        found = file.get(name) if name else None
+        if not isinstance(found, h5py.Dataset) or not _is_stack(found):
+            message = (
+                f"{path} has no images at {name or 'any place'}; expected a dataset of shape "
+                "(rows, columns) or (n, rows, columns); name it as FILE::/path/to/dataset"
+            )
+            raise FrameError(message)
+        n = found.shape[0] if found.ndim == 3 else 1
+        return ImageFile(path, "application/x-hdf5", n, name)
+
+
+def _image_dataset(file: h5py.File) -> str:
+    """Return the NeXus default plot, where detectors write, or the largest stack of images."""
+    for name in (_nexus_default(file), *_HDF5_PLACES):
+        found = file.get(name) if name else None
+        if isinstance(found, h5py.Dataset) and _is_stack(found):
+            return name
+    stacks: list[h5py.Dataset] = []
+
+    def visit(_: str, node: object) -> None:
+        if isinstance(node, h5py.Dataset) and _is_stack(node):
+            stacks.append(node)
+
+    file.visititems(visit)
+    return str(max(stacks, key=lambda stack: stack.size).name) if stacks else ""
+
+
+def _nexus_default(file: h5py.File) -> str:
+    group = file
+    while isinstance(group, h5py.Group) and "default" in group.attrs:
+        group = group.get(str(group.attrs["default"]))
+    if isinstance(group, h5py.Group) and "signal" in group.attrs:
+        return f"{group.name}/{group.attrs['signal']}"
+    return ""
+
+
+def _is_stack(dataset: h5py.Dataset) -> bool:
+    return dataset.ndim in (2, 3) and dataset.dtype.kind in "buif" and min(dataset.shape[-2:]) > 1
+
+
+def _require_flat(shape: tuple[int, ...], path: Path) -> None:
+    if len(shape) != 2:
+        message = f"{path} holds an image of shape {shape}; expected (rows, columns)"
+        raise FrameError(message)

@@ -1,0 +1,79 @@
+"""The command line `gixi-bluesky`; each command loads what it needs only when it runs."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from gixi_bluesky.cli.check import check
+from gixi_bluesky.cli.config_command import config_app
+from gixi_bluesky.cli.console import complain
+from gixi_bluesky.cli.demo import demo
+from gixi_bluesky.cli.export import export
+from gixi_bluesky.cli.process import process
+from gixi_bluesky.cli.serve import serve
+from gixi_bluesky.errors import GixiError
+
+__all__ = ["app", "main"]
+
+
+class _Commands(TyperGroup):
+    """Shows what we raise on purpose, and what the system refuses, as one message."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise
+        except (GixiError, OSError) as error:
+            if ctx.params["debug"]:
+                raise
+            complain(str(error))
+            raise typer.Exit(2) from error
+
+
+app = typer.Typer(
+    name="gixi-bluesky",
+    help="Real-time analysis of grazing-incidence X-ray diffraction inside Bluesky and Tiled.",
+    cls=_Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from gixi_bluesky import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    debug: Annotated[bool, typer.Option("--debug", help="Show where an error came from.")] = False,
+    log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "warning",
+    version: Annotated[  # noqa: ARG001 - its callback acts
+        bool, typer.Option("--version", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    from gixi_bluesky.log import configure_logging
+
+    configure_logging("DEBUG" if debug else log_level)
+
+
+app.command()(demo)
+app.command()(process)
+app.command()(serve)
+app.command()(export)
+app.command()(check)
+app.add_typer(config_app)
+
+
+def main() -> None:
+    """Run the command line; an error ends with status 2, Ctrl-C with 130."""
+    app()

@@ -1,0 +1,166 @@
+"""`check`: tries each part of a configuration, says what is wrong and how to mend it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gixi_bluesky.cli.console import output, print_json
+from gixi_bluesky.cli.options import ConfigFile, JsonLines
+
+if TYPE_CHECKING:
+    from gixi_bluesky.config import Config
+
+__all__ = ["check"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Finding:
+    """What trying one part showed; `detail` says how to mend it when it is not ok."""
+
+    part: str
+    ok: bool
+    detail: str
+
+
+def check(
+    config: ConfigFile,
+    image: Annotated[
+        str | None, typer.Argument(metavar="[IMAGE]", help="Also analyse this image.")
+    ] = None,
+    json: JsonLines = False,
+) -> None:
+    """Try each part of the set-up: geometry, mask, CIFs, weights, folders, Tiled.
+
+    The exit status is 1 when a part has a problem.
+    """
+    from gixi_bluesky.errors import GixiError
+
+    findings = []
+    for part, attempt in _attempts(config, image):
+        try:
+            detail, ok = attempt(), True
+        except (GixiError, OSError) as error:
+            detail, ok = str(error), False
+        findings.append(_Finding(part, ok, detail))
+        if json:
+            print_json(asdict(findings[-1]))
+        else:
+            sign = "[green]ok[/]     " if ok else "[bold red]problem[/]"
+            output.print(f"{sign} {part}:", end=" ", highlight=False)
+            output.print(detail, markup=False, highlight=False, soft_wrap=True)
+        if part == "configuration" and not ok:
+            break
+    if not all(finding.ok for finding in findings):
+        raise typer.Exit(1)
+
+
+def _attempts(file: Path, image: str | None) -> list[tuple[str, Callable[[], str]]]:
+    """Return the parts in the order in which they are tried; each raises what is wrong."""
+    from gixi_bluesky.config import load_config
+
+    loaded: list[Config] = []
+
+    def configuration() -> str:
+        loaded.append(load_config(file))
+        return str(file)
+
+    parts: list[tuple[str, Callable[[Config], str]]] = [
+        ("geometry", _geometry),
+        ("mask", _mask),
+        ("structures", _structures),
+        ("weights", _weights),
+        ("input roots", _roots),
+        ("results directory", _results),
+        ("Tiled", _tiled),
+    ]
+    if image is not None:
+        parts.append(("image", lambda config: _image(config, image)))
+    attempts = [(name, lambda part=part: part(loaded[0])) for name, part in parts]
+    return [("configuration", configuration), *attempts]
+
+
+def _geometry(config: Config) -> str:
+    from gixi_bluesky.processing.geometry import Geometry
+    from gixi_bluesky.processing.settings import FromDocument
+
+    geometry = Geometry.from_settings(config.geometry)
+    q_max = config.grid.q_max_inv_angstrom
+    geometry.require_q(q_max)
+    angle = config.geometry.incidence_angle_deg
+    where = f"from {angle.from_}" if isinstance(angle, FromDocument) else f"{angle:g} deg"
+    return (
+        f"{geometry.wavelength_angstrom:.4f} angstrom, {geometry.distance_m * 1e3:.1f} mm, "
+        f"incidence {where}, |q| up to {q_max:g} of {2 * geometry.wavenumber:.2f} 1/angstrom"
+    )
+
+
+def _mask(config: Config) -> str:
+    path = config.geometry.mask
+    if path is None:
+        return "none; only what the detector itself marks is left out"
+    with path.open("rb") as file:
+        file.read(1)
+    return f"{path} is there; `check --config FILE IMAGE` tells whether it fits"
+
+
+def _structures(config: Config) -> str:
+    from gixi_bluesky.processing.structures import read_structures
+
+    found = read_structures(config.matching.cif, q_max=config.grid.q_max_inv_angstrom)
+    if not found:
+        return "none; peaks are found but no phases: give matching.cif"
+    return ", ".join(f"{one.name} ({len(one.reflections.q)} lines)" for one in found)
+
+
+def _weights(config: Config) -> str:
+    from gixi_bluesky.processing.detector import load_detector
+
+    detector = load_detector(config.detector.weights, device=config.detector.device)
+    return f"{detector.name}, sha256 {detector.sha256[:12]}"
+
+
+def _roots(config: Config) -> str:
+    for root in config.input.roots:
+        next(root.iterdir(), None)
+    if not config.input.roots:
+        return "none; files are read wherever this process may read"
+    return ", ".join(str(root) for root in config.input.roots)
+
+
+def _results(config: Config) -> str:
+    import shutil
+    import tempfile
+
+    directory = config.output.directory
+    directory.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=directory):
+        free = shutil.disk_usage(directory).free / 2**30
+    return f"{directory}, {free:.1f} GiB free"
+
+
+def _tiled(config: Config) -> str:
+    if config.tiled.uri is None:
+        return "none; results go to the results directory only: give tiled.uri"
+    from gixi_bluesky.tiled_adapters.connection import derived_catalogue
+    from gixi_bluesky.tiled_adapters.probe import probe_store
+
+    probe_store(derived_catalogue(config.tiled), config.output, config.tiled)
+    return f"{config.tiled.uri} takes, serves and removes runs in {config.tiled.derived!r}"
+
+
+def _image(config: Config, name: str) -> str:
+    from gixi_bluesky.callbacks.frames import FrameReader
+    from gixi_bluesky.callbacks.image_files import image_references
+    from gixi_bluesky.callbacks.paths import FileAccess
+    from gixi_bluesky.processing import Pipeline
+
+    label, reference = next(image_references(name))
+    frame = FrameReader(FileAccess.from_settings(config.input)).read(reference)
+    result = Pipeline(config)(frame)
+    seconds = sum(result.seconds.values())
+    return f"{label}: {len(result.peaks)} peaks in {seconds:.2f} s"

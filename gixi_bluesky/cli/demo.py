@@ -1,0 +1,33 @@
+"""`demo`: a simulated experiment, analysed live."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gixi_bluesky.cli.console import print_json, say
+from gixi_bluesky.cli.options import JsonLines
+
+__all__ = ["demo"]
+
+
+def demo(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where everything is written.")] = Path(
+        "demo-results"
+    ),
+    frames: Annotated[int, typer.Option(min=1, help="How many frames are measured.")] = 60,
+    json: JsonLines = False,
+) -> None:
+    """Watch a perovskite film crystallise on a simulated beamline.
+
+    Runs an embedded Tiled server, a RunEngine with a simulated detector and the analysis, then asks
+    Tiled what was found. Writes overview.png, summary.json, the raw frames and the results.
+    """
+    from gixi_bluesky.demo import run_demo
+
+    summary = run_demo(out, frames)
+    say(f"pictures and results are in {out}")
+    if json:
+        print_json(summary)

@@ -1,0 +1,65 @@
+"""`export`: a derived run as CSV or NeXus files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gixi_bluesky.cli.console import say
+
+if TYPE_CHECKING:
+    from gixi_bluesky.tiled_adapters.export import StoredRun
+
+__all__ = ["export"]
+
+
+def export(
+    uid: Annotated[
+        str, typer.Argument(help="Uid of the derived run; on a server also of the raw.")
+    ],
+    csv: Annotated[bool, typer.Option("--csv", help="Write one CSV file a table.")] = False,
+    nexus: Annotated[
+        bool, typer.Option("--nexus", help="Write one NeXus file with tables and images.")
+    ] = False,
+    tiled: Annotated[
+        str | None, typer.Option(metavar="URI", help="Server; the key is in TILED_API_KEY.")
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", "-c", metavar="FILE", help="Take server or directory from here."),
+    ] = None,
+    directory: Annotated[
+        Path, typer.Option(metavar="DIR", help="Results directory, when there is no server.")
+    ] = Path("results"),
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the files go.")] = Path(),
+) -> None:
+    """Write the peaks, phases and images of a run to files that need nothing else."""
+    from gixi_bluesky.tiled_adapters.export import write_csv, write_nexus
+
+    if not (csv or nexus):
+        raise typer.BadParameter("give --csv, --nexus or both")
+    run = _find(uid, tiled, config, directory)
+    paths = write_csv(run, out) if csv else []
+    if nexus:
+        paths.append(write_nexus(run, out / f"{run.start['uid']}.nxs"))
+    for path in paths:
+        say(f"wrote {path}")
+
+
+def _find(uid: str, tiled: str | None, config: Path | None, directory: Path) -> StoredRun:
+    from gixi_bluesky.config import load_config
+    from gixi_bluesky.tiled_adapters.connection import derived_catalogue
+    from gixi_bluesky.tiled_adapters.export import FileRun, TiledRun, derived_run
+    from gixi_bluesky.tiled_adapters.settings import TiledSettings
+
+    settings = TiledSettings()
+    if config is not None:
+        loaded = load_config(config)
+        settings, directory = loaded.tiled, loaded.output.directory
+    if tiled is not None:
+        settings = settings.model_copy(update={"uri": tiled})
+    if settings.uri is None:
+        return FileRun(directory, uid)
+    return TiledRun(derived_run(derived_catalogue(settings), uid))

@@ -1,0 +1,139 @@
+"""`process`: analyse image files, or follow a folder that grows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gixi_bluesky.cli.console import output, print_json, say
+from gixi_bluesky.cli.options import ConfigFile, JsonLines, configured
+
+if TYPE_CHECKING:
+    from gixi_bluesky.callbacks.frames import FrameReader
+    from gixi_bluesky.cli.records import FrameRecord
+    from gixi_bluesky.config import Config
+    from gixi_bluesky.processing import FrameResult, Pipeline
+
+__all__ = ["process"]
+
+
+def process(
+    config: ConfigFile,
+    images: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="IMAGE...",
+            help="TIFF, EDF, CBF, HDF5 or NumPy files; FILE::DATASET and FILE::NUMBER choose.",
+        ),
+    ] = None,
+    watch: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Follow this growing folder instead.")
+    ] = None,
+    cif: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="PATH", help="CIF file or folder, instead of the configured ones."),
+    ] = None,
+    incidence_angle: Annotated[
+        float | None,
+        typer.Option(metavar="DEG", min=0, max=90, help="Instead of the configured one."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE.h5", help="Write a NeXus file of all frames.")
+    ] = None,
+    stop_after: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS", min=0.1, help="With --watch: end when no image came for so long."
+        ),
+    ] = None,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="With --watch: Prometheus metrics on this loopback port."),
+    ] = None,
+    json: JsonLines = False,
+) -> None:
+    """Find the peaks and phases of image files.
+
+    An image that cannot be analysed gets its status and reason, and the others go on; the exit
+    status is then 1.
+    """
+    # `--cif A.cif B.cif` reads the second as an image; its name tells what it is.
+    named = images or []
+    structures = [*(cif or []), *(Path(name) for name in named if name.lower().endswith(".cif"))]
+    named = [name for name in named if not name.lower().endswith(".cif")]
+    if bool(named) == (watch is not None):
+        raise typer.BadParameter("give image files, or --watch and a folder")
+    settings = configured(config, cif=structures, incidence_angle_deg=incidence_angle)
+    if watch is None:
+        records = _analysed(settings, named, out)
+    else:
+        from gixi_bluesky.cli.watch import watched
+
+        records = watched(settings, watch, stop_after, metrics_port)
+    all_ok = True
+    for record in records:
+        all_ok &= record.status == "ok"
+        if json:
+            print_json(record.as_json())
+        else:
+            record.show(output)
+    if not all_ok:
+        raise typer.Exit(1)
+
+
+def _analysed(config: Config, names: Sequence[str], out: Path | None) -> Iterator[FrameRecord]:
+    """Analyse image after image; write them to `out` at the end."""
+    from gixi_bluesky.callbacks.frames import FrameReader
+    from gixi_bluesky.callbacks.paths import FileAccess
+    from gixi_bluesky.processing import Pipeline
+
+    # Files named on the command line may be read; what they link to stays below the roots.
+    roots = config.input.roots
+    here = (Path(name.split("::")[0]).absolute().parent for name in names) if roots else ()
+    allowed = config.input.model_copy(update={"roots": (*roots, *here)})
+    reader = FrameReader(FileAccess.from_settings(allowed))
+    pipeline = Pipeline(config)
+    kept: list[FrameResult] = []
+    for name in names:
+        yield from _records(pipeline, reader, name, kept if out is not None else None)
+    if out is not None and kept:
+        from gixi_bluesky.tiled_adapters.nexus import write_result_file
+
+        say(f"wrote {write_result_file(out, kept, pipeline.provenance.as_dict())}")
+
+
+def _records(
+    pipeline: Pipeline, reader: FrameReader, name: str, kept: list[FrameResult] | None
+) -> Iterator[FrameRecord]:
+    from dataclasses import replace
+
+    from gixi_bluesky.callbacks.image_files import image_references
+    from gixi_bluesky.cli.records import FrameRecord
+    from gixi_bluesky.errors import FrameError, RefusedPathError, UnavailableError
+
+    label = name
+    try:
+        for index, (label, reference) in enumerate(image_references(name)):
+            try:
+                result = replace(pipeline(reader.read(reference)), index=index)
+            except (UnavailableError, RefusedPathError) as error:
+                yield FrameRecord(label, "unavailable", str(error))
+            except FrameError as error:
+                yield FrameRecord(label, "failed", str(error))
+            else:
+                if kept is not None:
+                    kept.append(replace(result, index=len(kept)))
+                for warning in result.warnings:
+                    say(f"{label}: {warning}")
+                yield FrameRecord(
+                    label,
+                    peaks=result.peaks,
+                    matches=result.matches,
+                    match_peaks=result.match_peaks,
+                )
+    except FrameError as error:
+        status = "unavailable" if isinstance(error, UnavailableError) else "failed"
+        yield FrameRecord(label, status, str(error))

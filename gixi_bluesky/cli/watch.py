@@ -1,0 +1,146 @@
+"""`process --watch`: a growing folder through the same router and store as a scan."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any
+
+import pandas as pd
+
+from gixi_bluesky.callbacks.analysis import Analysis
+from gixi_bluesky.callbacks.folder import FolderRun, folder_input
+from gixi_bluesky.callbacks.stores import RunStore, store_builder
+from gixi_bluesky.cli.console import say
+from gixi_bluesky.cli.records import FrameRecord
+from gixi_bluesky.config import Config
+from gixi_bluesky.errors import ConfigError
+from gixi_bluesky.metrics import serve_metrics
+from gixi_bluesky.processing.settings import FromDocument
+from gixi_bluesky.tiled_adapters.writer import RunState
+
+__all__ = ["watched"]
+
+_POLL_S = 0.5
+_STORED_S = 600.0
+
+
+def watched(
+    config: Config, folder: Path, stop_after: float | None, metrics_port: int | None = None
+) -> Iterator[FrameRecord]:
+    """Yield what is found in each image of `folder` as it is stored.
+
+    Ends after Ctrl-C or SIGTERM, or when no image came for `stop_after` seconds; what was read by
+    then is finished and stored first.
+    """
+    if isinstance(config.geometry.incidence_angle_deg, FromDocument):
+        message = (
+            "the configuration takes the incidence angle from documents, which files in a folder "
+            "do not have; give --incidence-angle"
+        )
+        raise ConfigError(message)
+    told: SimpleQueue[_Found] = SimpleQueue()
+    new_store = store_builder(config)
+    config = config.model_copy(update={"input": folder_input(config.input, folder.absolute())})
+    with contextlib.ExitStack() as stack:
+        analysis = stack.enter_context(Analysis(config, store=lambda: _Telling(new_store(), told)))
+        if metrics_port is not None:
+            stack.callback(serve_metrics(analysis.status, metrics_port))
+        stopping = stack.enter_context(_asked_to_stop())
+        run = FolderRun(folder, analysis)
+        say(f"following {run.folder}; Ctrl-C ends it")
+        last_new = time.monotonic()
+        while not stopping():
+            if run.poll():
+                last_new = time.monotonic()
+            elif stop_after is not None and time.monotonic() - last_new > stop_after:
+                break
+            yield from _taken(told, run, _POLL_S)
+        run.stop()
+        analysis.drain(_STORED_S)
+        yield from _taken(told, run, 0.0)
+        say(f"{run.n_frames} images; the run is stored {_place(config)}")
+
+
+_Found = tuple[dict[str, pd.DataFrame], dict[str, Any]]
+
+
+class _Telling:
+    """Passes documents on to a store, and tells of each frame once it is stored."""
+
+    def __init__(self, store: RunStore, told: SimpleQueue[_Found]) -> None:
+        self._store = store
+        self._told = told
+        self._streams: dict[str, str] = {}
+        self._tables: dict[str, pd.DataFrame] = {}
+
+    def open(self, start: Mapping[str, Any]) -> RunState:
+        return self._store.open(start)
+
+    def read(self, stream: str) -> pd.DataFrame:
+        return self._store.read(stream)
+
+    def refresh_live(self, summary: Mapping[str, Any]) -> None:
+        self._store.refresh_live(summary)
+
+    def close(self) -> None:
+        self._store.close()
+
+    def __call__(self, name: str, doc: Mapping[str, Any]) -> None:
+        self._store(name, doc)
+        if name == "descriptor":
+            self._streams[doc["uid"]] = doc["name"]
+        elif name == "event_page":
+            self._page(self._streams[doc["descriptor"]], pd.DataFrame(doc["data"]))
+
+    def _page(self, stream: str, rows: pd.DataFrame) -> None:
+        """Keep a page until the page of `frames`, the last of a flush, says which frames it is."""
+        if stream != "frames":
+            self._tables[stream] = rows
+            return
+        for frame in rows.to_dict("records"):
+            tables = {
+                stream: rows[rows["frame"] == frame["frame"]]
+                for stream, rows in self._tables.items()
+            }
+            self._told.put((tables, {str(key): value for key, value in frame.items()}))
+        self._tables.clear()
+
+
+def _taken(told: SimpleQueue[_Found], run: FolderRun, wait_s: float) -> Iterator[FrameRecord]:
+    """Yield what was told within `wait_s`."""
+    deadline = time.monotonic() + wait_s
+    while True:
+        try:
+            tables, frame = told.get(timeout=max(deadline - time.monotonic(), 0.001))
+        except Empty:
+            return
+        name = run.name_of(int(frame["frame"]))
+        yield FrameRecord(name, frame["status"], frame["reason"], **tables)
+
+
+def _place(config: Config) -> str:
+    if config.tiled.uri is None:
+        return f"in {config.output.directory}"
+    return f"at {config.tiled.uri} in {config.tiled.derived}"
+
+
+@contextlib.contextmanager
+def _asked_to_stop() -> Iterator[Callable[[], bool]]:
+    """Yield whether SIGINT or SIGTERM came; a second Ctrl-C stops at once."""
+    asked: list[int] = []
+
+    def ask(number: int, _: object) -> None:
+        asked.append(number)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,80 @@
+"""Prometheus metrics, all in one place, named `gixi_<noun>_<verb>_<unit>`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from prometheus_client import REGISTRY, CollectorRegistry, Histogram, start_http_server
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+__all__ = ["FRAME_LATENCY", "AnalysisCollector", "serve_metrics"]
+
+Status = Callable[[], Mapping[str, Any]]
+
+# A frame is wanted within a second; the buckets are finest there.
+_LATENCY_BUCKETS = (0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.5, 5.0, 10.0, 30.0, 120.0)
+
+FRAME_LATENCY = Histogram(
+    "gixi_frame_delayed_seconds",
+    "From the arrival of a frame's document to its result",
+    buckets=_LATENCY_BUCKETS,
+)
+
+_COUNTERS = {
+    "frames_received": ("gixi_frames_received", "Frames announced by documents"),
+    "frames_skipped": ("gixi_frames_skipped", "Frames that were stored already"),
+    "documents_refused": ("gixi_documents_refused", "Documents that broke their schema"),
+    "worker_restarts": ("gixi_worker_restarted", "Deaths of the analysis process, mended"),
+    "runs_closed": ("gixi_runs_closed", "Raw runs whose derived run is done with"),
+}
+_GAUGES = {
+    "frames_queued": ("gixi_queue_held_frames", "Frames that wait for their result"),
+    "queue_bytes": ("gixi_queue_held_bytes", "Memory held by frames that wait"),
+    "documents_queued": ("gixi_inbox_held_documents", "Documents not looked at yet"),
+    "worker_alive": ("gixi_worker_running_bool", "1 while the analysis process lives"),
+    "runs_open": ("gixi_runs_growing_count", "Raw runs that have not stopped"),
+}
+_ENDS = {"frames_done": "ok", "frames_dropped": "dropped", "frames_failed": "failed"}
+
+
+class AnalysisCollector(Collector):
+    """Tells Prometheus what `Analysis.status()` tells, at the moment it asks."""
+
+    def __init__(self, status: Status) -> None:
+        self._status = status
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield every metric with its present value."""
+        status = self._status()
+        ended = CounterMetricFamily(
+            "gixi_frames_finished", "Frames that have their row, by status", labels=["status"]
+        )
+        for key, end in _ENDS.items():
+            ended.add_metric([end], status[key])
+        yield ended
+        for key, (name, meaning) in _COUNTERS.items():
+            yield CounterMetricFamily(name, meaning, value=status[key])
+        for key, (name, meaning) in _GAUGES.items():
+            yield GaugeMetricFamily(name, meaning, value=float(status[key]))
+
+
+def serve_metrics(
+    status: Status,
+    port: int,
+    address: str = "127.0.0.1",
+    registry: CollectorRegistry = REGISTRY,
+) -> Callable[[], None]:
+    """Serve the metrics at http://address:port/metrics; call what is returned to end that."""
+    collector = AnalysisCollector(status)
+    registry.register(collector)
+    server, thread = start_http_server(port, address, registry)
+
+    def end() -> None:
+        registry.unregister(collector)
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+    return end

@@ -1,0 +1,59 @@
+"""Reaching the Tiled server that the settings name, with a key that is never written anywhere."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from gixi_bluesky.errors import ConfigError, StoreError
+from gixi_bluesky.tiled_adapters.settings import TiledSettings
+
+__all__ = ["connect", "derived_catalogue"]
+
+_KEY_VARIABLE = "TILED_API_KEY"
+
+
+def connect(settings: TiledSettings) -> Any:
+    """Return a Tiled client at the root of the server.
+
+    The key is in `api_key_file`, else in TILED_API_KEY. Raises ConfigError without an address or
+    with an unreadable key file, StoreError when the server cannot be reached.
+    """
+    from tiled.client import from_uri
+
+    if settings.uri is None:
+        message = "no Tiled server is configured; give tiled.uri"
+        raise ConfigError(message)
+    try:
+        return from_uri(settings.uri, api_key=_key(settings))
+    except Exception as error:  # the client raises what its transport and its parsers raise
+        message = (
+            f"cannot use the Tiled server {settings.uri}: {error}; is it running, and is the key "
+            f"in {settings.api_key_file or _KEY_VARIABLE} right?"
+        )
+        raise StoreError(message) from error
+
+
+def derived_catalogue(settings: TiledSettings) -> Any:
+    """Return a client of the catalogue of derived runs. Raises as `connect` does."""
+    client = connect(settings)
+    for part in settings.derived.strip("/").split("/"):
+        try:
+            client = client[part]
+        except KeyError as error:
+            message = (
+                f"the Tiled server {settings.uri} has no catalogue {settings.derived!r}, or the "
+                "key does not show it; make it, or name another one in tiled.derived"
+            )
+            raise ConfigError(message) from error
+    return client
+
+
+def _key(settings: TiledSettings) -> str | None:
+    if settings.api_key_file is None:
+        return os.environ.get(_KEY_VARIABLE)
+    try:
+        return settings.api_key_file.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        message = f"cannot read tiled.api_key_file {settings.api_key_file}: {error.strerror}"
+        raise ConfigError(message) from error

@@ -1,0 +1,160 @@
+"""A derived run as files to take home: one CSV a table, or one NeXus file that needs no other."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import h5py
+import hdf5plugin  # noqa: F401 - registers the filters
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from gixi_bluesky.errors import StoreError
+from gixi_bluesky.processing.grids import PolarGrid
+from gixi_bluesky.tiled_adapters.client import GIXIRun
+from gixi_bluesky.tiled_adapters.nexus import create_entry, create_images, read_table, write_table
+from gixi_bluesky.tiled_adapters.queries import runs_for
+from gixi_bluesky.tiled_adapters.schema import IMAGE_DATASET, IMAGE_KEY, IMAGES, STREAMS
+
+__all__ = ["FileRun", "StoredRun", "TiledRun", "derived_run", "write_csv", "write_nexus"]
+
+
+class StoredRun(Protocol):
+    """A derived run, wherever it is stored."""
+
+    @property
+    def start(self) -> Mapping[str, Any]:
+        """The start document."""
+
+    def table(self, stream: str) -> pd.DataFrame:
+        """Return the rows of a table."""
+
+    @property
+    def n_images(self) -> int:
+        """How many image rows there are; row k is frame k · image_step."""
+
+    def image(self, row: int) -> NDArray[np.float32]:
+        """Return an image row, (n_phi, n_q), NaN = no data."""
+
+
+class TiledRun:
+    """A derived run on a Tiled server.
+
+    run: a GIXIRun
+    """
+
+    def __init__(self, run: Any) -> None:
+        self._run = run
+        stream = run.base.get(IMAGES)
+        self._images: Any = None if stream is None else stream.base[IMAGE_KEY]
+
+    @property
+    def start(self) -> Mapping[str, Any]:
+        """The start document."""
+        return dict(self._run.metadata["start"])
+
+    def table(self, stream: str) -> pd.DataFrame:
+        """Return the rows of a table."""
+        rows: pd.DataFrame = getattr(self._run, stream)()
+        return rows
+
+    @property
+    def n_images(self) -> int:
+        """How many image rows there are."""
+        return 0 if self._images is None else int(self._images.shape[0])
+
+    def image(self, row: int) -> NDArray[np.float32]:
+        """Return an image row."""
+        return np.asarray(self._images[row])
+
+
+class FileRun:
+    """A derived run in a results directory: `<uid>.nxs`, or its newest part if it never ended.
+
+    Raises StoreError when neither is there or can be read.
+    """
+
+    def __init__(self, directory: Path, uid: str) -> None:
+        parts = sorted((directory / uid).glob("part-*.h5"))
+        finished = directory / f"{uid}.nxs"
+        path = finished if finished.exists() else parts[-1] if parts else None
+        if path is None:
+            message = f"found neither {uid}.nxs nor a folder {uid} in {directory}"
+            raise StoreError(message)
+        try:
+            self._file = h5py.File(path, "r", swmr=path != finished, libver="latest")
+            process = self._file["/entry/process"]
+            self.start: Mapping[str, Any] = json.loads(process["start_document"].asstr()[()])
+            self._images = self._file[IMAGE_DATASET]
+        except (OSError, KeyError, ValueError) as error:
+            message = f"{path} is no readable result file: {error}"
+            raise StoreError(message) from error
+
+    def table(self, stream: str) -> pd.DataFrame:
+        """Return the rows of a table."""
+        return read_table(self._file["entry"], stream)
+
+    @property
+    def n_images(self) -> int:
+        """How many image rows there are."""
+        return int(self._images.shape[0])
+
+    def image(self, row: int) -> NDArray[np.float32]:
+        """Return an image row."""
+        return np.asarray(self._images[row])
+
+
+def derived_run(catalogue: Any, uid: str) -> Any:
+    """Return the GIXIRun of that uid, or else the newest one of the raw run of that uid.
+
+    Raises StoreError when there is neither.
+    """
+    try:
+        run = catalogue[uid]
+    except KeyError:
+        found = runs_for(catalogue, uid)
+        run = found[0] if found else None
+    if not isinstance(run, GIXIRun):
+        message = f"the catalogue has no derived run {uid}, and none of a raw run {uid}"
+        raise StoreError(message)
+    return run
+
+
+def write_csv(run: StoredRun, folder: Path) -> list[Path]:
+    """Write each table as `<uid>_<table>.csv` and return the paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for stream in STREAMS:
+        path = folder / f"{run.start['uid']}_{stream}.csv"
+        run.table(stream).to_csv(path, index=False)
+        paths.append(path)
+    return paths
+
+
+def write_nexus(run: StoredRun, path: Path) -> Path:
+    """Write the whole run into one NeXus file, which appears only when it is complete."""
+    told = run.start["gixi"]
+    n_phi, n_q = told["grid"]["shape"]
+    grid = PolarGrid(told["grid"]["q_max_inv_angstrom"], (n_phi, n_q))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with h5py.File(temporary, "w", libver=("earliest", "v110")) as file:
+            entry = create_entry(file, run.start, grid.q, grid.phi)
+            images = create_images(file, grid.shape, run.n_images or None)
+            for row in range(run.n_images):
+                images[row] = run.image(row)
+            step = max(told.get("image_step", 1), 1)
+            file["/entry/polar/frame"][:] = np.arange(run.n_images) * step
+            for stream in STREAMS:
+                rows = run.table(stream)
+                write_table(entry, stream, {str(name): rows[name] for name in rows})
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
