@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import fabio
 import numpy as np
-import tifffile
 from numpy.typing import NDArray
 
 from gixi_bluesky.callbacks.hdf5_links import DatasetOpener
 from gixi_bluesky.callbacks.paths import FileAccess
+from gixi_bluesky.callbacks.readers import read_fabio, read_npy, read_tiff, refuse_huge
 from gixi_bluesky.errors import FrameError, UnavailableError
 
 __all__ = [
@@ -32,7 +31,6 @@ __all__ = [
 
 Image = NDArray[Any]
 
-_MAX_IMAGE_BYTES = 1 << 30
 _RETRY_S = 0.02
 _REF_BYTES = 1024  # what a reference to a file costs in memory, about
 
@@ -152,15 +150,15 @@ class FrameReader:
             case InlineImage():
                 return ref.array
             case SpilledImage():
-                return _load_npy(Path(ref.path))
+                return read_npy(Path(ref.path))
             case Hdf5Image():
                 return self._read_hdf5(ref)
             case TiffImage():
-                return _read_tiff(self._access.locate(ref.name), ref)
+                return read_tiff(self._access.locate(ref.name), ref.page, ref.rows_columns)
             case NpyImage():
-                return _stacked(_load_npy(self._access.locate(ref.name)), ref.image)
+                return read_npy(self._access.locate(ref.name), ref.image)
             case FabioImage():
-                return _read_fabio(self._access.locate(ref.name), ref.image)
+                return read_fabio(self._access.locate(ref.name), ref.image)
             case Unreadable():
                 raise UnavailableError(ref.reason)
 
@@ -169,8 +167,8 @@ class FrameReader:
         with self._datasets.open(path, ref.dataset) as dataset:
             index = _position(dataset.shape, ref, str(path))
             rows, columns = dataset.shape[-2:]
-            _bounded(rows * columns * dataset.dtype.itemsize, path)
-            _bounded(math.prod(dataset.chunks or (0,)) * dataset.dtype.itemsize, path)
+            refuse_huge(rows * columns * dataset.dtype.itemsize, path)
+            refuse_huge(math.prod(dataset.chunks or (0,)) * dataset.dtype.itemsize, path)
             try:
                 return np.asarray(dataset[index])
             except (OSError, RuntimeError) as error:
@@ -208,63 +206,3 @@ def _position(shape: tuple[int, ...], ref: Hdf5Image, path: str) -> tuple[int, .
         message = f"{path} {ref.dataset} has shape {shape}; it has no image at {index}"
         raise FrameError(message)
     return index
-
-
-def _read_tiff(path: Path, ref: TiffImage) -> Image:
-    try:
-        with tifffile.TiffFile(path) as tiff:
-            page = tiff.pages[ref.page]
-            size = tuple(page.shape)
-            if ref.rows_columns and size != ref.rows_columns:
-                message = f"{path} holds an image of {size}; expected {ref.rows_columns}"
-                raise FrameError(message)
-            _bounded(math.prod(size) * np.dtype(page.dtype).itemsize, path)
-            return np.asarray(page.asarray(maxworkers=1))
-    except FrameError:
-        raise
-    # A half-written TIFF fails in as many ways as there are tags; all mean "not yet" or "damaged".
-    except Exception as error:
-        message = f"{path} page {ref.page} is not there, or no readable TIFF (yet): {error}"
-        raise UnavailableError(message) from error
-
-
-def _read_fabio(path: Path, image: int) -> Image:
-    try:
-        with fabio.open(str(path)) as file:
-            frame = file if image == 0 else file.getframe(image)
-            _bounded(frame.data.nbytes, path)
-            return np.asarray(frame.data)
-    except FrameError:
-        raise
-    # As with TIFF: every format has its own way to be half written.
-    except Exception as error:
-        message = f"{path} image {image} is not there, or unreadable (yet): {error}"
-        raise UnavailableError(message) from error
-
-
-def _load_npy(path: Path) -> Image:
-    try:
-        mapped = np.load(path, mmap_mode="r", allow_pickle=False)
-        _bounded(mapped.nbytes, path)
-        return np.array(mapped)
-    except FrameError:
-        raise
-    except (OSError, ValueError, EOFError) as error:
-        message = f"{path} is not there, or no readable NumPy file (yet): {error}"
-        raise UnavailableError(message) from error
-
-
-def _stacked(array: Image, image: int) -> Image:
-    if array.ndim <= 2:
-        return array
-    stack = array.reshape(-1, *array.shape[-2:])
-    if image >= len(stack):
-        message = f"got {len(stack)} images in one file; image {image} was announced"
-        raise FrameError(message)
-    return np.asarray(stack[image])
-
-
-def _bounded(nbytes: int, path: Path) -> None:
-    if nbytes > _MAX_IMAGE_BYTES:
-        message = f"{path} holds an image of {nbytes} bytes; at most {_MAX_IMAGE_BYTES} are read"
-        raise FrameError(message)

@@ -66,35 +66,36 @@ def stream_image(
         if resource.mimetype == "application/x-hdf5":
             dataset = resource.parameters.get("dataset") or resource.parameters["path"]
             return Hdf5Image(resource.uri, str(dataset), event, image, stack, size)
-        if resource.mimetype in {"multipart/related;type=image/tiff", "image/tiff"}:
-            return _tiff_of_sequence(resource, event, image, stack, size)
-        if resource.mimetype in {"multipart/related;type=application/x-npy", "application/x-npy"}:
-            name = _in_sequence(resource, event)
-            return NpyImage(name, image)
-        if resource.mimetype == "application/x-fabio":
-            return FabioImage(resource.uri, event)
+        kind = resource.mimetype.removeprefix("multipart/related;type=")
+        if kind in _FILES:
+            return _in_files(resource, _FILES[kind], event * math.prod(stack) + image, stack, size)
     except (KeyError, TypeError, ValueError) as error:
         return Unreadable("failed", f"stream_resource cannot be understood: {error!r}")
     return Unreadable("unavailable", f"no reader for files of type {resource.mimetype!r}")
 
 
-def _tiff_of_sequence(
+def _in_files(
     resource: StreamResource,
-    event: int,
-    image: int,
+    build: Callable[[str, int, tuple[int, int] | None], FrameRef],
+    position: int,
     stack: tuple[int, ...],
     size: tuple[int, int] | None,
-) -> TiffImage:
-    per_event = math.prod(stack)
-    position = event * per_event + image
-    if not resource.parameters.get("template"):
-        return TiffImage(resource.uri, position, size)
-    per_file = _images_per_file(resource.parameters, stack, per_event)
-    return TiffImage(_in_sequence(resource, position // per_file), position % per_file, size)
+) -> FrameRef:
+    """Return where image number `position` of the resource lies: one file, or a sequence."""
+    template = resource.parameters.get("template")
+    if not template:
+        return build(resource.uri, position, size)
+    per_file = _images_per_file(resource.parameters, stack)
+    tail = _file_name(
+        str(template), str(resource.parameters.get("filename", "")), position // per_file
+    )
+    folder = resource.uri.rstrip("/") if tail.startswith("/") else resource.uri
+    return build(folder + tail, position % per_file, size)
 
 
-def _images_per_file(parameters: Mapping[str, Any], stack: tuple[int, ...], per_event: int) -> int:
+def _images_per_file(parameters: Mapping[str, Any], stack: tuple[int, ...]) -> int:
     """Return how many images one file of a sequence holds, as Tiled's consolidators see it."""
+    per_event = math.prod(stack)
     if files := parameters.get("files_per_datum"):
         return max(per_event // int(files), 1)
     chunk = tuple(parameters.get("chunk_shape") or ())
@@ -105,14 +106,6 @@ def _images_per_file(parameters: Mapping[str, Any], stack: tuple[int, ...], per_
     if stack and len(chunk) == len(stack) + 2 and per_event % int(chunk[0]) == 0:
         return int(chunk[0])
     return max(per_event, 1)
-
-
-def _in_sequence(resource: StreamResource, number: int) -> str:
-    template = resource.parameters.get("template")
-    if not template:
-        return resource.uri
-    tail = _file_name(str(template), str(resource.parameters.get("filename", "")), number)
-    return resource.uri.rstrip("/") + tail if tail.startswith("/") else resource.uri + tail
 
 
 def _file_name(template: str, filename: str, number: int) -> str:
@@ -186,6 +179,11 @@ def _frames_per_point(resource: Resource, stack: tuple[int, ...]) -> int:
     return int(resource.kwargs.get("frame_per_point") or math.prod(stack))
 
 
+_FILES: dict[str, Callable[[str, int, tuple[int, int] | None], FrameRef]] = {
+    "image/tiff": TiffImage,
+    "application/x-npy": lambda name, image, _: NpyImage(name, image),
+    "application/x-fabio": lambda name, image, _: FabioImage(name, image),
+}
 _CLASSIC: dict[str, _Classic] = {
     "NPY_SEQ": _npy_sequence,
     "AD_HDF5": _area_detector_hdf5,

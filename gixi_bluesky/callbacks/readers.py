@@ -1,0 +1,99 @@
+"""Files of single images, read with bounds: TIFF, NumPy, and the formats that fabio knows."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import fabio
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from gixi_bluesky.errors import FrameError, UnavailableError
+
+__all__ = ["read_fabio", "read_npy", "read_tiff", "refuse_huge"]
+
+Image = NDArray[Any]
+
+_MAX_IMAGE_BYTES = 1 << 30
+_HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+
+
+def read_tiff(path: Path, page: int, rows_columns: tuple[int, int] | None = None) -> Image:
+    """Read one page. Raises UnavailableError or, for an image of another size, FrameError."""
+    try:
+        with tifffile.TiffFile(path) as tiff:
+            series = tiff.pages[page]
+            size = tuple(series.shape)
+            if rows_columns and size != rows_columns:
+                message = f"{path} holds an image of {size}; expected {rows_columns}"
+                raise FrameError(message)
+            refuse_huge(math.prod(size) * np.dtype(series.dtype).itemsize, path)
+            return np.asarray(series.asarray(maxworkers=1))
+    except FrameError:
+        raise
+    # A half-written TIFF fails in as many ways as there are tags; all mean "not yet" or "damaged".
+    except Exception as error:
+        message = f"{path} page {page} is not there, or no readable TIFF (yet): {error}"
+        raise UnavailableError(message) from error
+
+
+def read_fabio(path: Path, image: int) -> Image:
+    """Read one image of a file in a format of its own. Raises UnavailableError, FrameError."""
+    try:
+        _refuse_disguise(path)
+        with fabio.open(str(path)) as file:
+            if not 0 <= image < file.nframes:
+                message = f"{path} holds {file.nframes} images; image {image} was announced"
+                raise FrameError(message)
+            frame = file.getframe(image) if file.nframes > 1 else file
+            refuse_huge(math.prod(frame.shape) * np.dtype(frame.dtype).itemsize, path)
+            return np.asarray(frame.data)
+    except FrameError:
+        raise
+    # Each format fails in its own way, a half-written file in several.
+    except Exception as error:
+        message = f"{path} is not there, or no readable image file (yet): {error!r}"
+        raise UnavailableError(message) from error
+
+
+def read_npy(path: Path, image: int | None = None) -> Image:
+    """Read a NumPy file, or image number `image` of the stack it holds; never unpickles.
+
+    Raises UnavailableError, FrameError.
+    """
+    try:
+        mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+        if image is not None and mapped.ndim > 2:
+            mapped = _one_of(mapped.reshape(-1, *mapped.shape[-2:]), image, path)
+        refuse_huge(mapped.nbytes, path)
+        return np.array(mapped)
+    except FrameError:
+        raise
+    except (OSError, ValueError, EOFError) as error:
+        message = f"{path} is not there, or no readable NumPy file (yet): {error}"
+        raise UnavailableError(message) from error
+
+
+def _one_of(stack: Image, image: int, path: Path) -> Image:
+    if image >= len(stack):
+        message = f"{path} holds {len(stack)} images; image {image} was announced"
+        raise FrameError(message)
+    return np.asarray(stack[image])
+
+
+def _refuse_disguise(path: Path) -> None:
+    """Refuse what fabio would open by content or name as HDF5, whose links nobody checks there."""
+    with path.open("rb") as file:
+        if file.read(len(_HDF5_SIGNATURE)) == _HDF5_SIGNATURE or "::" in path.name:
+            message = f"{path} is an HDF5 file; expected an image format such as EDF or CBF"
+            raise FrameError(message)
+
+
+def refuse_huge(nbytes: int, path: Path) -> None:
+    """Raise FrameError for an image that would fill the memory."""
+    if nbytes > _MAX_IMAGE_BYTES:
+        message = f"{path} holds an image of {nbytes} bytes; at most {_MAX_IMAGE_BYTES} are read"
+        raise FrameError(message)
