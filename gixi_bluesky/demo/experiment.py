@@ -126,7 +126,7 @@ def _measure(
     ):
         engine.subscribe(writer)
         engine.subscribe(monitor)
-        analysis = subscribe(engine, config, tiled=client)
+        analysis = subscribe(engine, config, tiled=client[config.tiled.derived])
         began = time.monotonic()
         (raw_uid,) = engine(
             count([detector], num=frames),

@@ -78,7 +78,7 @@ class Overview:
 
     def figure(self) -> Figure:
         """Return the four panels: intensity, |q| over time, polar image, (q_xy, q_z) image."""
-        figure = Figure(figsize=_INCHES, layout="constrained")
+        figure = Figure(figsize=_INCHES)
         FigureCanvasAgg(figure)
         draw_panels(figure, self.data())
         return figure
