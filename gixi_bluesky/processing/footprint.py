@@ -1,20 +1,22 @@
 """Which detector pixels a cell of a reciprocal grid averages, as sparse matrices.
 
-A cell wider than sqrt(2) pixels both ways holds the centre of at least one pixel: it averages the
-pixels whose centres lie in it, so that every pixel counts once and none is interpolated. Where
-all pixels of a 2 x 2 block do so, the block's mean stands for them: a quarter of the reads, for a
-blur of half a pixel. Narrower cells are sampled: bilinear at points about a pixel apart.
+A wide cell averages the pixels whose centres lie in it: every pixel counts once and none is
+interpolated. Where all four pixels of a 2 x 2 block do so, the block's mean stands for them: a
+quarter of the reads, for a blur of half a pixel. Cells narrower than sqrt(2) pixels, which may
+hold no centre, are sampled: bilinear at points about a pixel apart.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from gixi_bluesky.processing.cells import NarrowCells, cells_of_pixels
 from gixi_bluesky.processing.geometry import Geometry
 from gixi_bluesky.processing.grids import Grid
 from gixi_bluesky.processing.orientation import Orientation
@@ -25,285 +27,221 @@ Bool = NDArray[np.bool_]
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Int32 = NDArray[np.int32]
+Int64 = NDArray[np.int64]
 
-# Matrix rows are laid in square tiles of cells, so that neighbours read from the same cache lines.
-_TILE = 16
-_ROWS_AT_ONCE = 128
-_MOST_POINTS = 16
 _MINIMUM_COVERAGE = 0.5
-_HOLDS_A_PIXEL = np.sqrt(2)
-_SMALLEST_AREA = 1e-4
+_TILE = 16
+_TILES_TOGETHER = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Footprint:
-    """The weights of detector pixels in the cells of a grid.
+    """The weights of detector pixels in the cells of a grid; those of a cell add up to its scale.
 
-    shape: (rows, columns) of the grid
-    detector_shape: (rows, columns) of the frame, turned so that q_z grows with the row
-    pixels, blocks: weights of single pixels and of 2 x 2 blocks' means, matrix rows in tiles
-    full_weight: (rows, columns) weight that makes a cell whole: masked pixels count, the wedge,
-        the horizon and the detector's edge do not
-    reachable: (rows, columns) whether the cell's centre is on the detector and above the horizon
-    squares: (rows, columns) sum of squared weights of single pixels
-    layout: how the frame's memory order becomes (rows, columns) of the turned frame
+    window: rows of the turned frame that any cell needs
+    shape: (rows, columns) of that part
+    pixels, blocks: sparse (cells, flat pixels) and (cells, flat 2 x 2 blocks); the last row is NaN
+    places: (grid rows, grid columns) which matrix row holds the cell; the last one if no data
+    weight: the same shape, detector pixels per cell, 0 where no data
+    full_weight: the same shape, detector pixels of the cell's larger side, masked ones included
+    unit_variance: the same shape, variance of the mean if that of every pixel were 1
+    scale: the same shape, what each mean is multiplied by
+    layout: how memory becomes the turned frame
     """
 
+    window: slice
     shape: tuple[int, int]
-    detector_shape: tuple[int, int]
     pixels: sparse.csr_array
     blocks: sparse.csr_array
+    places: Int64
+    weight: Float32
     full_weight: Float32
-    reachable: Bool
-    squares: Float32
+    unit_variance: Float32
+    scale: Float32
     layout: Orientation = Orientation()
 
     @classmethod
     def build(
-        cls, geometry: Geometry, grid: Grid, valid: Bool, *, horizon: bool = True
+        cls, geometry: Geometry, grid: Grid, valid: Bool, scale: Float32, *, horizon: bool = True
     ) -> Footprint:
         """Weigh the `valid` pixels (rows, columns); with `horizon`, none from below it."""
         lowest = geometry.horizon_q_z if horizon else -np.inf
-        cell, right = _cells_of_pixels(geometry, grid, valid.shape, lowest)
-        sampled = _SampledCells.of(geometry, grid, valid.shape, lowest)
-        binned = cell >= 0
-        binned[binned] = ~sampled.narrow.ravel()[cell[binned]]
+        cell, right = cells_of_pixels(geometry, grid, valid.shape, lowest)
         counts = [
-            np.bincount(cell[binned & side], minlength=sampled.narrow.size).reshape(grid.shape)
+            np.bincount(cell[side & (cell >= 0)], minlength=scale.size).reshape(grid.shape)
             for side in (right, ~right)
         ]
-        full_weight = np.where(sampled.narrow, sampled.full_weight, np.maximum(*counts))
-        binned &= valid
-        whole = _in_whole_blocks(binned)
-        n_cells = _tiled_size(grid.shape)
-        tile = _tile_order(grid.shape)
-        flat = np.flatnonzero(binned & ~whole).astype(np.int32)
-        samples = sampled.weights(valid)
-        pixels = _matrix(
-            np.concatenate([tile[cell.ravel()[flat]], tile[samples[0]]]),
-            np.concatenate([flat, samples[1]]),
-            np.concatenate([np.ones(len(flat), np.float32), samples[2]]),
-            (n_cells, valid.size),
-        )
-        flat = np.flatnonzero(whole).astype(np.int32)
-        rows, columns = np.divmod(flat, valid.shape[1])
-        halved = (valid.shape[0] // 2, valid.shape[1] // 2)
-        blocks = _matrix(
-            tile[cell.ravel()[flat]],
-            (rows // 2) * np.int32(halved[1]) + columns // 2,
-            np.ones(len(flat), np.float32),
-            (n_cells, halved[0] * halved[1]),
-        )
-        squares = _row_sums(pixels, pixels.data**2) + _row_sums(blocks, blocks.data**2 / 4)
+        held = np.maximum(*counts)
+        cells = NarrowCells.of(geometry, grid, valid.shape, lowest, held)
+        pixels, blocks, window = _matrices(cell, valid, cells)
+        weight = (_row_sums(pixels) + _row_sums(blocks)).reshape(grid.shape)
+        # A block's entry speaks for four pixels.
+        squares = (_row_sums(pixels, 2) + _row_sums(blocks, 2) / 4).reshape(grid.shape)
+        full_weight = np.where(cells.narrow, cells.area, held)
+        data = cells.reachable & _enough(weight, full_weight)
+        weight = np.where(data, weight, 0)
+        with np.errstate(divide="ignore"):
+            normal = np.where(data, scale / weight, 0).astype(np.float32)
+        rows, places = _matrix_rows(pixels, blocks, data)
         return cls(
-            shape=grid.shape,
-            detector_shape=valid.shape,
-            pixels=pixels,
-            blocks=blocks,
+            window=window,
+            shape=(window.stop - window.start, valid.shape[1]),
+            pixels=_scaled_rows(pixels, normal, rows, np.nan),
+            blocks=_scaled_rows(blocks, normal, rows, 0),
+            places=places,
+            weight=weight.astype(np.float32),
             full_weight=full_weight.astype(np.float32),
-            reachable=sampled.reachable,
-            squares=_untile(squares.astype(np.float32), grid.shape),
+            unit_variance=(squares * normal**2).astype(np.float32),
+            scale=scale,
         )
 
     def laid(self, layout: Orientation) -> Footprint:
         """Return the same weights for frames that lie in memory as `layout`."""
         if layout == self.layout:
             return self
-        halved = (self.detector_shape[0] // 2, self.detector_shape[1] // 2)
+        halved = (self.shape[0] // 2, self.shape[1] // 2)
         return replace(
             self,
-            pixels=_relabelled(self.pixels, self.detector_shape, self.layout, layout),
+            pixels=_relabelled(self.pixels, self.shape, self.layout, layout),
             blocks=_relabelled(self.blocks, halved, self.layout, layout),
             layout=layout,
         )
 
-    def sums(self, frame: Float32) -> Float32:
-        """Weighted sum of the pixels of each cell, (rows, columns) of the grid.
+    def means(self, frame: Float32) -> Float32:
+        """Return the scaled mean of each matrix row's pixels; `places` puts them on the grid.
 
-        frame: contiguous, in memory order: `layout` turns it into rows and columns
+        frame: the window, contiguous, in memory order: `layout` turns it into rows and columns
         """
-        rows, columns = self.detector_shape
-        even = self.layout.apply(frame)[: rows // 2 * 2, : columns // 2 * 2]
-        even = self.layout.inverse.apply(even)
-        sums = self.pixels @ frame.ravel()
+        means = self.pixels @ frame.ravel()
         if self.blocks.nnz:
+            rows, columns = self.shape
+            even = self.layout.apply(frame)[: rows // 2 * 2, : columns // 2 * 2]
+            even = self.layout.inverse.apply(even)
             half = (even.shape[1] // 2, even.shape[0] // 2)
-            sums += self.blocks @ cv2.resize(even, half, interpolation=cv2.INTER_AREA).ravel()
-        return _untile(sums, self.shape)
+            means += self.blocks @ cv2.resize(even, half, interpolation=cv2.INTER_AREA).ravel()
+        return means
 
-    def weight(self, valid: Bool | None = None) -> Float32:
-        """Weight of each cell, 0 where it is no data; `valid` (in memory order) as in `sums`.
+    def share(self, valid: Bool) -> Float32:
+        """Return the share of each cell's weight that is `valid` too, NaN where too little is.
 
-        A cell is data if its centre can be reached and at least half of one side's footprint
-        is valid: the mean then lies within half a cell of the centre.
+        valid: laid as in `means`; a cell needs half of its full weight
         """
-        if valid is None:
-            weight = _untile(
-                (_row_sums(self.pixels) + _row_sums(self.blocks)).astype(np.float32), self.shape
-            )
-        else:
-            weight = self.sums(valid.astype(np.float32))
-        enough = weight >= np.maximum(_MINIMUM_COVERAGE * self.full_weight, 1e-6)
-        return np.where(enough & self.reachable, weight, np.float32(0))
+        share = np.take(self.means(valid.astype(np.float32)), self.places) / self.scale
+        return np.where(_enough(self.weight * share, self.full_weight), share, np.float32(np.nan))
 
 
-@dataclass(frozen=True, slots=True)
-class _SampledCells:
-    """The cells too narrow to hold a pixel's centre, and where their sides lie on the detector.
+def _enough(weight: NDArray[Any], full_weight: NDArray[Any]) -> Bool:
+    """Whether cells are data: at least half of one side's footprint is valid.
 
-    narrow, reachable: (rows, columns)
-    full_weight: (rows, columns) area of the larger side, detector pixels
-    sides: per side the flat cells, their (points) rows, columns and weight per point
+    The mean then stays within half a cell of the centre.
     """
-
-    shape: tuple[int, int]
-    narrow: Bool
-    reachable: Bool
-    full_weight: Float64
-    sides: list[tuple[Int32, Float64, Float64, Float64]]
-
-    @classmethod
-    def of(
-        cls, geometry: Geometry, grid: Grid, shape: tuple[int, int], lowest: float
-    ) -> _SampledCells:
-        placed = []
-        narrow = np.zeros(grid.shape, bool)
-        reachable = np.zeros(grid.shape, bool)
-        for q_xy, q_z in grid.centers():
-            rows, columns = geometry.pixel_at(q_xy, q_z)
-            on = (np.abs(rows - (shape[0] - 1) / 2) <= shape[0] / 2) & (
-                np.abs(columns - (shape[1] - 1) / 2) <= shape[1] / 2
-            )
-            reachable |= on & (q_z >= lowest)
-            steps = [(_slope(rows, axis), _slope(columns, axis)) for axis in (0, 1)]
-            height, width = (np.hypot(*step) for step in steps)
-            narrow |= on & ~((height >= _HOLDS_A_PIXEL) & (width >= _HOLDS_A_PIXEL))
-            placed.append((rows, columns, on, steps, height, width))
-        sides, full_weight = [], np.zeros(grid.shape)
-        for rows, columns, on, steps, height, width in placed:
-            area = np.maximum(np.nan_to_num(height * width), _SMALLEST_AREA)
-            full_weight = np.maximum(full_weight, np.where(on, area, 0))
-            here = np.flatnonzero(narrow & on)
-            points = [
-                np.clip(np.nan_to_num(s.ravel()[here]), 1, _MOST_POINTS).astype(np.int32)
-                for s in (height, width)
-            ]
-            for m, n in sorted(set(zip(*(p.tolist() for p in points), strict=True))):
-                cells = here[(points[0] == m) & (points[1] == n)]
-                for i, j in np.ndindex(m, n):
-                    down, across = (i + 0.5) / m - 0.5, (j + 0.5) / n - 0.5
-                    r, c = (
-                        centre.ravel()[cells]
-                        + down * np.nan_to_num(steps[0][k].ravel()[cells])
-                        + across * np.nan_to_num(steps[1][k].ravel()[cells])
-                        for k, centre in enumerate((rows, columns))
-                    )
-                    sides.append((cells, r, c, area.ravel()[cells] / (m * n)))
-        return cls(shape, narrow, reachable, full_weight, sides)
-
-    def weights(self, valid: Bool) -> tuple[Int32, Int32, Float32]:
-        """Return (cells, flat pixels, weights) of the bilinear samples on valid pixels."""
-        found: tuple[list[Int32], list[Int32], list[Float32]] = ([], [], [])
-        for cells, rows, columns, weight in self.sides:
-            row, column = np.floor(rows), np.floor(columns)
-            for i, j in ((0, 0), (0, 1), (1, 0), (1, 1)):
-                part = np.abs(1 - i - (rows - row)) * np.abs(1 - j - (columns - column))
-                r, c = (row + i).astype(np.int32), (column + j).astype(np.int32)
-                inside = (r >= 0) & (r < self.shape[0]) & (c >= 0) & (c < self.shape[1])
-                inside[inside] = valid[r[inside], c[inside]]
-                inside &= part > 0
-                found[0].append(cells[inside])
-                found[1].append((r * np.int32(self.shape[1]) + c)[inside])
-                found[2].append((part * weight)[inside].astype(np.float32))
-        if not found[0]:
-            return np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0, np.float32)
-        return np.concatenate(found[0]), np.concatenate(found[1]), np.concatenate(found[2])
+    return (weight > 0) & (weight >= _MINIMUM_COVERAGE * full_weight)
 
 
-def _cells_of_pixels(
-    geometry: Geometry, grid: Grid, shape: tuple[int, int], lowest: float
-) -> tuple[Int32, Bool]:
-    """Return the flat cell of each pixel's centre, -1 for none, and whether q_xy > 0."""
-    cell = np.full(shape, -1, np.int32)
-    right = np.empty(shape, bool)
-    columns = np.arange(shape[1], dtype=float)[None, :]
-    for start in range(0, shape[0], _ROWS_AT_ONCE):
-        part = slice(start, min(start + _ROWS_AT_ONCE, shape[0]))
-        q_xy, q_z = geometry.q_at(np.arange(part.start, part.stop, dtype=float)[:, None], columns)
-        row, column = grid.cells(q_xy, q_z)
-        inside = (np.abs(row - (grid.shape[0] - 1) / 2) < grid.shape[0] / 2) & (
-            np.abs(column - (grid.shape[1] - 1) / 2) < grid.shape[1] / 2
-        )
-        inside &= q_z >= lowest
-        flat = np.rint(row[inside]).astype(np.int32) * np.int32(grid.shape[1])
-        cell[part][inside] = flat + np.rint(column[inside]).astype(np.int32)
-        right[part] = q_xy > 0
-    return cell, right
+def _matrices(
+    cell: Int32, valid: Bool, cells: NarrowCells
+) -> tuple[sparse.csr_array, sparse.csr_array, slice]:
+    """Return the weights of single pixels and of blocks, and the rows of the frame they read."""
+    n_columns = cell.shape[1]
+    usable = valid & (cell >= 0)
+    binned = usable.copy()
+    binned[usable] = ~cells.narrow.ravel()[cell[usable]]
+    whole = _in_whole_blocks(binned)
+    single = np.flatnonzero(binned & ~whole)
+    samples = cells.weights(usable)
+    rows, columns = np.nonzero(whole[::2, ::2])
+    quarters = np.stack([cell[2 * rows + i, 2 * columns + j] for i, j in np.ndindex(2, 2)])
+    _settle(quarters)
+    read = np.concatenate([single // n_columns, samples.pixels // n_columns, 2 * rows + 1, [0]])
+    first = int(read[:-1].min(initial=cell.shape[0])) // 2 * 2
+    window = slice(first, max(int(read.max()) + 1, first + 1))
+    n_rows = window.stop - first
+    pixels = sparse.coo_array(
+        (
+            np.concatenate([np.ones(len(single), np.float32), samples.weights]),
+            (
+                np.concatenate([cell.ravel()[single], samples.cells]),
+                (np.concatenate([single, samples.pixels]) - first * n_columns).astype(np.int32),
+            ),
+        ),
+        shape=(cells.narrow.size, n_rows * n_columns),
+    )
+    block = ((rows - first // 2) * (n_columns // 2) + columns).astype(np.int32)
+    blocks = sparse.coo_array(
+        (np.ones(quarters.size, np.float32), (quarters.ravel(), np.tile(block, 4))),
+        shape=(cells.narrow.size, max((n_rows // 2) * (n_columns // 2), 1)),
+    )
+    return pixels.tocsr(), blocks.tocsr(), window
 
 
-def _slope(values: Float64, axis: int) -> Float64:
-    """Change from one cell to the next along an axis; NaN only where both neighbours are NaN."""
-    step = np.diff(values, axis=axis)
-    edge = np.full_like(values.take([0], axis), np.nan)
-    before, after = np.concatenate([edge, step], axis), np.concatenate([step, edge], axis)
-    mean = (before + after) / 2
-    return np.where(np.isnan(mean), np.fmin(before, after), mean)
+def _settle(quarters: Int32) -> None:
+    """Give blocks (4, n) with three pixels in one cell to that cell whole: a fifth fewer reads."""
+    alike = (quarters[:, None] == quarters[None]).sum(axis=1)
+    most = np.take_along_axis(quarters, alike.argmax(axis=0)[None], axis=0)
+    three = alike.max(axis=0) == 3
+    quarters[:, three] = most[:, three]
 
 
 def _in_whole_blocks(pixels: Bool) -> Bool:
     """Return which pixels lie in a 2 x 2 block, counted from pixel (0, 0), of True only."""
     rows, columns = (n // 2 for n in pixels.shape)
-    blocks = pixels[: 2 * rows, : 2 * columns].reshape(rows, 2, columns, 2).all(axis=(1, 3))
+    even = pixels[: 2 * rows, : 2 * columns]
+    blocks = even[::2, ::2] & even[::2, 1::2] & even[1::2, ::2] & even[1::2, 1::2]
     whole = np.zeros_like(pixels)
     whole[: 2 * rows, : 2 * columns] = blocks.repeat(2, axis=0).repeat(2, axis=1)
     return whole
 
 
-def _matrix(
-    rows: Int32, columns: Int32, weights: Float32, shape: tuple[int, int]
+def _matrix_rows(
+    pixels: sparse.csr_array, blocks: sparse.csr_array, data: Bool
+) -> tuple[Int64, Int64]:
+    """Return the cells that are data in the order that makes the product fastest, and each place.
+
+    Near cells together, so that they read from the same cache lines; among those, rows of one
+    length together, so that the processor foresees where each ends. Twice as fast as flat order.
+    """
+    cells = np.flatnonzero(data)
+    row, column = np.divmod(cells, data.shape[1])
+    tile = (row // _TILE) * -(-data.shape[1] // _TILE) + column // _TILE
+    lengths = [np.diff(matrix.indptr)[cells] for matrix in (pixels, blocks)]
+    cells = cells[np.lexsort((tile, *lengths, tile // _TILES_TOGETHER))]
+    places = np.full(data.size, len(cells), np.int64)
+    places[cells] = np.arange(len(cells))
+    return cells, places.reshape(data.shape)
+
+
+def _scaled_rows(
+    matrix: sparse.csr_array, normal: Float32, rows: Int64, last: float
 ) -> sparse.csr_array:
-    matrix = sparse.coo_array((weights, (rows, columns)), shape=shape).tocsr()
-    matrix.sum_duplicates()
-    return matrix
+    """Return `rows` of the matrix times their `normal`, and a last row of one entry, `last`."""
+    chosen = matrix[rows]
+    lengths = np.diff(chosen.indptr)
+    return sparse.csr_array(
+        (
+            np.append(chosen.data * np.repeat(normal.ravel()[rows], lengths), np.float32(last)),
+            np.append(chosen.indices, np.int32(0)),
+            np.append(chosen.indptr, np.int32(chosen.nnz + 1)),
+        ),
+        (len(rows) + 1, matrix.shape[1]),
+    )
 
 
-def _row_sums(matrix: sparse.csr_array, data: Float32 | None = None) -> Float64:
-    data = matrix.data if data is None else data
-    total = np.concatenate([[0.0], np.cumsum(data, dtype=np.float64)])
-    return total[matrix.indptr[1:]] - total[matrix.indptr[:-1]]
+def _row_sums(matrix: sparse.csr_array, power: int = 1) -> Float64:
+    """Return the sum of each row's entries to a power."""
+    total = np.zeros(matrix.nnz + 1)
+    np.cumsum(matrix.data**power, dtype=np.float64, out=total[1:])
+    sums: Float64 = total[matrix.indptr[1:]] - total[matrix.indptr[:-1]]
+    return sums
 
 
 def _relabelled(
     matrix: sparse.csr_array, shape: tuple[int, int], old: Orientation, new: Orientation
 ) -> sparse.csr_array:
     """Return the matrix with its columns numbered in another memory order."""
-
-    def positions(layout: Orientation) -> Int32:
-        memory = np.arange(shape[0] * shape[1], dtype=np.int32)
-        return layout.apply(memory.reshape(layout.inverse.shape(shape)))
-
-    moved = np.empty(shape[0] * shape[1], np.int32)
-    moved[positions(old).ravel()] = positions(new).ravel()
+    index = np.arange(shape[0] * shape[1], dtype=np.int32)
+    before, after = (
+        layout.apply(index.reshape(layout.inverse.shape(shape))).ravel() for layout in (old, new)
+    )
+    moved = np.empty_like(index)
+    moved[before] = after
     return sparse.csr_array((matrix.data, moved[matrix.indices], matrix.indptr), matrix.shape)
-
-
-def _tiles(shape: tuple[int, int]) -> tuple[int, int]:
-    return -(-shape[0] // _TILE), -(-shape[1] // _TILE)
-
-
-def _tiled_size(shape: tuple[int, int]) -> int:
-    rows, columns = _tiles(shape)
-    return rows * columns * _TILE * _TILE
-
-
-def _tile_order(shape: tuple[int, int]) -> Int32:
-    """Return the matrix row of each flat cell."""
-    index = np.arange(_tiled_size(shape), dtype=np.int32)
-    return _untile(index, shape).ravel()
-
-
-def _untile(values: NDArray[np.generic], shape: tuple[int, int]) -> NDArray[np.generic]:
-    """Return values in matrix order as (rows, columns) of the grid."""
-    rows, columns = _tiles(shape)
-    tiles = values.reshape(rows, columns, _TILE, _TILE).transpose(0, 2, 1, 3)
-    return tiles.reshape(rows * _TILE, columns * _TILE)[: shape[0], : shape[1]]

@@ -13,9 +13,9 @@ __all__ = ["Noise"]
 
 Float32 = NDArray[np.float32]
 
-# Cells this many rows apart share no detector pixel; every fourth cell is plenty.
+# Cells this many rows apart share no detector pixel; a few thousand cells are plenty.
 _LAG = 4
-_STRIDE = 4
+_STRIDES = (8, 16)
 _LEVELS = 16
 _FEWEST_CELLS = 256
 # Median of the square of a standard normal number.
@@ -61,11 +61,11 @@ class Noise:
         Medians within levels of intensity keep the few cells on sharp features out.
         """
         parts = [
-            (intensity[rows, ::_STRIDE], unit_variance[rows, ::_STRIDE])
+            (intensity[rows, :: _STRIDES[1]], unit_variance[rows, :: _STRIDES[1]])
             for rows in (
-                slice(None, -2 * _LAG, _STRIDE),
-                slice(_LAG, -_LAG, _STRIDE),
-                slice(2 * _LAG, None, _STRIDE),
+                slice(None, -2 * _LAG, _STRIDES[0]),
+                slice(_LAG, -_LAG, _STRIDES[0]),
+                slice(2 * _LAG, None, _STRIDES[0]),
             )
         ]
         (below, v_below), (here, v_here), (above, v_above) = parts
@@ -76,12 +76,9 @@ class Noise:
         if np.count_nonzero(use) < _FEWEST_CELLS:
             return cls(0.0, 0.0)
         mean, squared = mean[use], difference[use] ** 2 / expected[use]
-        order = np.argsort(mean)
-        levels = np.array([np.mean(part) for part in np.array_split(mean[order], _LEVELS)])
-        variances = (
-            np.array([np.median(part) for part in np.array_split(squared[order], _LEVELS)])
-            / _MEDIAN_OF_SQUARE
-        )
+        order = np.argsort(mean)[: mean.size // _LEVELS * _LEVELS].reshape(_LEVELS, -1)
+        levels = mean[order].mean(axis=1, dtype=np.float64)
+        variances = np.median(squared[order], axis=1) / _MEDIAN_OF_SQUARE
         return cls._through(levels, variances)
 
     @classmethod
@@ -96,14 +93,14 @@ class Noise:
             return cls(max(float(levels @ variances) / square, 0.0) if square > 0 else 0.0, 0.0)
         return cls(gain, floor)
 
-    def variance(self, intensity: Float32, unit_variance: Float32, counts: Float32) -> Float32:
-        """Return the variance of cells (rows, columns); NaN where intensity is.
+    def variance(self, intensity: Float32, per_count: Float32, unit_variance: Float32) -> Float32:
+        """Return the variance of each cell's mean (rows, columns); NaN where intensity is.
 
-        counts: raw counts per corrected count, to go back from corrected intensity
+        per_count, unit_variance: the variance if a pixel's were its mean counts, and if it were 1
         """
-        variance = intensity * counts
-        variance *= np.float32(self.gain)
-        variance += np.float32(self.floor)
-        np.maximum(variance, 0, out=variance)
-        variance *= unit_variance
-        return variance
+        variance = intensity * per_count
+        if self.gain != 1:
+            variance *= np.float32(self.gain)
+        if self.floor:
+            variance += np.float32(self.floor) * unit_variance
+        return np.maximum(variance, 0, out=variance)

@@ -58,6 +58,7 @@ class Remapper:
             raise GeometryError(message)
         self.geometry = geometry
         self.grid = PolarGrid(grid.q_max_inv_angstrom, grid.shape, grid.side)
+        self._q, self._phi = self.grid.q, self.grid.phi
         self.shape = (int(shape[0]), int(shape[1]))
         self._corrections = corrections
         self._horizon = grid.below_horizon == "mask"
@@ -71,9 +72,7 @@ class Remapper:
         Raises FrameError for a wrong shape or dtype and for a frame without data on the grid.
         """
         image = self._polar(frame)
-        return PolarImage(
-            image.intensity, image.variance, image.pixels, q=self.grid.q, phi=self.grid.phi
-        )
+        return PolarImage(image.intensity, image.variance, image.pixels, q=self._q, phi=self._phi)
 
     def q_map(
         self,
@@ -112,95 +111,102 @@ class _Average:
         valid: Bool,
         horizon: bool,
     ) -> None:
+        self._shape = valid.shape
         self._corrections = corrections
-        self._footprint = Footprint.build(geometry, grid, valid, horizon=horizon)
-        self._correction = _correction(geometry, grid, corrections)
-        self._whole = self._scales(self._footprint.weight())
-        if not self._whole.pixels.any():
+        scale = _correction(geometry, grid, corrections)
+        self._footprint = Footprint.build(geometry, grid, valid, scale, horizon=horizon)
+        if not self._footprint.weight.any():
             message = (
                 "no cell of the grid is data: the detector sees none of it, or all is masked; "
                 "check beam centre, flip, q_max, side and mask"
             )
             raise GeometryError(message)
-        self._lacking = np.empty(0, np.int64)
-        self._scaled = self._whole
+        self._whole = _Lacking(
+            np.empty(0, np.int64),
+            None,
+            self._footprint.unit_variance,
+            self._footprint.unit_variance / scale,
+            self._footprint.weight,
+        )
+        self._last = self._whole
 
     def __call__(self, frame: NDArray[Any]) -> RemappedImage:
         frame = require_image(np.asarray(frame))
-        if frame.shape != self._footprint.detector_shape:
-            message = (
-                f"the frame is {frame.shape[0]} x {frame.shape[1]} pixels after turning; "
-                f"expected {self._footprint.detector_shape[0]} x "
-                f"{self._footprint.detector_shape[1]}"
-            )
+        if frame.shape != self._shape:
+            message = f"the frame has shape {frame.shape} after turning; expected {self._shape}"
             raise FrameError(message)
         layout = _layout(frame)
         if layout != self._footprint.layout:
             self._footprint = self._footprint.laid(layout)
-            self._lacking = np.empty(0, np.int64)
-            self._scaled = self._whole
-        memory = np.ascontiguousarray(layout.inverse.apply(frame))
-        sums, scales = self._sums(memory)
-        return self._image(sums, scales, integer=frame.dtype.kind in "iu")
+            self._last = self._whole
+        window = layout.inverse.apply(frame[self._footprint.window])
+        means, lacking = self._means(np.ascontiguousarray(window))
+        intensity = np.take(means, self._footprint.places, mode="clip")  # "raise" is twice slower
+        if lacking.share is not None:
+            intensity /= lacking.share
+        noise = Noise.of_frame(
+            self._corrections,
+            intensity,
+            lacking.unit_variance,
+            integer=frame.dtype.kind in "iu",
+        )
+        variance = noise.variance(intensity, lacking.per_count, lacking.unit_variance)
+        return RemappedImage(intensity, variance, lacking.pixels)
 
-    def _sums(self, memory: NDArray[Any]) -> tuple[Float32, _Scales]:
-        """Return the sum of each cell's data and what turns sums into means."""
-        if memory.dtype.kind == "f":
+    def _means(self, window: NDArray[Any]) -> tuple[Float32, _Lacking]:
+        """Return the mean of each matrix row and what the frame lacks."""
+        if window.dtype.kind == "f":
             with np.errstate(over="ignore"):  # beyond float32 is infinite, hence no data
-                counts = memory.astype(np.float32, copy=False)
+                counts = window.astype(np.float32, copy=False)
             if not self._corrections.dummy:
-                sums = self._footprint.sums(counts)
+                means = self._footprint.means(counts)
                 # A NaN or an infinity in any pixel that counts shows in the total.
-                if np.isfinite(sums.sum()):
-                    return sums, self._whole
+                if np.isfinite(means[:-1].sum()):
+                    return means, self._whole
             lacking = invalid_pixels(counts, self._corrections.dummy)
         else:
-            low, high = memory.min(), memory.max()
-            counts = memory.astype(np.float32)
-            if low >= 0 and high < np.iinfo(memory.dtype).max:
-                return self._footprint.sums(counts), self._whole
-            lacking = invalid_pixels(memory)
-        scales = self._scales_without(lacking)
-        return self._footprint.sums(np.where(lacking, np.float32(0), counts)), scales
+            counts = window.astype(np.float32)
+            # Negative numbers are beyond the signed maximum when read as unsigned.
+            highest = window.view(window.dtype.str.replace("i", "u")).max()
+            if highest < np.iinfo(window.dtype).max:
+                return self._footprint.means(counts), self._whole
+            lacking = invalid_pixels(window)
+        return self._footprint.means(np.where(lacking, np.float32(0), counts)), self._without(
+            lacking
+        )
 
-    def _scales_without(self, lacking: Bool) -> _Scales:
-        """Return the scales when pixels (memory order) lack; gaps stay, so the last are kept."""
+    def _without(self, lacking: Bool) -> _Lacking:
+        """Return what changes when pixels (memory order) lack; gaps stay, so the last is kept."""
         where = np.flatnonzero(lacking)
-        if not np.array_equal(where, self._lacking):
-            scaled = self._scales(self._footprint.weight(~lacking))
-            if not scaled.pixels.any():
+        if not np.array_equal(where, self._last.where):
+            share = self._footprint.share(~lacking)
+            pixels = np.nan_to_num(self._footprint.weight * share)
+            if not pixels.any():
                 message = "no pixel on the grid is data: all are masked, gaps or not finite"
                 raise FrameError(message)
-            self._lacking, self._scaled = where, scaled
-        return self._scaled
-
-    def _scales(self, weight: Float32) -> _Scales:
-        with np.errstate(divide="ignore", invalid="ignore"):
-            per_weight = np.where(weight > 0, 1 / weight, np.nan).astype(np.float32)
-            # Pixels that lack take their share of the squares with them.
-            full = self._footprint.weight()
-            squares = self._footprint.squares * np.where(full > 0, weight / full, 0)
-        scale = per_weight * self._correction
-        weight.setflags(write=False)
-        return _Scales(scale, (squares * scale * scale).astype(np.float32), weight)
-
-    def _image(self, sums: Float32, scales: _Scales, *, integer: bool) -> RemappedImage:
-        intensity = sums * scales.mean
-        noise = Noise.of_frame(self._corrections, intensity, scales.unit_variance, integer=integer)
-        variance = noise.variance(intensity, scales.unit_variance, 1 / self._correction)
-        return RemappedImage(intensity, variance, scales.pixels)
+            # Pixels that lack take their share of the squared weights with them.
+            unit_variance = self._footprint.unit_variance / share
+            self._last = _Lacking(
+                where, share, unit_variance, unit_variance / self._footprint.scale, pixels
+            )
+        return self._last
 
 
 @dataclass(frozen=True, slots=True)
-class _Scales:
-    """What turns a cell's sum into its mean; NaN where the cell is no data.
+class _Lacking:
+    """The maps of a footprint for frames that lack some pixels, each (grid rows, grid columns).
 
-    mean: corrected mean per sum; unit_variance: variance of the corrected mean if every raw
-    pixel's were 1; pixels: weight in pixels, 0 where no data; each (rows, columns) float32
+    where: (n,) flat pixels of the window that lack
+    share: valid share of each cell's weight, NaN where it is no data; None if all is there
+    unit_variance: variance of the mean if that of every pixel were 1
+    per_count: variance of the mean per count, if a pixel's variance were its counts
+    pixels: detector pixels per cell, 0 where no data
     """
 
-    mean: Float32
+    where: NDArray[np.int64]
+    share: Float32 | None
     unit_variance: Float32
+    per_count: Float32
     pixels: Float32
 
 

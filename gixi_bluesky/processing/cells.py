@@ -1,0 +1,171 @@
+"""Which cell of a reciprocal grid holds each detector pixel, and where each cell lies on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gixi_bluesky.processing.geometry import Geometry
+from gixi_bluesky.processing.grids import Grid
+
+__all__ = ["NarrowCells", "Weights", "cells_of_pixels"]
+
+Bool = NDArray[np.bool_]
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+Int32 = NDArray[np.int32]
+Int64 = NDArray[np.int64]
+
+_ROWS_AT_ONCE = 128
+# A rectangle this wide both ways holds a point of the pixel lattice, however it is turned.
+_HOLDS_A_PIXEL = 1.0
+_MOST_POINTS = 16
+_SMALLEST_AREA = 1e-4
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """Weights of single pixels in cells: (n,) flat cell, flat pixel and weight of each pair."""
+
+    cells: Int32
+    pixels: Int32
+    weights: Float32
+
+
+def cells_of_pixels(
+    geometry: Geometry, grid: Grid, shape: tuple[int, int], lowest_q_z: float
+) -> tuple[Int32, Bool]:
+    """Return each pixel's flat cell (rows, columns), -1 for none, and whether its q_xy > 0."""
+    cell = np.full(shape, -1, np.int32)
+    right = np.empty(shape, bool)
+    columns = np.arange(shape[1], dtype=float)[None, :]
+    for start in range(0, shape[0], _ROWS_AT_ONCE):
+        part = slice(start, min(start + _ROWS_AT_ONCE, shape[0]))
+        q_xy, q_z = geometry.q_at(np.arange(part.start, part.stop, dtype=float)[:, None], columns)
+        row, column = grid.cells(q_xy, q_z)
+        inside = _within(row, column, grid.shape) & (q_z >= lowest_q_z)
+        flat = np.rint(row[inside]) * grid.shape[1] + np.rint(column[inside])
+        cell[part][inside] = flat.astype(np.int32)
+        right[part] = q_xy > 0
+    return cell, right
+
+
+@dataclass(frozen=True, slots=True)
+class _Side:
+    """The cells of one sign of q_xy on the detector.
+
+    rows, columns: (grid rows, grid columns) of the centres, pixels
+    steps: change of (row, column) to the next cell, along the grid's rows and columns
+    area: detector pixels per cell; on: whether the centre is on the detector
+    """
+
+    rows: Float64
+    columns: Float64
+    steps: tuple[tuple[Float64, Float64], tuple[Float64, Float64]]
+    size: tuple[Float64, Float64]
+    area: Float64
+    on: Bool
+
+    @classmethod
+    def of(cls, rows: Float64, columns: Float64, shape: tuple[int, int]) -> _Side:
+        down, across = ((_slope(rows, axis), _slope(columns, axis)) for axis in (0, 1))
+        size = (np.hypot(*down), np.hypot(*across))
+        area = np.maximum(np.nan_to_num(size[0] * size[1]), _SMALLEST_AREA)
+        return cls(rows, columns, (down, across), size, area, _within(rows, columns, shape))
+
+    def points(self, cells: Bool) -> Iterator[tuple[Int64, Float64, Float64, Float64]]:
+        """Yield (flat cell, row, column, weight) of points about a pixel apart in `cells`."""
+        here = np.flatnonzero(cells & self.on)
+        pick = [np.nan_to_num(a.ravel()[here]) for pair in self.steps for a in pair]
+        row, column, area = (a.ravel()[here] for a in (self.rows, self.columns, self.area))
+        counts = [
+            np.clip(np.nan_to_num(size.ravel()[here]), 1, _MOST_POINTS).astype(int)
+            for size in self.size
+        ]
+        for m, n in np.unique(np.stack(counts), axis=1).T:
+            of = (counts[0] == m) & (counts[1] == n)
+            for i, j in np.ndindex(m, n):
+                down, across = (i + 0.5) / m - 0.5, (j + 0.5) / n - 0.5
+                yield (
+                    here[of],
+                    row[of] + down * pick[0][of] + across * pick[2][of],
+                    column[of] + down * pick[1][of] + across * pick[3][of],
+                    area[of] / (m * n),
+                )
+
+
+@dataclass(frozen=True, slots=True)
+class NarrowCells:
+    """The cells too narrow to be sure of a pixel's centre; they are sampled.
+
+    narrow: (grid rows, grid columns) which they are
+    reachable: the same shape, whether the centre is on the detector and above the lowest q_z
+    area: the same shape, detector pixels per cell on the side where it is larger
+    """
+
+    narrow: Bool
+    reachable: Bool
+    area: Float64
+    sides: tuple[_Side, ...]
+
+    @classmethod
+    def of(
+        cls,
+        geometry: Geometry,
+        grid: Grid,
+        shape: tuple[int, int],
+        lowest_q_z: float,
+        held: Int64,
+    ) -> NarrowCells:
+        """Find them for frames of `shape` (rows, columns).
+
+        held: (grid rows, grid columns) pixel centres in each cell
+        """
+        centers = grid.centers()
+        sides = tuple(_Side.of(*geometry.pixel_at(*center), shape) for center in centers)
+        wide = [np.minimum(*side.size) >= _HOLDS_A_PIXEL for side in sides]
+        seen = [side.on for side in sides]
+        return cls(
+            narrow=np.any([on & ~w for on, w in zip(seen, wide, strict=True)], axis=0)
+            | (np.any(seen, axis=0) & (held == 0)),
+            reachable=np.any(seen, axis=0) & (centers[0][1] >= lowest_q_z),
+            area=np.max([np.where(side.on, side.area, 0) for side in sides], axis=0),
+            sides=sides,
+        )
+
+    def weights(self, usable: Bool) -> Weights:
+        """Return the bilinear weights of the `usable` pixels (rows, columns) in these cells."""
+        n_rows, n_columns = usable.shape
+        found: list[tuple[Int64, Int64, Float64]] = []
+        for side in self.sides:
+            for cells, rows, columns, weight in side.points(self.narrow):
+                row, column = np.floor(rows).astype(int), np.floor(columns).astype(int)
+                for i, j in ((0, 0), (0, 1), (1, 0), (1, 1)):
+                    r, c = row + i, column + j
+                    part = (1 - np.abs(rows - r)) * (1 - np.abs(columns - c)) * weight
+                    use = (r >= 0) & (r < n_rows) & (c >= 0) & (c < n_columns) & (part > 0)
+                    use[use] = usable[r[use], c[use]]
+                    found.append((cells[use], (r * n_columns + c)[use], part[use]))
+        if not found:
+            return Weights(np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0, np.float32))
+        cells, pixels, weights = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        return Weights(cells.astype(np.int32), pixels.astype(np.int32), weights.astype(np.float32))
+
+
+def _within(rows: Float64, columns: Float64, shape: tuple[int, int]) -> Bool:
+    """Whether points lie on an array of `shape`, out to its edges half a step beyond centres."""
+    return (np.abs(rows - (shape[0] - 1) / 2) < shape[0] / 2) & (
+        np.abs(columns - (shape[1] - 1) / 2) < shape[1] / 2
+    )
+
+
+def _slope(values: Float64, axis: int) -> Float64:
+    """Change from one cell to the next along an axis; NaN only where both neighbours are NaN."""
+    step = np.diff(values, axis=axis)
+    edge = np.full_like(values.take([0], axis), np.nan)
+    before, after = np.concatenate([edge, step], axis), np.concatenate([step, edge], axis)
+    mean = (before + after) / 2
+    return np.where(np.isnan(mean), np.fmin(before, after), mean)
