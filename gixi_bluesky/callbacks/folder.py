@@ -19,6 +19,7 @@ __all__ = ["IMAGE_KEY", "FolderRun", "folder_input"]
 
 IMAGE_KEY = "image"
 _STREAM = "primary"
+_FILE_TIMEOUT_S = 0.5
 _log = get_logger()
 
 Feed = Callable[[str, dict[str, Any]], None]
@@ -33,6 +34,8 @@ def folder_input(settings: InputSettings, folder: Path) -> InputSettings:
             "data_key": IMAGE_KEY,
             "select": {},
             "roots": (*settings.roots, folder) if settings.roots else (),
+            # Files are told of when they are complete, so there is nothing to wait for.
+            "file_timeout_s": min(settings.file_timeout_s, _FILE_TIMEOUT_S),
         }
     )
 

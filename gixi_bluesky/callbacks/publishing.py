@@ -17,7 +17,8 @@ from gixi_bluesky.callbacks.summary import RunSummary
 from gixi_bluesky.callbacks.tracking import Frame, RawRun, RunClosed
 from gixi_bluesky.errors import ClaimLostError, RunCompleteError, StoreError
 from gixi_bluesky.log import get_logger
-from gixi_bluesky.tiled_adapters.schema import STREAMS
+from gixi_bluesky.metrics import FRAME_LATENCY
+from gixi_bluesky.tiled_adapters.schema import STREAMS, stored_columns
 from gixi_bluesky.tiled_adapters.settings import OutputSettings, TiledSettings
 from gixi_bluesky.tiled_adapters.writer import RunState
 
@@ -117,6 +118,7 @@ class DerivedRun:
     def add(self, frame: Frame, outcome: Outcome) -> None:
         """Take how the analysis of a frame ended."""
         row = _Row(frame, outcome, time.monotonic() - frame.received)
+        FRAME_LATENCY.observe(row.latency)
         with self._lock:
             if not self.over:
                 self._rows.append(row)
@@ -213,7 +215,7 @@ class DerivedRun:
             return _transposed([self._frame_row(row) for row in rows])
         tables = [_numbered(stream, row) for row in rows if row.outcome.result is not None]
         if not tables:
-            return {"frame": []}
+            return {column.name: [] for column in stored_columns(stream)}
         return {key: [v for table in tables for v in table[key]] for key in tables[0]}
 
     def _frame_row(self, row: _Row) -> dict[str, Any]:

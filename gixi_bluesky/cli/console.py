@@ -16,7 +16,7 @@ errors = Console(stderr=True)
 
 def say(message: str) -> None:
     """Tell the user something that is not a result."""
-    errors.print(message, markup=False, highlight=False)
+    errors.print(message, markup=False, highlight=False, soft_wrap=True)
 
 
 def complain(message: str) -> None:

@@ -11,7 +11,7 @@ import typer
 if TYPE_CHECKING:
     from gixi_bluesky.config import Config
 
-__all__ = ["ConfigFile", "JsonLines", "configured"]
+__all__ = ["ConfigFile", "JsonLines", "configured_for_files"]
 
 ConfigFile = Annotated[
     Path, typer.Option("--config", "-c", metavar="FILE", help="The configuration, YAML.")
@@ -19,11 +19,17 @@ ConfigFile = Annotated[
 JsonLines = Annotated[bool, typer.Option("--json", help="Machine-readable lines on stdout.")]
 
 
-def configured(
-    file: Path, *, cif: Sequence[Path] = (), incidence_angle_deg: float | None = None
+def configured_for_files(
+    file: Path, cif: Sequence[Path], incidence_angle_deg: float | None
 ) -> Config:
-    """Load a configuration; structures and an angle from the command line replace its own."""
+    """Load a configuration for image files, which have no documents.
+
+    Structures and an angle from the command line replace the configured ones. Raises ConfigError
+    when the angle is to be looked up in documents.
+    """
     from gixi_bluesky.config import load_config
+    from gixi_bluesky.errors import ConfigError
+    from gixi_bluesky.processing.settings import FromDocument
 
     config = load_config(file)
     if cif:
@@ -32,4 +38,11 @@ def configured(
     if incidence_angle_deg is not None:
         geometry = config.geometry.model_copy(update={"incidence_angle_deg": incidence_angle_deg})
         config = config.model_copy(update={"geometry": geometry})
+    angle = config.geometry.incidence_angle_deg
+    if isinstance(angle, FromDocument):
+        message = (
+            f"{file} takes the incidence angle from {angle.from_!r} of a run's documents, which "
+            "image files do not have; give --incidence-angle"
+        )
+        raise ConfigError(message)
     return config

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gixi_bluesky.cli.console import output, print_json, say
-from gixi_bluesky.cli.options import ConfigFile, JsonLines, configured
+from gixi_bluesky.cli.options import ConfigFile, JsonLines, configured_for_files
+from gixi_bluesky.errors import GixiError, RefusedPathError, UnavailableError
 
 if TYPE_CHECKING:
     from gixi_bluesky.callbacks.frames import FrameReader
@@ -66,7 +67,7 @@ def process(
     named = [name for name in named if not name.lower().endswith(".cif")]
     if bool(named) == (watch is not None):
         raise typer.BadParameter("give image files, or --watch and a folder")
-    settings = configured(config, cif=structures, incidence_angle_deg=incidence_angle)
+    settings = configured_for_files(config, structures, incidence_angle)
     if watch is None:
         records = _analysed(settings, named, out)
     else:
@@ -112,28 +113,27 @@ def _records(
 
     from gixi_bluesky.callbacks.image_files import image_references
     from gixi_bluesky.cli.records import FrameRecord
-    from gixi_bluesky.errors import FrameError, RefusedPathError, UnavailableError
 
-    label = name
     try:
-        for index, (label, reference) in enumerate(image_references(name)):
-            try:
-                result = replace(pipeline(reader.read(reference)), index=index)
-            except (UnavailableError, RefusedPathError) as error:
-                yield FrameRecord(label, "unavailable", str(error))
-            except FrameError as error:
-                yield FrameRecord(label, "failed", str(error))
-            else:
-                if kept is not None:
-                    kept.append(replace(result, index=len(kept)))
-                for warning in result.warnings:
-                    say(f"{label}: {warning}")
-                yield FrameRecord(
-                    label,
-                    peaks=result.peaks,
-                    matches=result.matches,
-                    match_peaks=result.match_peaks,
-                )
-    except FrameError as error:
-        status = "unavailable" if isinstance(error, UnavailableError) else "failed"
-        yield FrameRecord(label, status, str(error))
+        references = list(image_references(name))
+    except GixiError as error:
+        yield FrameRecord(name, _status(error), str(error))
+        return
+    for index, (label, reference) in enumerate(references):
+        try:
+            result = replace(pipeline(reader.read(reference)), index=index)
+        except GixiError as error:
+            yield FrameRecord(label, _status(error), str(error))
+            continue
+        if kept is not None:
+            kept.append(replace(result, index=len(kept)))
+        for warning in result.warnings:
+            say(f"{label}: {warning}")
+        yield FrameRecord(
+            label, peaks=result.peaks, matches=result.matches, match_peaks=result.match_peaks
+        )
+
+
+def _status(error: GixiError) -> str:
+    """Return what a frame's row says: not to be had, or not to be analysed."""
+    return "unavailable" if isinstance(error, UnavailableError | RefusedPathError) else "failed"

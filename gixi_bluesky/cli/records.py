@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -56,21 +57,22 @@ class FrameRecord:
         console.print(self._peak_table())
 
     def _peak_table(self) -> Table:
-        table = Table("peak", "|q| (1/Å)", "phi (deg)", "intensity", "snr", "kind", "phase and hkl")
-        for row in self.peaks.to_dict("records"):
+        table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        for name in ("|q| (1/Å)", "phi (deg)", "intensity", "snr", "kind", "hkl"):
+            table.add_column(name, no_wrap=True)
+        for row in self.peaks.sort_values("q").to_dict("records"):
             table.add_row(
-                f"{row['peak']}",
                 f"{row['q']:.4f} ± {row['q_error']:.4f}",
                 f"{row['phi']:.1f}",
                 f"{row['intensity']:.4g} ± {row['intensity_error']:.2g}",
                 f"{row['snr']:.1f}",
                 row["kind"],
-                self._names(row["peak"]),
+                self._hkl(row["peak"]),
             )
         return table
 
-    def _names(self, peak: int) -> str:
-        """Return what explains a peak, the most probable phase first."""
+    def _hkl(self, peak: int) -> str:
+        """Return what explains a peak: a line of the most probable phase that has one there."""
         if self.match_peaks.empty:
             return ""
         of_peak = self.match_peaks[self.match_peaks["peak"] == peak]
@@ -80,7 +82,7 @@ class FrameRecord:
             for row in of_peak.itertuples()
             if row.phase in order
         )
-        return ", ".join(name for _, name in names[:2])
+        return names[0][1] if names else ""
 
     def _peaks_of(self, phase: str) -> pd.DataFrame:
         if self.match_peaks.empty:

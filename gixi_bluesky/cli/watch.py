@@ -18,9 +18,7 @@ from gixi_bluesky.callbacks.stores import RunStore, store_builder
 from gixi_bluesky.cli.console import say
 from gixi_bluesky.cli.records import FrameRecord
 from gixi_bluesky.config import Config
-from gixi_bluesky.errors import ConfigError
 from gixi_bluesky.metrics import serve_metrics
-from gixi_bluesky.processing.settings import FromDocument
 from gixi_bluesky.tiled_adapters.writer import RunState
 
 __all__ = ["watched"]
@@ -37,12 +35,6 @@ def watched(
     Ends after Ctrl-C or SIGTERM, or when no image came for `stop_after` seconds; what was read by
     then is finished and stored first.
     """
-    if isinstance(config.geometry.incidence_angle_deg, FromDocument):
-        message = (
-            "the configuration takes the incidence angle from documents, which files in a folder "
-            "do not have; give --incidence-angle"
-        )
-        raise ConfigError(message)
     told: SimpleQueue[_Found] = SimpleQueue()
     new_store = store_builder(config)
     config = config.model_copy(update={"input": folder_input(config.input, folder.absolute())})
