@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 from typing import Protocol
 
@@ -10,21 +11,31 @@ from numpy.typing import NDArray
 
 from gixi_bluesky.errors import WeightsError
 from gixi_bluesky.processing.detector.classical import ClassicalDetector
+from gixi_bluesky.processing.detector.weights import find, load_tensors
 from gixi_bluesky.processing.types import Detections
 
 __all__ = ["Detector", "load_detector"]
+
+_DEFAULT = "classical"
+
+# Which class reads the weights of which network; imported late, because they need torch.
+_NETWORKS = {
+    "faster-rcnn": ("gixi_bluesky.processing.detector.faster_rcnn", "FasterRCNNDetector"),
+}
 
 
 class Detector(Protocol):
     """Finds peaks in polar images.
 
-    name, sha256: which detector and which weights, for the provenance
+    name, sha256: which detector and which weights, for the provenance; device: where it runs
     """
 
     @property
     def name(self) -> str: ...  # noqa: D102
     @property
     def sha256(self) -> str: ...  # noqa: D102
+    @property
+    def device(self) -> str: ...  # noqa: D102
 
     def prepare(self, polar: NDArray[np.floating]) -> NDArray[np.float32]:
         """Give (..., n_phi, n_q) counts the contrast the detector wants: 0…1, NaN = no data."""
@@ -36,9 +47,35 @@ class Detector(Protocol):
 def load_detector(name_or_path: str | Path = "default", device: str = "cpu") -> Detector:
     """Return the detector of that name, or of a weights file (.safetensors with its manifest).
 
+    device: cpu, cuda, cuda:1, …, or auto for the first GPU if there is one
     Raises WeightsError when weights are missing, damaged or unknown.
     """
-    if str(name_or_path) in ("default", "classical"):
+    name = _DEFAULT if str(name_or_path) == "default" else name_or_path
+    if name == "classical":
         return ClassicalDetector()
-    message = f"got weights {str(name_or_path)!r}; expected default or classical"
-    raise WeightsError(message)
+    manifest, path = find(name)
+    if manifest.network not in _NETWORKS:
+        message = (
+            f"the manifest of {manifest.name} names the network {manifest.network!r}; "
+            f"expected one of {', '.join(_NETWORKS)}"
+        )
+        raise WeightsError(message)
+    module, kind = _NETWORKS[manifest.network]
+    detector: Detector = getattr(import_module(module), kind)(
+        manifest, load_tensors(manifest, path), _torch_device(device)
+    )
+    return detector
+
+
+def _torch_device(device: str) -> str:
+    import torch  # only the networks need it
+
+    seen = torch.cuda.is_available()
+    if device == "auto":
+        return "cuda" if seen else "cpu"
+    if device.startswith("cuda") and not seen:
+        message = (
+            f"got device {device!r}, but torch sees no GPU; set detector.device to auto or cpu"
+        )
+        raise WeightsError(message)
+    return device

@@ -94,7 +94,7 @@ class Search:
             self._scales.append(_Scale(blocks, *fits, blocks.copy(), *copies))
             blocks = blocks.halved()
         self._finest = self._scales[0].blocks
-        self._taken = np.zeros(self._finest.sums.shape, np.uint8)
+        self._taken: NDArray[np.uint8] = np.zeros(self._finest.sums.shape, np.uint8)
 
     def peaks(self) -> list[Peak]:
         """Return the peaks found in a few passes.

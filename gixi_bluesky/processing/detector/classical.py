@@ -28,6 +28,7 @@ class ClassicalDetector:
     """
 
     name = "classical"
+    device = "cpu"
     sha256 = hashlib.sha256(_VERSION.encode()).hexdigest()
 
     def prepare(self, polar: NDArray[np.floating]) -> Map:

@@ -105,9 +105,12 @@ def fit_gaussians(sums: Map, weights: Map) -> tuple[Map, Map]:
     b0 = (a00 * g0 + a01 * g1 + a02 * g2) * scale
     b1 = (a01 * g0 + a11 * g1 + a12 * g2) * scale
     b2 = (a02 * g0 + a12 * g1 + a22 * g2) * scale
-    information = np.where(solvable, gg - (b0 * g0 + b1 * g1 + b2 * g2), 0).clip(0)
-    amplitude = (rg - (b0 * r0 + b1 * r1 + b2 * r2)) / np.maximum(information, 1e-9)
-    return np.where(information > 0, amplitude, 0), information
+    remaining = gg - (b0 * g0 + b1 * g1 + b2 * g2)
+    information: Map = np.where(solvable & (remaining > 0), remaining, np.float32(0))
+    amplitude: Map = (rg - (b0 * r0 + b1 * r1 + b2 * r2)) / np.maximum(
+        information, np.float32(1e-9)
+    )
+    return np.where(information > 0, amplitude, np.float32(0)), information
 
 
 _FULL_INFORMATION = float(
@@ -130,7 +133,8 @@ class Arcs:
     @property
     def significance(self) -> Map:
         """Amplitude over the standard deviation that unit pixel variance would give."""
-        return self.rise / np.sqrt(np.maximum(self.information, 1e-9))
+        deviation: Map = np.sqrt(np.maximum(self.information, np.float32(1e-9)))
+        return self.rise / deviation
 
 
 def arcs_of_every_height(amplitude: Map, information: Map) -> Iterator[Arcs]:

@@ -1,0 +1,197 @@
+"""Weights of the networks: a safetensors file and a JSON manifest that says what it is.
+
+Shipped weights lie in the package, fetched ones in the user's cache directory. Loading verifies
+the sha256 of the manifest before a tensor is read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import platformdirs
+from pydantic import Field, ValidationError
+
+from gixi_bluesky.errors import WeightsError
+from gixi_bluesky.processing.settings import ContrastSettings, Settings
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = [
+    "PUBLISHED",
+    "Grid",
+    "Manifest",
+    "Preprocessing",
+    "Weights",
+    "available",
+    "cache_directory",
+    "find",
+    "load_tensors",
+    "save",
+]
+
+PUBLISHED = {"gixi-2022": "save_only_largest_2", "gixi-2022-segments": "segments_detector_6"}
+_SHIPPED = Path(__file__).resolve().parents[1] / "weights"
+
+
+class Preprocessing(Settings):
+    """What the network wants to see: contrast, then (image - mean) / std with no data as `no_data`.
+
+    no_data: the value of pixels without data after the contrast, before the normalisation
+    """
+
+    contrast: ContrastSettings = ContrastSettings()
+    mean: float = 0.0
+    std: Annotated[float, Field(gt=0)] = 1.0
+    no_data: float = 0.0
+
+
+class Grid(Settings):
+    """Polar grids that the weights fit: multiples and smallest sizes of (n_phi, n_q)."""
+
+    kind: Literal["polar"] = "polar"
+    multiple: tuple[int, int] = (32, 4)
+    smallest: tuple[int, int] = (64, 64)
+
+    def require(self, shape: Sequence[int], name: str) -> None:
+        """Raise WeightsError for a grid of (n_phi, n_q) that does not fit."""
+        pairs = zip(shape, self.multiple, self.smallest, strict=True)
+        if all(n % multiple == 0 and n >= smallest for n, multiple, smallest in pairs):
+            return
+        message = (
+            f"got a polar grid of {tuple(shape)} (phi, q); the weights {name} fit multiples of "
+            f"{self.multiple} from {self.smallest} on: change grid.shape or detector.weights"
+        )
+        raise WeightsError(message)
+
+
+class Manifest(Settings):
+    """What a weights file is, how to feed it and where it is from."""
+
+    name: str
+    network: str = Field(description="which network reads the weights, such as faster-rcnn")
+    architecture: dict[str, Any]
+    preprocessing: Preprocessing
+    grid: Grid
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    licence: str
+    source: str
+    notes: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """One entry of the list of weights.
+
+    state: built in (no weights needed), shipped, fetched or not fetched
+    sha256: of the safetensors file, None where there is none
+    """
+
+    name: str
+    state: str
+    sha256: str | None
+    licence: str
+    path: Path | None = None
+
+
+def cache_directory() -> Path:
+    """Where fetched weights are kept, per user."""
+    return platformdirs.user_cache_path("gixi_bluesky") / "weights"
+
+
+def available() -> list[Weights]:
+    """List every detector by name, with where its weights are."""
+    found = [Weights("classical", "built in", None, "BSD-3-Clause")]
+    for state, folder in (("shipped", _SHIPPED), ("fetched", cache_directory())):
+        for path in sorted(folder.glob("*.json")):
+            manifest = read_manifest(path)
+            file = path.with_suffix(".safetensors")
+            found.append(Weights(manifest.name, state, manifest.sha256, manifest.licence, file))
+    known = {weights.name for weights in found}
+    found += [Weights(n, "not fetched", None, "GPL-3.0") for n in PUBLISHED if n not in known]
+    return found
+
+
+def find(name_or_path: str | Path) -> tuple[Manifest, Path]:
+    """Return the manifest and the safetensors file of a name or a path.
+
+    Raises WeightsError when there are none, saying how to get them.
+    """
+    name = str(name_or_path)
+    for folder in (_SHIPPED, cache_directory()):
+        manifest = folder / f"{name}.json"
+        if Path(name).name == name and manifest.is_file():
+            return read_manifest(manifest), manifest.with_suffix(".safetensors")
+    if name in PUBLISHED:
+        message = f"the weights {name} are not here; run `gixi-bluesky weights fetch {name}`"
+        raise WeightsError(message)
+    path = Path(name_or_path)
+    if path.suffix != ".safetensors" or not path.is_file():
+        names = ", ".join(weights.name for weights in available())
+        message = f"got weights {name!r}; expected default, {names} or a .safetensors file"
+        raise WeightsError(message)
+    return read_manifest(path.with_suffix(".json")), path
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read a manifest; raises WeightsError when it is missing or not one."""
+    try:
+        return Manifest.model_validate_json(path.read_bytes())
+    except OSError as error:
+        message = f"cannot read the manifest {path}: {error.strerror}; it lies beside its weights"
+        raise WeightsError(message) from error
+    except ValidationError as error:
+        message = f"{path} is no manifest of weights: {error}"
+        raise WeightsError(message) from error
+
+
+def load_tensors(manifest: Manifest, path: Path) -> dict[str, Tensor]:
+    """Read the tensors of a weights file after verifying its sha256.
+
+    Raises WeightsError for a missing, changed or damaged file.
+    """
+    import safetensors.torch  # torch is heavy, and the list of weights does not need it
+    from safetensors import SafetensorError
+
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        message = f"cannot read the weights {path}: {error.strerror}"
+        raise WeightsError(message) from error
+    sha256 = hashlib.sha256(content).hexdigest()
+    if sha256 != manifest.sha256:
+        message = (
+            f"{path} has sha256 {sha256}; its manifest says {manifest.sha256}: the file is "
+            "damaged or another one, delete both and fetch them again"
+        )
+        raise WeightsError(message)
+    try:
+        return safetensors.torch.load(content)
+    except SafetensorError as error:
+        message = f"{path} is no safetensors file: {error}"
+        raise WeightsError(message) from error
+
+
+def save(folder: Path, tensors: dict[str, Tensor], manifest: dict[str, Any]) -> Manifest:
+    """Write <name>.safetensors and, once it is whole, <name>.json; returns the manifest.
+
+    manifest: the fields of Manifest without `sha256`
+    """
+    import safetensors.torch  # as above
+
+    content = safetensors.torch.save(tensors)
+    complete = Manifest.model_validate({**manifest, "sha256": hashlib.sha256(content).hexdigest()})
+    folder.mkdir(parents=True, exist_ok=True)
+    for suffix, data in (
+        (".safetensors", content),
+        (".json", complete.model_dump_json(indent=2).encode()),
+    ):
+        target = folder / f"{complete.name}{suffix}"
+        partial = target.with_suffix(suffix + ".part")
+        partial.write_bytes(data)
+        partial.replace(target)
+    return complete
