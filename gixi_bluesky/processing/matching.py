@@ -6,16 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import expit
 
-from gixi_bluesky.processing.evidence import (
-    Evidence,
-    ExpectedLines,
+from gixi_bluesky.processing.evidence import Evidence, Trials, trials
+from gixi_bluesky.processing.features import (
     Features,
     expected_lines,
     features_of,
     visibility_of,
-    weigh,
 )
 from gixi_bluesky.processing.settings import MatchingSettings
 from gixi_bluesky.processing.structures import Structure
@@ -32,7 +31,7 @@ LOWEST_ASSIGNED = 0.05  # phases less probable name no hkl
 @dataclass(slots=True)
 class _Candidate:
     structure: Structure
-    lines: ExpectedLines
+    trials: Trials
     alone: Evidence
     given: Evidence
     accepted: bool = False
@@ -58,21 +57,21 @@ def match(
 ) -> tuple[Matches, MatchPeaks]:
     """Weigh every candidate structure by itself, then against those that explain the same peaks.
 
-    The probability is the posterior of a Bayes factor (see `evidence.weigh`) with prior odds of
-    1:10 per candidate. The surest phase is accepted first; the others are then weighed on what
-    it leaves unexplained, and phases that would explain the same peaks share their probability.
+    The probability is the posterior of a Bayes factor (see `evidence.Trials.weigh`) with prior
+    odds of 1:10 per candidate. The surest phase is accepted first; the others are then weighed on
+    what it leaves unexplained, and phases that would explain the same peaks share probability.
     In match_peaks, dq is the observed |q| minus that of the CIF divided by lattice_scale.
     """
     visibility = visibility_of(polar, peaks)
     features = features_of(peaks, visibility)
-    weights = (settings.max_dq_inv_angstrom, settings.max_lattice_strain)
+    limits = (settings.max_dq_inv_angstrom, settings.max_lattice_strain)
     unclaimed = np.zeros(len(features.q), bool)
     candidates = []
     for structure in structures:
-        lines = expected_lines(structure.reflections, visibility)
-        alone = weigh(lines, features, unclaimed, *weights)
-        candidates.append(_Candidate(structure, lines, alone, alone))
-    _accept(candidates, features, *weights)
+        tried = trials(expected_lines(structure.reflections, visibility), features, *limits)
+        alone = tried.weigh(unclaimed)
+        candidates.append(_Candidate(structure, tried, alone, alone))
+    _accept(candidates, unclaimed)
     _set_probabilities(candidates)
     ranked = sorted(candidates, key=lambda c: (-c.probability, -c.alone.log_factor))
     reported = [
@@ -81,10 +80,7 @@ def match(
     return _matches(reported, features), _match_peaks(reported, features, peaks)
 
 
-def _accept(
-    candidates: list[_Candidate], features: Features, max_dq: float, max_strain: float
-) -> None:
-    claimed = np.zeros(len(features.q), bool)
+def _accept(candidates: list[_Candidate], claimed: NDArray[np.bool_]) -> None:
     waiting = list(candidates)
     while waiting:
         best = max(waiting, key=lambda c: c.given.log_factor)
@@ -95,10 +91,10 @@ def _accept(
         fresh = np.zeros_like(claimed)
         fresh[best.given.features] = True
         fresh &= ~claimed
-        claimed |= fresh
+        claimed = claimed | fresh
         for other in waiting:
             if fresh[other.given.features].any():
-                other.given = weigh(other.lines, features, claimed, max_dq, max_strain)
+                other.given = other.trials.weigh(claimed)
 
 
 def _set_probabilities(candidates: list[_Candidate]) -> None:
@@ -162,8 +158,8 @@ def _match_peaks(candidates: list[_Candidate], features: Features, peaks: Peaks)
             continue
         found = c.alone
         for line, feature in zip(found.lines, found.features, strict=True):
-            h, k, l = (int(index) for index in c.lines.hkl[line])  # noqa: E741 - the field's name
-            expected = c.lines.q[line] / found.scale
+            h, k, l = (int(index) for index in c.trials.lines.hkl[line])  # noqa: E741 - the field's name
+            expected = c.trials.lines.q[line] / found.scale
             rows += [
                 {
                     "peak": int(peaks.peak[index]),
