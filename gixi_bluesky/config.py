@@ -28,7 +28,6 @@ _PATHS = (
     ("geometry", "poni"),
     ("geometry", "mask"),
     ("matching", "cif"),
-    ("output", "directory"),
     ("queue", "spill_directory"),
     ("tiled", "api_key_file"),
 )
@@ -71,9 +70,12 @@ def parse_config(tree: object, *, folder: Path, source: str = "the configuration
         message = f"{source}: got {type(tree).__name__}; expected keys such as geometry and grid"
         raise ConfigError(message)
     try:
-        return Config.model_validate(_absolute(tree, folder))
+        config = Config.model_validate(_absolute(tree, folder))
     except ValidationError as error:
         raise ConfigError(_explain(error, source)) from error
+    # The default directory, too, lies beside the configuration.
+    output = config.output.model_copy(update={"directory": folder / config.output.directory})
+    return config.model_copy(update={"output": output})
 
 
 def _absolute(tree: dict[str, Any], folder: Path) -> dict[str, Any]:

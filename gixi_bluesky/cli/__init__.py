@@ -14,6 +14,7 @@ from gixi_bluesky.cli.demo import demo
 from gixi_bluesky.cli.export import export
 from gixi_bluesky.cli.process import process
 from gixi_bluesky.cli.serve import serve
+from gixi_bluesky.cli.weights import weights_app
 from gixi_bluesky.errors import GixiError
 
 __all__ = ["app", "main"]
@@ -72,6 +73,7 @@ app.command()(serve)
 app.command()(export)
 app.command()(check)
 app.add_typer(config_app)
+app.add_typer(weights_app)
 
 
 def main() -> None:

@@ -1,0 +1,57 @@
+"""`weights`: which detectors there are, and fetching published weights."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from gixi_bluesky.cli.console import output, print_json, say
+from gixi_bluesky.cli.options import JsonLines
+
+__all__ = ["weights_app"]
+
+weights_app = typer.Typer(
+    name="weights", help="List the detectors, or fetch published weights.", no_args_is_help=True
+)
+
+
+@weights_app.command("list")
+def list_(json: JsonLines = False) -> None:
+    """List every detector by the name that `detector.weights` takes."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    from gixi_bluesky.processing.detector.weights import available
+
+    table = Table("name", "state", "licence", "sha256", box=SIMPLE_HEAD)
+    for weights in available():
+        if json:
+            print_json(
+                {
+                    "name": weights.name,
+                    "state": weights.state,
+                    "licence": weights.licence,
+                    "sha256": weights.sha256,
+                    "path": str(weights.path) if weights.path else None,
+                }
+            )
+        table.add_row(weights.name, weights.state, weights.licence, (weights.sha256 or "")[:12])
+    if not json:
+        output.print(table)
+
+
+@weights_app.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help="Such as gixi-2022; `weights list` has them.")],
+) -> None:
+    """Fetch published weights with pip, verify their hash and keep them in the user's cache.
+
+    They are GPL-3 and no part of this package.
+    """
+    from gixi_bluesky.processing.detector.published import fetch as fetch_published
+    from gixi_bluesky.processing.detector.weights import cache_directory
+
+    manifest = fetch_published(name)
+    say(f"{manifest.name} is in {cache_directory()}, licence {manifest.licence}")
+    say(f"from {manifest.source}")
