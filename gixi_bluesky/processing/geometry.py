@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gixi_bluesky.errors import GeometryError
+from gixi_bluesky.log import get_logger
 from gixi_bluesky.processing.orientation import Orientation
 from gixi_bluesky.processing.poni import Poni, read_poni
 from gixi_bluesky.processing.settings import FromDocument, GeometrySettings
@@ -74,13 +75,18 @@ class Geometry:
         """Build the geometry; `shape` (rows, columns) is that of the array as read.
 
         The shape is needed to turn a PONI; without it only the settings and the file are checked.
+        With neither `flip` nor `orientation` row 0 is the lowest, unless the PONI says otherwise;
+        a beam in the upper half is then warned about.
         An incidence angle that comes from documents is 0 until `with_incidence`.
         Raises GeometryError for a PONI that cannot be used or does not fit the shape.
         """
         angle = settings.incidence_angle_deg
         incidence = 0.0 if isinstance(angle, FromDocument) else math.radians(angle)
         if settings.poni is not None:
-            return _from_poni(read_poni(settings.poni), settings, shape, incidence)
+            geometry = _from_poni(read_poni(settings.poni), settings, shape, incidence)
+            if shape is not None and settings.flip is None and settings.orientation is None:
+                _warn_if_upside_down(geometry, orientation_of(settings).shape(shape)[0])
+            return geometry
         if (
             settings.distance_mm is None
             or settings.pixel_size_mm is None
@@ -255,6 +261,16 @@ def _from_poni(
         rotations_rad=_angles(axes @ unturned.rotation @ axes.T),
         incidence_angle_rad=incidence,
     )
+
+
+def _warn_if_upside_down(geometry: Geometry, n_rows: int) -> None:
+    """Log that most of the detector would lie below the sample, which a missing flip does."""
+    row, _ = geometry.beam_center_px
+    if row > n_rows / 2:
+        get_logger(beam_row=round(row, 1), rows=n_rows).warning(
+            "the PONI puts most rows below the beam; frames with row 0 at the top need "
+            "`flip: vertical` (or say `flip: none` if this is right)"
+        )
 
 
 def _angles(rotation: Float64) -> tuple[float, float, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,11 +14,12 @@ __all__ = ["Noise"]
 
 Float32 = NDArray[np.float32]
 
-# Cells this many rows apart share no detector pixel; a few thousand cells are plenty.
+# Cells this many rows apart share no detector pixel.
 _LAG = 4
-_STRIDES = (8, 16)
+# A few thousand cells are plenty: about this many rows and columns of them.
+_SAMPLES = 64
 _LEVELS = 16
-_FEWEST_CELLS = 256
+_FEWEST_CELLS = 8 * _LEVELS
 # Median of the square of a standard normal number.
 _MEDIAN_OF_SQUARE = 0.454936
 
@@ -60,12 +62,13 @@ class Noise:
 
         Medians within levels of intensity keep the few cells on sharp features out.
         """
+        down, across = (max(1, n // _SAMPLES) for n in intensity.shape)
         parts = [
-            (intensity[rows, :: _STRIDES[1]], unit_variance[rows, :: _STRIDES[1]])
+            (intensity[rows, ::across], unit_variance[rows, ::across])
             for rows in (
-                slice(None, -2 * _LAG, _STRIDES[0]),
-                slice(_LAG, -_LAG, _STRIDES[0]),
-                slice(2 * _LAG, None, _STRIDES[0]),
+                slice(None, -2 * _LAG, down),
+                slice(_LAG, -_LAG, down),
+                slice(2 * _LAG, None, down),
             )
         ]
         (below, v_below), (here, v_here), (above, v_above) = parts
@@ -73,9 +76,9 @@ class Noise:
         difference = here - (below + above) / 2
         expected = v_here + (v_below + v_above) / 4
         use = np.isfinite(difference) & (expected > 0)
-        if np.count_nonzero(use) < _FEWEST_CELLS:
-            return cls(0.0, 0.0)
         mean, squared = mean[use], difference[use] ** 2 / expected[use]
+        if mean.size < _FEWEST_CELLS:  # too few for levels; none at all leaves it unknown
+            return cls(0.0, float(np.mean(squared)) if mean.size else math.nan)
         order = np.argsort(mean)[: mean.size // _LEVELS * _LEVELS].reshape(_LEVELS, -1)
         levels = mean[order].mean(axis=1, dtype=np.float64)
         variances = np.median(squared[order], axis=1) / _MEDIAN_OF_SQUARE
