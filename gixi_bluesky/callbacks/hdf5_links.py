@@ -112,9 +112,11 @@ class DatasetOpener:
 def _open(path: Path) -> Any:
     """Open for reading; the detector's writer may hold the file, in SWMR mode or not."""
     problem: OSError | None = None
-    for mode in ({"swmr": True, "libver": "latest"}, {}):
+    swmr = {"swmr": True, "libver": "latest"}
+    # Without locks the detector is never kept out; a writer in this very process insists on them.
+    for mode in ({"locking": False, **swmr}, swmr, {"locking": False}):
         try:
-            return h5py.File(path, "r", locking=False, **mode)
+            return h5py.File(path, "r", **mode)
         except OSError as error:
             problem = error
     message = f"{path} is not there, or no readable HDF5 file (yet): {problem}"

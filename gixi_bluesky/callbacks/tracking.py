@@ -81,7 +81,7 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class RunOpened:
-    """A run turned out to have the image key; frames may follow."""
+    """A run has its first frame, or ended without those that it announced."""
 
     raw: RawRun
 
@@ -127,6 +127,7 @@ class RunTracker:
         self._waiting: dict[int, tuple[float, StreamDatum, int]] = {}
         self._seen = _Numbers()
         self._per_event = 1
+        self._opened = False
 
     def missing(self, document: Document) -> str | None:
         """Return the datum id that an event of ours names and nobody has given yet."""
@@ -140,7 +141,7 @@ class RunTracker:
         """Take a document of this run whose references are known."""
         match document:
             case Descriptor():
-                yield from self._describe(document)
+                self._describe(document)
             case Resource() | StreamResource():
                 self._resources.setdefault(document.uid, document)
             case Datum():
@@ -164,7 +165,7 @@ class RunTracker:
         found = self._descriptors.get(descriptor)
         return found is not None and self._key is not None and found.stream == self._settings.stream
 
-    def _describe(self, descriptor: Descriptor) -> Iterator[Action]:
+    def _describe(self, descriptor: Descriptor) -> None:
         if descriptor.uid in self._descriptors:
             return
         self._descriptors[descriptor.uid] = descriptor
@@ -172,8 +173,6 @@ class RunTracker:
             return
         self._key = self._image_key(descriptor)
         self._refused = self._key is None
-        if self._key is not None:
-            yield RunOpened(RawRun(self.start, descriptor.stream, self._key))
 
     def _image_key(self, descriptor: Descriptor) -> str | None:
         wanted, found = self._settings.data_key, descriptor.image_keys
@@ -277,6 +276,7 @@ class RunTracker:
         if not self._seen.add(number):
             return
         self._per_event = per_event
+        yield from self._open()
         angle: float | None = None
         try:
             data = event.data if event is not None else {}
@@ -294,6 +294,11 @@ class RunTracker:
             arrived=time.time(),
         )
 
+    def _open(self) -> Iterator[Action]:
+        if self._key is not None and not self._opened:
+            self._opened = True
+            yield RunOpened(RawRun(self.start, self._settings.stream, self._key))
+
     def _layout(self, descriptor: Descriptor) -> tuple[tuple[int, ...], tuple[int, int] | None]:
         """Return (leading axes of one event's data, size of one image) as declared."""
         shape = descriptor.shapes.get(self._key or "", ())
@@ -308,7 +313,10 @@ class RunTracker:
             return
         announced = max(stop.num_events.get(self._settings.stream, 0), 0) * self._per_event
         n_missing, missing = self._seen.gaps(announced, _MISSING_LISTED)
-        yield RunClosed(self.start.uid, stop, self._seen.count, n_missing, missing)
+        if n_missing:
+            yield from self._open()
+        if self._opened:
+            yield RunClosed(self.start.uid, stop, self._seen.count, n_missing, missing)
 
 
 def _inline(value: Any, image: int, n: int, size: tuple[int, int] | None) -> FrameRef:

@@ -39,6 +39,7 @@ class _Sent:
 class Worker:
     """Runs frames through the pipeline in a process of its own, in order.
 
+    Frames that are known to be unreadable are answered at once and so overtake.
     A death, or a frame that takes longer than `queue.frame_timeout_s`, costs one restart; the
     frame that was being analysed is tried once more and then given up as failed.
 

@@ -1,0 +1,133 @@
+"""The queue is bounded, and what does not fit goes to disk or is dropped with a row."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gixi_bluesky.callbacks.frames import (
+    FrameReader,
+    Hdf5Image,
+    InlineImage,
+    SpilledImage,
+    Unreadable,
+)
+from gixi_bluesky.callbacks.paths import FileAccess
+from gixi_bluesky.callbacks.queue import FrameQueue
+from gixi_bluesky.callbacks.settings import QueueSettings
+from gixi_bluesky.callbacks.tracking import Frame
+
+PIXELS = (128, 1024)  # one image of bytes is an eighth of a MiB
+
+
+def frame(number: int, image: object = None) -> Frame:
+    image = image or InlineImage(np.full(PIXELS, number, np.uint8))
+    return Frame("run", number, number + 1, 0.0, image, None, 0.0, 0.0)  # type: ignore[arg-type]
+
+
+class Dropped(list[tuple[int, str]]):
+    def __call__(self, one: Frame, reason: str) -> None:
+        self.append((one.number, reason))
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def taken(queue: FrameQueue) -> list[Frame]:
+    frames = []
+    while (one := queue.take(0)) is not None:
+        frames.append(one)
+    return frames
+
+
+def test_frames_leave_in_order() -> None:
+    queue = FrameQueue(QueueSettings(), Dropped())
+    for number in range(5):
+        queue.put(frame(number))
+    assert [one.number for one in taken(queue)] == [0, 1, 2, 3, 4]
+    assert queue.nbytes == 0
+    assert queue.take(0.01) is None
+
+
+def test_drop_oldest_gives_up_the_oldest_and_says_so() -> None:
+    dropped = Dropped()
+    queue = FrameQueue(QueueSettings(max_mib=0.5, overflow="drop_oldest"), dropped)
+    for number in range(10):
+        queue.put(frame(number))
+    assert queue.nbytes <= 0.5 * 2**20
+    kept = [one.number for one in taken(queue)]
+    assert kept == [7, 8, 9]
+    assert [number for number, _ in dropped] == list(range(7))
+    assert dropped[0][1] == "the queue was full"
+
+
+def test_spilled_frames_come_back_in_order_and_bit_by_bit(tmp_path: Path) -> None:
+    dropped = Dropped()
+    settings = QueueSettings(max_mib=0.5, spill_directory=tmp_path / "spill")
+    queue = FrameQueue(settings, dropped)
+    for number in range(20):
+        queue.put(frame(number))
+        wait_for(lambda: queue.nbytes <= 0.5 * 2**20)
+    frames = taken(queue)
+    assert [one.number for one in frames] == list(range(20))
+    assert not dropped
+    assert any(isinstance(one.image, SpilledImage) for one in frames)
+    reader = FrameReader(FileAccess((tmp_path / "elsewhere",), {}))
+    for one in frames:
+        np.testing.assert_array_equal(reader.read(one.image), np.full(PIXELS, one.number))
+        queue.release(one)
+    assert not list(tmp_path.rglob("*.npy"))
+    queue.close()
+    assert not list((tmp_path / "spill").iterdir())
+
+
+def test_a_disk_slower_than_the_detector_never_lets_memory_grow_beyond_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(np, "save", lambda *_, **__: time.sleep(0.2))
+    dropped = Dropped()
+    queue = FrameQueue(QueueSettings(max_mib=0.5, spill_directory=tmp_path), dropped)
+    began = time.monotonic()
+    for number in range(40):
+        queue.put(frame(number))
+        assert queue.nbytes <= 2**20
+    assert time.monotonic() - began < 0.2  # put never waited for the disk
+    assert dropped
+    assert len(dropped) + len(taken(queue)) == 40
+    queue.close()
+
+
+def test_a_full_disk_drops_frames_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "save", refuse)
+    dropped = Dropped()
+    queue = FrameQueue(QueueSettings(max_mib=0.5, spill_directory=tmp_path), dropped)
+    for number in range(6):
+        queue.put(frame(number))
+    wait_for(lambda: queue.nbytes <= 0.5 * 2**20)
+    assert "No space left" in dropped[0][1]
+    queue.close()
+
+
+def test_references_to_files_are_never_spilled(tmp_path: Path) -> None:
+    dropped = Dropped()
+    queue = FrameQueue(QueueSettings(max_mib=0.01, spill_directory=tmp_path), dropped)
+    images = [Hdf5Image("/x.h5", "/d", number) for number in range(100)]
+    for number, image in enumerate(images):
+        queue.put(frame(number, image))
+    assert [one.image for one in taken(queue)] == images
+    assert not dropped
+    queue.put(frame(0, Unreadable("failed", "x")))
+    queue.close()

@@ -1,0 +1,308 @@
+"""A derived run: which documents, in which order, and what survives a failing store."""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from event_model import DocumentNames, schema_validators
+from fake_pipeline import N_PHI, N_Q, FakePipeline
+from fakes import MemoryStore, fake_config
+
+from gixi_bluesky.callbacks.documents import RunStart, RunStop
+from gixi_bluesky.callbacks.frames import InlineImage
+from gixi_bluesky.callbacks.jobs import Analysed, Outcome, Ready
+from gixi_bluesky.callbacks.publishing import DerivedRun
+from gixi_bluesky.callbacks.stores import LocalStore
+from gixi_bluesky.callbacks.tracking import Frame, RawRun, RunClosed
+from gixi_bluesky.errors import ClaimLostError, RunCompleteError, StoreError
+from gixi_bluesky.tiled_adapters.schema import IMAGES, STREAMS, stored_columns
+
+METADATA = {
+    "uid": "raw",
+    "time": 100.0,
+    "scan_id": 5,
+    "plan_name": "count",
+    "sample_name": "film",
+    "sample": {"id": np.int64(3), "bad": math.nan},
+    "detectors": ["det"],
+    "tiled_access_tags": ["team"],
+}
+RAW = RawRun(RunStart("raw", 100.0, 5, METADATA), "primary", "img")
+
+
+def analysed(value: float, *, keep: bool = True) -> Analysed:
+    result = FakePipeline(fake_config(Path()))(np.full((4, 4), value))
+    image = result.polar_image if keep else None
+    return Analysed(
+        result.peak_table,
+        result.match_table,
+        result.match_peak_table,
+        result.q,
+        result.phi,
+        image,
+        0.5,
+        float(np.nansum(result.polar_image)),
+    )
+
+
+def frame(number: int, event_time: float = 0.0) -> Frame:
+    image = InlineImage(np.zeros((1, 1)))
+    now = time.monotonic()
+    return Frame("raw", number, number + 1, event_time or 100.0 + number, image, None, now, 999.0)
+
+
+def closed(n: int, n_missing: int = 0) -> RunClosed:
+    stop = RunStop("raw", 300.0, "success", "", {})
+    return RunClosed("raw", stop, n, n_missing, tuple(range(n, n + n_missing)))
+
+
+class Publisher:
+    """A derived run and its store, with the flush in our hands."""
+
+    def __init__(self, folder: Path, store: Any = None, **sections: Any) -> None:
+        config = fake_config(folder, **sections)
+        self.folder = folder / "results"
+        self.store = store or MemoryStore()
+        phases = ({"slug": "fake", "name": "Fake phase", "sha256": "", "lines": {}},)
+        ready = Ready(FakePipeline(config).provenance, phases)
+        self.run = DerivedRun(RAW, ready, self.store, config.output, config.tiled)
+
+    def add(self, number: int, value: float = 10.0, **options: Any) -> None:
+        keep = self.run.keeps_image(frame(number))
+        self.run.add(frame(number, **options), Outcome("ok", result=analysed(value, keep=keep)))
+
+    def names(self) -> list[str]:
+        return [name for name, _ in self.store.documents]
+
+
+def test_the_order_of_a_flush_is_the_commit_protocol(tmp_path: Path) -> None:
+    publisher = Publisher(tmp_path)
+    publisher.run.step()
+    assert publisher.names() == ["descriptor"] * 4
+    for number in range(3):
+        publisher.add(number)
+    publisher.run.step()
+    flushed = publisher.store.documents[4:]
+    assert [name for name, _ in flushed] == [
+        "descriptor",
+        "stream_resource",
+        "stream_datum",
+        *["event_page"] * 4,
+    ]
+    streams = {d["uid"]: d["name"] for n, d in publisher.store.documents if n == "descriptor"}
+    assert [streams[doc["descriptor"]] for _, doc in flushed[3:]] == list(STREAMS)
+    for stream in STREAMS:
+        assert list(publisher.store.table(stream)) == [c.name for c in stored_columns(stream)]
+    assert publisher.store.table("frames")["frame"].tolist() == [0, 1, 2]
+    assert publisher.store.table("frames")["raw_time"].tolist() == [100.0, 101.0, 102.0]
+
+
+def test_every_document_is_valid_and_a_replay_makes_the_same(tmp_path: Path) -> None:
+    runs = []
+    for folder in ("a", "b"):
+        publisher = Publisher(tmp_path / folder)
+        for number in range(3):
+            publisher.add(number, 60.0)
+        publisher.run.step()
+        publisher.run.end(closed(3))
+        publisher.run.step()
+        assert publisher.run.complete
+        schema_validators[DocumentNames.start].validate(publisher.store.start)
+        for name, doc in publisher.store.documents:
+            schema_validators[DocumentNames[name]].validate(doc)
+        runs.append(publisher.store)
+    assert runs[0].start["uid"] == runs[1].start["uid"]
+    uids = [[doc["uid"] for name, doc in run.documents if "stream_" not in name] for run in runs]
+    assert uids[0] == uids[1]
+
+
+def test_the_start_document_says_what_was_done_to_what(tmp_path: Path) -> None:
+    start = Publisher(tmp_path, tiled={"access_tags": "from_raw"}).run.documents.start
+    assert start["purpose"] == "gixi"
+    assert start["tiled_specs"] == ["GIXIRun"]
+    assert start["tiled_access_tags"] == ["team"]
+    assert (start["scan_id"], start["sample_name"], start["plan_name"]) == (5, "film", "count")
+    assert start["sample"] == {"id": 3, "bad": None}
+    assert "detectors" not in start
+    ours = start["gixi"]
+    assert (ours["raw_uid"], ours["raw_stream"], ours["raw_data_key"]) == ("raw", "primary", "img")
+    assert ours["phases_searched"][0]["name"] == "Fake phase"
+    assert ours["provenance"]["weights_name"] == "fake"
+    assert ours["grid"]["q_max_inv_angstrom"] == 3.9
+
+
+def test_the_summary_stands_in_the_stop(tmp_path: Path) -> None:
+    publisher = Publisher(tmp_path)
+    publisher.add(0, 10.0)
+    publisher.add(1, 60.0)
+    publisher.add(2, 60.4)
+    publisher.run.add(frame(3), Outcome("dropped", "the queue was full"))
+    publisher.run.add(frame(4), Outcome("unavailable", "no file"))
+    publisher.run.end(closed(5, n_missing=2))
+    publisher.run.step()
+    stop = publisher.store.stop
+    assert stop["num_events"] == {"peaks": 3, "matches": 3, "match_peaks": 3, "frames": 5}
+    assert stop["reason"] == "2 of 7 frames never came."
+    summary = stop["gixi"]
+    assert summary["missing_frames"] == [5, 6]
+    counts = [summary[key] for key in ("n_frames", "n_peaks", "n_dropped", "n_failed")]
+    assert counts == [5, 3, 1, 1]
+    assert summary["q_bins"] == {"b0010": 1, "b0060": 2}
+    assert summary["peak_q"] == [0.1, 0.602]
+    assert summary["phases"] == {
+        "fake": {
+            "name": "Fake phase",
+            "max_probability": 0.9,
+            "n_frames": 2,
+            "onset_frame": 1,
+            "onset_time": 101.0,
+        }
+    }
+    rows = publisher.store.table("frames")
+    assert rows["status"].tolist() == ["ok"] * 3 + ["dropped", "unavailable"]
+    assert rows["reason"].tolist()[3:] == ["the queue was full", "no file"]
+
+
+def test_images_go_to_hdf5_by_frame_number_and_gaps_are_nan(tmp_path: Path) -> None:
+    publisher = Publisher(tmp_path)
+    publisher.add(0, 1.0)
+    publisher.run.add(frame(1), Outcome("failed", "bad"))
+    publisher.add(2, 3.0)
+    publisher.run.step()
+    publisher.run.end(closed(3))
+    publisher.run.step()
+    datum = next(doc for name, doc in publisher.store.documents if name == "stream_datum")
+    assert datum["indices"] == {"start": 0, "stop": 3}
+    (finished,) = publisher.folder.glob("*.nxs")
+    with h5py.File(finished) as file:
+        stored = file["/entry/polar/intensity"][()]
+    assert stored.shape == (3, N_PHI, N_Q)
+    assert np.array_equal(stored[:, 0, 0], [1.0, np.nan, 3.0], equal_nan=True)
+
+
+@pytest.mark.parametrize("images", ["none", "every_2"])
+def test_only_the_images_asked_for_are_kept(tmp_path: Path, images: str) -> None:
+    publisher = Publisher(tmp_path, output={"images": images})
+    for number in range(4):
+        publisher.add(number)
+    publisher.run.step()
+    data = [doc["indices"]["stop"] for name, doc in publisher.store.documents if "datum" in name]
+    assert data == ([] if images == "none" else [2])
+    streams = [d["name"] for n, d in publisher.store.documents if n == "descriptor"]
+    assert (IMAGES in streams) == (images != "none")
+
+
+def test_the_time_of_an_event_that_came_later(tmp_path: Path) -> None:
+    publisher = Publisher(tmp_path)
+    for number in range(2):
+        publisher.run.add(frame(number, math.nan), Outcome("failed", "x"))
+    publisher.run.set_time(1, 123.0)
+    publisher.run.step()
+    assert publisher.store.table("frames")["raw_time"].tolist() == [123.0, 999.0]
+
+
+def test_a_failing_store_is_tried_again_from_where_it_failed(tmp_path: Path) -> None:
+    publisher = Publisher(tmp_path)
+    publisher.run.step()
+    publisher.add(0)
+    publisher.store.failures = [StoreError("Tiled is away")]
+    publisher.run.step()
+    assert "Tiled is away" in publisher.run.last_error
+    assert "event_page" not in publisher.names()
+    publisher.add(1)
+    publisher.run.end(closed(2))
+    publisher.run.step()  # too early: it waits before it tries again
+    assert not publisher.run.complete
+    time.sleep(1.1)
+    publisher.run.step()
+    assert publisher.run.complete
+    assert publisher.store.table("frames")["frame"].tolist() == [0, 1]
+    assert publisher.store.table("peaks")["frame"].tolist() == [0, 1]
+
+
+def test_nothing_is_analysed_before_the_run_is_open_nor_twice(tmp_path: Path) -> None:
+    publisher = Publisher(tmp_path, MemoryStore(committed=frozenset({0, 1})))
+    assert publisher.run.wants(frame(0)) is None
+    publisher.run.step()
+    assert [publisher.run.wants(frame(number)) for number in range(3)] == [False, False, True]
+    publisher.add(2)
+    publisher.run.end(closed(3))
+    publisher.run.step()
+    assert publisher.store.table("frames")["frame"].tolist() == [2]
+    page = [doc for name, doc in publisher.store.documents if name == "event_page"][-1]
+    assert page["seq_num"] == [3]
+    assert publisher.store.stop["gixi"]["n_frames"] == 3
+    assert publisher.store.stop["num_events"]["frames"] == 3
+
+
+@pytest.mark.parametrize("error", [RunCompleteError("done"), ClaimLostError("another writes")])
+def test_a_run_that_is_not_ours_to_write_is_left(tmp_path: Path, error: Exception) -> None:
+    publisher = Publisher(tmp_path)
+    publisher.store.failures = [error]
+    publisher.run.step()
+    assert publisher.run.over
+    assert publisher.run.wants(frame(0)) is False
+    assert publisher.run.complete == isinstance(error, RunCompleteError)
+
+
+def test_a_full_disk_costs_the_images_not_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        message = "cannot write: No space left on device"
+        raise StoreError(message)
+
+    monkeypatch.setattr("gixi_bluesky.callbacks.arrays.PartWriter", refuse)
+    publisher = Publisher(tmp_path)
+    publisher.add(0)
+    publisher.run.end(closed(1))
+    deadline = time.monotonic() + 10
+    while not publisher.run.complete:
+        assert time.monotonic() < deadline
+        publisher.run.step()
+        time.sleep(0.05)
+    assert publisher.store.table("frames")["status"].tolist() == ["ok"]
+    assert "No space left" in publisher.store.stop["gixi"]["arrays_error"]
+
+
+def test_the_live_summary_is_refreshed(tmp_path: Path) -> None:
+    publisher = Publisher(tmp_path)
+    publisher.add(0)
+    publisher.run.step()
+    assert publisher.store.live[-1]["n_frames"] == 1
+
+
+def test_without_tiled_the_files_know_what_is_done(tmp_path: Path) -> None:
+    def session() -> Publisher:
+        config = fake_config(tmp_path)
+        return Publisher(tmp_path, LocalStore(config.output))
+
+    first = session()
+    for number in range(2):
+        first.add(number, 1.0 + number)
+    first.run.step()
+    rival = session()
+    rival.run.step()
+    assert "another process writes" in rival.run.given_up
+    first.run.close()
+    second = session()
+    second.run.step()
+    assert [second.run.wants(frame(number)) for number in range(3)] == [False, False, True]
+    second.add(2, 3.0)
+    second.run.end(closed(3))
+    second.run.step()
+    assert second.run.complete
+    (finished,) = (tmp_path / "results").glob("*.nxs")
+    with h5py.File(finished) as file:
+        assert file["/entry/polar/intensity"][:, 0, 0].tolist() == [1.0, 2.0, 3.0]
+        assert file["/entry/frames/frame"][()].tolist() == [0, 1, 2]
+    third = session()
+    third.run.step()
+    assert third.run.complete
+    assert third.run.wants(frame(0)) is False

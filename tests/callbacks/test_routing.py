@@ -1,0 +1,456 @@
+"""Which runs are analysed, and how their images are numbered and found."""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+import json
+import math
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from raw_runs import (
+    HDF5,
+    KEY,
+    SHAPE,
+    Documents,
+    RawRun,
+    hdf5_run,
+    images,
+    inline_run,
+    routed,
+    write_tiffs,
+)
+
+from gixi_bluesky.callbacks.frames import (
+    FrameReader,
+    Hdf5Image,
+    InlineImage,
+    NpyImage,
+    TiffImage,
+    Unreadable,
+)
+from gixi_bluesky.callbacks.paths import FileAccess
+from gixi_bluesky.callbacks.routing import Router
+from gixi_bluesky.callbacks.settings import InputSettings
+from gixi_bluesky.callbacks.tracking import Frame, FrameTimed, RunClosed, RunOpened
+from gixi_bluesky.errors import DocumentError
+from gixi_bluesky.processing.settings import FromDocument
+
+
+def router(incidence: Any = 0.5, **settings: Any) -> Router:
+    return Router(InputSettings(**settings), incidence)
+
+
+def frames_of(actions: Any) -> list[Frame]:
+    return [action for action in actions if isinstance(action, Frame)]
+
+
+def opened(actions: Any) -> list[RunOpened]:
+    return [action for action in actions if isinstance(action, RunOpened)]
+
+
+def pixels(frame: Frame) -> np.ndarray:
+    return FrameReader(FileAccess((), {})).read(frame.image)
+
+
+def assert_images(frames: list[Frame], expected: np.ndarray) -> None:
+    assert [frame.number for frame in frames] == list(range(len(expected)))
+    for frame, image in zip(frames, expected, strict=True):
+        np.testing.assert_array_equal(pixels(frame), image)
+
+
+def test_images_inside_events() -> None:
+    actions = list(routed(router(), inline_run(images(3))))
+    assert_images(frames_of(actions), images(3))
+    assert [frame.seq_num for frame in frames_of(actions)] == [1, 2, 3]
+    assert [frame.time for frame in frames_of(actions)] == [101.0, 102.0, 103.0]
+    assert isinstance(actions[-1], RunClosed)
+    assert actions[-1].n_missing == 0
+
+
+def test_images_as_nested_lists_and_as_event_pages() -> None:
+    run = RawRun()
+    page = {
+        "descriptor": run.descriptor_uid,
+        "seq_num": [1, 2],
+        "time": [1.0, 2.0],
+        "data": {KEY: [image.tolist() for image in images(2)]},
+        "timestamps": {KEY: [0.0, 0.0]},
+        "filled": {},
+        "uid": ["a", "b"],
+    }
+    documents = [run.start(), run.descriptor(external=""), ("event_page", page), run.stop(2)]
+    assert_images(frames_of(routed(router(), documents)), images(2))
+
+
+def test_a_stack_in_an_event_is_several_frames() -> None:
+    run = RawRun((3, *SHAPE))
+    stacks = images(6).reshape(2, 3, *SHAPE)
+    events = [run.event(i + 1, **{KEY: stack}) for i, stack in enumerate(stacks)]
+    documents = [run.start(), run.descriptor(external=""), *events, run.stop(2)]
+    assert_images(frames_of(routed(router(), documents)), images(6))
+
+
+@pytest.mark.parametrize("per_event", [False, True])
+def test_hdf5_streams(tmp_path: Path, per_event: bool) -> None:
+    stored = images(6).reshape(2, 3, *SHAPE) if per_event else images(6)
+    actions = list(routed(router(), hdf5_run(tmp_path / "a.h5", stored, per_event=per_event)))
+    assert_images(frames_of(actions), images(6))
+    # The event comes after its stream_datum and still gives the frame its time.
+    times = {a.seq_num: a.time for a in actions if isinstance(a, FrameTimed)}
+    assert times == {seq: 100.0 + seq for seq in range(1, len(stored) + 1)}
+
+
+def test_one_stream_datum_for_many_events_and_old_parameter_names(tmp_path: Path) -> None:
+    run = RawRun()
+    hdf5_run(tmp_path / "a.h5", images(5))
+    documents = [
+        run.start(),
+        run.descriptor(),
+        run.stream_resource(tmp_path / "a.h5", path="/entry/data/data"),
+        run.stream_datum(0, 5),
+        run.stop(5),
+    ]
+    assert_images(frames_of(routed(router(), documents)), images(5))
+
+
+def test_several_files_one_after_the_other(tmp_path: Path) -> None:
+    hdf5_run(tmp_path / "a.h5", images(4)[:2])
+    hdf5_run(tmp_path / "b.h5", images(4)[2:])
+    run = RawRun()
+    documents = [
+        run.start(),
+        run.descriptor(),
+        run.stream_resource(tmp_path / "a.h5", HDF5, "a"),
+        run.stream_datum(0, 2, "a"),
+        run.stream_resource(tmp_path / "b.h5", HDF5, "b"),
+        run.stream_datum(0, 2, "b", first_seq_num=3),
+        run.stop(4),
+    ]
+    assert_images(frames_of(routed(router(), documents)), images(4))
+
+
+@pytest.mark.parametrize(
+    ("uri", "parameters"),
+    [
+        ("tiffs/", {"template": "img_{:05d}.tif"}),
+        ("tiffs", {"template": "/{filename}_{:05d}.tif", "filename": "img"}),
+        ("tiffs/", {"template": "%s%s_%05d.tif", "filename": "img"}),
+        ("tiffs/img", {"template": "_{:05d}.tif"}),
+    ],
+)
+@pytest.mark.parametrize("per_event", [1, 2])
+def test_tiff_sequences(tmp_path: Path, uri: str, parameters: Any, per_event: int) -> None:
+    write_tiffs(tmp_path / "tiffs", images(4))
+    run = RawRun((per_event, *SHAPE))
+    documents = [
+        run.start(),
+        run.descriptor(),
+        run.stream_resource(
+            f"{tmp_path}/{uri}",
+            "multipart/related;type=image/tiff",
+            **parameters,
+            chunk_shape=[1, *SHAPE],
+        ),
+        run.stream_datum(0, 4 // per_event),
+        run.stop(4 // per_event),
+    ]
+    assert_images(frames_of(routed(router(), documents)), images(4))
+
+
+@pytest.mark.parametrize(
+    "template", ["%99999999d.tif", "{0.__class__}.tif", "{:99999999d}", "%n{}"]
+)
+def test_templates_that_could_do_harm_give_failed_frames(tmp_path: Path, template: str) -> None:
+    run = RawRun()
+    kind = "multipart/related;type=image/tiff"
+    documents = [
+        run.start(),
+        run.descriptor(),
+        run.stream_resource(tmp_path, kind, template=template),
+        run.stream_datum(0, 1),
+    ]
+    (frame,) = frames_of(routed(router(), documents))
+    assert isinstance(frame.image, Unreadable)
+    assert frame.image.status == "failed"
+
+
+def classic(run: RawRun, spec: str, kwargs: Any, datums: list[Any], path: str) -> Documents:
+    resource = {
+        "uid": "r",
+        "run_start": run.uid,
+        "spec": spec,
+        "root": "/data",
+        "resource_path": path,
+        "resource_kwargs": kwargs,
+        "path_semantics": "posix",
+    }
+    documents = [run.start(), run.descriptor(external="FILESTORE:"), ("resource", resource)]
+    for i, datum in enumerate(datums):
+        datum_doc = {"datum_id": f"r/{i}", "resource": "r", "datum_kwargs": datum}
+        documents += [("datum", datum_doc), run.event(i + 1, **{KEY: f"r/{i}"})]
+    return [*documents, run.stop(len(datums))]
+
+
+def test_classic_area_detector_hdf5() -> None:
+    run = RawRun((2, *SHAPE))
+    datums = [{"point_number": 0}, {"point_number": 1}]
+    documents = classic(run, "AD_HDF5", {"frame_per_point": 2}, datums, "/sub/a.h5")
+    found = [frame.image for frame in frames_of(routed(router(), documents))]
+    path, dataset = "/data/sub/a.h5", "/entry/data/data"
+    assert found == [Hdf5Image(path, dataset, row, rows_columns=SHAPE) for row in range(4)]
+
+
+def test_classic_area_detector_tiff_and_numpy_sequence() -> None:
+    run = RawRun()
+    kwargs = {"template": "%s%s_%6.6d.tiff", "filename": "shot", "frame_per_point": 1}
+    documents = classic(run, "AD_TIFF", kwargs, [{"point_number": 0}, {"point_number": 1}], "sub")
+    found = [frame.image for frame in frames_of(routed(router(), documents))]
+    assert found == [TiffImage(f"/data/sub/shot_00000{i}.tiff", 0, SHAPE) for i in (0, 1)]
+    documents = classic(RawRun(), "NPY_SEQ", {}, [{"index": 7}], "stem")
+    (frame,) = frames_of(routed(router(), documents))
+    assert frame.image == NpyImage("/data/stem_7.npy", 0)
+
+
+def test_unknown_formats_are_unavailable_frames(tmp_path: Path) -> None:
+    documents = classic(RawRun(), "MYSTERY", {}, [{}], "x")
+    (frame,) = frames_of(routed(router(), documents))
+    assert isinstance(frame.image, Unreadable)
+    assert frame.image.status == "unavailable"
+    assert "MYSTERY" in frame.image.reason
+    run = RawRun()
+    resource = run.stream_resource(tmp_path / "a.zarr", "application/x-zarr")
+    documents = [run.start(), run.descriptor(), resource, run.stream_datum(0, 1)]
+    (frame,) = frames_of(routed(router(), documents))
+    assert isinstance(frame.image, Unreadable)
+
+
+def test_only_selected_runs_and_never_our_own() -> None:
+    chosen = router(select={"plan_name": "count", "sample": {"id": 1}})
+    for start in ({"sample": {"id": 2}}, {}, {"plan_name": "scan", "sample": {"id": 1}}):
+        assert not list(routed(chosen, inline_run(images(1), **start)))
+    assert opened(routed(chosen, inline_run(images(1), sample={"id": 1})))
+    assert not list(routed(router(), inline_run(images(1), purpose="gixi")))
+
+
+def test_cameras_alignment_scans_and_other_streams_are_left_alone() -> None:
+    run = RawRun((*SHAPE, 3))  # a colour camera
+    assert not list(routed(router(), [run.start(), run.descriptor()]))
+    run = RawRun((3, 3))  # an orientation matrix
+    assert not list(routed(router(), [run.start(), run.descriptor()]))
+    run = RawRun()
+    assert not list(routed(router(), [run.start(), run.descriptor(stream="dark")]))
+    run = RawRun(key="camera")
+    assert not list(routed(router(data_key=KEY), [run.start(), run.descriptor()]))
+
+
+def test_a_run_without_frames_gives_no_derived_run_unless_it_announced_some() -> None:
+    run = RawRun()
+    assert not list(routed(router(), [run.start(), run.descriptor(), run.stop(0)]))
+    run = RawRun()
+    opening, closing = routed(router(), [run.start(), run.descriptor(), run.stop(2)])
+    assert isinstance(opening, RunOpened)
+    assert (closing.n_missing, closing.missing) == (2, (0, 1))
+
+
+def test_two_image_keys_need_a_choice() -> None:
+    other = {"source": "x", "dtype": "array", "shape": list(SHAPE)}
+    run = RawRun()
+    documents = [run.start(), run.descriptor(external="", camera=other)]
+    documents += [run.event(1, **{KEY: images(1)[0], "camera": images(1)[0]}), run.stop(1)]
+    assert not list(routed(router(), documents))
+    assert len(frames_of(routed(router(data_key=KEY), documents))) == 1
+
+
+def test_documents_in_any_order_and_doubled_give_each_frame_once(tmp_path: Path) -> None:
+    documents = hdf5_run(tmp_path / "a.h5", images(3))
+    body, stop = documents[:-1], documents[-1]
+    shuffled = [*reversed(body), *body, stop, *documents]
+    frames = frames_of(routed(router(), shuffled))
+    assert sorted(frame.number for frame in frames) == [0, 1, 2]
+    for frame in frames:
+        np.testing.assert_array_equal(pixels(frame), images(3)[frame.number])
+
+
+def test_a_datum_that_comes_late_or_never() -> None:
+    documents = classic(RawRun(), "NPY_SEQ", {}, [{"index": 0}, {"index": 1}], "s")
+    late = [*documents[:3], documents[4], documents[3], documents[6], documents[7]]
+    frames = frames_of(routed(router(), late))
+    assert frames[0].image == NpyImage("/data/s_0.npy", 0)
+    assert isinstance(frames[1].image, Unreadable)
+    assert "never came" in frames[1].image.reason
+
+
+def test_frames_that_never_came_are_told_at_the_stop() -> None:
+    documents = inline_run(images(5))
+    del documents[3]
+    *_, closed = routed(router(), documents)
+    assert (closed.n_frames, closed.n_missing, closed.missing) == (4, 1, (1,))
+
+
+def test_wrong_shapes_fail_and_the_next_frame_goes_on() -> None:
+    run = RawRun()
+    values = [images(1)[0], images(1, (4, 4))[0], [[1, 2], [3]], "no datum", images(1)[0]]
+    events = [run.event(i + 1, **{KEY: value}) for i, value in enumerate(values)]
+    documents = [run.start(), run.descriptor(external=""), *events, run.stop(5)]
+    frames = sorted(frames_of(routed(router(), documents)), key=lambda frame: frame.number)
+    kinds = [type(frame.image) for frame in frames]
+    assert kinds == [InlineImage, Unreadable, Unreadable, Unreadable, InlineImage]
+
+
+TH = FromDocument.model_validate({"from": "th", "unit": "mrad", "scale": 2.0, "offset": 1.0})
+EXPECTED = math.degrees((5.0 * 2 + 1) / 1000)
+
+
+@pytest.mark.parametrize("place", ["event", "configuration", "baseline", "start"])
+def test_the_incidence_angle_is_found_wherever_it_is(place: str) -> None:
+    run = RawRun(**({"th": 5.0} if place == "start" else {}))
+    name, descriptor = run.descriptor(external="")
+    documents = [run.start()]
+    data = {KEY: images(1)[0]}
+    if place == "event":
+        data["th"] = np.float64(5.0)
+        descriptor["data_keys"]["th"] = {"source": "x", "dtype": "number", "shape": []}
+    if place == "configuration":
+        descriptor["configuration"] = {"det": {"data": {"th": [5.0]}, "timestamps": {}}}
+    if place == "baseline":
+        before = RawRun()
+        before.uid = run.uid
+        baseline = before.descriptor(stream="baseline")
+        documents += [baseline, before.event(1, th=5.0)]
+    documents += [(name, descriptor), run.event(1, **data), run.stop(1)]
+    (frame,) = frames_of(routed(router(TH), documents))
+    assert frame.incidence_angle_deg == pytest.approx(EXPECTED)
+
+
+def test_a_frame_waits_for_the_event_with_its_angle_but_not_for_ever(tmp_path: Path) -> None:
+    documents = hdf5_run(tmp_path / "a.h5", images(2))
+    documents[1][1]["data_keys"]["th"] = {"source": "x", "dtype": "number", "shape": []}
+    documents[4][1]["data"]["th"] = 5.0
+    waiting = router(TH, file_timeout_s=5.0)
+    actions = [list(waiting.feed(name, doc)) for name, doc in documents[:-2]]
+    assert not frames_of(actions[3])
+    (frame,) = frames_of(actions[4])
+    assert frame.incidence_angle_deg == pytest.approx(EXPECTED)
+    assert frame.time == 101.0
+    (overdue,) = frames_of(waiting.tick(math.inf))
+    assert isinstance(overdue.image, Unreadable)
+    assert "'th' is not in the event" in overdue.image.reason
+
+
+HOSTILE: list[tuple[str, Any]] = [
+    ("start", {}),
+    ("start", {"uid": 3, "time": 0}),
+    ("start", {"uid": "x", "time": "now"}),
+    ("descriptor", {"uid": "d", "run_start": "x", "name": "primary", "data_keys": []}),
+    ("event", {"descriptor": "d", "seq_num": -1, "time": 0, "data": {}}),
+    ("event", {"descriptor": "d", "seq_num": 10**30, "time": 0, "data": {}}),
+    ("event", {"descriptor": "d", "seq_num": 1, "time": math.nan, "data": {}}),
+    ("event_page", {"descriptor": "d", "seq_num": [1, 2], "time": [0], "data": {}}),
+    ("stream_datum", {"stream_resource": "r", "descriptor": "d", "indices": {"start": 0}}),
+    (
+        "stream_datum",
+        {
+            "stream_resource": "r",
+            "descriptor": "d",
+            "indices": {"start": 0, "stop": 10**9},
+            "seq_nums": {"start": 1, "stop": 10**9 + 1},
+        },
+    ),
+    ("stream_resource", {"uid": "r", "run_start": "x"}),
+    ("stop", {"run_start": None}),
+    ("datum_page", {"resource": "r", "datum_id": ["a"], "datum_kwargs": {"n": [1, 2]}}),
+]
+
+
+@pytest.mark.parametrize(("name", "doc"), HOSTILE)
+def test_documents_that_break_their_schema_are_refused(name: str, doc: Any) -> None:
+    with pytest.raises(DocumentError, match=f"^{name}: "):
+        list(router().feed(name, doc))
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=8,
+)
+
+
+@st.composite
+def damaged_runs(draw: st.DrawFn) -> Documents:
+    """A run in which documents are lost, doubled, moved, and keys are replaced by anything."""
+    documents = [(name, dict(doc)) for name, doc in inline_run(images(3))]
+    picked = draw(st.lists(st.sampled_from(documents), max_size=12))
+    for i in draw(st.lists(st.integers(0, max(len(picked) - 1, 0)), max_size=3)):
+        if picked:
+            name, doc = picked[i]
+            key = draw(st.sampled_from(sorted(doc)))
+            picked[i] = (name, {**doc, key: draw(json_values)})
+    return picked
+
+
+@settings(max_examples=150, deadline=None)
+@given(damaged_runs())
+def test_whatever_comes_each_frame_comes_at_most_once(documents: Documents) -> None:
+    target, numbers = router(), []
+    for name, doc in documents:
+        try:
+            numbers += [(f.run_uid, f.number) for f in frames_of(target.feed(name, doc))]
+        except DocumentError:
+            continue
+    assert max(Counter(numbers).values(), default=1) == 1
+
+
+def stored_streams(folder: Path) -> Iterator[tuple[Path, list[Documents]]]:
+    for path in sorted(folder.rglob("*")):
+        if path.suffix == ".jsonl":
+            yield path, [[tuple(json.loads(line)) for line in path.read_text().splitlines()]]
+        elif path.suffix == ".json" or path.name.endswith(".json.gz"):
+            content = path.read_bytes()
+            text = gzip.decompress(content) if path.suffix == ".gz" else content
+            yield path, [list(_pairs(json.loads(text)))]
+        elif path.suffix == ".msgpack":
+            msgpack = pytest.importorskip("msgpack")
+            with path.open("rb") as stream:
+                unpacked = list(msgpack.Unpacker(stream, raw=False, strict_map_key=False))
+            yield path, [[(name, doc) for name, doc in unpacked]]
+
+
+def _pairs(tree: Any) -> Iterator[tuple[str, Any]]:
+    for item in tree:
+        if isinstance(item, dict):
+            yield item["name"], item["doc"]
+        elif len(item) == 2 and isinstance(item[0], str):
+            yield item[0], item[1]
+        else:
+            yield from _pairs(item)
+
+
+def test_recorded_streams_of_real_beamlines_pass(shared_data: Path) -> None:
+    n_streams = 0
+    for path, streams in stored_streams(shared_data / "bluesky_docs"):
+        for documents in streams:
+            n_streams += 1
+            actions = list(routed(router(), documents))
+            runs, frames = opened(actions), frames_of(actions)
+            assert len({(f.run_uid, f.number) for f in frames}) == len(frames), path
+            assert {f.run_uid for f in frames} == {run.raw.uid for run in runs}, path
+            for run in runs:
+                shape = _declared(documents, run.raw.data_key)
+                assert len(shape) >= 2, path
+                assert min(shape[-2:]) >= 8, path
+    assert n_streams > 35
+
+
+def _declared(documents: Documents, key: str) -> list[int]:
+    keys = itertools.chain.from_iterable(
+        doc["data_keys"].items() for name, doc in documents if name == "descriptor"
+    )
+    return next(value["shape"] for name, value in keys if name == key)
