@@ -157,7 +157,23 @@ def _build(directory: Path, config: dict[str, Any]) -> Any:
     from tiled.server.app import build_app_from_config
 
     (directory / ".tiled" / "data").mkdir(parents=True, exist_ok=True)
-    return build_app_from_config(config)
+    app = build_app_from_config(config)
+    _pool_connections(config["catalog"]["writable_storage"][-1])
+    return app
+
+
+def _pool_connections(uri: str) -> None:
+    """Give every request for a table its own connection to the database.
+
+    Tiled 0.2.20 shares one DuckDB connection between its threads, so that a read which ends rolls
+    back the append that goes on beside it: error 500, or a crash of the whole process.
+    """
+    from sqlalchemy.pool import QueuePool
+    from tiled.storage import parse_storage
+
+    storage = parse_storage(uri)  # the instance that the catalogue uses
+    clone = storage._adbc_connection.adbc_clone  # noqa: SLF001 - there is no public way
+    vars(storage)["_connection_pool"] = QueuePool(clone, pool_size=5, max_overflow=10)
 
 
 def _listen(port: int) -> socket.socket:
