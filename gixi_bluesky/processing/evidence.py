@@ -22,6 +22,7 @@ AMOUNTS = 10  # trial amounts of the phase
 FOUND_AT_BEST = 0.92  # of strong lines; texture or a detector's lapse hides the others
 SNR_HALF_FOUND, SNR_SPREAD = 8.0, 1.0  # half of the lines of this SNR are found; in log
 GATE_SIGMAS = 3.5
+MOST_SURPLUS = 2.0  # in log; a feature that much too intense may hide another phase's line
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,7 @@ class Evidence:
     log_factor: natural log of the Bayes factor, present against absent
     scale: lattice over the CIF's; scale_error its standard error
     lines, features: (n_matched,) indices of the pairs; n_expected: lines above the noise
+    explained: indices of the features that are not far too intense to be these lines alone
     """
 
     log_factor: float
@@ -38,6 +40,7 @@ class Evidence:
     scale_error: float
     lines: Int64
     features: Int64
+    explained: Int64
     n_expected: int
 
 
@@ -48,6 +51,7 @@ class Trials:
     line, feature: (p,) pairs near enough at some scale, sorted by line
     sigma: (p,) 1/angstrom, standard error of the pair's dq
     position: (s, p) density of finding the line where the feature is, 0 where it is another's
+    surplus: (p, k) log of the feature's intensity over the line's
     amount: (p, k) likelihood of the feature's intensity, as the line's against as any other's
     found: (n, k) chance that the detector finds the line
     """
@@ -59,6 +63,7 @@ class Trials:
     feature: Int64
     sigma: Float64
     position: Float64
+    surplus: Float64
     amount: Float64
     found: Float64
 
@@ -69,7 +74,7 @@ class Trials:
         chance to find it: a missing strong line costs 1 - d, a found one gains by how well its
         q and intensity agree. Scale (a Gaussian prior around the CIF's) and amount are
         integrated over, so that freedom is paid for. A line on a claimed feature, one that a
-        surer phase explains, says nothing either way.
+        surer phase explains, says nothing either way. Without any found line the factor is 0.
         """
         if not len(self.line):
             logs = np.log1p(-self.found).sum(axis=0)[None, :] + np.zeros((len(self.scales), 1))
@@ -84,13 +89,16 @@ class Trials:
             self.features.q[self.feature[pairs]],
             self.sigma[pairs],
         )
+        within = pairs[self.surplus[pairs, int(strength)] < MOST_SURPLUS]
         strong = np.flatnonzero(self.found[:, int(strength)] > 0.5 * FOUND_AT_BEST)
+        log_factor = float(_log_sum(logs.ravel()) - np.log(logs.shape[1]))
         return Evidence(
-            log_factor=float(_log_sum(logs.ravel()) - np.log(logs.shape[1])),
+            log_factor=log_factor if len(pairs) else -np.inf,
             scale=float(np.clip(scale, self.scales[0], self.scales[-1])),
             scale_error=scale_error,
             lines=self.line[pairs],
             features=self.feature[pairs],
+            explained=self.feature[within],
             n_expected=len(np.union1d(strong, self.line[pairs])),
         )
 
@@ -128,7 +136,8 @@ def trials(lines: ExpectedLines, features: Features, max_dq: float, max_strain: 
     spread = max(float(log_seen.std()), INTENSITY_SPREAD)
     seen = log_seen[feature][:, None]
     off = seen - log_amount - np.log(lines.intensity[line])[:, None]
-    as_line = np.exp(-0.5 * (off / INTENSITY_SPREAD) ** 2) / INTENSITY_SPREAD
+    like = abs(off) <= GATE_SIGMAS * INTENSITY_SPREAD
+    as_line = np.where(like, np.exp(-0.5 * (off / INTENSITY_SPREAD) ** 2), 0) / INTENSITY_SPREAD
     as_other = np.exp(-0.5 * ((seen - log_seen.mean()) / spread) ** 2) / spread
     signal = log_amount + np.log(lines.intensity / lines.noise / SNR_HALF_FOUND)[:, None]
     return Trials(
@@ -139,6 +148,7 @@ def trials(lines: ExpectedLines, features: Features, max_dq: float, max_strain: 
         feature=feature,
         sigma=sigma,
         position=_exclusive(density, density * lines.intensity[line], feature),
+        surplus=off,
         amount=as_line / as_other,
         found=FOUND_AT_BEST * ndtr(signal / SNR_SPREAD),
     )

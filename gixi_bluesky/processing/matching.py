@@ -46,7 +46,7 @@ class _Candidate:
         return self.given.log_factor + PRIOR_LOG_ODDS
 
     def shares(self, other: _Candidate) -> int:
-        return len(np.intersect1d(self.alone.features, other.given.features))
+        return len(np.intersect1d(self.alone.explained, other.given.explained))
 
 
 def match(
@@ -89,7 +89,7 @@ def _accept(candidates: list[_Candidate], claimed: NDArray[np.bool_]) -> None:
         best.accepted = True
         waiting.remove(best)
         fresh = np.zeros_like(claimed)
-        fresh[best.given.features] = True
+        fresh[best.given.explained] = True
         fresh &= ~claimed
         claimed = claimed | fresh
         for other in waiting:
