@@ -13,14 +13,14 @@ import pandas as pd
 
 from gixi_bluesky.errors import ClaimLostError, ConfigError, RunCompleteError, StoreError
 from gixi_bluesky.log import get_logger
+from gixi_bluesky.tiled_adapters.connection import derived_catalogue
 from gixi_bluesky.tiled_adapters.nexus import read_table
 from gixi_bluesky.tiled_adapters.schema import STREAMS
-from gixi_bluesky.tiled_adapters.settings import OutputSettings, TiledSettings
+from gixi_bluesky.tiled_adapters.settings import OutputSettings
 from gixi_bluesky.tiled_adapters.writer import DerivedRunStore, RunState
 
 __all__ = ["LocalStore", "RunStore", "store_builder"]
 
-_KEY_VARIABLE = "TILED_API_KEY"
 _log = get_logger()
 
 
@@ -42,34 +42,13 @@ def store_builder(config: Any, client: Any = None) -> Callable[[], RunStore]:
     """
     output, tiled = config.output, config.tiled
     if client is None and tiled.uri is not None:
-        client = _catalogue(tiled)
+        client = derived_catalogue(tiled)
     if client is None:
         if output.arrays == "none":
             message = "nothing would be stored: give tiled.uri, or output.arrays other than none"
             raise ConfigError(message)
         return lambda: LocalStore(output)
     return lambda: DerivedRunStore(client, output, tiled)
-
-
-def _catalogue(tiled: TiledSettings) -> Any:
-    from tiled.client import from_uri
-
-    try:
-        key = tiled.api_key_file.read_text("utf-8").strip() if tiled.api_key_file else None
-    except OSError as error:
-        message = f"cannot read tiled.api_key_file {tiled.api_key_file}: {error.strerror}"
-        raise ConfigError(message) from error
-    try:
-        client = from_uri(tiled.uri, api_key=key or os.environ.get(_KEY_VARIABLE))
-        for part in tiled.derived.strip("/").split("/"):
-            client = client[part]
-    except KeyError as error:
-        message = f"the Tiled server {tiled.uri} has no catalogue {tiled.derived!r}"
-        raise ConfigError(message) from error
-    except Exception as error:  # the client raises what its transport raises
-        message = f"cannot use the Tiled server {tiled.uri}: {error!r}"
-        raise StoreError(message) from error
-    return client
 
 
 class LocalStore:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 from typing import Any
 
+import httpx
+
 from gixi_bluesky.errors import ConfigError, StoreError
 from gixi_bluesky.tiled_adapters.settings import TiledSettings
 
 __all__ = ["connect", "derived_catalogue"]
 
 _KEY_VARIABLE = "TILED_API_KEY"
+_REACH_S = 10.0
 
 
 def connect(settings: TiledSettings) -> Any:
@@ -24,8 +27,11 @@ def connect(settings: TiledSettings) -> Any:
     if settings.uri is None:
         message = "no Tiled server is configured; give tiled.uri"
         raise ConfigError(message)
+    key = _key(settings)
     try:
-        return from_uri(settings.uri, api_key=_key(settings))
+        # The client would try for most of a minute; at start a server that is away is a mistake.
+        httpx.get(settings.uri, timeout=_REACH_S)
+        return from_uri(settings.uri, api_key=key)
     except Exception as error:  # the client raises what its transport and its parsers raise
         message = (
             f"cannot use the Tiled server {settings.uri}: {error}; is it running, and is the key "

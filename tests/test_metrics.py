@@ -1,0 +1,66 @@
+"""What Prometheus is told of an analysis."""
+
+from __future__ import annotations
+
+import socket
+import urllib.request
+
+import pytest
+from prometheus_client import CollectorRegistry
+from prometheus_client.parser import text_string_to_metric_families
+
+from gixi_bluesky.metrics import serve_metrics
+
+STATUS = {
+    "frames_received": 9,
+    "frames_done": 5,
+    "frames_dropped": 1,
+    "frames_failed": 2,
+    "frames_skipped": 0,
+    "frames_queued": 1,
+    "queue_bytes": 4096,
+    "documents_queued": 0,
+    "documents_refused": 3,
+    "worker_alive": True,
+    "worker_restarts": 1,
+    "runs_open": 1,
+    "runs_closed": 4,
+}
+
+
+@pytest.fixture
+def port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def samples(port):
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
+        text = answer.read().decode()
+    return {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def test_the_status_is_told_at_the_moment_of_asking(port):
+    status = dict(STATUS)
+    end = serve_metrics(lambda: status, port, registry=CollectorRegistry())
+    try:
+        told = samples(port)
+        assert told["gixi_frames_finished_total", "ok"] == 5
+        assert told["gixi_frames_finished_total", "failed"] == 2
+        assert told["gixi_queue_held_bytes",] == 4096
+        assert told["gixi_worker_running_bool",] == 1
+        status["frames_done"] = 6
+        assert samples(port)["gixi_frames_finished_total", "ok"] == 6
+    finally:
+        end()
+
+
+def test_serving_can_end_and_begin_again(port):
+    registry = CollectorRegistry()
+    for _ in range(2):
+        serve_metrics(lambda: STATUS, port, registry=registry)()
