@@ -1,0 +1,164 @@
+"""The analysis process killed in mid-scan: the scan ends in time, the derived run is complete."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import bluesky.plan_stubs as bps
+import bluesky.preprocessors as bpp
+import numpy as np
+import pytest
+from bluesky import RunEngine
+from fakes import FAKE, fake_config
+from ophyd_async.core import StaticFilenameProvider, StaticPathProvider, init_devices
+from ophyd_async.sim import SimBlobDetector
+from raw_runs import feed, images, inline_run
+
+from gixi_bluesky.callbacks.analysis import Analysis
+from gixi_bluesky.tiled_adapters import queries
+from gixi_bluesky.tiled_adapters.server import EmbeddedServer, embedded_server
+
+pytestmark = pytest.mark.system
+
+FRAMES = 12
+PERIOD_S = 0.1
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
+    with embedded_server(tmp_path_factory.mktemp("tiled")) as running:
+        yield running
+
+
+def scan(detector: Any, analysis: Analysis, kills: int) -> Iterator[Any]:
+    """Take frames at a steady pace and kill the analysis process in between."""
+
+    @bpp.stage_decorator([detector])
+    @bpp.run_decorator(md={"plan_name": "count", "sample_name": "film"})
+    def inner() -> Iterator[Any]:
+        for number in range(FRAMES):
+            yield from bps.trigger_and_read([detector])
+            yield from bps.sleep(PERIOD_S)
+            if number in range(3, 3 + 4 * kills, 4):
+                pid = analysis.status()["worker_pid"]
+                if analysis.status()["worker_alive"]:
+                    os.kill(pid, signal.SIGKILL)
+
+    yield from inner()
+
+
+def test_a_killed_process_costs_neither_time_nor_frames(
+    server: EmbeddedServer, tmp_path: Path
+) -> None:
+    catalogue = server.catalog("gixi")
+    config = fake_config(tmp_path, output={"directory": str(server.directory / "results")})
+    engine = RunEngine({})
+    with init_devices():
+        folder = StaticPathProvider(StaticFilenameProvider("blobs"), tmp_path)
+        detector = SimBlobDetector(folder, name="blob")
+    with Analysis(config, tiled=catalogue, factory=FAKE) as analysis:
+        engine.subscribe(analysis)
+        began = time.monotonic()
+        (raw_uid,) = engine(scan(detector, analysis, kills=0))
+        undisturbed = time.monotonic() - began
+        began = time.monotonic()
+        (killed_uid,) = engine(scan(detector, analysis, kills=2))
+        assert time.monotonic() - began < undisturbed + 1.5
+        assert analysis.drain(60)
+        assert analysis.status()["worker_restarts"] >= 1
+    for uid in (raw_uid, killed_uid):
+        (run,) = queries.runs_for(catalogue, uid)
+        frames = run["frames"].read()
+        assert sorted(frames["frame"].values.tolist()) == list(range(FRAMES))
+        assert set(frames["status"].values.tolist()) == {"ok"}
+        assert sorted(run["peaks"].read()["frame"].values.tolist()) == list(range(FRAMES))
+        assert run.summary["n_frames"] == FRAMES
+        assert run.metadata["start"]["sample_name"] == "film"
+        stored = run["images"].read()["polar_image"].values
+        assert stored.shape[0] == FRAMES
+        assert np.isfinite(stored).all()
+
+
+def test_a_resumed_run_holds_every_frame_once(server: EmbeddedServer, tmp_path: Path) -> None:
+    """A first session sees half of the run; the second one gets all documents again."""
+    catalogue = server.catalog("gixi")
+    sections = {
+        "output": {"directory": str(server.directory / "results")},
+        "grid": {"shape": (64, 64)},
+    }
+    documents = inline_run(images(6))
+    with Analysis(fake_config(tmp_path, **sections), tiled=catalogue, factory=FAKE) as first:
+        feed(first, documents[:5])
+        deadline = time.monotonic() + 30
+        while first.status()["frames_done"] < 3:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        time.sleep(1.0)
+    with Analysis(fake_config(tmp_path, **sections), tiled=catalogue, factory=FAKE) as second:
+        feed(second, documents)
+        assert second.drain(60)
+        assert second.status()["frames_skipped"] == 3
+        uid = documents[0][1]["uid"]
+    (run,) = queries.runs_for(catalogue, uid)
+    assert run["frames"].read()["frame"].values.tolist() == list(range(6))
+    assert run.summary["n_frames"] == run.summary["n_peaks"] == 6
+    assert run.summary["q_bins"] == {f"b{n:04d}": 1 for n in range(1, 7)}
+    stored = run["images"].read()["polar_image"].values
+    assert stored[:, 0, 0].tolist() == [1, 2, 3, 4, 5, 6]
+    with Analysis(fake_config(tmp_path, **sections), tiled=catalogue, factory=FAKE) as third:
+        feed(third, documents)
+        assert third.drain(60)
+        assert third.status()["frames_skipped"] == 6
+
+
+SCRIPT = """
+import sys, time
+from pathlib import Path
+sys.path[:0] = {path!r}
+from fakes import FAKE, Stores, fake_config
+from gixi_bluesky.callbacks.analysis import Analysis
+analysis = Analysis(fake_config(Path({folder!r})), store=Stores(), factory=FAKE)
+print(analysis.status()["worker_pid"], flush=True)
+{ending}
+"""
+
+
+@pytest.mark.parametrize(("ending", "code"), [("time.sleep(60)", -9), ("", 0), ("1 / 0", 1)])
+def test_no_process_is_left_behind_by_a_script_without_a_main_guard(
+    tmp_path: Path, ending: str, code: int
+) -> None:
+    path = [str(Path(__file__).parents[1])]
+    script = tmp_path / "scan.py"
+    script.write_text(
+        textwrap.dedent(SCRIPT).format(path=path, folder=str(tmp_path), ending=ending)
+    )
+    with subprocess.Popen(
+        [sys.executable, str(script)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as parent:
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        if "sleep" in ending:
+            parent.kill()
+        assert parent.wait(30) == code
+    deadline = time.monotonic() + 10
+    while Path(f"/proc/{pid}").exists() and not _is_zombie(pid):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def _is_zombie(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
+    except OSError:
+        return True
