@@ -19,6 +19,7 @@ __all__ = ["Monitor", "simulated_seconds"]
 
 _POLL_S = 1.0
 _REDRAW_S = 4.0
+_MOST_DRAWING = 3.0  # pauses last this many times the drawing, on a slow machine
 
 _log = get_logger()
 
@@ -26,10 +27,11 @@ _log = get_logger()
 def simulated_seconds(raw: Any, raw_uid: str) -> dict[int, float]:
     """Return the simulated time of each frame that the raw catalogue holds so far, s."""
     try:
-        values = raw[raw_uid]["primary"]["time_s"].read()
+        # The table itself: the column's own node asks for the length it had a moment ago.
+        rows = raw[raw_uid]["primary"].base["internal"].read(["time_s"])
     except KeyError:  # the first event is not stored yet
         return {}
-    return {frame: float(value) for frame, value in enumerate(values)}
+    return {frame: float(value) for frame, value in enumerate(rows["time_s"])}
 
 
 class Monitor:
@@ -83,7 +85,7 @@ class Monitor:
         client = self._connect()
         seconds: dict[int, float] = {}
         overview: Overview | None = None
-        drawn_at, drawn = 0.0, 0
+        due, drawn = 0.0, 0
         while True:
             last = self._done.wait(_POLL_S)
             try:
@@ -91,11 +93,12 @@ class Monitor:
                 if overview is not None:
                     count = len(overview.run.frames())
                     self._progress.update(self._analysed, completed=count)
-                    due = time.monotonic() - drawn_at > _REDRAW_S
-                    if last or (due and count > drawn):
+                    began = time.monotonic()
+                    if last or (began > due and count > drawn):
                         seconds.update(simulated_seconds(client[self._raw], self._raw_uid))
                         overview.save(self._picture)
-                        drawn_at, drawn = time.monotonic(), count
+                        took, drawn = time.monotonic() - began, count
+                        due = began + took + max(_REDRAW_S, _MOST_DRAWING * took)
             except Exception:
                 # A picture less must not end the demo; the log says why it is missing.
                 _log.exception("the overview could not be drawn")
