@@ -34,7 +34,7 @@ _MOST = 500  # peaks per image
 _PASSES = 2
 _EVEN = 0.35  # median over mean along phi, above which an arc is a ring and not spots
 _TAIL = 0.135  # of the maximum, where an arc ends
-_CORE = 1.25  # of the FWHM to either side, that belong to a peak
+_CORE, _WINGS = 0.75, 0.15  # of the FWHM to either side belong to a peak; more if it is strong
 _FREE, _RING, _SPOT = range(3)
 
 
@@ -68,6 +68,31 @@ class _Candidate:
         return self.start + self.height // 2
 
 
+@dataclass(frozen=True, slots=True)
+class _Level:
+    """Significance and noise of all arcs of one height and width."""
+
+    arcs: Arcs
+    z: Map
+    noise: Map
+
+    def maxima(self, taller: _Level | None, scale: int, floor: float) -> Iterator[_Candidate]:
+        """Yield the local maxima above `floor` that no arc of twice the height outdoes."""
+        high = (self.z > floor) & (self.z >= cv2.dilate(self.z, np.ones((3, 5), np.uint8)))
+        rows, columns = np.nonzero(high)
+        starts, z = rows * self.arcs.stride, self.z[rows, columns]
+        if taller is not None:
+            above = (starts - self.arcs.height // 2 + taller.arcs.stride // 2) // taller.arcs.stride
+            most = cv2.dilate(taller.z, np.ones((1, 3), np.uint8))
+            kept = z >= most[above.clip(0, len(most) - 1), columns]
+            rows, columns, starts, z = rows[kept], columns[kept], starts[kept], z[kept]
+        noise, height = self.noise[rows, columns], self.arcs.height
+        for values in zip(
+            z.tolist(), starts.tolist(), columns.tolist(), noise.tolist(), strict=True
+        ):
+            yield _Candidate(values[0], scale, values[1], height, values[2], values[3])
+
+
 @dataclass(slots=True)
 class _Scale:
     """The fits of one width: all pixels, and the pixels no peak has taken yet (free)."""
@@ -94,6 +119,7 @@ class Search:
             self._scales.append(_Scale(blocks, *fits, blocks.copy(), *copies))
             blocks = blocks.halved()
         self._finest = self._scales[0].blocks
+        self._rings: dict[tuple[int, int], tuple[float, float]] = {}
         self._taken: NDArray[np.uint8] = np.zeros(self._finest.sums.shape, np.uint8)
 
     def peaks(self) -> list[Peak]:
@@ -103,11 +129,8 @@ class Search:
         """
         found: list[Peak] = []
         for _ in range(_PASSES):
-            candidates = self._candidates()
-            # Rings first, or the brightest grains of a ring would be taken for spots.
-            candidates.sort(key=lambda c: (not self._is_even(c), -c.significance))
             before = len(found)
-            for candidate in candidates:
+            for candidate in self._in_order(self._candidates()):
                 peak = self._examined(candidate)
                 if peak is not None:
                     found.append(peak)
@@ -118,25 +141,44 @@ class Search:
         return found
 
     def _candidates(self) -> list[_Candidate]:
-        """Local maxima of the significance over place, for every width and height of arc."""
+        """Local maxima of the significance over place and height, for every width."""
         found: list[_Candidate] = []
         for index, scale in enumerate(self._scales):
-            single: Map | None = None
+            levels: list[_Level] = []
             for arcs in arcs_of_every_height(scale.free_amplitude, scale.free_information):
                 rise, usable = arcs.significance, arcs.information > 0
                 noise = local_noise(rise, usable, (16, 64 if index < 2 else 32))
-                if single is None:
-                    single = noise
-                # The noise of a mean is no smaller than independent blocks would have it.
-                noise = np.maximum(noise, 0.8 * cv2.resize(single, rise.shape[::-1]))
+                if levels:
+                    # The noise of a mean is no smaller than independent blocks would have it.
+                    single = cv2.resize(levels[0].noise, rise.shape[::-1])
+                    noise = np.maximum(noise, 0.8 * single)
                 z = np.where(usable, rise / np.maximum(noise, 1e-12), 0)
-                found += _local_maxima(z, noise, index, arcs, self._floor)
+                levels.append(_Level(arcs, z, noise))
+            for level, taller in zip(levels, [*levels[1:], None], strict=True):
+                found += level.maxima(taller, index, self._floor)
         return found
+
+    def _in_order(self, candidates: list[_Candidate]) -> list[_Candidate]:
+        """Rings first, or their brightest grains would be taken for spots; then by significance."""
+        step = np.array([1 << c.scale for c in candidates])
+        column = np.array([c.column for c in candidates]) * step + step // 2
+        centre = np.array([c.centre for c in candidates])
+        significance = np.array([c.significance for c in candidates])
+        tall = np.array([c.height >= len(self._taken) // 4 for c in candidates], bool)
+
+        def comes_first(index: int) -> bool:
+            candidate = candidates[index]
+            if not tall[index] or not self._is_even(candidate):
+                return False
+            inside = ~tall & (np.abs(centre - candidate.centre) <= candidate.height // 2)
+            inside &= np.abs(column - column[index]) <= 2 * np.maximum(step, step[index])
+            return bool(candidate.significance > 0.5 * significance[inside].max(initial=0))
+
+        order = sorted(range(len(candidates)), key=lambda i: (not comes_first(i), -significance[i]))
+        return [candidates[i] for i in order]
 
     def _is_even(self, candidate: _Candidate) -> bool:
         """Tell a ring, or a long arc of one, by the median along phi."""
-        if candidate.height < len(self._taken) // 4:
-            return False
         scale = self._scales[candidate.scale]
         here = np.s_[candidate.rows, candidate.column]
         along = scale.free_amplitude[here][scale.free_information[here] > 0]
@@ -158,7 +200,7 @@ class Search:
         total = float(information.sum())
         if total <= 0.3 * float(scale.information[here].sum()):
             return None
-        risen = float((scale.free_amplitude[here] * information).sum()) / np.sqrt(total)
+        risen = float(scale.free_amplitude[here] @ information) / total**0.5
         if risen < self._floor * candidate.noise:
             return None
         amplitude, information = (
@@ -171,18 +213,26 @@ class Search:
     ) -> Peak | None:
         """Accept a spot that more than doubles its ring and stands out of the ring's grain."""
         scale = self._scales[candidate.scale]
-        profile, weight = (a[:, candidate.column] for a in (scale.amplitude, scale.information))
-        along = profile[weight > 0]
-        ring = float(np.median(along))
-        grain = 1.4826 * float(np.median(np.abs(along - ring)))
+        ring, grain = self._ring(candidate.scale, candidate.column)
         total = float(information.sum())
         if total == 0:
             return None
-        excess = float((amplitudes * information).sum()) / total - ring
-        noise = np.hypot(candidate.noise / np.sqrt(total), 2 * grain)
+        excess = float(amplitudes @ information) / total - ring
+        noise = float(np.hypot(candidate.noise / np.sqrt(total), 2 * grain))
         if excess < ring or excess < self._floor * noise:
             return None
+        profile, weight = (a[:, candidate.column] for a in (scale.amplitude, scale.information))
         return self._measured(candidate, excess / noise, profile - np.float32(ring), weight, _SPOT)
+
+    def _ring(self, scale: int, column: int) -> tuple[float, float]:
+        """Return the level of a ring along phi and its grain, the scatter of its blocks."""
+        if (scale, column) not in self._rings:
+            fits = self._scales[scale]
+            along = fits.amplitude[:, column][fits.information[:, column] > 0]
+            level = float(np.median(along))
+            grain = 1.4826 * float(np.median(np.abs(along - level)))
+            self._rings[scale, column] = level, grain
+        return self._rings[scale, column]
 
     def _measured(
         self,
@@ -208,18 +258,21 @@ class Search:
             return None
         rows, top, right = self._finest.rows, self._shape[0] - 1, self._shape[1] - 1
         low, high = (float(np.clip((p + 0.5) * rows - 0.5, 0, top)) for p in phi)
-        # Pixels of the detector, about a column wide, are taller where |q| is small.
-        pixel = self._shape[0] / (0.5 * np.pi) / max(q[0], 1)
-        if q[1] - q[0] < 3.2 and high - low < 2.5 * pixel + 2 * rows:
+        tails = 1 if owner == _SPOT else 8
+        reach = (q[1] - q[0]) * (_CORE + _WINGS * np.log(max(z / 5, 1)))
+        self._take(
+            slice(max(inside.start - tails, 0), inside.stop + tails),
+            0.5 * (q[0] + q[1]),
+            reach,
+            owner,
+        )
+        if _is_one_pixel(q[1] - q[0], high - low, rows, self._shape[0], q[0]):
             return None
-        tails = 1 + min(int(0.4 * (phi[1] - phi[0])), 8)
-        self._take(slice(max(inside.start - tails, 0), inside.stop + tails), q, owner)
         box = (max(q[0], 0.0), low, min(q[1], right), high)
         return Peak(box, z, (phi[1] - phi[0]) / len(self._taken))
 
-    def _take(self, rows: slice, q: tuple[float, float], owner: int) -> None:
+    def _take(self, rows: slice, centre: float, reach: float, owner: int) -> None:
         """Give the pixels around a peak to it and fit its surroundings again without them."""
-        centre, reach = 0.5 * (q[0] + q[1]), _CORE * (q[1] - q[0])
         for scale in self._scales:
             step, n = scale.blocks.step, scale.blocks.sums.shape[1]
             low = max(int(np.floor((centre - reach) / step)), 0)
@@ -233,17 +286,14 @@ class Search:
         self._taken[rows, max(int(centre - reach), 0) : int(centre + reach) + 1] = owner
 
 
-def _local_maxima(z: Map, noise: Map, scale: int, arcs: Arcs, floor: float) -> Iterator[_Candidate]:
-    high = (z > floor) & (z >= cv2.dilate(z, np.ones((3, 5), np.uint8)))
-    for row, column in zip(*np.nonzero(high), strict=True):
-        yield _Candidate(
-            significance=float(z[row, column]),
-            scale=scale,
-            start=int(row) * arcs.stride,
-            height=arcs.height,
-            column=int(column),
-            noise=float(noise[row, column]),
-        )
+def _is_one_pixel(width: float, height: float, rows: int, n_phi: int, q: float) -> bool:
+    """Tell a hot pixel, or what a cosmic ray left: narrow, and no taller than a few pixels.
+
+    Pixels of the detector, about a column wide, cover more rows where |q| is small.
+    """
+    pixel = n_phi / (0.5 * np.pi) / max(q, 1)
+    few = height < 2.5 * pixel + 2 * rows
+    return (width < 3.2 and few) or (width < 2.5 and height < n_phi / 8)
 
 
 def _phi_extent(

@@ -9,10 +9,11 @@ __all__ = ["fit_width"]
 
 _FWHM = 2.3548  # of a Gaussian of standard deviation 1
 _REACH = 4  # half window of the fit, standard deviations of the start
-_WIDE = 7  # half window of the check
+_WIDE, _NARROW = 7, 3  # windows of the check to either side
 _KEPT = 0.6  # of its height, that a peak keeps on a background of fourth order
-_CURVATURE = 14  # height / FWHM² of a peak, at least, over background / q²
+_CURVATURE = 20  # height / FWHM² of a peak, at least, over background / q²
 _STEPS = 6
+_BROADEST = 0.15  # FWHM of a peak over |q|
 
 Values = NDArray[np.floating]
 
@@ -25,7 +26,7 @@ def fit_width(
     sums, weights: (columns,) sum and number of the valid pixels; centre, sigma: where to start.
     """
     start, first = centre, sigma
-    x, w, y = _near(sums, weights, start, _REACH * first)
+    x, w, y = _between(sums, weights, start - _REACH * first, start + _REACH * first)
     if x.size < 7:
         return None
     design = np.empty((x.size, 6))
@@ -55,24 +56,29 @@ def _is_peak(
 ) -> bool:
     """Tell a peak from the hump of a halo and from the glow around the beam.
 
-    Those vary on the scale of |q| itself, and a background of fourth order takes their height away.
+    Those vary on the scale of |q| itself, and a background of fourth order takes their height
+    away, looked for with more room on the left and on the right, as a neighbour may stand there.
     """
-    if height * (centre / (_FWHM * sigma)) ** 2 < _CURVATURE * background:
+    width = _FWHM * sigma
+    if width > _BROADEST * centre or height * (centre / width) ** 2 < _CURVATURE * background:
         return False
-    x, w, y = _near(sums, weights, centre, _WIDE * sigma)
-    if x.size < 7:
-        return False
-    design = np.empty((x.size, 6))
-    design[:, 0] = np.exp(-0.5 * ((x - centre) / sigma) ** 2)
-    design[:, 1:] = np.vander((x - centre) / (_WIDE * sigma), 5)
-    return bool(_solved(design, w, y)[0] > _KEPT * height)
+    for left, right in ((_WIDE, _NARROW), (_NARROW, _WIDE)):
+        x, w, y = _between(sums, weights, centre - left * sigma, centre + right * sigma)
+        if x.size < 7:
+            continue
+        design = np.empty((x.size, 6))
+        design[:, 0] = np.exp(-0.5 * ((x - centre) / sigma) ** 2)
+        design[:, 1:] = np.vander((x - centre) / (_WIDE * sigma), 5)
+        if _solved(design, w, y)[0] > _KEPT * height:
+            return True
+    return False
 
 
-def _near(
-    sums: Values, weights: Values, centre: float, reach: float
+def _between(
+    sums: Values, weights: Values, left: float, right: float
 ) -> tuple[NDArray[np.intp], Values, Values]:
-    """Return the columns with data within `reach`, their weights and mean values."""
-    x = np.arange(max(int(np.ceil(centre - reach)), 0), min(int(centre + reach) + 1, len(weights)))
+    """Return the columns with data from left to right, their weights and mean values."""
+    x = np.arange(max(int(np.ceil(left)), 0), min(int(right) + 1, len(weights)))
     x = x[weights[x] > 0]
     return x, weights[x], sums[x] / weights[x]
 
