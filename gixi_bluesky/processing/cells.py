@@ -20,8 +20,8 @@ Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
 
 _ROWS_AT_ONCE = 128
-# A rectangle this wide both ways holds a point of the pixel lattice, however it is turned.
-_HOLDS_A_PIXEL = 1.0
+# Cells narrower than this, pixels, mostly hold no pixel's centre on either side of the beam.
+_HOLDS_A_PIXEL = 0.7
 _MOST_POINTS = 16
 _SMALLEST_AREA = 1e-4
 
@@ -99,7 +99,7 @@ class _Side:
 
 @dataclass(frozen=True, slots=True)
 class NarrowCells:
-    """The cells too narrow to be sure of a pixel's centre; they are sampled.
+    """The cells too narrow to hold pixel centres, or that happen to hold none; they are sampled.
 
     narrow: (grid rows, grid columns) which they are
     reachable: the same shape, whether the centre is on the detector and above the lowest q_z

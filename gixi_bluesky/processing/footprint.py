@@ -2,8 +2,8 @@
 
 A wide cell averages the pixels whose centres lie in it: every pixel counts once and none is
 interpolated. Where all four pixels of a 2 x 2 block do so, the block's mean stands for them: a
-quarter of the reads, for a blur of half a pixel. Cells narrower than sqrt(2) pixels, which may
-hold no centre, are sampled: bilinear at points about a pixel apart.
+quarter of the reads, for a blur of half a pixel. Cells too narrow to hold a centre are sampled:
+bilinear at points about a pixel apart.
 """
 
 from __future__ import annotations
@@ -151,7 +151,6 @@ def _matrices(
     samples = cells.weights(usable)
     rows, columns = np.nonzero(whole[::2, ::2])
     quarters = np.stack([cell[2 * rows + i, 2 * columns + j] for i, j in np.ndindex(2, 2)])
-    _settle(quarters)
     read = np.concatenate([single // n_columns, samples.pixels // n_columns, 2 * rows + 1, [0]])
     first = int(read[:-1].min(initial=cell.shape[0])) // 2 * 2
     window = slice(first, max(int(read.max()) + 1, first + 1))
@@ -172,14 +171,6 @@ def _matrices(
         shape=(cells.narrow.size, max((n_rows // 2) * (n_columns // 2), 1)),
     )
     return pixels.tocsr(), blocks.tocsr(), window
-
-
-def _settle(quarters: Int32) -> None:
-    """Give blocks (4, n) with three pixels in one cell to that cell whole: a fifth fewer reads."""
-    alike = (quarters[:, None] == quarters[None]).sum(axis=1)
-    most = np.take_along_axis(quarters, alike.argmax(axis=0)[None], axis=0)
-    three = alike.max(axis=0) == 3
-    quarters[:, three] = most[:, three]
 
 
 def _in_whole_blocks(pixels: Bool) -> Bool:
