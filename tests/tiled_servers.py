@@ -89,6 +89,8 @@ def columns(stream: str, frames: Sequence[int]) -> dict[str, list[Any]]:
                     value = f"phase-{k}"
                 elif column.name == "status":
                     value = "ok"
+                elif column.name == "n_peaks":
+                    value = PEAKS_PER_FRAME
                 elif column.name == "q":
                     value = 1.0 + k / 10
                 elif column.dtype.startswith("<U"):

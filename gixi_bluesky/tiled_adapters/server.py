@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import os
 import re
 import secrets
@@ -155,9 +156,13 @@ def serve(
 
 def _build(directory: Path, config: dict[str, Any]) -> Any:
     from tiled.server.app import build_app_from_config
+    from tiled.server.settings import get_settings
 
     (directory / ".tiled" / "data").mkdir(parents=True, exist_ok=True)
     app = build_app_from_config(config)
+    # All Tiled servers of a process share one settings object, and so the key of the youngest.
+    settings = copy.deepcopy(app.dependency_overrides[get_settings]())
+    app.dependency_overrides[get_settings] = lambda: settings
     _pool_connections(config["catalog"]["writable_storage"][-1])
     return app
 

@@ -10,6 +10,7 @@ import httpx
 import numpy as np
 import pandas as pd
 import pyarrow as pa  # type: ignore[import-untyped]
+from numpy.typing import NDArray
 from tiled.client.utils import ClientError
 
 from gixi_bluesky.errors import DocumentError, StoreError
@@ -82,8 +83,8 @@ class StoredTable:
         with store_errors(f"reading {self.name}"):
             return self._table().read(list(columns) if columns is not None else None)
 
-    def unsettled(self, committed: np.ndarray[Any, Any] | None) -> bool:
-        """Tell whether rows are doubled, uncommitted or misnumbered; None = all are committed."""
+    def unsettled(self, committed: NDArray[np.int64]) -> bool:
+        """Tell whether rows are doubled, uncommitted or misnumbered."""
         keys = [key for key in TABLE_KEYS.get(self.name, ()) if key in self.schema.names]
         rows = self.read(["seq_num", *keys])
         self._rows = len(rows)
@@ -91,7 +92,7 @@ class StoredTable:
             rows["seq_num"], np.arange(1, len(rows) + 1)
         )
 
-    def settled(self, committed: np.ndarray[Any, Any] | None) -> pd.DataFrame:
+    def settled(self, committed: NDArray[np.int64]) -> pd.DataFrame:
         """Return the rows to keep: committed, each once, numbered from 1."""
         rows = self._settled(self.read(), committed)
         rows["seq_num"] = np.arange(1, len(rows) + 1)
@@ -117,8 +118,8 @@ class StoredTable:
         with store_errors(f"closing {self.name}"):
             self._table().close_stream()
 
-    def _settled(self, rows: pd.DataFrame, committed: np.ndarray[Any, Any] | None) -> pd.DataFrame:
-        if committed is not None and "frame" in rows:
+    def _settled(self, rows: pd.DataFrame, committed: NDArray[np.int64]) -> pd.DataFrame:
+        if "frame" in rows:
             rows = rows[rows["frame"].isin(committed)]
         keys = [key for key in TABLE_KEYS.get(self.name, ()) if key in rows]
         return (rows.drop_duplicates(keys) if keys else rows).reset_index(drop=True)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from tiled.client.utils import ClientError
 from tiled.structures.core import Spec
 
@@ -20,6 +21,8 @@ from gixi_bluesky.tiled_adapters.settings import OutputSettings, TiledSettings
 from gixi_bluesky.tiled_adapters.tables import StoredTable
 
 __all__ = ["DerivedRunStore", "RunState"]
+
+Int64 = NDArray[np.int64]
 
 _log = get_logger()
 
@@ -200,7 +203,13 @@ class DerivedRunStore:
             raise DocumentError(message) from None
 
     def _stop(self, doc: Mapping[str, Any]) -> None:
-        self._settle()
+        before = self._tables["frames"].read(["frame"])["frame"].nunique()
+        if (lost := before - len(self._settle())) > 0:
+            message = (
+                f"the server lost rows of {lost} frames of run {self._run.metadata['start']['uid']}"
+                "; open the run again to have them redone"
+            )
+            raise StoreError(message)
         self._held().check()
         self._run.update_metadata({"stop": dict(doc)}, drop_revision=True)
         for table in self._tables.values():
@@ -210,26 +219,36 @@ class DerivedRunStore:
         self._run.close_stream()
         self._held().release()
 
-    def _settle(self) -> np.ndarray[Any, Any]:
+    def _settle(self) -> Int64:
         """Remove doubled and uncommitted rows; return the committed frames.
 
         `frames` is emptied before any other table is rewritten and filled last: a crash in between
         leaves frames to be done again, never frames without their peaks.
         """
-        frames = self._tables.get("frames")
-        if frames is None:
+        if "frames" not in self._tables:
             return np.empty(0, dtype=np.int64)
-        done = frames.settled(None)
-        committed = done["frame"].to_numpy(dtype=np.int64)
+        frames = self._tables["frames"]
+        committed = self._committed()
         others = [table for name, table in self._tables.items() if name != "frames"]
         dirty = [table for table in others if table.unsettled(committed)]
-        if not dirty and not frames.unsettled(None):
+        if not dirty and not frames.unsettled(committed):
             return committed
         _log.warning("rows_repaired", tables=[table.name for table in dirty] or ["frames"])
-        keep = [(table, table.settled(committed)) for table in dirty]
+        keep = [(table, table.settled(committed)) for table in (*dirty, frames)]
         self._held().check()
         frames.clear()
         for table, rows in keep:
             table.replace(rows)
-        frames.replace(done)
         return committed
+
+    def _committed(self) -> Int64:
+        """Return the frames that have their row in `frames` and all the peaks it counts."""
+        done = self._tables["frames"].read(["frame", "n_peaks"]).drop_duplicates("frame")
+        if "peaks" in self._tables:
+            peaks = self._tables["peaks"].read(["frame", "peak"]).drop_duplicates()
+            stored = done["frame"].map(peaks["frame"].value_counts()).fillna(0)
+            whole = stored == done["n_peaks"]
+            if not whole.all():
+                _log.error("peaks_missing", frames=done["frame"][~whole].tolist())
+            done = done[whole]
+        return done["frame"].to_numpy(dtype=np.int64)

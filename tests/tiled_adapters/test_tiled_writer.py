@@ -132,6 +132,21 @@ def test_doubled_rows_are_gone_when_the_stop_is_stored(catalogue: Any, results: 
     assert_each_once(catalogue[writing.uid], 2)
 
 
+def test_frames_whose_peaks_the_server_lost_are_redone(catalogue: Any, results: Path) -> None:
+    start = start_document()
+    first = RunWriting(catalogue, results, start)
+    first.flush([0])
+    first.table("frames", [1])
+    with pytest.raises(StoreError, match="lost rows of 1 frames"):
+        first.stop()
+    first.abandon()
+    second = RunWriting(catalogue, results, start)
+    assert second.state.committed == {0}
+    second.flush([1])
+    second.stop()
+    assert_each_once(catalogue[start["uid"]], 2)
+
+
 def test_the_same_page_twice_is_stored_once(catalogue: Any, results: Path) -> None:
     writing = RunWriting(catalogue, results, start_document())
     sent = writing.table("peaks", [0, 1])
