@@ -22,6 +22,8 @@ Int64 = NDArray[np.int64]
 _ROWS_AT_ONCE = 128
 # Cells narrower than this, pixels, mostly hold no pixel's centre on either side of the beam.
 _HOLDS_A_PIXEL = 0.7
+# In cells narrower than this, pixels, the mean of a 2 x 2 block would blur more than the cell does.
+_HOLDS_A_BLOCK = 1.4
 _MOST_POINTS = 16
 _SMALLEST_AREA = 1e-4
 
@@ -102,11 +104,13 @@ class NarrowCells:
     """The cells too narrow to hold pixel centres, or that happen to hold none; they are sampled.
 
     narrow: (grid rows, grid columns) which they are
+    broad: the same shape, which cells are wide enough for the means of 2 x 2 blocks
     reachable: the same shape, whether the centre is on the detector and above the lowest q_z
     area: the same shape, detector pixels per cell on the side where it is larger
     """
 
     narrow: Bool
+    broad: Bool
     reachable: Bool
     area: Float64
     sides: tuple[_Side, ...]
@@ -126,12 +130,15 @@ class NarrowCells:
         """
         centers = grid.centers()
         sides = tuple(_Side.of(*geometry.pixel_at(*center), shape) for center in centers)
-        wide = [np.minimum(*side.size) >= _HOLDS_A_PIXEL for side in sides]
-        seen = [side.on for side in sides]
+        seen = np.any([side.on for side in sides], axis=0)
+        # The smaller extent on the side where it is smaller; NaN where no side knows it.
+        extent = np.fmin.reduce(
+            [np.where(side.on, np.minimum(*side.size), np.nan) for side in sides]
+        )
         return cls(
-            narrow=np.any([on & ~w for on, w in zip(seen, wide, strict=True)], axis=0)
-            | (np.any(seen, axis=0) & (held == 0)),
-            reachable=np.any(seen, axis=0) & (centers[0][1] >= lowest_q_z),
+            narrow=seen & (~(extent >= _HOLDS_A_PIXEL) | (held == 0)),
+            broad=~(extent < _HOLDS_A_BLOCK),
+            reachable=seen & (centers[0][1] >= lowest_q_z),
             area=np.max([np.where(side.on, side.area, 0) for side in sides], axis=0),
             sides=sides,
         )

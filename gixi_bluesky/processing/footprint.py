@@ -1,9 +1,9 @@
 """Which detector pixels a cell of a reciprocal grid averages, as sparse matrices.
 
 A wide cell averages the pixels whose centres lie in it: every pixel counts once and none is
-interpolated. Where all four pixels of a 2 x 2 block do so, the block's mean stands for them: a
-quarter of the reads, for a blur of half a pixel. Cells too narrow to hold a centre are sampled:
-bilinear at points about a pixel apart.
+interpolated. Where all four pixels of a 2 x 2 block lie in broad cells, the block's mean stands
+for them: a quarter of the reads, for a blur of half a pixel. Cells too narrow to hold a centre
+are sampled: bilinear at points about a pixel apart.
 """
 
 from __future__ import annotations
@@ -146,7 +146,9 @@ def _matrices(
     usable = valid & (cell >= 0)
     binned = usable.copy()
     binned[usable] = ~cells.narrow.ravel()[cell[usable]]
-    whole = _in_whole_blocks(binned)
+    broad = binned.copy()
+    broad[binned] = cells.broad.ravel()[cell[binned]]
+    whole = _in_whole_blocks(broad)
     single = np.flatnonzero(binned & ~whole)
     samples = cells.weights(usable)
     rows, columns = np.nonzero(whole[::2, ::2])
