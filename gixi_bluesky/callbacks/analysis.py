@@ -68,7 +68,7 @@ class Analysis:
             self._queue,
             self._deliver,
             wanted=self._wanted,
-            keeps_image=lambda frame: self._runs[frame.run_uid].keeps_image(frame),
+            keeps_image=self._keeps_image,
             factory=factory,
         )
         self._counts: Counter[str] = Counter()
@@ -105,9 +105,7 @@ class Analysis:
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         while outstanding := self._outstanding():
-            lost = [run.given_up for run in list(self._runs.values()) if run.given_up]
-            if lost:
-                raise StoreError(lost[0])
+            self._tell_given_up()
             if deadline is not None and time.monotonic() > deadline:
                 message = f"after {timeout:g} s still outstanding: {outstanding}"
                 raise TimeoutError(message)
@@ -174,6 +172,13 @@ class Analysis:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _tell_given_up(self) -> None:
+        """Raise StoreError for a run that will never be stored; each is told once."""
+        for uid, run in list(self._runs.items()):
+            if run.given_up and run.stopped:
+                del self._runs[uid]
+                raise StoreError(run.given_up)
+
     def _outstanding(self) -> str:
         """Say what is not stored of the runs that have stopped; empty = nothing."""
         documents = self._documents_put - self._documents_taken
@@ -233,13 +238,19 @@ class Analysis:
                 if (timed := self._runs.get(action.run_uid)) is not None:
                     timed.set_time(action.seq_num, action.time)
             case RunClosed():
-                self._runs[action.run_uid].end(action)
+                if (ended := self._runs.get(action.run_uid)) is not None:
+                    ended.end(action)
 
     def _wanted(self, frame: Frame) -> bool | None:
-        wanted = self._runs[frame.run_uid].wants(frame)
+        run = self._runs.get(frame.run_uid)
+        wanted = run.wants(frame) if run is not None else False
         if wanted is False:
             self._count("skipped")
         return wanted
+
+    def _keeps_image(self, frame: Frame) -> bool:
+        run = self._runs.get(frame.run_uid)
+        return run is not None and run.keeps_image(frame)
 
     def _deliver(self, frame: Frame, outcome: Outcome) -> None:
         self._count(outcome.status)
@@ -251,7 +262,8 @@ class Analysis:
                 status=outcome.status,
                 reason=outcome.reason,
             )
-        self._runs[frame.run_uid].add(frame, outcome)
+        if (run := self._runs.get(frame.run_uid)) is not None:
+            run.add(frame, outcome)
 
     def _drop(self, frame: Frame, reason: str) -> None:
         self._deliver(frame, Outcome("dropped", reason))

@@ -10,9 +10,11 @@ from typing import Any
 from uuid import UUID, uuid5
 
 from event_model import DocumentNames, schema_validators
+from jsonschema import ValidationError  # type: ignore[import-untyped] # comes with event-model
 
 from gixi_bluesky.callbacks.jobs import Ready
 from gixi_bluesky.callbacks.tracking import RawRun, RunClosed
+from gixi_bluesky.log import get_logger
 from gixi_bluesky.provenance import derived_uid
 from gixi_bluesky.tiled_adapters.schema import (
     IMAGE_KEY,
@@ -33,6 +35,7 @@ _COPIED = re.compile(
     r"sample\w*|plan_name|proposal\w*|operator|project|experiment\w*|beamline\w*|cycle|title"
 )
 _COPIED_BYTES = 64_000
+_log = get_logger()
 _KEYS = {
     "event_page": DocumentNames.event_page,
     "descriptor": DocumentNames.descriptor,
@@ -61,8 +64,7 @@ class DerivedDocuments:
 
     def _start(self, ready: Ready, output: OutputSettings, tiled: TiledSettings) -> dict[str, Any]:
         raw, provenance = self._raw, ready.provenance.as_dict()
-        start = {
-            **_copied(raw.start.metadata),
+        start: dict[str, Any] = {
             "uid": self.uid,
             "time": raw.start.time,
             "purpose": PURPOSE,
@@ -88,7 +90,12 @@ class DerivedDocuments:
             tags = raw.start.metadata.get("tiled_access_tags")
         if isinstance(tags, list | tuple) and all(isinstance(tag, str) for tag in tags):
             start["tiled_access_tags"] = list(tags)
-        return self._valid("start", "", start)
+        try:
+            return self._valid("start", "", {**_copied(raw.start.metadata), **start})
+        except ValidationError as error:
+            # Somebody's sample is no sample to event-model: that must not cost the analysis.
+            _log.warning("metadata_not_copied", raw_uid=raw.uid, reason=error.message)
+            return self._valid("start", "", start)
 
     def descriptor(self, stream: str) -> dict[str, Any]:
         """Return the descriptor of a table."""

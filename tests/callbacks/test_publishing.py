@@ -137,6 +137,15 @@ def test_the_start_document_says_what_was_done_to_what(tmp_path: Path) -> None:
     assert ours["grid"]["q_max_inv_angstrom"] == 3.9
 
 
+def test_metadata_that_event_model_refuses_costs_no_run(tmp_path: Path) -> None:
+    config = fake_config(tmp_path)
+    raw = RawRun(RunStart("raw", 100.0, 5, {**METADATA, "sample": [1]}), "primary", "img")
+    ready = Ready(FakePipeline(config).provenance, ())
+    run = DerivedRun(raw, ready, MemoryStore(), config.output, config.tiled)
+    assert "sample" not in run.documents.start
+    assert run.documents.start["gixi"]["raw_uid"] == "raw"
+
+
 def test_the_summary_stands_in_the_stop(tmp_path: Path) -> None:
     publisher = Publisher(tmp_path)
     publisher.add(0, 10.0)
