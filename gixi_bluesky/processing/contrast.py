@@ -9,6 +9,7 @@ equalisation, scale; only the percentiles of the first step are ours.
 from __future__ import annotations
 
 from itertools import product
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,7 +85,7 @@ def equalise_histogram(
     return _interpolated(levels, curves, height, width)
 
 
-def _padded(array: NDArray[np.generic], tiles: tuple[int, int]) -> NDArray[np.generic]:
+def _padded(array: NDArray[Any], tiles: tuple[int, int]) -> NDArray[Any]:
     """Mirror the lower and right edges as OpenCV does when the tiles do not divide the image."""
     surplus = [size % count for size, count in zip(array.shape, tiles, strict=True)]
     if not any(surplus):

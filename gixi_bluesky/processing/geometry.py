@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields, replace
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -24,6 +25,7 @@ from gixi_bluesky.processing.settings import FromDocument, GeometrySettings
 __all__ = ["Geometry", "orient", "orientation_of"]
 
 Float64 = NDArray[np.float64]
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 _WAVELENGTH_AGREEMENT = 1e-3
 
@@ -219,7 +221,7 @@ def orientation_of(settings: GeometrySettings) -> Orientation:
     return Orientation()
 
 
-def orient(frame: NDArray[np.generic], settings: GeometrySettings) -> NDArray[np.generic]:
+def orient(frame: NDArray[Scalar], settings: GeometrySettings) -> NDArray[Scalar]:
     """Return the frame (rows, columns) as a view with q_z growing with the row."""
     return orientation_of(settings).apply(frame)
 

@@ -73,7 +73,8 @@ class Pipeline:
     def __init__(self, config: PipelineSettings) -> None:
         self._config = config
         # Shape-free trial, so that an impossible geometry fails now and not at the first frame.
-        Geometry.from_settings(config.geometry, None)
+        geometry = Geometry.from_settings(config.geometry, None)
+        geometry.require_q(config.grid.q_max_inv_angstrom)
         self._incidence = config.geometry.incidence_angle_deg
         self.structures: tuple[Structure, ...] = read_structures(
             config.matching.cif, q_max=config.grid.q_max_inv_angstrom
@@ -111,10 +112,13 @@ class Pipeline:
         """What decides the results of this pipeline, and what it ran on."""
         config, poni, mask = self._config, self._config.geometry.poni, self._config.geometry.mask
         cifs = {s.slug: s.sha256 for s in self.structures}
+        geometry = config.geometry.model_dump(mode="json", exclude={"poni", "mask"})
+        poni_sha256 = file_sha256(poni) if poni else None
+        mask_sha256 = file_sha256(mask) if mask else None
         deciding = {
-            "geometry": config.geometry.model_dump(mode="json", exclude={"poni", "mask"}),
-            "poni_sha256": file_sha256(poni) if poni else None,
-            "mask_sha256": file_sha256(mask) if mask else None,
+            "geometry": geometry,
+            "poni_sha256": poni_sha256,
+            "mask_sha256": mask_sha256,
             "grid": config.grid.model_dump(mode="json"),
             "corrections": config.corrections.model_dump(mode="json"),
             "detector": config.detector.model_dump(mode="json", exclude={"weights", "device"}),
@@ -126,16 +130,18 @@ class Pipeline:
             version=gixi_bluesky.__version__,
             result_hash=result_hash(deciding),
             config=_as_json(config),
-            geometry=deciding["geometry"],
+            geometry=geometry,
             weights_name=self.detector.name,
             weights_sha256=self.detector.sha256,
             cif_sha256=cifs,
-            mask_sha256=deciding["mask_sha256"],
-            poni_sha256=deciding["poni_sha256"],
+            mask_sha256=mask_sha256,
+            poni_sha256=poni_sha256,
             device=self.detector.device,
         )
 
-    def remapper(self, shape: tuple[int, int], incidence_angle_deg: float | None = None) -> Remapper:
+    def remapper(
+        self, shape: tuple[int, int], incidence_angle_deg: float | None = None
+    ) -> Remapper:
         """Return the maps for frames of `shape` at an angle; built at first use, then kept."""
         angle = self._angle(incidence_angle_deg)
         key = (shape, angle)
@@ -148,9 +154,7 @@ class Pipeline:
             mask = orient(load_mask(settings.mask, shape), settings)
         geometry = Geometry.from_settings(settings, shape).with_incidence(angle)
         oriented = orient(np.broadcast_to(np.uint8(0), shape), settings).shape
-        remapper = Remapper(
-            geometry, self._config.grid, self._config.corrections, oriented, mask
-        )
+        remapper = Remapper(geometry, self._config.grid, self._config.corrections, oriented, mask)
         self.maps_built += 1
         self._remappers[key] = remapper
         while len(self._remappers) > _REMAPPERS_KEPT:
@@ -199,9 +203,7 @@ class Pipeline:
             kept = detections.above(settings.score_threshold, settings.max_peaks)
             peaks = measure(one.polar, kept)
         with _timed(seconds, "match"):
-            matches, match_peaks = match(
-                peaks, self.structures, self._config.matching, one.polar
-            )
+            matches, match_peaks = match(peaks, self.structures, self._config.matching, one.polar)
         return FrameResult(
             polar=one.polar,
             peak_table=peaks,

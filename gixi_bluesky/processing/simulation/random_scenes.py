@@ -111,7 +111,7 @@ def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
 
 
 def _setup(rng: np.random.Generator, shape: tuple[int, int]) -> _Setup:
-    """A flat panel or modules, the beam in a corner or in the middle of the lower edge."""
+    """Draw a flat panel or modules, the beam in a corner or in the middle of the lower edge."""
     modules = rng.random() < 0.6
     if modules:
         size, pixel = (1043, 981), 0.172e-3
@@ -207,7 +207,7 @@ def _structure(
 
 def _texture(rng: np.random.Generator) -> Texture:
     kind = rng.choice(["powder", "fibre", "mixed", "grains"], p=[0.3, 0.4, 0.15, 0.15])
-    contacts = [hkl for hkl in product(range(3), repeat=3) if any(hkl)]
+    contacts = [(h, k, el) for h, k, el in product(range(3), repeat=3) if h or k or el]
     contact = contacts[int(rng.integers(len(contacts)))]
     return Texture(
         contact=None if kind in ("powder", "grains") else contact,
