@@ -47,6 +47,7 @@ def derived_catalogue(settings: TiledSettings) -> Any:
         try:
             client = client[part]
         except KeyError as error:
+            client.context.close()
             message = (
                 f"the Tiled server {settings.uri} has no catalogue {settings.derived!r}, or the "
                 "key does not show it; make it, or name another one in tiled.derived"
