@@ -9,7 +9,7 @@ equalisation, scale; only the percentiles of the first step are ours.
 from __future__ import annotations
 
 from itertools import product
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -123,7 +123,8 @@ def _interpolated(levels: Levels, curves: Levels, height: int, width: int) -> Le
         for column, column_weight in columns:
             line += curves[row[:, None], column[None, :], levels] * column_weight[None, :]
         blended += line * row_weight[:, None]
-    return np.rint(blended).clip(0, np.iinfo(levels.dtype).max).astype(levels.dtype)
+    grey = np.rint(blended).clip(0, np.iinfo(levels.dtype).max)
+    return cast("Levels", grey.astype(levels.dtype))
 
 
 def _neighbours(

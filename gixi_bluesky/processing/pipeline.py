@@ -17,7 +17,7 @@ import gixi_bluesky
 from gixi_bluesky.errors import FrameError, GeometryError
 from gixi_bluesky.processing.detector import load_detector
 from gixi_bluesky.processing.geometry import Geometry, orient
-from gixi_bluesky.processing.masks import load_mask
+from gixi_bluesky.processing.masks import load_mask, require_image
 from gixi_bluesky.processing.matching import match
 from gixi_bluesky.processing.peaks import measure
 from gixi_bluesky.processing.remap import Remapper
@@ -173,9 +173,7 @@ class Pipeline:
         raise GeometryError(message)
 
     def _remap(self, frame: NDArray[Any], incidence_angle_deg: float | None) -> _Remapped:
-        if frame.ndim != 2:
-            message = f"got an image of shape {frame.shape}; expected (rows, columns)"
-            raise FrameError(message)
+        require_image(frame)
         seconds: dict[str, float] = {}
         with _timed(seconds, "remap"):
             rows, columns = frame.shape
