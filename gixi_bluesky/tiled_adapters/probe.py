@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import httpx
 import numpy as np
 
 from gixi_bluesky.errors import StoreError
+from gixi_bluesky.tiled_adapters.claims import store_errors
 from gixi_bluesky.tiled_adapters.parts import PartWriter
 from gixi_bluesky.tiled_adapters.schema import IMAGE_KEY, IMAGES, data_keys, image_data_keys
 from gixi_bluesky.tiled_adapters.settings import OutputSettings, TiledSettings
@@ -85,14 +87,19 @@ def _image_documents(uid: str, part: PartWriter) -> list[tuple[str, dict[str, An
 
 
 def _read_back(catalogue: Any, uid: str, image: Any, directory: Path) -> None:
-    try:
-        served = np.asarray(catalogue[uid][IMAGES].base[IMAGE_KEY][0])
-    except Exception as error:  # the server answers 500 for a file it may not serve
-        message = (
-            f"Tiled registers files below {directory} but does not serve them ({error}); add that "
-            "folder to readable_storage of its catalogue, under the same path on the server"
+    """Ask for the image once; the client would repeat a refusal for most of a minute."""
+    node = catalogue[uid][IMAGES].base[IMAGE_KEY]
+    with store_errors("reading the image back"):
+        answer = node.context.http_client.get(
+            node.item["links"]["full"], headers={"Accept": "application/octet-stream"}
         )
-        raise StoreError(message) from error
-    if not np.array_equal(served, image):
+    if answer.status_code != httpx.codes.OK:
+        message = (
+            f"Tiled registers files below {directory} but does not serve them (it answers "
+            f"{answer.status_code}); add that folder to readable_storage of its catalogue, under "
+            "the same path on the server"
+        )
+        raise StoreError(message)
+    if answer.content != image.tobytes():
         message = f"Tiled served another image than was written below {directory}"
         raise StoreError(message)
