@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,14 +17,15 @@ Map = NDArray[np.float32]
 
 _VERSION = "classical 1"
 _FLOOR = 4.0  # significance below which nothing is reported
-_EVEN_SPOT, _EVEN_RING = 6.5, 4.8  # significance that scores 0.5
+_EVEN_SPOT, _EVEN_RING = 6.5, 4.5  # significance that scores 0.5
+_SPIKE = 8  # times the depth and the scatter of its surroundings that a single pixel sticks out
 
 
 class ClassicalDetector:
     """Finds rings, arcs and spots by how far their profiles rise above the local noise.
 
     Deterministic, without weights; honours no data (NaN), which can never be a peak. A threshold of
-    0.5 on the score keeps spots that rise 6.5 and full rings that rise 4.8 standard deviations
+    0.5 on the score keeps spots that rise 6.5 and full rings that rise 4.5 standard deviations
     above the local noise.
     """
 
@@ -39,7 +41,7 @@ class ClassicalDetector:
 
     def __call__(self, images: Map) -> list[Detections]:
         """Find the peaks of (n, n_phi, n_q) images; most significant first."""
-        return [_detections(Search(image, _FLOOR).peaks()) for image in images]
+        return [_detections(Search(_without_spikes(image), _FLOOR).peaks()) for image in images]
 
 
 def _scaled(image: Map) -> Map:
@@ -54,6 +56,20 @@ def _scaled(image: Map) -> Map:
     return np.where(valid, ((image - low) / span).clip(0, 1), np.float32(np.nan))
 
 
+def _without_spikes(image: Map) -> Map:
+    """Take out single pixels that stick out of their neighbours by far, as peaks never do."""
+    valid = np.isfinite(image)
+    filled = np.where(valid, image, np.float32(0))
+    median = cv2.medianBlur(filled, 5)
+    depth = median - cv2.erode(filled, np.ones((5, 5), np.uint8))
+    excess = filled - median
+    usual = np.float32(np.quantile(np.abs(excess[::4, ::4]), 0.98))
+    scatter = cv2.blur(np.minimum(np.abs(excess), usual), (33, 33))
+    return np.where(
+        valid & (excess <= _SPIKE * np.maximum(depth, scatter)), image, np.float32(np.nan)
+    )
+
+
 def _detections(peaks: list[Peak]) -> Detections:
     scores = np.array([_score(peak) for peak in peaks], np.float32)
     boxes = np.array([peak.box for peak in peaks], np.float32).reshape(-1, 4)
@@ -63,5 +79,5 @@ def _detections(peaks: list[Peak]) -> Detections:
 
 def _score(peak: Peak) -> float:
     """Return z² / (z² + even²): the longer an arc, the fewer places noise has to look like one."""
-    even = _EVEN_SPOT + (_EVEN_RING - _EVEN_SPOT) * min(peak.length, 1) ** 0.5
+    even = _EVEN_SPOT + (_EVEN_RING - _EVEN_SPOT) * min(peak.length, 1)
     return peak.significance**2 / (peak.significance**2 + even**2)

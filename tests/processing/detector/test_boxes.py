@@ -1,0 +1,72 @@
+"""Boxes: coding is reversible, suppression is the greedy one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gixi_bluesky.processing.detector.boxes import (
+    clip_boxes,
+    decode_boxes,
+    encode_boxes,
+    suppress,
+)
+
+
+def random_boxes(seed: int, n: int, size: float = 40) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    corner = rng.uniform(0, 100, (n, 2))
+    return np.concatenate([corner, corner + rng.uniform(1, size, (n, 2))], axis=1).astype(
+        np.float32
+    )
+
+
+def overlap(a: np.ndarray, b: np.ndarray) -> float:
+    width = min(a[2], b[2]) - max(a[0], b[0])
+    height = min(a[3], b[3]) - max(a[1], b[1])
+    shared = max(width, 0) * max(height, 0)
+    areas = [(c[2] - c[0]) * (c[3] - c[1]) for c in (a, b)]
+    return float(shared / (sum(areas) - shared))
+
+
+@given(seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=30, deadline=None)
+def test_decoding_inverts_encoding(seed):
+    boxes, anchors = (torch.from_numpy(random_boxes(seed + i, 20)) for i in (0, 1))
+    again = decode_boxes(encode_boxes(boxes, anchors), anchors)
+    torch.testing.assert_close(again, boxes, rtol=1e-4, atol=1e-3)
+
+
+def test_no_change_decodes_to_the_anchor():
+    anchors = torch.from_numpy(random_boxes(0, 5))
+    torch.testing.assert_close(decode_boxes(torch.zeros(5, 4), anchors), anchors)
+
+
+def test_an_absurd_size_stays_finite():
+    box = decode_boxes(torch.full((1, 4), 1e4), torch.tensor([[0.0, 0.0, 16.0, 16.0]]))
+    assert torch.isfinite(box).all()
+    assert (box[0, 2] - box[0, 0]).item() == pytest.approx(1000, rel=1e-3)
+
+
+@given(seed=st.integers(0, 2**32 - 1), iou=st.sampled_from([0.1, 0.5, 0.9]))
+@settings(max_examples=30, deadline=None)
+def test_suppression_keeps_the_best_of_each_overlapping_group(seed, iou):
+    boxes = random_boxes(seed, 40)
+    scores = np.random.default_rng(seed).permutation(40).astype(np.float32) / 41 + 0.01
+    kept: list[int] = []
+    for index in np.argsort(-scores):
+        if all(overlap(boxes[index], boxes[other]) <= iou for other in kept):
+            kept.append(int(index))
+    assert suppress(boxes, scores, iou).tolist() == kept
+
+
+def test_nothing_is_suppressed_to_nothing():
+    assert suppress(np.empty((0, 4), np.float32), np.empty(0, np.float32), 0.5).shape == (0,)
+
+
+def test_boxes_are_cut_at_the_image():
+    clipped = clip_boxes(torch.tensor([[-5.0, -6.0, 300.0, 100.0]]), (64, 128))
+    assert clipped.tolist() == [[0, 0, 128, 64]]
