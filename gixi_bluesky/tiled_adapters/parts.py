@@ -127,7 +127,8 @@ class PartWriter:
             temporary = finished.with_name(f".{finished.name}.{os.getpid()}")
             try:
                 with (
-                    h5py.File(self.path, "r") as part,
+                    # As a server in this process has it open: HDF5 refuses two ways at once.
+                    h5py.File(self.path, "r", swmr=True, libver="latest") as part,
                     h5py.File(temporary, "w", libver=("earliest", "v110")) as file,
                 ):
                     self._write_finished(file, part)

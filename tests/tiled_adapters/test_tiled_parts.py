@@ -60,6 +60,22 @@ def test_a_part_is_read_while_it_grows(tmp_path: Path) -> None:
     part.close()
 
 
+def test_a_part_is_finished_while_the_same_process_serves_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """HDF5 refuses to open a file both with SWMR and without in one process."""
+    part = filled(new_part(tmp_path), [0])
+    write = part._write_finished
+
+    def write_and_serve(*files: h5py.File) -> None:
+        with h5py.File(part.path, "r", swmr=True, locking=None) as reader:
+            np.testing.assert_array_equal(reader[IMAGE_DATASET][0], image_of(0))
+        write(*files)
+
+    monkeypatch.setattr(part, "_write_finished", write_and_serve)
+    assert_finished(part.finish(), 1)
+
+
 def test_each_session_has_a_part_of_its_own_that_begins_with_the_last(tmp_path: Path) -> None:
     first = filled(new_part(tmp_path), [0, 1, 2])
     first.close()
