@@ -27,6 +27,8 @@ _PATHS = (
     ("input", "roots"),
     ("geometry", "poni"),
     ("geometry", "mask"),
+    ("corrections", "dark"),
+    ("corrections", "flat"),
     ("matching", "cif"),
     ("queue", "spill_directory"),
     ("tiled", "api_key_file"),

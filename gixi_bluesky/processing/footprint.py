@@ -66,6 +66,8 @@ class Footprint:
     ) -> Footprint:
         """Weigh the `valid` pixels (rows, columns); with `horizon`, none from below it."""
         lowest = geometry.horizon_q_z if horizon else -np.inf
+        if geometry.critical_angle_rad:  # rays below the critical angle all lie on the horizon
+            lowest = np.nextafter(lowest, np.inf)
         cell, right = cells_of_pixels(geometry, grid, valid.shape, lowest)
         counts = [
             np.bincount(cell[side & (cell >= 0)], minlength=scale.size).reshape(grid.shape)

@@ -5,6 +5,10 @@ The laboratory frame and the tilts are pyFAI's (Kieffer & Karkoulis, J. Phys. Co
 axis 1 along growing rows, axis 2 along growing columns, axis 3 along the beam. The sample frame is
 turned by the incidence angle a about axis 2: k_i = k (cos a, 0, -sin a) on (beam, horizontal,
 normal). |q| = sqrt(q_xy² + q_z²) holds exactly, tilts and all.
+
+With a critical angle c, q_z is that inside the film: refraction keeps q_xy and turns the normal
+component k sin(x) of each ray into k sqrt(sin² x - sin² c), zero below c (Busch et al.,
+J. Appl. Cryst. 39 (2006) 433).
 """
 
 from __future__ import annotations
@@ -40,6 +44,7 @@ class Geometry:
     poni_m: (row, column) point of normal incidence from the corner of pixel (0, 0), m
     rotations_rad: pyFAI's rot1, rot2, rot3, rad
     incidence_angle_rad: between the beam and the sample's surface, rad
+    critical_angle_rad: of the film, rad; 0 = no refraction
 
     Raises GeometryError for values that cannot be.
     """
@@ -50,6 +55,7 @@ class Geometry:
     poni_m: tuple[float, float]
     rotations_rad: tuple[float, float, float] = (0.0, 0.0, 0.0)
     incidence_angle_rad: float = 0.0
+    critical_angle_rad: float = 0.0
 
     def __post_init__(self) -> None:
         for f in fields(self):
@@ -65,6 +71,9 @@ class Geometry:
                 f"the incidence angle is {self.incidence_angle_deg:g} deg; "
                 "expected 0 to 90 deg, measured from the sample's surface"
             )
+            raise GeometryError(message)
+        if not 0 <= self.critical_angle_rad < math.pi / 2:
+            message = f"critical_angle_rad is {self.critical_angle_rad:g}; expected 0 to pi/2"
             raise GeometryError(message)
         if self.rotation[2, 2] <= 0:
             message = f"rotations_rad {self.rotations_rad} turn the detector away from the sample"
@@ -111,6 +120,10 @@ class Geometry:
         """Return the same set-up at another incidence angle."""
         return replace(self, incidence_angle_rad=math.radians(incidence_angle_deg))
 
+    def with_critical_angle(self, critical_angle_deg: float) -> Geometry:
+        """Return the same set-up with q_z inside a film of this critical angle."""
+        return replace(self, critical_angle_rad=math.radians(critical_angle_deg))
+
     @property
     def incidence_angle_deg(self) -> float:
         """Incidence angle, deg."""
@@ -124,7 +137,7 @@ class Geometry:
     @property
     def horizon_q_z(self) -> float:
         """q_z of the sample's horizon, k sin(incidence), 1/angstrom; below it is the substrate."""
-        return self.wavenumber * math.sin(self.incidence_angle_rad)
+        return self.wavenumber * float(self._inside(math.sin(self.incidence_angle_rad)))
 
     @property
     def rotation(self) -> Float64:
@@ -178,7 +191,7 @@ class Geometry:
         """(q_xy, q_z) of pixels, 1/angstrom; q_xy carries the sign of the horizontal direction."""
         up, right, beam = self.direction(rows, columns)
         sin, cos = math.sin(self.incidence_angle_rad), math.cos(self.incidence_angle_rad)
-        q_z = self.wavenumber * (up * cos - beam * sin + sin)
+        q_z = self.wavenumber * self._inside(up * cos - beam * sin) + self.horizon_q_z
         q_x = self.wavenumber * (beam * cos + up * sin - cos)
         return np.copysign(np.hypot(q_x, self.wavenumber * right), right), q_z
 
@@ -187,9 +200,10 @@ class Geometry:
 
         |k_i + q| = k fixes the component along the beam, q_x = (2 k q_z sin a - q²)/(2 k cos a).
         """
-        q_xy, q_z = np.asarray(q_xy, float), np.asarray(q_z, float)
         k = self.wavenumber
         sin, cos = math.sin(self.incidence_angle_rad), math.cos(self.incidence_angle_rad)
+        q_xy = np.asarray(q_xy, float)
+        q_z = k * (self._outside((np.asarray(q_z, float) - self.horizon_q_z) / k) + sin)
         q_x = (2 * k * q_z * sin - q_xy * q_xy - q_z * q_z) / (2 * k * cos)
         with np.errstate(invalid="ignore"):
             right = np.copysign(np.sqrt(q_xy * q_xy - q_x * q_x), q_xy) / k
@@ -198,11 +212,41 @@ class Geometry:
             along_surface * sin + normal * cos, right, along_surface * cos - normal * sin
         )
 
-    def solid_angle_factor(self, rows: ArrayLike, columns: ArrayLike) -> Float64:
-        """Solid angle of pixels over that at normal incidence, cos³; counts are divided by it."""
+    def _inside(self, normal: ArrayLike) -> Float64:
+        """Return the normal component (over k) inside the film of rays with `normal` outside it."""
+        outside = np.asarray(normal, float)
+        if not self.critical_angle_rad:
+            return outside
+        critical = math.sin(self.critical_angle_rad)
+        return np.sign(outside) * np.sqrt(np.maximum(outside**2 - critical**2, 0))
+
+    def _outside(self, normal: Float64) -> Float64:
+        """Undo `_inside`; no ray leaves the film below the critical angle."""
+        if not self.critical_angle_rad:
+            return normal
+        return np.copysign(np.hypot(normal, math.sin(self.critical_angle_rad)), normal)
+
+    def path_lengths_m(self, rows: ArrayLike, columns: ArrayLike) -> Float64:
+        """Distance from the sample to pixels, m."""
         p1 = (np.asarray(rows, float) + 0.5) * self.pixel_size_m[0] - self.poni_m[0]
         p2 = (np.asarray(columns, float) + 0.5) * self.pixel_size_m[1] - self.poni_m[1]
-        return (1 + (p1 * p1 + p2 * p2) / self.distance_m**2) ** -1.5
+        return np.sqrt(p1 * p1 + p2 * p2 + self.distance_m**2)
+
+    def air_factor(self, rows: ArrayLike, columns: ArrayLike, per_m: float) -> Float64:
+        """Transmission of the way to pixels over that at normal incidence; `per_m` in 1/m."""
+        return np.exp(-per_m * (self.path_lengths_m(rows, columns) - self.distance_m))
+
+    def sensor_factor(self, rows: ArrayLike, columns: ArrayLike, transmission: float) -> Float64:
+        """Share of a ray that the sensor absorbs over that at normal incidence, 1 - t.
+
+        A slanted way through the sensor is longer by 1 / cos, so that t becomes t^(1 / cos).
+        """
+        longer = self.path_lengths_m(rows, columns) / self.distance_m
+        return (1 - transmission**longer) / (1 - transmission)
+
+    def solid_angle_factor(self, rows: ArrayLike, columns: ArrayLike) -> Float64:
+        """Solid angle of pixels over that at normal incidence, cos³; counts are divided by it."""
+        return (self.distance_m / self.path_lengths_m(rows, columns)) ** 3
 
     def polarization_factor(self, rows: ArrayLike, columns: ArrayLike, degree: float) -> Float64:
         """Polarisation factor of pixels; `degree` 1 = horizontal; counts are divided by it."""

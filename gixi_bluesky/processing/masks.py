@@ -6,17 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from gixi_bluesky.errors import FrameError, GeometryError
+from gixi_bluesky.errors import FrameError
+from gixi_bluesky.processing.references import read_reference
 
 __all__ = ["invalid_pixels", "load_mask", "require_image", "valid_pixels"]
 
 Bool = NDArray[np.bool_]
-
-_HDF5 = (".h5", ".hdf5", ".nxs")
 
 
 def load_mask(path: str | Path, shape: tuple[int, int]) -> Bool:
@@ -25,22 +23,7 @@ def load_mask(path: str | Path, shape: tuple[int, int]) -> Bool:
     npy, HDF5 (the only 2-D dataset) and whatever fabio reads (edf, tiff, msk, …).
     Raises GeometryError for a file that cannot be read or does not fit the shape.
     """
-    path = Path(path)
-    try:
-        mask = np.asarray(_read(path))
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        message = f"cannot read the mask {path}: {error}"
-        raise GeometryError(message) from error
-    if mask.dtype.kind not in "biuf":
-        message = f"the mask {path} holds {mask.dtype}; expected numbers, nonzero = masked"
-        raise GeometryError(message)
-    if mask.shape != shape:
-        message = (
-            f"the mask {path} has shape {mask.shape}; expected {shape}, the frame's as read "
-            "(before flip)"
-        )
-        raise GeometryError(message)
-    return mask != 0
+    return read_reference(path, "mask", shape) != 0
 
 
 def valid_pixels(
@@ -85,28 +68,3 @@ def require_image(frame: NDArray[Any]) -> NDArray[Any]:
         message = f"got an image of {frame.dtype}; expected integer or floating-point counts"
         raise FrameError(message)
     return frame
-
-
-def _read(path: Path) -> Any:
-    if path.suffix == ".npy":
-        return np.load(path, allow_pickle=False)
-    if path.suffix in _HDF5:
-        return _read_hdf5(path)
-    import fabio
-
-    with fabio.open(str(path)) as image:
-        return image.data
-
-
-def _read_hdf5(path: Path) -> Any:
-    with h5py.File(path, "r") as file:
-        found: list[str] = []
-        file.visititems(
-            lambda name, item: (
-                found.append(name) if isinstance(item, h5py.Dataset) and item.ndim == 2 else None
-            )
-        )
-        if len(found) != 1:
-            message = f"it holds {len(found)} 2-D datasets ({', '.join(found)}); expected one"
-            raise ValueError(message)
-        return file[found[0]][()]

@@ -15,8 +15,9 @@ from numpy.typing import ArrayLike, NDArray
 
 import gixi_bluesky
 from gixi_bluesky.errors import FrameError, GeometryError
+from gixi_bluesky.processing.counts import PixelCorrection
 from gixi_bluesky.processing.detector import load_detector
-from gixi_bluesky.processing.geometry import Geometry, orient
+from gixi_bluesky.processing.geometry import Geometry, orient, orientation_of
 from gixi_bluesky.processing.masks import load_mask, require_image
 from gixi_bluesky.processing.matching import match
 from gixi_bluesky.processing.peaks import measure
@@ -115,12 +116,18 @@ class Pipeline:
         geometry = config.geometry.model_dump(mode="json", exclude={"poni", "mask"})
         poni_sha256 = file_sha256(poni) if poni else None
         mask_sha256 = file_sha256(mask) if mask else None
+        correction_sha256 = {
+            name: file_sha256(path)
+            for name in ("dark", "flat")
+            if (path := getattr(config.corrections, name)) is not None
+        }
         deciding = {
             "geometry": geometry,
             "poni_sha256": poni_sha256,
             "mask_sha256": mask_sha256,
             "grid": config.grid.model_dump(mode="json"),
-            "corrections": config.corrections.model_dump(mode="json"),
+            "corrections": config.corrections.model_dump(mode="json", exclude={"dark", "flat"}),
+            "correction_sha256": correction_sha256,
             "detector": config.detector.model_dump(mode="json", exclude={"weights", "device"}),
             "weights_sha256": self.detector.sha256,
             "matching": config.matching.model_dump(mode="json", exclude={"cif"}),
@@ -136,6 +143,7 @@ class Pipeline:
             cif_sha256=cifs,
             mask_sha256=mask_sha256,
             poni_sha256=poni_sha256,
+            correction_sha256=correction_sha256,
             device=self.detector.device,
         )
 
@@ -149,12 +157,17 @@ class Pipeline:
             self._remappers.move_to_end(key)
             return self._remappers[key]
         settings = self._config.geometry
+        corrections, turn = self._config.corrections, orientation_of(settings)
         mask = None
         if settings.mask is not None:
-            mask = orient(load_mask(settings.mask, shape), settings)
+            mask = turn.apply(load_mask(settings.mask, shape))
+        pixels = PixelCorrection.from_settings(corrections, shape, turn.apply)
         geometry = Geometry.from_settings(settings, shape).with_incidence(angle)
-        oriented = orient(np.broadcast_to(np.uint8(0), shape), settings).shape
-        remapper = Remapper(geometry, self._config.grid, self._config.corrections, oriented, mask)
+        if corrections.critical_angle_deg is not None:
+            geometry = geometry.with_critical_angle(corrections.critical_angle_deg)
+        remapper = Remapper(
+            geometry, self._config.grid, corrections, turn.shape(shape), mask, pixels
+        )
         self.maps_built += 1
         self._remappers[key] = remapper
         while len(self._remappers) > _REMAPPERS_KEPT:

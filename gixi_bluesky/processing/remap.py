@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gixi_bluesky.errors import FrameError, GeometryError
+from gixi_bluesky.processing.counts import PixelCorrection
 from gixi_bluesky.processing.footprint import Footprint
 from gixi_bluesky.processing.geometry import Geometry
 from gixi_bluesky.processing.grids import Grid, PolarGrid, QGrid
@@ -41,6 +42,7 @@ class Remapper:
     """Averages frames of one geometry over the cells of the polar grid; built once, then cheap.
 
     shape: (rows, columns) of the frames after `orient`; mask: the same shape, True = masked.
+    pixels: what is done to each pixel first.
     Raises GeometryError for a grid beyond the wavelength's reach or off the detector.
     """
 
@@ -51,6 +53,7 @@ class Remapper:
         corrections: CorrectionSettings,
         shape: tuple[int, int],
         mask: Bool | None = None,
+        pixels: PixelCorrection | None = None,
     ) -> None:
         geometry.require_q(grid.q_max_inv_angstrom)
         if mask is not None and mask.shape != tuple(shape):
@@ -63,7 +66,10 @@ class Remapper:
         self._corrections = corrections
         self._horizon = grid.below_horizon == "mask"
         self._valid = np.ones(self.shape, bool) if mask is None else ~mask
-        self._polar = _Average(geometry, self.grid, corrections, self._valid, self._horizon)
+        if pixels is not None:
+            self._valid &= pixels.usable
+        self._pixels = pixels
+        self._polar = self._average(self.grid)
         self._pictures: dict[QGrid, _Average] = {}
 
     def __call__(self, frame: NDArray[Any]) -> PolarImage:
@@ -93,11 +99,14 @@ class Remapper:
             q_z_range = q_z_range or (0.0, min(q_z.max(), q_max))
         grid = QGrid(q_xy_range, q_z_range, shape)
         if grid not in self._pictures:
-            self._pictures = {
-                grid: _Average(self.geometry, grid, self._corrections, self._valid, self._horizon)
-            }
+            self._pictures = {grid: self._average(grid)}
         image = self._pictures[grid](frame)
         return QImage(image.intensity, image.variance, image.pixels, q_xy=grid.q_xy, q_z=grid.q_z)
+
+    def _average(self, grid: Grid) -> _Average:
+        return _Average(
+            self.geometry, grid, self._corrections, self._valid, self._horizon, self._pixels
+        )
 
 
 class _Average:
@@ -110,9 +119,12 @@ class _Average:
         corrections: CorrectionSettings,
         valid: Bool,
         horizon: bool,
+        pixels: PixelCorrection | None,
     ) -> None:
         self._shape = valid.shape
         self._corrections = corrections
+        self._pixels = pixels
+        self._dummy = () if pixels is not None else corrections.dummy
         scale = _correction(geometry, grid, corrections)
         self._footprint = Footprint.build(geometry, grid, valid, scale, horizon=horizon)
         if not self._footprint.weight.any():
@@ -129,12 +141,16 @@ class _Average:
             self._footprint.weight,
         )
         self._last = self._whole
+        self._spread = None if pixels is None else _Spread.of(pixels, self._footprint)
 
     def __call__(self, frame: NDArray[Any]) -> RemappedImage:
         frame = require_image(np.asarray(frame))
         if frame.shape != self._shape:
             message = f"the frame has shape {frame.shape} after turning; expected {self._shape}"
             raise FrameError(message)
+        integer = frame.dtype.kind in "iu"
+        if self._pixels is not None:
+            frame = self._pixels(frame)
         layout = _layout(frame)
         if layout != self._footprint.layout:
             self._footprint = self._footprint.laid(layout)
@@ -148,9 +164,14 @@ class _Average:
             self._corrections,
             intensity,
             lacking.unit_variance,
-            integer=frame.dtype.kind in "iu",
+            integer=integer,
         )
-        variance = noise.variance(intensity, lacking.per_count, lacking.unit_variance)
+        per_count, unit_variance = lacking.per_count, lacking.unit_variance
+        # Noise that was estimated is that of corrected counts already.
+        if self._spread is not None and (integer or self._corrections.gain is not None):
+            variance = self._spread.variance(noise, intensity, per_count, unit_variance)
+        else:
+            variance = noise.variance(intensity, per_count, unit_variance)
         return RemappedImage(intensity, variance, lacking.pixels)
 
     def _means(self, window: NDArray[Any]) -> tuple[Float32, _Lacking]:
@@ -158,12 +179,12 @@ class _Average:
         if window.dtype.kind == "f":
             with np.errstate(over="ignore"):  # beyond float32 is infinite, hence no data
                 counts = window.astype(np.float32, copy=False)
-            if not self._corrections.dummy:
+            if not self._dummy:
                 means = self._footprint.means(counts)
                 # A NaN or an infinity in any pixel that counts shows in the total.
                 if np.isfinite(means[:-1].sum()):
                     return means, self._whole
-            lacking = invalid_pixels(counts, self._corrections.dummy)
+            lacking = invalid_pixels(counts, self._dummy)
         else:
             counts = window.astype(np.float32)
             # Negative numbers are beyond the signed maximum when read as unsigned.
@@ -210,10 +231,49 @@ class _Lacking:
     pixels: Float32
 
 
+@dataclass(frozen=True, slots=True)
+class _Spread:
+    """How dark and flat change the noise of each cell, (grid rows, grid columns).
+
+    A pixel's variance is (gain · raw + floor + dark variance) / flat², raw = counts · flat + dark;
+    each term is taken as the mean over the cell's pixels.
+
+    per_count: 1 / flat; unit: 1 / flat²; dark: dark / flat², dark_variance: dark variance / flat²
+    """
+
+    per_count: Float32
+    unit: Float32
+    dark: Float32
+    dark_variance: Float32
+
+    @classmethod
+    def of(cls, pixels: PixelCorrection, footprint: Footprint) -> _Spread:
+        def mean(values: Float32) -> Float32:
+            window = np.ascontiguousarray(values[footprint.window])
+            return np.take(footprint.means(window), footprint.places) / footprint.scale
+
+        inverse = pixels.inverse_flat
+        square = inverse * inverse
+        return cls(
+            mean(inverse),
+            mean(square),
+            mean(pixels.dark * square),
+            mean(pixels.dark_variance * square),
+        )
+
+    def variance(
+        self, noise: Noise, intensity: Float32, per_count: Float32, unit_variance: Float32
+    ) -> Float32:
+        """Return the variance of each cell's mean, as `Noise.variance` does without correction."""
+        signal = noise.variance(intensity, per_count * self.per_count, unit_variance * self.unit)
+        extra = np.float32(noise.gain) * self.dark + self.dark_variance
+        return signal + unit_variance * np.maximum(extra, 0)
+
+
 def _correction(geometry: Geometry, grid: Grid, settings: CorrectionSettings) -> Float32:
     """Return what multiplies the counts of each cell, (rows, columns); 1 where out of reach.
 
-    Taken at the cells' centres, where solid angle and polarisation change slowly; the sides of a
+    Taken at the cells' centres, as all of it changes slowly over the detector; the sides of a
     folded grid are averaged, they differ only by the detector's tilt.
     """
     factors = []
@@ -224,6 +284,10 @@ def _correction(geometry: Geometry, grid: Grid, settings: CorrectionSettings) ->
             factor *= geometry.solid_angle_factor(rows, columns)
         if settings.polarization is not None:
             factor *= geometry.polarization_factor(rows, columns, settings.polarization)
+        if settings.air_attenuation_per_m is not None:
+            factor *= geometry.air_factor(rows, columns, settings.air_attenuation_per_m)
+        if settings.sensor_transmission is not None:
+            factor *= geometry.sensor_factor(rows, columns, settings.sensor_transmission)
         factors.append(1 / factor)
     mean = np.mean(factors, axis=0)
     return np.where(np.isfinite(mean), mean, 1).astype(np.float32)

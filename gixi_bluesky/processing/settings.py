@@ -116,6 +116,24 @@ class CorrectionSettings(Settings):
         None, description="counts per photon; null = 1 for integer frames, estimated for float ones"
     )
     readout_noise: Annotated[float, Field(ge=0)] = 0.0
+    dark: Path | None = Field(
+        None, description="counts without beam: npy, edf, tiff or h5; a stack is averaged"
+    )
+    flat: Path | None = Field(
+        None, description="relative sensitivity, about 1, divided by; zero and NaN = no data"
+    )
+    saturation: PositiveFloat | None = Field(
+        None, description="raw counts from which on a pixel is no data"
+    )
+    air_attenuation_per_m: Annotated[float, Field(ge=0, le=1000)] | None = Field(
+        None, description="linear attenuation of the gas between sample and detector, 1/m"
+    )
+    sensor_transmission: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None, description="share of a ray at normal incidence that crosses the sensor unabsorbed"
+    )
+    critical_angle_deg: Annotated[float, Field(gt=0, lt=5)] | None = Field(
+        None, description="of the film; gives q_z inside it; null = no correction for refraction"
+    )
 
 
 class ContrastSettings(Settings):

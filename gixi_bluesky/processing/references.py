@@ -1,0 +1,72 @@
+"""Images that belong to the detector and lie in files of their own: masks, darks, flats."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from gixi_bluesky.errors import GeometryError
+
+__all__ = ["read_reference"]
+
+_HDF5 = (".h5", ".hdf5", ".nxs")
+
+
+def read_reference(
+    path: str | Path, what: str, shape: tuple[int, int], *, stack: bool = False
+) -> NDArray[Any]:
+    """Read an image of `shape` (rows, columns), laid as frames are read, before `flip`.
+
+    npy, HDF5 (the only image in it) and whatever fabio reads (edf, tiff, msk, …).
+    what: its name in messages; stack: whether it may be several images (n, rows, columns).
+    Raises GeometryError for a file that cannot be read, holds no numbers or does not fit.
+    """
+    path = Path(path)
+    most = 3 if stack else 2
+    try:
+        image = np.asarray(_read(path, most))
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        message = f"cannot read the {what} {path}: {error}"
+        raise GeometryError(message) from error
+    if image.dtype.kind not in "biuf":
+        message = f"the {what} {path} holds {image.dtype}; expected numbers"
+        raise GeometryError(message)
+    if image.shape[-2:] != shape or not 2 <= image.ndim <= most or not image.size:
+        message = (
+            f"the {what} {path} has shape {image.shape}; expected {shape}, the frame's as read "
+            "(before flip)"
+        )
+        raise GeometryError(message)
+    return image
+
+
+def _read(path: Path, most: int) -> Any:
+    if path.suffix == ".npy":
+        return np.load(path, allow_pickle=False)
+    if path.suffix in _HDF5:
+        return _read_hdf5(path, most)
+    import fabio
+
+    with fabio.open(str(path)) as image:
+        return image.data
+
+
+def _read_hdf5(path: Path, most: int) -> Any:
+    with h5py.File(path, "r") as file:
+        found: list[str] = []
+        file.visititems(
+            lambda name, item: (
+                found.append(name)
+                if isinstance(item, h5py.Dataset) and 2 <= item.ndim <= most
+                else None
+            )
+        )
+        if len(found) != 1:
+            kind = "2-D" if most == 2 else "2-D or 3-D"
+            message = f"it holds {len(found)} {kind} datasets ({', '.join(found)}); expected one"
+            raise ValueError(message)
+        return file[found[0]][()]
