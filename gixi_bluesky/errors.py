@@ -11,6 +11,7 @@ GixiError
 ├── RefusedPathError (PermissionError)  a path or link leads out of the configured roots
 └── StoreError (RuntimeError)        Tiled or the results directory refused
     ├── RunCompleteError             this derived run is there and complete
+    ├── RowsLostError                the server lost rows that it had taken
     └── ClaimLostError               another writer owns this derived run
 
 Messages say what was got, what was expected and what to do.
@@ -26,6 +27,7 @@ __all__ = [
     "GeometryError",
     "GixiError",
     "RefusedPathError",
+    "RowsLostError",
     "RunCompleteError",
     "StoreError",
     "StructureFileError",
@@ -76,6 +78,10 @@ class StoreError(GixiError, RuntimeError):
 
 class RunCompleteError(StoreError):
     """The derived run is stored and complete; there is nothing to do."""
+
+
+class RowsLostError(StoreError):
+    """The server lost rows that it had taken; open the run again to have them redone."""
 
 
 class ClaimLostError(StoreError):

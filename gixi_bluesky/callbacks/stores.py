@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import os
+import threading
+import weakref
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,10 +15,12 @@ import pandas as pd
 
 from gixi_bluesky.errors import ClaimLostError, ConfigError, RunCompleteError, StoreError
 from gixi_bluesky.log import get_logger
-from gixi_bluesky.tiled_adapters.connection import derived_catalogue
+from gixi_bluesky.tiled_adapters.connection import derived_catalogue, require_reachable
+from gixi_bluesky.tiled_adapters.delivery import SpooledStore, send_leftovers
 from gixi_bluesky.tiled_adapters.nexus import read_table
 from gixi_bluesky.tiled_adapters.schema import STREAMS
-from gixi_bluesky.tiled_adapters.settings import OutputSettings
+from gixi_bluesky.tiled_adapters.settings import OutputSettings, TiledSettings
+from gixi_bluesky.tiled_adapters.spool import spool_files
 from gixi_bluesky.tiled_adapters.writer import DerivedRunStore, RunState
 
 __all__ = ["LocalStore", "RunStore", "store_builder"]
@@ -48,7 +52,32 @@ def store_builder(config: Any, client: Any = None) -> Callable[[], RunStore]:
             message = "nothing would be stored: give tiled.uri, or output.arrays other than none"
             raise ConfigError(message)
         return lambda: LocalStore(output)
-    return lambda: DerivedRunStore(client, output, tiled)
+    return _SpooledStores(client, output, tiled)
+
+
+class _SpooledStores:
+    """Builds the stores that send to Tiled, and sends what an earlier process could not."""
+
+    def __init__(self, client: Any, output: OutputSettings, tiled: TiledSettings) -> None:
+        self._directory = output.directory
+
+        def new_store() -> DerivedRunStore:
+            require_reachable(client)
+            return DerivedRunStore(client, output, tiled)
+
+        self._new_store = new_store
+        if spool_files(self._directory):
+            gone = threading.Event()
+            weakref.finalize(self, gone.set)
+            threading.Thread(
+                target=send_leftovers,
+                args=(self._directory, new_store, gone),
+                name="gixi-leftovers",
+                daemon=True,
+            ).start()
+
+    def __call__(self) -> SpooledStore:
+        return SpooledStore(self._new_store, self._directory)
 
 
 class LocalStore:

@@ -174,6 +174,8 @@ class Claim:
             except (httpx.HTTPError, KeyError) as error:
                 _log.warning("claim_beat_failed", uid=self._uid, error=repr(error))
                 continue
+            except RuntimeError:  # the client was closed
+                return
             self._beats += 1
             self._last_beat = began
 

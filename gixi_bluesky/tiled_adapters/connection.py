@@ -10,7 +10,7 @@ import httpx
 from gixi_bluesky.errors import ConfigError, StoreError
 from gixi_bluesky.tiled_adapters.settings import TiledSettings
 
-__all__ = ["connect", "derived_catalogue"]
+__all__ = ["connect", "derived_catalogue", "require_reachable"]
 
 _KEY_VARIABLE = "TILED_API_KEY"
 _REACH_S = 10.0
@@ -54,6 +54,15 @@ def derived_catalogue(settings: TiledSettings) -> Any:
             )
             raise ConfigError(message) from error
     return client
+
+
+def require_reachable(client: Any) -> None:
+    """Raise StoreError at once where the server is away; a Tiled client tries for 45 s first."""
+    try:
+        client.context.http_client.get(client.context.api_uri, timeout=_REACH_S / 2)
+    except httpx.HTTPError as error:
+        message = f"the Tiled server {client.context.api_uri} is away: {error!r}"
+        raise StoreError(message) from error
 
 
 def _key(settings: TiledSettings) -> str | None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tiled.client.utils import ClientError
 from tiled.structures.core import Spec
 
-from gixi_bluesky.errors import DocumentError, RunCompleteError, StoreError
+from gixi_bluesky.errors import DocumentError, RowsLostError, RunCompleteError, StoreError
 from gixi_bluesky.log import get_logger
 from gixi_bluesky.tiled_adapters.claims import SESSION_S, Claim, store_errors
 from gixi_bluesky.tiled_adapters.images import StoredImages
@@ -209,7 +209,7 @@ class DerivedRunStore:
                 f"the server lost rows of {lost} frames of run {self._run.metadata['start']['uid']}"
                 "; open the run again to have them redone"
             )
-            raise StoreError(message)
+            raise RowsLostError(message)
         self._held().check()
         self._run.update_metadata({"stop": dict(doc)}, drop_revision=True)
         for table in self._tables.values():

@@ -1,0 +1,275 @@
+"""Tiled away, slow or refusing: what is spooled arrives in order, each row once."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from tiled_servers import PEAKS_PER_FRAME, columns, descriptor, page, start_document, stop_document
+
+from gixi_bluesky.errors import RunCompleteError, StoreError
+from gixi_bluesky.tiled_adapters import delivery
+from gixi_bluesky.tiled_adapters.delivery import SpooledStore, send_leftovers
+from gixi_bluesky.tiled_adapters.schema import STREAMS
+from gixi_bluesky.tiled_adapters.settings import OutputSettings, TiledSettings
+from gixi_bluesky.tiled_adapters.spool import SpoolFile, spool_files
+from gixi_bluesky.tiled_adapters.writer import DerivedRunStore, RunState
+
+
+class Tiled:
+    """A catalogue that can be away."""
+
+    def __init__(self, catalogue: Any) -> None:
+        self.catalogue = catalogue
+        self.away = False
+        self.loses = 0  # pages of peaks that it takes and forgets
+
+    def __call__(self) -> DerivedRunStore:
+        self.require()
+        tiled = self
+
+        class Store(DerivedRunStore):
+            def __call__(self, name: str, doc: Any) -> None:
+                tiled.require()
+                if name == "event_page" and "peak" in doc["data"] and tiled.loses:
+                    tiled.loses -= 1
+                    return
+                super().__call__(name, doc)
+
+        return Store(self.catalogue, OutputSettings(), TiledSettings(), session_s=2)
+
+    def require(self) -> None:
+        if self.away:
+            message = "Tiled is away"
+            raise StoreError(message)
+
+
+class Session:
+    """One writer session of a run, as the callback goes about it."""
+
+    def __init__(self, tiled: Tiled, folder: Path, start: dict[str, Any]) -> None:
+        self.uid = start["uid"]
+        self.store = SpooledStore(tiled, folder)
+        self.state: RunState = self.store.open(start)
+        self.rows = {**dict.fromkeys(STREAMS, 0), **self.state.rows}
+        for stream in STREAMS:
+            self.store("descriptor", descriptor(self.uid, stream))
+
+    def table(self, stream: str, frames: Sequence[int]) -> None:
+        data = columns(stream, frames)
+        self.store("event_page", page(self.uid, stream, self.rows[stream] + 1, data))
+        self.rows[stream] += len(data["frame"])
+
+    def flush(self, *frames: int) -> None:
+        for stream in STREAMS:
+            self.table(stream, frames)
+
+    def stop(self) -> None:
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                self.store("stop", stop_document(self.uid))
+            except StoreError:
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+            else:
+                self.store.close()
+                return
+
+
+@pytest.fixture
+def tiled(catalogue: Any) -> Tiled:
+    return Tiled(catalogue)
+
+
+@pytest.fixture
+def start() -> dict[str, Any]:
+    return start_document(str(uuid4()))
+
+
+def assert_stored(tiled: Tiled, uid: str, frames: int, *, complete: bool = True) -> None:
+    run = tiled.catalogue[uid]
+    assert bool(run.metadata.get("stop")) is complete
+    for stream in STREAMS:
+        rows = run[stream].base["internal"].read()
+        each = 1 if stream == "frames" else PEAKS_PER_FRAME
+        assert rows["seq_num"].tolist() == list(range(1, frames * each + 1))
+        for name, values in columns(stream, range(frames)).items():
+            assert rows[name].tolist() == values
+
+
+def test_a_run_begun_while_tiled_is_away_arrives_when_it_is_back(
+    tiled: Tiled, start: dict[str, Any], tmp_path: Path
+) -> None:
+    tiled.away = True
+    session = Session(tiled, tmp_path, start)
+    for frame in range(4):
+        session.flush(frame)
+    with pytest.raises(StoreError, match=r"waits in .*\.spool for Tiled: Tiled is away"):
+        session.store("stop", stop_document(session.uid))
+    tiled.away = False
+    session.stop()
+    assert_stored(tiled, session.uid, 4)
+    assert spool_files(tmp_path) == []
+
+
+def test_nobody_waits_while_tiled_hangs(
+    tiled: Tiled, start: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = Session(tiled, tmp_path, start)
+    session.flush(0)
+    back = threading.Event()
+    monkeypatch.setattr(tiled, "require", lambda: back.wait(60))
+    began = time.monotonic()
+    for frame in range(1, 20):
+        session.flush(frame)
+    session.store.refresh_live({"n_frames": 20})
+    assert time.monotonic() - began < 2
+    back.set()
+    session.stop()
+    assert_stored(tiled, session.uid, 20)
+
+
+def test_frames_that_tiled_has_already_are_not_sent_again(
+    tiled: Tiled, start: dict[str, Any], tmp_path: Path
+) -> None:
+    first = Session(tiled, tmp_path / "one", start)
+    first.flush(0, 1)
+    first.store.close()
+    tiled.away = True
+    second = Session(tiled, tmp_path / "other", start)  # knows nothing of them, does them again
+    assert second.state.committed == frozenset()
+    second.flush(0, 1)
+    second.flush(2)
+    tiled.away = False
+    second.stop()
+    assert_stored(tiled, second.uid, 3)
+
+
+def test_after_a_restart_the_spool_is_resumed_with_or_without_tiled(
+    tiled: Tiled, start: dict[str, Any], tmp_path: Path
+) -> None:
+    tiled.away = True
+    session = Session(tiled, tmp_path, start)
+    session.flush(0, 1)
+    session.table("peaks", [2])  # a flush that was cut off
+    session.store.close()
+
+    session = Session(tiled, tmp_path, start)
+    assert session.state.committed == {0, 1}
+    assert session.store.read("peaks")["frame"].tolist() == [0, 0, 0, 1, 1, 1]
+    session.flush(2)
+    session.store.close()
+
+    tiled.away = False
+    session = Session(tiled, tmp_path, start)
+    assert session.state.committed == {0, 1, 2}
+    assert session.store.read("peaks")["frame"].tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    session.flush(3)
+    session.stop()
+    assert_stored(tiled, session.uid, 4)
+
+
+def test_a_run_that_nobody_resumes_is_sent_by_the_next_process(
+    tiled: Tiled, tmp_path: Path
+) -> None:
+    tiled.away = True
+    ended, cut = start_document(str(uuid4())), start_document(str(uuid4()))
+    for start in (ended, cut):
+        session = Session(tiled, tmp_path, start)
+        session.flush(0)
+        if start is ended:
+            with pytest.raises(StoreError):
+                session.store("stop", stop_document(session.uid))
+        session.store.close()
+    tiled.away = False
+    send_leftovers(tmp_path, tiled, threading.Event())
+    assert_stored(tiled, ended["uid"], 1)
+    assert_stored(tiled, cut["uid"], 1, complete=False)
+    assert spool_files(tmp_path) == []
+
+
+def test_rows_that_the_server_lost_are_sent_again(
+    tiled: Tiled, start: dict[str, Any], tmp_path: Path
+) -> None:
+    session = Session(tiled, tmp_path, start)
+    session.flush(0)
+    tiled.loses = 1
+    session.flush(1)
+    session.stop()
+    assert tiled.loses == 0
+    assert_stored(tiled, session.uid, 2)
+
+
+def test_a_complete_run_is_told_and_leaves_no_spool(
+    tiled: Tiled, start: dict[str, Any], tmp_path: Path
+) -> None:
+    session = Session(tiled, tmp_path, start)
+    session.flush(0)
+    session.stop()
+    again = SpooledStore(tiled, tmp_path)
+    with pytest.raises(RunCompleteError):
+        again.open(start)
+    again.close()
+    assert spool_files(tmp_path) == []
+
+
+def test_a_full_disk_does_not_stop_what_tiled_takes(
+    tiled: Tiled, start: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = Session(tiled, tmp_path, start)
+    session.flush(0)
+
+    def refuse(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as full:
+        full.setattr(SpoolFile, "append", refuse)
+        for stream in STREAMS:
+            _patiently(lambda stream=stream: session.table(stream, [1]))
+        tiled.away = True
+        monkeypatch.setattr(delivery.Delivery, "caught_up", False)
+        with pytest.raises(StoreError, match="No space left"):
+            session.table("peaks", [2])
+        monkeypatch.undo()
+    tiled.away = False
+    session.flush(2)
+    session.stop()
+    assert_stored(tiled, session.uid, 3)
+
+
+def _patiently(call: Any) -> None:
+    """Repeat as the callback does while the delivery thread is catching up."""
+    for _ in range(50):
+        try:
+            return call()
+        except StoreError:
+            time.sleep(0.1)
+    pytest.fail("it was refused for 5 s")
+
+
+def test_a_record_cut_off_by_a_crash_is_forgotten(tmp_path: Path) -> None:
+    path = tmp_path / "run.spool"
+    spool = SpoolFile(path, {"uid": "run"})
+    spool.append("stop", {"uid": "stop", "text": "x" * 100})
+    whole = spool.size
+    spool.append("stop", {"uid": "cut", "value": float("nan")})
+    spool.close()
+    with path.open("r+b") as file:
+        file.truncate(whole + 11)
+    spool = SpoolFile(path, {"uid": "run"})
+    assert [r.name for r in spool.records()] == ["start", "session", "stop", "session"]
+    assert spool.start == {"uid": "run"}
+    spool.close()
+
+
+def test_two_processes_do_not_share_a_spool(tmp_path: Path) -> None:
+    spool = SpoolFile(tmp_path / "run.spool", {"uid": "run"})
+    with pytest.raises(StoreError, match="by another process"):
+        SpoolFile(tmp_path / "run.spool", {"uid": "run"})
+    spool.close()
