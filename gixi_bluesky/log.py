@@ -28,7 +28,8 @@ def configure_logging(level: str = "INFO", *, json: bool = False) -> None:
         wrapper_class=structlog.make_filtering_bound_logger(
             logging.getLevelNamesMapping()[level.upper()]
         ),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        # The stream of the moment: notebooks and tests replace sys.stderr.
+        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
     )
 
 

@@ -17,7 +17,7 @@ Map = NDArray[np.float32]
 
 _VERSION = "classical 1"
 _FLOOR = 4.0  # significance below which nothing is reported
-_EVEN_SPOT, _EVEN_RING = 6.5, 4.5  # significance that scores 0.5
+_EVEN_SPOT, _EVEN_RING = 6.5, 5.0  # significance that scores 0.5
 _SPIKE = 8  # times the depth and the scatter of its surroundings that a single pixel sticks out
 
 
@@ -25,7 +25,7 @@ class ClassicalDetector:
     """Finds rings, arcs and spots by how far their profiles rise above the local noise.
 
     Deterministic, without weights; honours no data (NaN), which can never be a peak. A threshold of
-    0.5 on the score keeps spots that rise 6.5 and full rings that rise 4.5 standard deviations
+    0.5 on the score keeps spots that rise 6.5 and full rings that rise 5 standard deviations
     above the local noise.
     """
 

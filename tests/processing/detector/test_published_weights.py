@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from conftest import skip_or_fail
+from missing_parts import skip_or_fail
 
 from gixi_bluesky.errors import WeightsError
 from gixi_bluesky.processing.detector import Detector, load_detector
