@@ -1,7 +1,8 @@
-"""The HDF5 side of a derived run: polar images and tables into this session's part."""
+"""The polar images of a derived run: with the tables in HDF5 files, or uploaded to Tiled."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from gixi_bluesky.tiled_adapters.settings import OutputSettings
 __all__ = ["RunArrays"]
 
 _ATTEMPTS = 3
+_IMAGES_PER_PAGE = 8
 _log = get_logger()
 
 Documents = list[tuple[str, dict[str, Any]]]
@@ -39,6 +41,7 @@ class RunArrays:
         self._rows = 0
         self._failures = 0
         self._announced: Documents = []
+        self._described = False
         self.error = ""
 
     def keeps_image(self, frame: int) -> bool:
@@ -56,6 +59,8 @@ class RunArrays:
 
         Raises StoreError while it is worth trying again; repeating a call does no harm.
         """
+        if self._output.arrays == "tiled":
+            return self._uploads(results)
         if self._output.arrays == "none" or self.error or not (results or self._part):
             return []
         try:
@@ -72,6 +77,29 @@ class RunArrays:
         self._failures = 0
         announced, self._announced = self._announced, []
         return announced
+
+    def _uploads(self, results: Mapping[int, Analysed]) -> Documents:
+        """Return what carries the images themselves, a few to a page."""
+        images = {
+            number // self._output.image_step: result.image
+            for number, result in sorted(results.items())
+            if result.image is not None
+        }
+        documents: Documents = []
+        pages: list[dict[int, Any]] = []
+        for row, image in images.items():
+            if not pages or row - 1 not in pages[-1] or len(pages[-1]) == _IMAGES_PER_PAGE:
+                pages.append({})
+            pages[-1][row] = image
+        if images and not self._described:
+            shape = next(iter(images.values())).shape
+            descriptor = self._documents.image_descriptor(*shape, external=False)
+            documents.append(("descriptor", descriptor))
+            self._described = True
+        for page in pages:
+            doc = self._documents.image_page(min(page), list(page.values()), time.time())
+            documents.append(("event_page", doc))
+        return documents
 
     def finish(self) -> None:
         """Leave one plainly openable file. Raises StoreError."""

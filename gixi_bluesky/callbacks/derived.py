@@ -101,9 +101,23 @@ class DerivedDocuments:
         """Return the descriptor of a table."""
         return self._descriptor(stream, data_keys(stream))
 
-    def image_descriptor(self, n_phi: int, n_q: int) -> dict[str, Any]:
-        """Return the descriptor of the stream of polar images."""
-        return self._descriptor(IMAGES, image_data_keys(n_phi, n_q))
+    def image_descriptor(self, n_phi: int, n_q: int, *, external: bool = True) -> dict[str, Any]:
+        """Return the descriptor of the stream of polar images, in files or in the event pages."""
+        return self._descriptor(IMAGES, image_data_keys(n_phi, n_q, external=external))
+
+    def image_page(self, first: int, images: Sequence[Any], time: float) -> dict[str, Any]:
+        """Return consecutive images, the first in row `first`, as an event page that holds them."""
+        times = [time] * len(images)
+        seq_nums = list(range(first + 1, first + 1 + len(images)))
+        return {
+            "descriptor": self._descriptor_uid(IMAGES),
+            "uid": [self._uid(f"{IMAGES}/{number}") for number in seq_nums],
+            "seq_num": seq_nums,
+            "time": times,
+            "data": {IMAGE_KEY: list(images)},
+            "timestamps": {IMAGE_KEY: times},
+            "filled": {},
+        }
 
     def page(
         self, stream: str, columns: Mapping[str, Sequence[Any]], first: int, time: float

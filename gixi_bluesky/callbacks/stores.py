@@ -48,8 +48,11 @@ def store_builder(config: Any, client: Any = None) -> Callable[[], RunStore]:
     if client is None and tiled.uri is not None:
         client = derived_catalogue(tiled)
     if client is None:
-        if output.arrays == "none":
-            message = "nothing would be stored: give tiled.uri, or output.arrays other than none"
+        if output.arrays != "external":
+            message = (
+                f"nothing would be stored: output.arrays is {output.arrays!r} and there is no "
+                "server; give tiled.uri, or output.arrays: external"
+            )
             raise ConfigError(message)
         return lambda: LocalStore(output)
     return _SpooledStores(client, output, tiled)

@@ -107,7 +107,11 @@ class Delivery:
         self.store = store
 
     def _send_page(self, page: Mapping[str, Any], record: Record | None) -> None:
-        stream, frames = self._tables[page["descriptor"]], page["data"]["frame"]
+        stream = self._tables[page["descriptor"]]
+        if self.store is not None and stream not in STREAMS:
+            self.store("event_page", page)  # images: their row is in the seq_num
+            return
+        frames = page["data"]["frame"]
         finished = None if record is None else record.frames
         keep = [
             k
@@ -344,7 +348,11 @@ def _spooled_rows(spool: SpoolFile) -> dict[str, pd.DataFrame]:
     for record in spool.records():
         if record.name == "descriptor":
             names[record.doc["uid"]] = record.doc["name"]
-        elif record.name == "event_page" and record.frames is not None:
+        elif (
+            record.name == "event_page"
+            and record.frames is not None
+            and names[record.doc["descriptor"]] in pages
+        ):
             rows = pd.DataFrame(record.doc["data"])
             pages[names[record.doc["descriptor"]]].append(
                 rows[rows["frame"].isin(list(record.frames))]

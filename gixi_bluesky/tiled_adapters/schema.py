@@ -119,8 +119,12 @@ def data_keys(stream: str) -> dict[str, dict[str, Any]]:
     return {column.name: _data_key(column) for column in stored_columns(stream)}
 
 
-def image_data_keys(n_phi: int, n_q: int) -> dict[str, dict[str, Any]]:
-    """Return the data_keys of the stream `images`: one (n_phi, n_q) float32 image a row."""
+def image_data_keys(n_phi: int, n_q: int, *, external: bool = True) -> dict[str, dict[str, Any]]:
+    """Return the data_keys of the stream `images`: one (n_phi, n_q) float32 image a row.
+
+    external: the images are in files; False = the event pages hold them
+    """
+    where = {"external": "STREAM:"} if external else {}
     return {
         IMAGE_KEY: {
             "source": "gixi_bluesky",
@@ -130,7 +134,7 @@ def image_data_keys(n_phi: int, n_q: int) -> dict[str, dict[str, Any]]:
             "dims": ["phi", "q"],
             "units": "counts",
             "description": "mean counts per detector pixel; NaN = no data; row 0 is phi = 0",
-            "external": "STREAM:",
+            **where,
         }
     }
 

@@ -18,7 +18,11 @@ class OutputSettings(Settings):
 
     directory: Path = Path("results")
     images: str = Field("all", description="all | none | every_N, N a number")
-    arrays: Literal["external", "tiled", "none"] = "external"
+    arrays: Literal["external", "tiled", "none"] = Field(
+        "external",
+        description="external: files below `directory`, which the server must see; "
+        "tiled: uploaded to the server; none: tables only",
+    )
     flush_s: Annotated[float, Field(ge=0.05, le=60)] = 0.5
     live_s: PositiveFloat = Field(3.0, description="how often `gixi_live` is refreshed")
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import msgpack
+import numpy as np
 
 from gixi_bluesky.errors import StoreError
 
@@ -21,6 +22,7 @@ __all__ = ["SESSION", "SPOOL_FOLDER", "Record", "SpoolFile", "spool_files"]
 
 SPOOL_FOLDER = ".spool"
 SESSION = "session"
+_ARRAY = "__ndarray__"
 _HEADER = struct.Struct("<II")  # length and CRC-32 of what follows
 
 
@@ -69,7 +71,8 @@ class SpoolFile:
 
     def append(self, name: str, doc: Mapping[str, Any]) -> None:
         """Add a document. Raises OSError and leaves the file as it was when the disk refuses."""
-        packed = msgpack.packb([name, _lean(doc) if name == "event_page" else dict(doc)])
+        lean = _lean(doc) if name == "event_page" else dict(doc)
+        packed = msgpack.packb([name, lean], default=_packed_array)
         record = _HEADER.pack(len(packed), zlib.crc32(packed)) + packed
         with self._lock:
             try:
@@ -122,7 +125,7 @@ class SpoolFile:
         packed = os.pread(self._file, length, position + _HEADER.size)
         if len(packed) < length or zlib.crc32(packed) != checksum:
             return None
-        name, doc = msgpack.unpackb(packed, strict_map_key=False)
+        name, doc = msgpack.unpackb(packed, strict_map_key=False, object_hook=_unpacked_array)
         return name, doc, position + _HEADER.size + length
 
     def _scan(self) -> None:
@@ -155,3 +158,17 @@ def _lean(page: Mapping[str, Any]) -> dict[str, Any]:
 
 def _full(page: dict[str, Any]) -> dict[str, Any]:
     return {**page, "timestamps": dict.fromkeys(page["data"], page["time"])}
+
+
+def _packed_array(value: Any) -> dict[str, Any]:
+    array = np.asarray(value, order="C")
+    if array.dtype.kind not in "biuf":
+        message = f"got a {type(value).__name__} in a document; expected JSON types and numbers"
+        raise TypeError(message)
+    return {_ARRAY: array.dtype.str, "shape": array.shape, "bytes": array.tobytes()}
+
+
+def _unpacked_array(value: dict[Any, Any]) -> Any:
+    if _ARRAY not in value:
+        return value
+    return np.frombuffer(value["bytes"], np.dtype(value[_ARRAY])).reshape(value["shape"])

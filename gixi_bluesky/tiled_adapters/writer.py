@@ -19,6 +19,7 @@ from gixi_bluesky.tiled_adapters.images import StoredImages
 from gixi_bluesky.tiled_adapters.schema import STREAMS
 from gixi_bluesky.tiled_adapters.settings import OutputSettings, TiledSettings
 from gixi_bluesky.tiled_adapters.tables import StoredTable
+from gixi_bluesky.tiled_adapters.uploads import UploadedImages
 
 __all__ = ["DerivedRunStore", "RunState"]
 
@@ -64,6 +65,7 @@ class DerivedRunStore:
         self._streams: dict[str, str] = {}
         self._tables: dict[str, StoredTable] = {}
         self._images: dict[str, StoredImages] = {}
+        self._uploads: dict[tuple[str, str], UploadedImages] = {}
         self._resources: dict[str, Mapping[str, Any]] = {}
 
     def open(self, start: Mapping[str, Any]) -> RunState:
@@ -155,7 +157,7 @@ class DerivedRunStore:
     def _descriptor(self, doc: Mapping[str, Any]) -> None:
         name = doc["name"]
         self._streams[doc["uid"]] = name
-        if name in self._tables or name in self._images:
+        if name in {*self._tables, *self._images, *(stream for stream, _ in self._uploads)}:
             return
         metadata = {
             key: value
@@ -174,8 +176,12 @@ class DerivedRunStore:
         self._adopt(name, node.base, doc["data_keys"])
 
     def _adopt(self, name: str, node: Any, data_keys: Mapping[str, Any]) -> None:
-        internal = {key: value for key, value in data_keys.items() if "external" not in value}
         external = {key: value for key, value in data_keys.items() if "external" in value}
+        ours = {key: value for key, value in data_keys.items() if key not in external}
+        arrays = {key: value for key, value in ours.items() if value.get("shape")}
+        internal = {key: value for key, value in ours.items() if key not in arrays}
+        for key, value in arrays.items():
+            self._uploads[name, key] = UploadedImages(node, key, value, self._tags)
         if internal:
             self._tables[name] = StoredTable(node, name, internal, self._tags)
             self._tables[name].create()
@@ -183,7 +189,12 @@ class DerivedRunStore:
             self._images[name] = StoredImages(node, external, self._tags)
 
     def _event_page(self, doc: Mapping[str, Any]) -> None:
-        self._tables[self._stream_of(doc)].append(doc)
+        stream = self._stream_of(doc)
+        if stream in self._tables:
+            self._tables[stream].append(doc)
+            return
+        for key, images in doc["data"].items():
+            self._uploads[stream, key].write(doc["seq_num"], images)
 
     def _stream_resource(self, doc: Mapping[str, Any]) -> None:
         self._resources[doc["uid"]] = doc
@@ -216,6 +227,8 @@ class DerivedRunStore:
             table.close()
         for images in self._images.values():
             images.close()
+        for uploaded in self._uploads.values():
+            uploaded.close()
         self._run.close_stream()
         self._held().release()
 
