@@ -23,6 +23,7 @@ from gixi_bluesky.callbacks.tracking import Action, Frame, FrameTimed, RunClosed
 from gixi_bluesky.callbacks.worker import Worker
 from gixi_bluesky.errors import ConfigError, DocumentError, StoreError
 from gixi_bluesky.log import get_logger
+from gixi_bluesky.processing.conditions import sources
 
 __all__ = ["Analysis"]
 
@@ -59,7 +60,7 @@ class Analysis:
     ) -> None:
         self._config = config
         self._new_store = store or store_builder(config, tiled)
-        self._router = Router(config.input, config.geometry.incidence_angle_deg)
+        self._router = Router(config.input, sources(config.geometry, config.corrections))
         self._inbox: SimpleQueue[tuple[str, Any]] = SimpleQueue()
         self._runs: dict[str, DerivedRun] = {}
         self._queue = FrameQueue(config.queue, self._drop)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from gixi_bluesky.callbacks.frames import FrameRef
 from gixi_bluesky.callbacks.settings import InputSettings
+from gixi_bluesky.processing.conditions import Conditions
 from gixi_bluesky.processing.types import Matches, MatchPeaks, Peaks
 from gixi_bluesky.provenance import Provenance
 
@@ -56,7 +57,7 @@ class Job:
     """One frame to analyse; its file is awaited until `deadline` (time.monotonic)."""
 
     image: FrameRef | SharedImage
-    incidence_angle_deg: float | None
+    conditions: Conditions
     deadline: float
     keep_image: bool
 

@@ -7,6 +7,7 @@ from collections import OrderedDict, deque
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from gixi_bluesky.callbacks.conditions import ConditionLookup
 from gixi_bluesky.callbacks.documents import (
     Datum,
     Descriptor,
@@ -20,11 +21,10 @@ from gixi_bluesky.callbacks.documents import (
     parse,
     payload_bytes,
 )
-from gixi_bluesky.callbacks.incidence import IncidenceAngle
 from gixi_bluesky.callbacks.settings import InputSettings
 from gixi_bluesky.callbacks.tracking import Action, RunTracker
 from gixi_bluesky.log import get_logger
-from gixi_bluesky.processing.settings import FromDocument
+from gixi_bluesky.processing.settings import DocumentKey
 from gixi_bluesky.tiled_adapters.schema import PURPOSE
 
 __all__ = ["Router"]
@@ -40,11 +40,15 @@ class Router:
 
     Runs that `settings.select` does not choose, our own derived runs and runs that have stopped
     are left alone. Documents that name something unknown are parked until it comes.
+
+    sources: which conditions of a frame are looked up in the documents
     """
 
-    def __init__(self, settings: InputSettings, incidence: float | FromDocument = 0.0) -> None:
+    def __init__(
+        self, settings: InputSettings, sources: Mapping[str, DocumentKey] | None = None
+    ) -> None:
         self._settings = settings
-        self._incidence = IncidenceAngle(incidence)
+        self._lookup = ConditionLookup(sources or {})
         self._trackers: dict[str, RunTracker] = {}
         self._homes: dict[str, str] = {}  # uid of a run, descriptor or resource → run uid
         self._ignored: OrderedDict[str, None] = OrderedDict()  # the same of other runs
@@ -92,7 +96,7 @@ class Router:
             self._ignore(start.uid)
         else:
             self._homes[start.uid] = start.uid
-            self._trackers[start.uid] = RunTracker(start, self._settings, self._incidence)
+            self._trackers[start.uid] = RunTracker(start, self._settings, self._lookup)
         yield from self._unpark(start.uid)
 
     def _deliver(self, tracker: RunTracker, document: Document) -> Iterator[Action]:

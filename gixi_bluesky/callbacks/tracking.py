@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from gixi_bluesky.callbacks.conditions import ConditionLookup
 from gixi_bluesky.callbacks.documents import (
     Datum,
     Descriptor,
@@ -23,11 +24,11 @@ from gixi_bluesky.callbacks.documents import (
     StreamResource,
 )
 from gixi_bluesky.callbacks.frames import FrameRef, InlineImage, Unreadable, check_image
-from gixi_bluesky.callbacks.incidence import IncidenceAngle
 from gixi_bluesky.callbacks.resources import classic_image, stream_image, stream_stack
 from gixi_bluesky.callbacks.settings import InputSettings
 from gixi_bluesky.errors import FrameError
 from gixi_bluesky.log import get_logger
+from gixi_bluesky.processing.conditions import Conditions
 
 __all__ = [
     "Action",
@@ -74,9 +75,14 @@ class Frame:
     seq_num: int
     time: float
     image: FrameRef
-    incidence_angle_deg: float | None
+    conditions: Conditions
     received: float
     arrived: float
+
+    @property
+    def incidence_angle_deg(self) -> float | None:
+        """The angle that the documents gave, None when the configuration fixes it."""
+        return self.conditions.incidence_angle_deg
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +118,10 @@ Action = RunOpened | Frame | FrameTimed | RunClosed
 class RunTracker:
     """Follows the documents of one raw run and one of its streams."""
 
-    def __init__(self, start: RunStart, settings: InputSettings, incidence: IncidenceAngle) -> None:
+    def __init__(self, start: RunStart, settings: InputSettings, lookup: ConditionLookup) -> None:
         self.start = start
         self._settings = settings
-        self._incidence = incidence
+        self._lookup = lookup
         self._key: str | None = None
         self._refused = False
         self._descriptors: dict[str, Descriptor] = {}
@@ -236,7 +242,7 @@ class RunTracker:
             return
         descriptor = self._descriptors[datum.descriptor]
         deadline = time.monotonic() + self._settings.file_timeout_s
-        awaited = self._incidence.in_events(descriptor)
+        awaited = self._lookup.in_events(descriptor)
         for i in range(datum.count):
             seq_num = datum.first_seq_num + i
             if awaited and seq_num not in self._events:
@@ -277,10 +283,10 @@ class RunTracker:
             return
         self._per_event = per_event
         yield from self._open()
-        angle: float | None = None
+        conditions = Conditions()
         try:
             data = event.data if event is not None else {}
-            angle = self._incidence.degrees(data, descriptor, self._baseline, self.start)
+            conditions = self._lookup.conditions(data, descriptor, self._baseline, self.start)
         except FrameError as error:
             ref = Unreadable("failed", str(error))
         yield Frame(
@@ -289,7 +295,7 @@ class RunTracker:
             seq_num=seq_num,
             time=event.time if event is not None else math.nan,
             image=ref,
-            incidence_angle_deg=angle,
+            conditions=conditions,
             received=time.monotonic(),
             arrived=time.time(),
         )

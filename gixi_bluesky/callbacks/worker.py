@@ -142,7 +142,7 @@ class Worker:
     def _hand_over(self, frame: Frame) -> None:
         job = Job(
             image=frame.image,
-            incidence_angle_deg=frame.incidence_angle_deg,
+            conditions=frame.conditions,
             deadline=frame.received + self._file_timeout_s,
             keep_image=self._keeps_image(frame),
         )

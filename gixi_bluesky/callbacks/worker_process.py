@@ -82,7 +82,7 @@ def _analyse(job: Job, setup: Setup, pipeline: Any, reader: Any) -> Outcome:
             frame = _shared(job.image, setup)
         else:
             frame = reader.read(job.image, job.deadline)
-        result = pipeline(frame, incidence_angle_deg=job.incidence_angle_deg)
+        result = pipeline(frame, **job.conditions.given())
         return Outcome("ok", result=_stored(result, keep_image=job.keep_image))
     except (UnavailableError, RefusedPathError) as error:
         return Outcome("unavailable", str(error))

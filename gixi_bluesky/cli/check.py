@@ -88,6 +88,8 @@ def _geometry(config: Config) -> str:
     from gixi_bluesky.processing.geometry import Geometry
     from gixi_bluesky.processing.settings import FromDocument
 
+    if keys := config.geometry.changes_per_frame:
+        return f"each frame has its own, from {', '.join(keys)} of the documents"
     geometry = Geometry.from_settings(config.geometry)
     q_max = config.grid.q_max_inv_angstrom
     geometry.require_q(q_max)

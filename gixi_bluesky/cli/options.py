@@ -45,4 +45,10 @@ def configured_for_files(
             "image files do not have; give --incidence-angle"
         )
         raise ConfigError(message)
+    if keys := config.geometry.changes_per_frame:
+        message = (
+            f"{file} takes wavelength or distance from {', '.join(keys)} of a run's documents, "
+            "which image files do not have; give numbers"
+        )
+        raise ConfigError(message)
     return config

@@ -22,6 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from gixi_bluesky.errors import GeometryError
 from gixi_bluesky.log import get_logger
+from gixi_bluesky.processing.conditions import Conditions
 from gixi_bluesky.processing.orientation import Orientation
 from gixi_bluesky.processing.poni import Poni, read_poni
 from gixi_bluesky.processing.settings import FromDocument, GeometrySettings
@@ -81,25 +82,41 @@ class Geometry:
 
     @classmethod
     def from_settings(
-        cls, settings: GeometrySettings, shape: tuple[int, int] | None = None
+        cls,
+        settings: GeometrySettings,
+        shape: tuple[int, int] | None = None,
+        conditions: Conditions | None = None,
     ) -> Geometry:
         """Build the geometry; `shape` (rows, columns) is that of the array as read.
+
+        What `conditions` hold of a frame takes the place of settings and PONI.
 
         The shape is needed to turn a PONI; without it only the settings and the file are checked.
         With neither `flip` nor `orientation` row 0 is the lowest, unless the PONI says otherwise;
         a beam in the upper half is then warned about.
         An incidence angle that comes from documents is 0 until `with_incidence`.
-        Raises GeometryError for a PONI that cannot be used or does not fit the shape.
+        Raises GeometryError for a PONI that cannot be used or does not fit the shape, and for a
+        wavelength or distance that only the documents of a frame know.
         """
+        measured = conditions or Conditions()
+        settings = measured.applied(settings)
+        if settings.changes_per_frame:
+            message = (
+                f"{', '.join(settings.changes_per_frame)} of the run's documents gives wavelength "
+                "or distance; give them for a frame that has none"
+            )
+            raise GeometryError(message)
         angle = settings.incidence_angle_deg
         incidence = 0.0 if isinstance(angle, FromDocument) else math.radians(angle)
         if settings.poni is not None:
-            geometry = _from_poni(read_poni(settings.poni), settings, shape, incidence)
+            geometry = _from_poni(
+                read_poni(settings.poni), settings, shape, incidence, measured=measured
+            )
             if shape is not None and settings.flip is None and settings.orientation is None:
                 _warn_if_upside_down(geometry, orientation_of(settings).shape(shape)[0])
             return geometry
         if (
-            settings.distance_mm is None
+            not isinstance(settings.distance_mm, float)
             or settings.pixel_size_mm is None
             or settings.beam_center_px is None
             or settings.wavelength is None
@@ -271,15 +288,23 @@ def orient(frame: NDArray[Scalar], settings: GeometrySettings) -> NDArray[Scalar
 
 
 def _from_poni(
-    poni: Poni, settings: GeometrySettings, shape: tuple[int, int] | None, incidence: float
+    poni: Poni,
+    settings: GeometrySettings,
+    shape: tuple[int, int] | None,
+    incidence: float,
+    *,
+    measured: Conditions,
 ) -> Geometry:
     """Turn the PONI, which holds for the array as its own orientation lays it, as `orient` does."""
     wavelength = settings.wavelength or poni.wavelength_angstrom
     if wavelength is None:
         message = f"{poni.path} holds no wavelength; give wavelength_angstrom or energy_kev"
         raise GeometryError(message)
-    if poni.wavelength_angstrom and not math.isclose(
-        wavelength, poni.wavelength_angstrom, rel_tol=_WAVELENGTH_AGREEMENT
+    fixed = measured.energy_kev is None and measured.wavelength_angstrom is None
+    if (
+        fixed
+        and poni.wavelength_angstrom
+        and not math.isclose(wavelength, poni.wavelength_angstrom, rel_tol=_WAVELENGTH_AGREEMENT)
     ):
         message = (
             f"the configuration says {wavelength:g} angstrom and {poni.path} says "
@@ -299,9 +324,12 @@ def _from_poni(
     axes[:2, :2] = matrix
     unturned = Geometry(wavelength, poni.distance_m, pixel, poni.poni_m, poni.rotations_rad)
     size = np.abs(matrix) @ np.array(pixel)
+    distance = poni.distance_m
+    if isinstance(settings.distance_mm, float):  # the documents moved the detector along its normal
+        distance = settings.distance_mm * 1e-3
     return Geometry(
         wavelength_angstrom=wavelength,
-        distance_m=poni.distance_m,
+        distance_m=distance,
         pixel_size_m=(float(size[0]), float(size[1])),
         poni_m=(float(poni_m[0]), float(poni_m[1])),
         rotations_rad=_angles(axes @ unturned.rotation @ axes.T),

@@ -6,7 +6,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -15,6 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 
 import gixi_bluesky
 from gixi_bluesky.errors import FrameError, GeometryError
+from gixi_bluesky.log import get_logger
+from gixi_bluesky.processing.conditions import Conditions, sources
 from gixi_bluesky.processing.counts import PixelCorrection
 from gixi_bluesky.processing.detector import load_detector
 from gixi_bluesky.processing.geometry import Geometry, orient, orientation_of
@@ -38,6 +40,7 @@ __all__ = ["Pipeline", "PipelineSettings"]
 # Maps of one incidence angle take about 20 MB; a scan of the angle visits its values in turn.
 _REMAPPERS_KEPT = 8
 _BATCH = 8
+_log = get_logger()
 
 
 class PipelineSettings(Protocol):
@@ -74,37 +77,41 @@ class Pipeline:
     def __init__(self, config: PipelineSettings) -> None:
         self._config = config
         # Shape-free trial, so that an impossible geometry fails now and not at the first frame.
-        geometry = Geometry.from_settings(config.geometry, None)
-        geometry.require_q(config.grid.q_max_inv_angstrom)
-        self._incidence = config.geometry.incidence_angle_deg
+        if not config.geometry.changes_per_frame:
+            geometry = Geometry.from_settings(config.geometry, None)
+            geometry.require_q(config.grid.q_max_inv_angstrom)
+        self._sources = sources(config.geometry, config.corrections)
         self.structures: tuple[Structure, ...] = read_structures(
             config.matching.cif, q_max=config.grid.q_max_inv_angstrom
         )
         self.detector = load_detector(config.detector.weights, device=config.detector.device)
-        self._remappers: OrderedDict[tuple[tuple[int, int], float], Remapper] = OrderedDict()
+        self._remappers: OrderedDict[tuple[tuple[int, int], Conditions], Remapper] = OrderedDict()
         self.maps_built = 0
 
-    def __call__(self, frame: ArrayLike, incidence_angle_deg: float | None = None) -> FrameResult:
+    def __call__(
+        self, frame: ArrayLike, incidence_angle_deg: float | None = None, **conditions: float
+    ) -> FrameResult:
         """Analyse one frame: (rows, columns), any real dtype; None = the configuration's angle.
 
+        conditions: energy_kev, wavelength_angstrom, distance_mm or monitor of this frame
         Raises FrameError for an image that cannot be analysed.
         """
-        remapped = self._remap(np.asarray(frame), incidence_angle_deg)
+        wanted = self._conditions(Conditions(incidence_angle_deg, **conditions))
+        remapped = self._remap(np.asarray(frame), wanted)
         return self._finish([remapped], first=0)[0]
 
     def batch(
-        self, frames: ArrayLike, incidence_angle_deg: float | None = None
+        self, frames: ArrayLike, incidence_angle_deg: float | None = None, **conditions: float
     ) -> list[FrameResult]:
-        """Analyse (n, rows, columns) frames; the same results as one by one."""
+        """Analyse (n, rows, columns) frames of one set-up; the same results as one by one."""
+        wanted = self._conditions(Conditions(incidence_angle_deg, **conditions))
         stack = np.asarray(frames)
         if stack.ndim != 3:
             message = f"got an array of shape {stack.shape}; expected (frames, rows, columns)"
             raise FrameError(message)
         results: list[FrameResult] = []
         for start in range(0, len(stack), _BATCH):
-            remapped = [
-                self._remap(frame, incidence_angle_deg) for frame in stack[start : start + _BATCH]
-            ]
+            remapped = [self._remap(frame, wanted) for frame in stack[start : start + _BATCH]]
             results += self._finish(remapped, first=start)
         return results
 
@@ -147,54 +154,68 @@ class Pipeline:
             device=self.detector.device,
         )
 
-    def remapper(
-        self, shape: tuple[int, int], incidence_angle_deg: float | None = None
-    ) -> Remapper:
-        """Return the maps for frames of `shape` at an angle; built at first use, then kept."""
-        angle = self._angle(incidence_angle_deg)
-        key = (shape, angle)
+    def remapper(self, shape: tuple[int, int], conditions: Conditions | None = None) -> Remapper:
+        """Return the maps for frames of `shape` under conditions; built at first use, then kept.
+
+        `maps_built` counts how often they had to be built.
+        """
+        wanted = self._conditions(conditions or Conditions()).rounded()
+        key = (shape, wanted)
         if key in self._remappers:
             self._remappers.move_to_end(key)
             return self._remappers[key]
+        began = time.perf_counter()
         settings = self._config.geometry
         corrections, turn = self._config.corrections, orientation_of(settings)
         mask = None
         if settings.mask is not None:
             mask = turn.apply(load_mask(settings.mask, shape))
         pixels = PixelCorrection.from_settings(corrections, shape, turn.apply)
-        geometry = Geometry.from_settings(settings, shape).with_incidence(angle)
+        geometry = Geometry.from_settings(settings, shape, wanted)
         if corrections.critical_angle_deg is not None:
             geometry = geometry.with_critical_angle(corrections.critical_angle_deg)
         remapper = Remapper(
             geometry, self._config.grid, corrections, turn.shape(shape), mask, pixels
         )
         self.maps_built += 1
+        _log.info(
+            "maps_built",
+            seconds=round(time.perf_counter() - began, 3),
+            built=self.maps_built,
+            **wanted.given(),
+        )
         self._remappers[key] = remapper
         while len(self._remappers) > _REMAPPERS_KEPT:
             self._remappers.popitem(last=False)
         return remapper
 
-    def _angle(self, incidence_angle_deg: float | None) -> float:
-        if incidence_angle_deg is not None:
-            return float(incidence_angle_deg)
-        if isinstance(self._incidence, float | int):
-            return float(self._incidence)
-        message = (
-            f"the configuration takes the incidence angle from {self._incidence.from_!r} of the "
-            "run's documents; give incidence_angle_deg for a frame that has none"
-        )
-        raise GeometryError(message)
+    def _conditions(self, given: Conditions) -> Conditions:
+        """Return them with the configuration's angle, if they have none; nothing may be unknown."""
+        known = given.given()
+        for name, source in self._sources.items():
+            if name not in known:
+                message = (
+                    f"the configuration takes {name} from {source.from_!r} of the run's "
+                    f"documents; give {name} for a frame that has none"
+                )
+                raise GeometryError(message)
+        configured = self._config.geometry.incidence_angle_deg
+        if given.incidence_angle_deg is None and isinstance(configured, float):
+            return replace(given, incidence_angle_deg=configured)
+        return given
 
-    def _remap(self, frame: NDArray[Any], incidence_angle_deg: float | None) -> _Remapped:
+    def _remap(self, frame: NDArray[Any], conditions: Conditions) -> _Remapped:
         require_image(frame)
         seconds: dict[str, float] = {}
         with _timed(seconds, "remap"):
             rows, columns = frame.shape
-            remapper = self.remapper((rows, columns), incidence_angle_deg)
+            remapper = self.remapper((rows, columns), conditions)
             polar = remapper(orient(frame, self._config.geometry))
+            if conditions.monitor is not None:
+                polar = polar.over(conditions.monitor)
         with _timed(seconds, "contrast"):
             prepared = self.detector.prepare(polar.intensity)
-        return _Remapped(polar, prepared, self._angle(incidence_angle_deg), seconds)
+        return _Remapped(polar, prepared, conditions.incidence_angle_deg or 0.0, seconds)
 
     def _finish(self, remapped: Sequence[_Remapped], first: int) -> list[FrameResult]:
         began = time.perf_counter()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -11,11 +13,15 @@ __all__ = [
     "ContrastSettings",
     "CorrectionSettings",
     "DetectorSettings",
+    "DocumentKey",
+    "EnergyFromDocument",
     "FromDocument",
     "GeometrySettings",
     "GridSettings",
+    "LengthFromDocument",
     "MatchingSettings",
     "Settings",
+    "WavelengthFromDocument",
 ]
 
 Flip = Literal["none", "vertical", "horizontal", "both"]
@@ -30,21 +36,56 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
 
-class FromDocument(Settings):
-    """A number looked up in the run's documents: value = raw · scale + offset."""
+class DocumentKey(Settings):
+    """A number looked up in the run's documents: raw · scale + offset, in `unit` if it has one."""
 
     from_: str = Field(alias="from", min_length=1, description="key in the documents")
-    unit: Literal["deg", "rad", "mrad"] = "deg"
     scale: float = 1.0
     offset: float = 0.0
+
+    units: ClassVar[Mapping[str, float]] = {}
+
+    def value(self, raw: float) -> float:
+        """Return what the raw number means, in the unit that the setting's name states."""
+        return (raw * self.scale + self.offset) * self.units.get(getattr(self, "unit", ""), 1.0)
+
+
+class FromDocument(DocumentKey):
+    """An angle from the run's documents."""
+
+    unit: Literal["deg", "rad", "mrad"] = "deg"
+    units = {"rad": math.degrees(1.0), "mrad": math.degrees(1e-3)}
+
+
+class EnergyFromDocument(DocumentKey):
+    """A photon energy from the run's documents."""
+
+    unit: Literal["keV", "eV"] = "keV"
+    units = {"eV": 1e-3}
+
+
+class WavelengthFromDocument(DocumentKey):
+    """A wavelength from the run's documents."""
+
+    unit: Literal["angstrom", "nm"] = "angstrom"
+    units = {"nm": 10.0}
+
+
+class LengthFromDocument(DocumentKey):
+    """A distance from the run's documents."""
+
+    unit: Literal["mm", "cm", "m", "um"] = "mm"
+    units = {"cm": 10.0, "m": 1e3, "um": 1e-3}
 
 
 class GeometrySettings(Settings):
     """Where the detector is; either the explicit numbers or a PONI file."""
 
-    wavelength_angstrom: PositiveFloat | None = None
-    energy_kev: PositiveFloat | None = None
-    distance_mm: PositiveFloat | None = Field(None, description="sample to detector")
+    wavelength_angstrom: PositiveFloat | WavelengthFromDocument | None = None
+    energy_kev: PositiveFloat | EnergyFromDocument | None = None
+    distance_mm: PositiveFloat | LengthFromDocument | None = Field(
+        None, description="sample to detector; beside a PONI only from the documents"
+    )
     pixel_size_mm: tuple[PositiveFloat, PositiveFloat] | None = Field(
         None, description="rows, columns"
     )
@@ -70,7 +111,11 @@ class GeometrySettings(Settings):
             "beam_center_px": self.beam_center_px,
         }
         if self.poni is not None:
-            clash = [name for name, value in explicit.items() if value is not None]
+            clash = [
+                name
+                for name, value in explicit.items()
+                if value is not None and not isinstance(value, DocumentKey)
+            ]
             if clash:
                 message = f"got poni and also {', '.join(clash)}; give the PONI or the numbers"
                 raise ValueError(message)
@@ -86,10 +131,16 @@ class GeometrySettings(Settings):
 
     @property
     def wavelength(self) -> float | None:
-        """Wavelength in angstrom, None when the PONI file holds it."""
-        if self.energy_kev is not None:
+        """Wavelength in angstrom, None when the PONI file or each frame's documents hold it."""
+        if isinstance(self.energy_kev, float):
             return HC_KEV_ANGSTROM / self.energy_kev
-        return self.wavelength_angstrom
+        return self.wavelength_angstrom if isinstance(self.wavelength_angstrom, float) else None
+
+    @property
+    def changes_per_frame(self) -> tuple[str, ...]:
+        """The keys in the documents that wavelength and distance come from."""
+        values = (self.wavelength_angstrom, self.energy_kev, self.distance_mm)
+        return tuple(value.from_ for value in values if isinstance(value, DocumentKey))
 
 
 class GridSettings(Settings):
@@ -130,6 +181,9 @@ class CorrectionSettings(Settings):
     )
     sensor_transmission: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         None, description="share of a ray at normal incidence that crosses the sensor unabsorbed"
+    )
+    monitor: DocumentKey | None = Field(
+        None, description="counts are divided by it; its scale sets what counts as 1"
     )
     critical_angle_deg: Annotated[float, Field(gt=0, lt=5)] | None = Field(
         None, description="of the film; gives q_z inside it; null = no correction for refraction"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -54,6 +54,14 @@ class PolarImage(RemappedImage):
 
     q: Float64
     phi: Float64
+
+    def over(self, monitor: float) -> PolarImage:
+        """Return the image divided by the beam's intensity, which is taken as exact."""
+        return replace(
+            self,
+            intensity=self.intensity / np.float32(monitor),
+            variance=self.variance / np.float32(monitor) ** 2,
+        )
 
 
 @dataclass(frozen=True, slots=True)

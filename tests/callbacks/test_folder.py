@@ -25,7 +25,7 @@ class Watched:
     """A folder that is followed, with what the router makes of its documents."""
 
     def __init__(self, folder):
-        self.router = Router(folder_input(InputSettings(), folder), 0.3)
+        self.router = Router(folder_input(InputSettings(), folder))
         self.actions = []
         self.run = FolderRun(folder, self.feed)
 

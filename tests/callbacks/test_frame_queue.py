@@ -20,13 +20,14 @@ from gixi_bluesky.callbacks.paths import FileAccess
 from gixi_bluesky.callbacks.queue import FrameQueue
 from gixi_bluesky.callbacks.settings import QueueSettings
 from gixi_bluesky.callbacks.tracking import Frame
+from gixi_bluesky.processing.conditions import Conditions
 
 PIXELS = (128, 1024)  # one image of bytes is an eighth of a MiB
 
 
 def frame(number: int, image: object = None) -> Frame:
     image = image or InlineImage(np.full(PIXELS, number, np.uint8))
-    return Frame("run", number, number + 1, 0.0, image, None, 0.0, 0.0)  # type: ignore[arg-type]
+    return Frame("run", number, number + 1, 0.0, image, Conditions(), 0.0, 0.0)  # type: ignore[arg-type]
 
 
 class Dropped(list[tuple[int, str]]):

@@ -21,6 +21,7 @@ from gixi_bluesky.callbacks.publishing import DerivedRun
 from gixi_bluesky.callbacks.stores import LocalStore
 from gixi_bluesky.callbacks.tracking import Frame, RawRun, RunClosed
 from gixi_bluesky.errors import ClaimLostError, RunCompleteError, StoreError
+from gixi_bluesky.processing.conditions import Conditions
 from gixi_bluesky.tiled_adapters.schema import IMAGES, STREAMS, stored_columns
 
 METADATA = {
@@ -54,7 +55,8 @@ def analysed(value: float, *, keep: bool = True) -> Analysed:
 def frame(number: int, event_time: float = 0.0) -> Frame:
     image = InlineImage(np.zeros((1, 1)))
     now = time.monotonic()
-    return Frame("raw", number, number + 1, event_time or 100.0 + number, image, None, now, 999.0)
+    at = event_time or 100.0 + number
+    return Frame("raw", number, number + 1, at, image, Conditions(), now, 999.0)
 
 
 def closed(n: int, n_missing: int = 0) -> RunClosed:

@@ -45,7 +45,8 @@ from gixi_bluesky.processing.settings import FromDocument
 
 
 def router(incidence: Any = 0.5, **settings: Any) -> Router:
-    return Router(InputSettings(**settings), incidence)
+    sources = {"incidence_angle_deg": incidence} if isinstance(incidence, FromDocument) else {}
+    return Router(InputSettings(**settings), sources)
 
 
 def frames_of(actions: Any) -> list[Frame]:

@@ -21,6 +21,7 @@ from gixi_bluesky.callbacks.queue import FrameQueue
 from gixi_bluesky.callbacks.tracking import Frame
 from gixi_bluesky.callbacks.worker import Worker
 from gixi_bluesky.errors import GixiError, WeightsError
+from gixi_bluesky.processing.conditions import Conditions
 
 
 class Desk:
@@ -38,7 +39,7 @@ class Desk:
         if isinstance(image, int):
             image = InlineImage(np.full((8, 8), image, np.uint16))
         now = time.monotonic()
-        self.queue.put(Frame("run", number, number + 1, 0.0, image, angle, now, 0.0))
+        self.queue.put(Frame("run", number, number + 1, 0.0, image, Conditions(angle), now, 0.0))
 
     def wait(self, n: int, seconds: float = 20.0) -> list[str]:
         deadline = time.monotonic() + seconds
