@@ -13,6 +13,7 @@ import httpx
 import numpy as np
 
 from gixi_bluesky.errors import StoreError
+from gixi_bluesky.log import get_logger
 from gixi_bluesky.tiled_adapters.claims import store_errors
 from gixi_bluesky.tiled_adapters.parts import PartWriter
 from gixi_bluesky.tiled_adapters.schema import IMAGE_KEY, IMAGES, data_keys, image_data_keys
@@ -22,33 +23,79 @@ from gixi_bluesky.tiled_adapters.writer import DerivedRunStore
 __all__ = ["probe_store"]
 
 _SHAPE = (2, 3)
+_log = get_logger()
 
 
 def probe_store(catalogue: Any, output: OutputSettings, tiled: TiledSettings) -> None:
     """Write a table and an image as a derived run does, read the image back, remove all of it.
 
-    Raises StoreError saying what the server refused, or that it does not serve the image.
+    The image goes where `output.arrays` says. Where the key may not delete, the small run stays
+    and a warning names it. Raises StoreError saying what the server refused, or that it does not
+    serve the image.
     """
     uid = str(uuid4())
     start = {"uid": uid, "time": time.time(), "purpose": "gixi_check"}
-    axes = (np.linspace(0, 1, _SHAPE[1]), np.linspace(0, 90, _SHAPE[0]))
     image = np.arange(np.prod(_SHAPE), dtype=np.float32).reshape(_SHAPE)
     store = DerivedRunStore(catalogue, output, tiled)
     store.open(start)
     try:
-        for stream, keys in (("frames", data_keys("frames")), (IMAGES, image_data_keys(*_SHAPE))):
-            store("descriptor", _descriptor(uid, stream, keys))
-        part = PartWriter(output.directory, uid, start, *axes)
-        with contextlib.closing(part):
+        store("descriptor", _descriptor(uid, "frames", data_keys("frames")))
+        if output.arrays == "external":
+            _probe_file(catalogue, store, start, image, output.directory)
+        elif output.arrays == "tiled":
+            _probe_upload(catalogue, store, uid, image)
+    finally:
+        _remove(catalogue, uid)
+        store.close()
+
+
+def _probe_file(
+    catalogue: Any, store: DerivedRunStore, start: dict[str, Any], image: Any, directory: Path
+) -> None:
+    uid = start["uid"]
+    axes = (np.linspace(0, 1, _SHAPE[1]), np.linspace(0, 90, _SHAPE[0]))
+    try:
+        store("descriptor", _descriptor(uid, IMAGES, image_data_keys(*_SHAPE)))
+        with contextlib.closing(PartWriter(directory, uid, start, *axes)) as part:
             part.append_images({0: image})
             for name, doc in _image_documents(uid, part):
                 store(name, doc)
-            _read_back(catalogue, uid, image, output.directory)
+            answer = _read_back(catalogue, uid)
     finally:
-        with contextlib.suppress(KeyError):
-            catalogue.delete_contents([uid], recursive=True, external_only=False)
-        store.close()
-        shutil.rmtree(output.directory / uid, ignore_errors=True)
+        shutil.rmtree(directory / uid, ignore_errors=True)
+    if answer.status_code != httpx.codes.OK:
+        message = (
+            f"Tiled registers files below {directory} but does not serve them (it answers "
+            f"{answer.status_code}); add that folder to readable_storage of its catalogue, under "
+            "the same path on the server, or set output.arrays: tiled"
+        )
+        raise StoreError(message)
+    if answer.content != image.tobytes():
+        message = f"Tiled served another image than was written below {directory}"
+        raise StoreError(message)
+
+
+def _probe_upload(catalogue: Any, store: DerivedRunStore, uid: str, image: Any) -> None:
+    keys = image_data_keys(*_SHAPE, external=False)
+    store("descriptor", _descriptor(uid, IMAGES, keys))
+    page = {"descriptor": f"{uid}/{IMAGES}", "seq_num": [1], "data": {IMAGE_KEY: [image]}}
+    store("event_page", page)
+    answer = _read_back(catalogue, uid)
+    if answer.content != image.tobytes():
+        message = (
+            f"Tiled did not give back the image that was uploaded (it answers "
+            f"{answer.status_code}); its catalogue needs a folder in writable_storage"
+        )
+        raise StoreError(message)
+
+
+def _remove(catalogue: Any, uid: str) -> None:
+    try:
+        catalogue.delete_contents([uid], recursive=True, external_only=False)
+    except KeyError:
+        return
+    except httpx.HTTPError as error:
+        _log.warning("probe_not_removed", run=uid, error=str(error))
 
 
 def _descriptor(uid: str, stream: str, keys: dict[str, Any]) -> dict[str, Any]:
@@ -86,20 +133,10 @@ def _image_documents(uid: str, part: PartWriter) -> list[tuple[str, dict[str, An
     return [("stream_resource", resource), ("stream_datum", datum)]
 
 
-def _read_back(catalogue: Any, uid: str, image: Any, directory: Path) -> None:
+def _read_back(catalogue: Any, uid: str) -> httpx.Response:
     """Ask for the image once; the client would repeat a refusal for most of a minute."""
     node = catalogue[uid][IMAGES].base[IMAGE_KEY]
     with store_errors("reading the image back"):
-        answer = node.context.http_client.get(
+        return node.context.http_client.get(
             node.item["links"]["full"], headers={"Accept": "application/octet-stream"}
         )
-    if answer.status_code != httpx.codes.OK:
-        message = (
-            f"Tiled registers files below {directory} but does not serve them (it answers "
-            f"{answer.status_code}); add that folder to readable_storage of its catalogue, under "
-            "the same path on the server"
-        )
-        raise StoreError(message)
-    if answer.content != image.tobytes():
-        message = f"Tiled served another image than was written below {directory}"
-        raise StoreError(message)

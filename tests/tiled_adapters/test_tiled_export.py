@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import h5py
+import httpx
 import numpy as np
 import pandas as pd
 import pytest
@@ -118,3 +119,27 @@ def test_the_probe_finds_a_folder_that_tiled_does_not_serve(catalogue, tmp_path)
         probe_store(catalogue, OutputSettings(directory=tmp_path), TiledSettings())
     assert set(catalogue) == before
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("arrays", ["tiled", "none"])
+def test_the_probe_tries_what_the_settings_ask_for(catalogue, tmp_path, arrays):
+    """A folder that Tiled does not serve is no problem where no file goes there."""
+    before = set(catalogue)
+    probe_store(catalogue, OutputSettings(directory=tmp_path, arrays=arrays), TiledSettings())
+    assert set(catalogue) == before
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_probe_works_without_the_right_to_delete(tiled_server, monkeypatch):
+    catalogue = tiled_server.catalog("gixi")
+    before, results = set(catalogue), tiled_server.directory / "probed"
+
+    def refuse(url, **_):
+        return httpx.Response(403, request=httpx.Request("DELETE", url), json={"detail": "no"})
+
+    with monkeypatch.context() as fewer:
+        fewer.setattr(catalogue.context.http_client, "delete", refuse)
+        probe_store(catalogue, OutputSettings(directory=results), TiledSettings())
+    (left,) = set(catalogue) - before
+    assert catalogue[left].metadata["start"]["purpose"] == "gixi_check"
+    catalogue.delete_contents([left], recursive=True, external_only=False)
