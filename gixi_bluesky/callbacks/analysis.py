@@ -263,6 +263,8 @@ class Analysis:
                 status=outcome.status,
                 reason=outcome.reason,
             )
+        for warning in outcome.result.warnings if outcome.result is not None else ():
+            _log.warning("frame_warning", raw_uid=frame.run_uid, frame=frame.number, reason=warning)
         if (run := self._runs.get(frame.run_uid)) is not None:
             run.add(frame, outcome)
 

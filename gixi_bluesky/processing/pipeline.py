@@ -40,6 +40,8 @@ __all__ = ["Pipeline", "PipelineSettings"]
 # Maps of one incidence angle take about 20 MB; a scan of the angle visits its values in turn.
 _REMAPPERS_KEPT = 8
 _BATCH = 8
+_SIDES_COMPARED_EVERY = 50
+_SIDES_AGREE = 0.003
 _log = get_logger()
 
 
@@ -66,6 +68,7 @@ class _Remapped:
     prepared: NDArray[np.float32]
     incidence_angle_deg: float
     seconds: dict[str, float] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
 
 class Pipeline:
@@ -87,6 +90,7 @@ class Pipeline:
         self.detector = load_detector(config.detector.weights, device=config.detector.device)
         self._remappers: OrderedDict[tuple[tuple[int, int], Conditions], Remapper] = OrderedDict()
         self.maps_built = 0
+        self._frames = 0
 
     def __call__(
         self, frame: ArrayLike, incidence_angle_deg: float | None = None, **conditions: float
@@ -210,12 +214,29 @@ class Pipeline:
         with _timed(seconds, "remap"):
             rows, columns = frame.shape
             remapper = self.remapper((rows, columns), conditions)
-            polar = remapper(orient(frame, self._config.geometry))
+            turned = orient(frame, self._config.geometry)
+            polar = remapper(turned)
             if conditions.monitor is not None:
                 polar = polar.over(conditions.monitor)
         with _timed(seconds, "contrast"):
             prepared = self.detector.prepare(polar.intensity)
-        return _Remapped(polar, prepared, conditions.incidence_angle_deg or 0.0, seconds)
+        with _timed(seconds, "sides"):
+            warnings = self._compare_sides(remapper, turned)
+        return _Remapped(polar, prepared, conditions.incidence_angle_deg or 0.0, seconds, warnings)
+
+    def _compare_sides(self, remapper: Remapper, frame: NDArray[Any]) -> tuple[str, ...]:
+        """Warn, now and then, if rings do not lie at the same |q| on both sides of the beam."""
+        due = self._frames % _SIDES_COMPARED_EVERY == 0
+        self._frames += 1
+        if not due or self._config.grid.side != "fold":
+            return ()
+        difference = remapper.sides.difference(frame)
+        if difference is None or abs(difference) < _SIDES_AGREE:
+            return ()
+        return (
+            f"rings lie {difference:+.2%} in |q| on the right of the beam against the left, more "
+            f"than {_SIDES_AGREE:.1%}: check the beam centre's column, or set grid.side",
+        )
 
     def _finish(self, remapped: Sequence[_Remapped], first: int) -> list[FrameResult]:
         began = time.perf_counter()
@@ -243,6 +264,7 @@ class Pipeline:
             match_peak_table=match_peaks,
             incidence_angle_deg=one.incidence_angle_deg,
             seconds=seconds,
+            warnings=one.warnings,
             index=index,
         )
 

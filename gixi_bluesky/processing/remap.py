@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from gixi_bluesky.processing.masks import invalid_pixels, require_image
 from gixi_bluesky.processing.noise import Noise
 from gixi_bluesky.processing.orientation import Orientation
 from gixi_bluesky.processing.settings import CorrectionSettings, GridSettings
+from gixi_bluesky.processing.sides import Sides
 from gixi_bluesky.processing.types import PolarImage, RemappedImage
 
 __all__ = ["QImage", "Remapper"]
@@ -102,6 +104,11 @@ class Remapper:
             self._pictures = {grid: self._average(grid)}
         image = self._pictures[grid](frame)
         return QImage(image.intensity, image.variance, image.pixels, q_xy=grid.q_xy, q_z=grid.q_z)
+
+    @cached_property
+    def sides(self) -> Sides:
+        """Tells whether both sides of the beam agree; built when first asked for."""
+        return Sides(self.geometry, self._valid, self.grid.q_max)
 
     def _average(self, grid: Grid) -> _Average:
         return _Average(
