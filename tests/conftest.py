@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
-from missing_parts import skip_or_fail
+
+REQUIRE_ALL = os.environ.get("GIXI_REQUIRE_ALL") == "1"
 
 # The same examples every time: a run that fails is one that anyone can repeat.
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Turn a skip into a failure where GIXI_REQUIRE_ALL=1 says that nothing may be missing."""
+    report = yield
+    if REQUIRE_ALL and report.skipped and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid} was skipped: {report.longrepr}"
+    return report
 
 
 @pytest.fixture(scope="session")
@@ -18,5 +33,5 @@ def shared_data() -> Path:
     """Folder of real frames and document streams, beside the checkout."""
     folder = Path(__file__).resolve().parents[2] / "shared" / "data"
     if not folder.is_dir():
-        skip_or_fail(f"the real frames are not beside the checkout (looked for {folder.name})")
+        pytest.skip("the real frames are not in ../shared/data, beside the checkout")
     return folder

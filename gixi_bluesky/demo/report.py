@@ -82,7 +82,7 @@ def show(console: Console, findings: Findings, seconds: float) -> None:
     for row in findings.lines.to_dict("records"):
         named = isinstance(row["phase"], str)
         peaks.add_row(
-            f"{row['q']:.4f} ± {row['q_error']:.4f}",
+            f"{row['q']:.5f} ± {row['q_error']:.5f}",
             f"{row['phi']:.1f}",
             f"{row['snr']:.0f}",
             row["phase"] if named else "?",
