@@ -10,7 +10,7 @@ import httpx
 from gixi_bluesky.errors import ConfigError, StoreError
 from gixi_bluesky.tiled_adapters.settings import TiledSettings
 
-__all__ = ["connect", "derived_catalogue", "require_reachable"]
+__all__ = ["catalogue_at", "connect", "derived_catalogue", "require_reachable"]
 
 _KEY_VARIABLE = "TILED_API_KEY"
 _REACH_S = 10.0
@@ -42,15 +42,20 @@ def connect(settings: TiledSettings) -> Any:
 
 def derived_catalogue(settings: TiledSettings) -> Any:
     """Return a client of the catalogue of derived runs. Raises as `connect` does."""
-    client = connect(settings)
-    for part in settings.derived.strip("/").split("/"):
+    return catalogue_at(connect(settings), settings.derived)
+
+
+def catalogue_at(client: Any, path: str) -> Any:
+    """Return a client of the catalogue at `path` of a server; ConfigError where there is none."""
+    root = client
+    for part in path.strip("/").split("/"):
         try:
             client = client[part]
         except KeyError as error:
-            client.context.close()
+            root.context.close()
             message = (
-                f"the Tiled server {settings.uri} has no catalogue {settings.derived!r}, or the "
-                "key does not show it; make it, or name another one in tiled.derived"
+                f"the Tiled server {root.context.api_uri} has no catalogue {path!r}, or the key "
+                "does not show it; make it, or name another one in tiled.derived and tiled.raw"
             )
             raise ConfigError(message) from error
     return client

@@ -147,6 +147,7 @@ class SpooledStore:
     def __init__(self, new_store: NewStore, directory: Path) -> None:
         self._new_store = new_store
         self._folder = directory.absolute() / SPOOL_FOLDER
+        self.uid = ""
         self._spool: SpoolFile | None = None
         self._delivery: Delivery | None = None
         self._thread: threading.Thread | None = None
@@ -165,6 +166,7 @@ class SpooledStore:
 
         Raises RunCompleteError, ClaimLostError, or StoreError when the disk refuses.
         """
+        self.uid = start["uid"]
         try:
             self._spool = SpoolFile(self._folder / f"{start['uid']}.spool", start)
         except OSError as error:

@@ -17,9 +17,10 @@ from tiled.queries import Comparison, Eq, Key, KeyPresent
 from gixi_bluesky.processing.structures import LONGEST_SLUG
 from gixi_bluesky.tiled_adapters.schema import PURPOSE, Q_BIN, q_bin
 
-__all__ = ["runs_for", "slug_of", "unfinished", "with_peak", "with_phase"]
+__all__ = ["differences", "runs_for", "slug_of", "unfinished", "with_peak", "with_phase"]
 
 _SUMMARIES = ("stop.gixi", "gixi_live")
+_PLACES = {"input", "queue", "output", "tiled"}  # settings that decide no number
 
 
 def runs_for(client: Any, raw_uid: str) -> list[Any]:
@@ -68,6 +69,35 @@ def unfinished(client: Any) -> list[Any]:
         [[Key("start.purpose") == PURPOSE, KeyPresent("stop.exit_status", exists=False)]],
         lambda run: not run.metadata.get("stop"),
     )
+
+
+def differences(runs: Iterable[Any]) -> dict[str, dict[str, Any]]:
+    """Return by uid the settings, weights, structures and versions in which derived runs differ.
+
+    The names are dotted, such as `detector.score_threshold`; empty where nothing differs.
+    """
+    told = {run.metadata["start"]["uid"]: _deciding(run.provenance) for run in runs}
+    names = sorted({name for settings in told.values() for name in settings})
+    differing = [name for name in names if len({repr(one.get(name)) for one in told.values()}) > 1]
+    return {uid: {name: settings.get(name) for name in differing} for uid, settings in told.items()}
+
+
+def _deciding(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    config = {
+        section: settings
+        for section, settings in provenance.get("config", {}).items()
+        if section not in _PLACES
+    }
+    rest = {key: value for key, value in provenance.items() if key not in {"config", "geometry"}}
+    return _flat({**config, **rest})
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        flat |= _flat(value, f"{name}.") if isinstance(value, Mapping) else {name: value}
+    return flat
 
 
 def slug_of(name: str) -> str:

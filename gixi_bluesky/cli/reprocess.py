@@ -1,0 +1,110 @@
+"""`reprocess`: stored runs once more, with another configuration."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gixi_bluesky.cli.console import output, print_json, say
+from gixi_bluesky.cli.options import ConfigFile, JsonLines
+
+if TYPE_CHECKING:
+    from gixi_bluesky.callbacks.replay import Replayed
+
+__all__ = ["reprocess"]
+
+
+def reprocess(
+    tiled_uri: Annotated[
+        str, typer.Argument(metavar="TILED_URI", help="Server; the key is in TILED_API_KEY.")
+    ],
+    config: ConfigFile,
+    raw_uids: Annotated[
+        list[str] | None, typer.Argument(metavar="RAW_UID...", help="Runs to analyse again.")
+    ] = None,
+    search: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="Runs whose start document says so; all must hold."),
+    ] = None,
+    json: JsonLines = False,
+) -> None:
+    """Analyse stored runs again; the new derived runs stand beside the old ones.
+
+    The exit status is 1 when one of the runs gave no derived run.
+    """
+    from gixi_bluesky.callbacks.replay import found_runs, replay
+    from gixi_bluesky.config import load_config
+    from gixi_bluesky.tiled_adapters.connection import catalogue_at, connect
+
+    if not (raw_uids or search):
+        raise typer.BadParameter("give the uids of raw runs, or --search KEY=VALUE")
+    settings = load_config(config)
+    tiled = settings.tiled.model_copy(update={"uri": tiled_uri})
+    settings = settings.model_copy(update={"tiled": tiled})
+    root = connect(tiled)
+    all_done = True
+    with contextlib.closing(root.context):
+        derived = catalogue_at(root, tiled.derived)
+        raw = catalogue_at(root, tiled.raw)
+        runs = found_runs(raw, tuple(raw_uids or ()), _terms(search or []))
+        say(f"{len(runs)} runs to analyse")
+        for replayed in replay(runs, settings, derived):
+            all_done &= replayed.derived_uid is not None
+            told = _told(derived, replayed)
+            if json:
+                print_json(told)
+            else:
+                _show(told)
+    if not all_done:
+        raise typer.Exit(1)
+
+
+def _terms(search: list[str]) -> dict[str, Any]:
+    """Return what KEY=VALUE options ask for; a value is read as YAML, so that 7 is a number."""
+    import yaml
+
+    terms = {}
+    for term in search:
+        key, sign, value = term.partition("=")
+        if not (key and sign):
+            raise typer.BadParameter(f"got {term!r}; expected KEY=VALUE such as plan_name=count")
+        terms[key] = yaml.safe_load(value)
+    return terms
+
+
+def _told(derived: Any, replayed: Replayed) -> dict[str, Any]:
+    """Return the derived run, its phases, and how it differs from the others of this raw run."""
+    from gixi_bluesky.tiled_adapters.queries import differences, runs_for
+
+    told: dict[str, Any] = {
+        "raw_uid": replayed.raw_uid,
+        "derived_uid": replayed.derived_uid,
+        "reason": replayed.reason,
+    }
+    if replayed.derived_uid is None:
+        return told
+    runs = runs_for(derived, replayed.raw_uid)
+    told["differs"] = differences(runs)
+    summary = next(run.summary for run in runs if run.start["uid"] == replayed.derived_uid)
+    return {**told, **{key: summary.get(key) for key in ("n_frames", "n_peaks", "phases")}}
+
+
+def _show(told: dict[str, Any]) -> None:
+    if told["derived_uid"] is None:
+        say(f"{told['raw_uid']}: {told['reason']}")
+        return
+    phases = ", ".join(
+        f"{phase['name']} {phase['max_probability']:.2f}" for phase in told["phases"].values()
+    )
+    output.print(
+        f"{told['raw_uid']} → {told['derived_uid']}: {told['n_frames']} frames, "
+        f"{told['n_peaks']} peaks, {phases or 'no phases'}",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+    for uid, settings in told["differs"].items():
+        for name, value in settings.items():
+            output.print(f"  {uid[:8]} {name}: {value}", markup=False, highlight=False)

@@ -1,0 +1,112 @@
+"""`reprocess`: a stored raw run, analysed again with another configuration."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from bluesky_tiled_plugins import TiledWriter
+from raw_runs import feed, hdf5_run
+from typer.testing import CliRunner, Result
+
+from gixi_bluesky.cli import app
+from gixi_bluesky.processing.structures import shipped_cifs
+from gixi_bluesky.tiled_adapters import queries
+from gixi_bluesky.tiled_adapters.server import EmbeddedServer, embedded_server
+
+pytestmark = pytest.mark.system
+
+FRAMES = 3
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
+    with embedded_server(tmp_path_factory.mktemp("tiled")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def raw_uid(server: EmbeddedServer) -> str:
+    """A raw run as a beamline stores it: its images in a file, its documents in Tiled."""
+    frames = np.random.default_rng(1).poisson(50, (FRAMES, 60, 80)).astype("<u2")
+    documents = hdf5_run(server.directory / "raw.h5", frames)
+    feed(TiledWriter(server.catalog("raw")), documents)
+    return documents[0][1]["uid"]
+
+
+def config_file(server: EmbeddedServer, threshold: float) -> Path:
+    tree = {
+        "geometry": {
+            "wavelength_angstrom": 0.6888,
+            "distance_mm": 300.0,
+            "pixel_size_mm": [1.0, 1.0],
+            "beam_center_px": [5.0, 10.0],
+        },
+        "grid": {"q_max_inv_angstrom": 2.0, "shape": [32, 64]},
+        "detector": {"weights": "classical", "score_threshold": threshold},
+        "matching": {"cif": [str(shipped_cifs()["LaB6"])]},
+        "output": {"directory": "results", "flush_s": 0.1},
+        "input": {"select": {"plan_name": "none that was stored"}},
+    }
+    path = server.directory / f"config-{threshold}.yaml"
+    path.write_text(yaml.safe_dump(tree), encoding="utf-8")
+    return path
+
+
+def run_command(monkeypatch: pytest.MonkeyPatch, server: EmbeddedServer, *more: Any) -> Result:
+    monkeypatch.setenv("TILED_API_KEY", server.api_key)
+    return CliRunner().invoke(app, ["reprocess", server.uri, *map(str, more), "--json"])
+
+
+def test_the_new_run_stands_beside_the_old_with_what_differs(
+    server: EmbeddedServer, raw_uid: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = []
+    for threshold in (0.5, 0.7):
+        config = config_file(server, threshold)
+        done = run_command(monkeypatch, server, raw_uid, "--config", config)
+        assert done.exit_code == 0, done.output
+        told.append(json.loads(done.stdout))
+    assert [one["n_frames"] for one in told] == [FRAMES, FRAMES]
+    runs = queries.runs_for(server.catalog("gixi"), raw_uid)
+    assert {run.start["uid"] for run in runs} == {one["derived_uid"] for one in told}
+    assert all(run.complete for run in runs)
+    assert told[0]["differs"] == {told[0]["derived_uid"]: {}}
+    first, second = (told[1]["differs"][one["derived_uid"]] for one in told)
+    assert (first["detector.score_threshold"], second["detector.score_threshold"]) == (0.5, 0.7)
+    assert set(first) == {"detector.score_threshold", "result_hash"}
+
+
+def test_runs_are_found_by_their_start_document_and_done_once(
+    server: EmbeddedServer, raw_uid: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ("--search", "scan_id=3", "--search", "plan_name=count")
+    config = config_file(server, 0.5)
+    for _ in range(2):
+        done = run_command(monkeypatch, server, *options, "--config", config)
+        assert done.exit_code == 0, done.output
+        assert json.loads(done.stdout)["raw_uid"] == raw_uid
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("no-such-run",), "no run no-such-run in the catalogue"),
+        ((), "give the uids of raw runs, or --search"),
+        (("--search", "plan_name"), "expected KEY=VALUE"),
+    ],
+)
+def test_what_cannot_be_found_is_told(
+    server: EmbeddedServer,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...],
+    told: str,
+) -> None:
+    done = run_command(monkeypatch, server, *arguments, "--config", config_file(server, 0.5))
+    assert done.exit_code == 2
+    assert told in " ".join(done.stderr.split())
