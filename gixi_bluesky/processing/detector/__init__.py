@@ -21,6 +21,7 @@ _DEFAULT = "classical"
 # Which class reads the weights of which network; imported late, because they need torch.
 _NETWORKS = {
     "faster-rcnn": ("gixi_bluesky.processing.detector.faster_rcnn", "FasterRCNNDetector"),
+    "light": ("gixi_bluesky.processing.detector.light_detector", "LightDetector"),
 }
 
 

@@ -9,17 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own idiom
 
-__all__ = ["LightArchitecture", "LightNet", "Proposals", "decode", "encode"]
+__all__ = ["LightArchitecture", "LightNet", "Proposals"]
 
 PHI_STRIDES = (8, 16, 32)
 Q_STRIDE = 2
-# Largest change of a logarithmic size in one step; beyond it exp() overflows in half precision.
-_LARGEST_LOG = 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +41,11 @@ class LightArchitecture:
     hidden: int = 96
     context: tuple[float, float] = (1.3, 3.0)
 
+    @classmethod
+    def from_json(cls, sizes: dict[str, Any]) -> LightArchitecture:
+        """Rebuild the architecture from a manifest, whose lists are tuples here."""
+        return cls(**{key: _tuples(value) for key, value in sizes.items()})
+
 
 @dataclass(frozen=True, slots=True)
 class Proposals:
@@ -53,6 +57,10 @@ class Proposals:
     anchors: Tensor
     logits: Tensor
     deltas: Tensor
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(item) for item in value) if isinstance(value, list | tuple) else value
 
 
 class _Block(nn.Module):
@@ -106,7 +114,7 @@ class LightNet(nn.Module):
         )
         self.verdict = nn.Linear(a.hidden, 1 + 4 + 3)
         # Rare objects: start from a prior of one in a hundred.
-        nn.init.constant_(self.objectness.bias, -4.6)  # type: ignore[arg-type]
+        nn.init.constant_(self.objectness.bias, -4.6)  # type: ignore[arg-type] # it has one
 
     def features(self, images: Tensor) -> list[Tensor]:
         """(n, 2, n_phi, n_q) → three maps (n, c, n_phi / 8·2^i, n_q / 2), fine phi first."""
@@ -183,22 +191,3 @@ class LightNet(nn.Module):
             tall, grid.reshape(1, -1, a.pool[1], 2), padding_mode="border", align_corners=False
         )
         return samples.reshape(c, len(boxes), *a.pool).permute(1, 0, 2, 3)
-
-
-def encode(boxes: Tensor, reference: Tensor) -> Tensor:
-    """(m, 4) deltas that turn `reference` boxes into `boxes`; widths are FWHM, at least 1 pixel."""
-    centre, size = _centre_size(boxes)
-    centre_r, size_r = _centre_size(reference)
-    return torch.cat([(centre - centre_r) / size_r, (size / size_r).log()], 1)
-
-
-def decode(deltas: Tensor, reference: Tensor) -> Tensor:
-    """(m, 4) boxes from deltas and their reference boxes."""
-    centre_r, size_r = _centre_size(reference)
-    centre = centre_r + deltas[:, :2] * size_r
-    size = size_r * deltas[:, 2:].clamp(-_LARGEST_LOG, _LARGEST_LOG).exp()
-    return torch.cat([centre - size / 2, centre + size / 2], 1)
-
-
-def _centre_size(boxes: Tensor) -> tuple[Tensor, Tensor]:
-    return (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]).clamp(min=1.0)

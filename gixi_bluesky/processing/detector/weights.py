@@ -77,6 +77,9 @@ class Manifest(Settings):
     architecture: dict[str, Any]
     preprocessing: Preprocessing
     grid: Grid
+    calibration: tuple[float, float] = Field(
+        (1.0, 0.0), description="slope and offset that turn a logit into that of a probability"
+    )
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
     licence: str
     source: str
