@@ -33,6 +33,7 @@ _PATHS = (
     ("queue", "spill_directory"),
     ("tiled", "api_key_file"),
 )
+_RESULT_FILES = {".nxs", ".h5", ".hdf5"}
 
 
 class Config(Settings):
@@ -50,11 +51,14 @@ class Config(Settings):
 
 
 def load_config(path: str | Path) -> Config:
-    """Read a YAML configuration; relative paths are relative to its folder.
+    """Read a YAML configuration, or the one by which a result file (.nxs, .h5) was made.
 
-    Raises ConfigError for an unreadable file, an unknown key or a wrong value.
+    Relative paths are relative to the file's folder. Raises ConfigError for an unreadable file, an
+    unknown key or a wrong value.
     """
     path = Path(path)
+    if path.suffix in _RESULT_FILES:
+        return parse_config(_of_results(path), folder=path.absolute().parent, source=str(path))
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -64,6 +68,16 @@ def load_config(path: str | Path) -> Config:
         message = f"{path} is not valid YAML: {error}"
         raise ConfigError(message) from error
     return parse_config(tree, folder=path.absolute().parent, source=str(path))
+
+
+def _of_results(path: Path) -> dict[str, Any]:
+    from gixi_bluesky.tiled_adapters.nexus import read_configuration
+
+    try:
+        return read_configuration(path)
+    except (OSError, KeyError) as error:
+        message = f"{path} is no result file that holds its configuration: {error}"
+        raise ConfigError(message) from error
 
 
 def parse_config(tree: object, *, folder: Path, source: str = "the configuration") -> Config:

@@ -26,6 +26,7 @@ __all__ = [
     "create_entry",
     "create_images",
     "create_table",
+    "read_configuration",
     "read_table",
     "storage_dtype",
     "table_values",
@@ -34,6 +35,21 @@ __all__ = [
 ]
 
 _ROWS_PER_CHUNK = 4096
+
+# Columns that the mlgid programs know by another name; q_xy, q_z, h, k, l and probability coincide.
+_MLGID_NAMES = {
+    "peaks": {"q": "radius", "phi": "angle"},
+    "matches": {"phase": "CIF"},
+    "match_peaks": {"phase": "CIF"},
+}
+
+# DataCite's relationType of what the results belong to, seen from the results.
+_RELATIONS = {
+    "raw": "IsDerivedFrom",
+    "processed": "IsVariantFormOf",
+    "software": "IsCompiledBy",
+    "article": "IsSupplementTo",
+}
 
 
 def create_entry(
@@ -62,6 +78,8 @@ def create_entry(
     _json(process, "configuration", provenance.get("config", {}))
     _json(process, "provenance", provenance)
     _json(process, "start_document", start)
+    for kind, doi in provenance.get("config", {}).get("output", {}).get("dois", {}).items():
+        _cite(entry, kind, doi)
     polar = _group(entry, "polar", "NXdata", signal="intensity")
     polar.attrs["axes"] = np.array([b"frame", b"phi", b"q"])
     _axis(polar, "q", q, "1/angstrom", "|q|")
@@ -114,6 +132,8 @@ def write_table(entry: h5py.Group, stream: str, rows: Mapping[str, Any]) -> h5py
     for column in stored_columns(stream):
         dataset = group.create_dataset(column.name, data=table_values(column, rows[column.name]))
         _describe(dataset, column)
+    for name, alias in _MLGID_NAMES.get(stream, {}).items():
+        group[alias] = group[name]
     return group
 
 
@@ -127,6 +147,20 @@ def read_table(entry: h5py.Group, stream: str) -> pd.DataFrame:
             for name, dataset in columns.items()
         }
     )
+
+
+def read_configuration(path: str | Path) -> dict[str, Any]:
+    """Return the configuration by which a result file was made.
+
+    Raises OSError when it is no HDF5 file, KeyError when it is no result file.
+    """
+    # A part that its writer did not close opens with SWMR only, a finished file without only.
+    try:
+        file = h5py.File(path, "r")
+    except OSError:
+        file = h5py.File(path, "r", swmr=True, libver="latest")
+    with file:
+        return dict(json.loads(file["/entry/process/configuration"].asstr()[()]))
 
 
 def storage_dtype(column: Column) -> Any:
@@ -179,6 +213,16 @@ def write_result_file(
     finally:
         temporary.unlink(missing_ok=True)
     return path
+
+
+def _cite(entry: h5py.Group, kind: str, doi: str) -> None:
+    """Write a related identifier as DataCite has it, in the group that NeXus has for it."""
+    cite = _group(entry, f"related_{kind}", "NXcite")
+    _string(cite, "doi", doi)
+    _string(cite, "url", f"https://doi.org/{doi}")
+    _string(cite, "related_identifier", doi)
+    _string(cite, "related_identifier_type", "DOI")
+    _string(cite, "relation_type", _RELATIONS[kind])
 
 
 def _table_group(entry: h5py.Group, stream: str) -> h5py.Group:

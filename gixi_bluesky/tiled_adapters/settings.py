@@ -24,6 +24,9 @@ class OutputSettings(Settings):
         "tiled: uploaded to the server; none: tables only",
     )
     flush_s: Annotated[float, Field(ge=0.05, le=60)] = 0.5
+    dois: dict[Literal["raw", "processed", "software", "article"], str] = Field(
+        default_factory=dict, description="what the results belong to, such as raw: 10.1234/abc"
+    )
     live_s: PositiveFloat = Field(3.0, description="how often `gixi_live` is refreshed")
 
     @field_validator("images")
@@ -33,6 +36,18 @@ class OutputSettings(Settings):
             message = f"got {value!r}; expected all, none or every_N such as every_10"
             raise ValueError(message)
         return value
+
+    @field_validator("dois")
+    @classmethod
+    def _bare(cls, values: dict[str, str]) -> dict[str, str]:
+        bare = {
+            key: re.sub(r"^(https?://(dx\.)?doi\.org/|doi:)", "", values[key]) for key in values
+        }
+        for value in bare.values():
+            if not re.fullmatch(r"10\.\d{4,9}/\S+", value):
+                message = f"got {value!r}; expected a DOI such as 10.5281/zenodo.1234"
+                raise ValueError(message)
+        return bare
 
     @property
     def image_step(self) -> int:

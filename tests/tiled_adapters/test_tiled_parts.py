@@ -14,10 +14,12 @@ import numpy as np
 import pytest
 import silx.io
 import silx.io.nxdata
+from fakes import fake_config
 from nexusformat.nexus import nxload
 from tiled_servers import IMAGE_SHAPE, PHI, Q, columns, image_of, start_document
 
-from gixi_bluesky.errors import StoreError
+from gixi_bluesky.config import load_config
+from gixi_bluesky.errors import ConfigError, StoreError
 from gixi_bluesky.processing.types import FrameResult, Matches, MatchPeaks, Peaks, PolarImage
 from gixi_bluesky.tiled_adapters.nexus import read_table, write_result_file
 from gixi_bluesky.tiled_adapters.parts import PartWriter
@@ -145,6 +147,49 @@ def test_provenance_and_raw_run_are_in_the_file(tmp_path: Path) -> None:
         assert json.loads(process["provenance"][()])["version"] == "0.1"
         assert file["entry/raw_run"][()] == b"urn:uuid:raw-9"
         assert file[IMAGE_DATASET].shape == (0, *IMAGE_SHAPE)
+
+
+def test_a_result_file_gives_back_its_configuration(tmp_path: Path) -> None:
+    config = fake_config(
+        tmp_path,
+        geometry={"incidence_angle_deg": {"from": "th", "offset": 0.1}},
+        matching={"cif": ["cifs"]},
+        output={"images": "every_3", "dois": {"raw": "https://doi.org/10.5281/zenodo.1"}},
+    )
+    start = {
+        **START,
+        "gixi": {"provenance": {"config": config.model_dump(mode="json", by_alias=True)}},
+    }
+    part = PartWriter(tmp_path / "results", START["uid"], start, Q, PHI)
+    part.close()
+    assert load_config(part.path) == config
+    finished = part.finish()
+    assert load_config(finished) == config
+    with h5py.File(finished, "r") as file:
+        related = file["entry/related_raw"]
+        assert related.attrs["NX_class"] == b"NXcite"
+        assert related["related_identifier"].asstr()[()] == "10.5281/zenodo.1"
+        assert related["related_identifier_type"].asstr()[()] == "DOI"
+        assert related["relation_type"].asstr()[()] == "IsDerivedFrom"
+
+
+def test_a_file_without_a_configuration_is_told(tmp_path: Path) -> None:
+    h5py.File(tmp_path / "other.nxs", "w").close()
+    (tmp_path / "text.h5").write_text("no HDF5")
+    for name in ("other.nxs", "text.h5"):
+        with pytest.raises(ConfigError, match="no result file that holds its configuration"):
+            load_config(tmp_path / name)
+
+
+def test_columns_have_the_names_that_mlgid_programs_know_too(tmp_path: Path) -> None:
+    finished = filled(new_part(tmp_path), [0]).finish()
+    with h5py.File(finished, "r") as file:
+        peaks = file["entry/peaks"]
+        assert {"radius", "angle", "q_xy", "q_z"} <= set(peaks)
+        assert peaks["radius"] == peaks["q"]  # one dataset under two names
+        assert peaks["angle"] == peaks["phi"]
+        for stream in ("matches", "match_peaks"):
+            assert file[f"entry/{stream}/CIF"] == file[f"entry/{stream}/phase"]
 
 
 def test_every_string_has_a_fixed_length(tmp_path: Path) -> None:
