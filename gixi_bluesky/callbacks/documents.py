@@ -56,7 +56,10 @@ class RunStart:
 
 @dataclass(frozen=True, slots=True)
 class Descriptor:
-    """A stream of a run: its keys, the declared shapes of its arrays, device configuration."""
+    """A stream of a run: its keys, the declared shapes of its arrays, device configuration.
+
+    units: of the keys, and of those of the configuration, that state any
+    """
 
     uid: str
     run_uid: str
@@ -64,6 +67,7 @@ class Descriptor:
     keys: frozenset[str]
     shapes: Mapping[str, tuple[int, ...]]
     configuration: Mapping[str, Any]
+    units: Mapping[str, str]
 
     @property
     def image_keys(self) -> tuple[str, ...]:
@@ -207,6 +211,7 @@ def _descriptor(doc: Mapping[str, Any]) -> tuple[Descriptor]:
                 if (shape := _shape(value)) is not None
             },
             configuration=_configuration(doc),
+            units=_units(data_keys) | _configured_units(doc),
         ),
     )
 
@@ -231,6 +236,25 @@ def _configuration(doc: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(device, Mapping) and isinstance(device.get("data"), Mapping):
             values.update(device["data"])
     return values
+
+
+def _configured_units(doc: Mapping[str, Any]) -> dict[str, str]:
+    devices = doc.get("configuration")
+    if not isinstance(devices, Mapping):
+        return {}
+    units: dict[str, str] = {}
+    for device in devices.values():
+        if isinstance(device, Mapping) and isinstance(device.get("data_keys"), Mapping):
+            units |= _units(device["data_keys"])
+    return units
+
+
+def _units(data_keys: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        str(key): str(value["units"])
+        for key, value in data_keys.items()
+        if isinstance(value, Mapping) and value.get("units")
+    }
 
 
 def _event(doc: Mapping[str, Any]) -> tuple[Event]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gixi_bluesky.cli.console import output, print_json
+from gixi_bluesky.cli.console import say
+from gixi_bluesky.cli.findings import Finding, tell
 from gixi_bluesky.cli.options import ConfigFile, JsonLines
 
 if TYPE_CHECKING:
@@ -18,43 +18,58 @@ if TYPE_CHECKING:
 __all__ = ["check"]
 
 
-@dataclass(frozen=True, slots=True)
-class _Finding:
-    """What trying one part showed; `detail` says how to mend it when it is not ok."""
-
-    part: str
-    ok: bool
-    detail: str
-
-
 def check(
-    config: ConfigFile,
+    config: ConfigFile | None = None,
     image: Annotated[
         str | None, typer.Argument(metavar="[IMAGE]", help="Also analyse this image.")
+    ] = None,
+    run: Annotated[
+        tuple[str, str] | None,
+        typer.Option(metavar="TILED_URI UID", help="Tell what a stored run offers instead."),
+    ] = None,
+    write: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="With --run: write a configuration to start from."),
     ] = None,
     json: JsonLines = False,
 ) -> None:
     """Try each part of the set-up: geometry, mask, CIFs, weights, folders, Tiled.
 
-    The exit status is 1 when a part has a problem.
+    With --run, tell which key of a stored run is the image, what geometry its documents hold and
+    what is missing. The exit status is 1 when a part has a problem.
     """
     from gixi_bluesky.errors import GixiError
 
+    if run is not None:
+        _check_run(*run, write, json=json)
+        return
+    if config is None:
+        raise typer.BadParameter("give --config FILE, or --run TILED_URI UID")
     findings = []
     for part, attempt in _attempts(config, image):
         try:
             detail, ok = attempt(), True
         except (GixiError, OSError) as error:
             detail, ok = str(error), False
-        findings.append(_Finding(part, ok, detail))
-        if json:
-            print_json(asdict(findings[-1]))
-        else:
-            sign = "[green]ok[/]     " if ok else "[bold red]problem[/]"
-            output.print(f"{sign} {part}:", end=" ", highlight=False)
-            output.print(detail, markup=False, highlight=False, soft_wrap=True)
+        findings.append(Finding(part, ok, detail))
+        tell(findings[-1], json=json)
         if part == "configuration" and not ok:
             break
+    if not all(finding.ok for finding in findings):
+        raise typer.Exit(1)
+
+
+def _check_run(uri: str, uid: str, write: Path | None, *, json: bool) -> None:
+    from gixi_bluesky.cli.run_report import findings_of, read_run, starter_config
+
+    found = read_run(uri, uid)
+    findings = findings_of(found)
+    for finding in findings:
+        tell(finding, json=json)
+    if write is not None:
+        with write.open("x", encoding="utf-8") as file:  # never over somebody's work
+            file.write(starter_config(found))
+        say(f"wrote {write}")
     if not all(finding.ok for finding in findings):
         raise typer.Exit(1)
 

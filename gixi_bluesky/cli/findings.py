@@ -1,0 +1,28 @@
+"""What trying one part showed, and how it is told."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+from gixi_bluesky.cli.console import output, print_json
+
+__all__ = ["Finding", "tell"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What trying one part showed; `detail` says how to mend it when it is not ok."""
+
+    part: str
+    ok: bool
+    detail: str
+
+
+def tell(finding: Finding, *, json: bool) -> None:
+    """Show a finding, as a line for people or of JSON."""
+    if json:
+        print_json(asdict(finding))
+        return
+    sign = "[green]ok[/]     " if finding.ok else "[bold red]problem[/]"
+    output.print(f"{sign} {finding.part}:", end=" ", highlight=False)
+    output.print(finding.detail, markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,115 @@
+"""What a stored run offers, told to a newcomer, and a configuration to start from."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from gixi_bluesky.cli.findings import Finding
+
+if TYPE_CHECKING:
+    from gixi_bluesky.callbacks.inspection import Candidate, Inspection
+
+__all__ = ["findings_of", "read_run", "starter_config"]
+
+_DOCUMENTS = 2000
+_MEANINGS = {
+    "incidence_angle_deg": "incidence angle",
+    "energy_kev": "energy",
+    "wavelength_angstrom": "wavelength",
+    "distance_mm": "distance",
+    "pixel_size_mm": "pixel size",
+    "beam_center_px": "beam centre",
+}
+_NEEDED = {
+    "distance_mm": "800.0    # sample to detector",
+    "pixel_size_mm": "[0.172, 0.172]    # rows, columns",
+    "beam_center_px": "[100.0, 500.0]    # row, column after the flip",
+}
+
+
+def read_run(uri: str, uid: str) -> Inspection:
+    """Look through a run of a Tiled server, in its catalogue `raw` or at the address itself.
+
+    Raises StoreError when the server or the run is not there.
+    """
+    from gixi_bluesky.callbacks.inspection import inspect_run
+    from gixi_bluesky.errors import StoreError
+    from gixi_bluesky.tiled_adapters.connection import connect
+    from gixi_bluesky.tiled_adapters.settings import TiledSettings
+
+    settings = TiledSettings(uri=uri)
+    client = connect(settings)
+    with closing(client.context):
+        for path in ((settings.raw, uid), (uid,)):
+            try:
+                run = client[path]
+            except KeyError:
+                continue
+            return inspect_run(islice(run.documents(), _DOCUMENTS))
+    message = f"{uri} has no run {uid!r}, neither in {settings.raw!r} nor at its root"
+    raise StoreError(message)
+
+
+def findings_of(run: Inspection) -> list[Finding]:
+    """Return what was found and what is missing, a line each; only missing images are a problem."""
+    streams = ", ".join(f"{name} ({n} events)" for name, n in run.streams.items()) or "no streams"
+    findings = [Finding("run", True, f"{run.uid} {run.plan_name}: {streams}"), _image(run)]
+    for name, meaning in _MEANINGS.items():
+        found = run.candidates[name]
+        if found:
+            detail = "; ".join(_shown(candidate) for candidate in found[:3])
+        else:
+            detail = f"not found: give geometry.{name}"
+        findings.append(Finding(meaning, True, detail))
+    return findings
+
+
+def starter_config(run: Inspection) -> str:
+    """Return a configuration, YAML, in which what nobody could know is left as a comment."""
+    lines = [f"# Begun from run {run.uid}. Fill in what is commented out, then run", ""]
+    lines[0] += " `gixi-bluesky check`."
+    if run.images:
+        image = run.images[0]
+        lines += ["input:", f"  stream: {image.stream}", f"  data_key: {image.key}"]
+    lines.append("geometry:")
+    lines += _lines(run, "incidence_angle_deg", "0.2    # deg")
+    beam = "energy_kev"
+    if run.candidates["wavelength_angstrom"] and not run.candidates["energy_kev"]:
+        beam = "wavelength_angstrom"
+    lines += _lines(run, beam, "12.7")
+    for name, example in _NEEDED.items():
+        lines += _lines(run, name, example, document=name == "distance_mm")
+    lines += ["  flip: vertical    # files have row 0 at the top; q_z grows with the row"]
+    lines += ["matching:", "  cif: []    # files or folders of the phases that may be there"]
+    return "\n".join(lines) + "\n"
+
+
+def _image(run: Inspection) -> Finding:
+    if not run.images:
+        message = "no key is a 2-D image; is this the right run, and does its detector declare one?"
+        return Finding("image", False, message)
+    told = "; ".join(
+        f"{image.key} in {image.stream}, {' x '.join(map(str, image.shape))}"
+        for image in run.images
+    )
+    choice = "" if len(run.images) == 1 else "; choose with input.stream and input.data_key"
+    return Finding("image", True, told + choice)
+
+
+def _shown(candidate: Candidate) -> str:
+    unit = f" {candidate.unit}" if candidate.unit else ", unit not stated"
+    return f"{candidate.key} in the {candidate.place}: {candidate.value:g}{unit}"
+
+
+def _lines(run: Inspection, name: str, example: str, *, document: bool = True) -> list[str]:
+    """Return a setting taken from the documents, or one to be filled in."""
+    found = run.candidates[name]
+    hints = [f"  # {name}: perhaps {_shown(candidate)}" for candidate in found[1:3]]
+    if not document:
+        hints = [f"  # {name}: perhaps {_shown(candidate)}" for candidate in found[:3]]
+    if not found or not document:
+        return [*hints, f"  # {name}: {example}"]
+    unit = f", unit: {found[0].unit}" if found[0].unit else ""
+    return [f'  {name}: {{from: "{found[0].key}"{unit}}}', *hints]
