@@ -79,12 +79,9 @@ def assert_like_undisturbed(server: EmbeddedServer, uid: str) -> None:
         np.testing.assert_array_equal(file[IMAGE_DATASET], expected)
 
 
-def test_a_run_whose_writer_was_killed_five_times_holds_each_frame_once(
-    server: EmbeddedServer,
-) -> None:
-    moments = random.Random(20261122)
+def kill_writers(server: EmbeddedServer, moments: random.Random, kills: int) -> None:
     uid = str(uuid4())
-    for _ in range(5):
+    for _ in range(kills):
         writer = Writer(server, uid)
         time.sleep(moments.uniform(0.5, 4.0))
         writer.signal(signal.SIGKILL)
@@ -93,6 +90,19 @@ def test_a_run_whose_writer_was_killed_five_times_holds_each_frame_once(
     last.wait_for("stored")
     assert last.end() == 0
     assert_like_undisturbed(server, uid)
+
+
+def test_a_run_whose_writer_was_killed_five_times_holds_each_frame_once(
+    server: EmbeddedServer,
+) -> None:
+    kill_writers(server, random.Random(20261122), kills=5)
+
+
+@pytest.mark.soak
+def test_a_hundred_kills_of_writers(server: EmbeddedServer) -> None:
+    moments = random.Random(20261123)
+    for _ in range(20):
+        kill_writers(server, moments, kills=5)
 
 
 def test_a_stopped_writer_that_wakes_after_the_takeover_writes_nothing(
