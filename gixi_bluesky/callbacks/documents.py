@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from gixi_bluesky.callbacks.data_keys import configuration_of, shapes_of, units_of
 from gixi_bluesky.callbacks.fields import (
     counted,
     finite,
@@ -35,7 +36,6 @@ __all__ = [
     "payload_bytes",
 ]
 
-_MAX_DIMENSIONS = 8
 _SMALLEST_IMAGE = 8  # pixels on a side: smaller arrays are matrices, not detectors
 
 
@@ -205,56 +205,11 @@ def _descriptor(doc: Mapping[str, Any]) -> tuple[Descriptor]:
             run_uid=text(doc, "run_start"),
             stream=text(doc, "name"),
             keys=frozenset(str(key) for key in data_keys),
-            shapes={
-                str(key): shape
-                for key, value in data_keys.items()
-                if (shape := _shape(value)) is not None
-            },
-            configuration=_configuration(doc),
-            units=_units(data_keys) | _configured_units(doc),
+            shapes=shapes_of(data_keys),
+            configuration=configuration_of(doc),
+            units=units_of(doc),
         ),
     )
-
-
-def _shape(data_key: Any) -> tuple[int, ...] | None:
-    """Return the declared shape without the zeros and blanks of old area detector devices."""
-    if not isinstance(data_key, Mapping) or not is_row(data_key.get("shape")):
-        return None
-    shape = data_key["shape"]
-    if len(shape) > _MAX_DIMENSIONS:
-        return None
-    sizes = [int(n) for n in shape if isinstance(n, numbers.Integral)]
-    return tuple(n for n in sizes if 0 < n < 2**31)
-
-
-def _configuration(doc: Mapping[str, Any]) -> dict[str, Any]:
-    devices = doc.get("configuration")
-    if not isinstance(devices, Mapping):
-        return {}
-    values: dict[str, Any] = {}
-    for device in devices.values():
-        if isinstance(device, Mapping) and isinstance(device.get("data"), Mapping):
-            values.update(device["data"])
-    return values
-
-
-def _configured_units(doc: Mapping[str, Any]) -> dict[str, str]:
-    devices = doc.get("configuration")
-    if not isinstance(devices, Mapping):
-        return {}
-    units: dict[str, str] = {}
-    for device in devices.values():
-        if isinstance(device, Mapping) and isinstance(device.get("data_keys"), Mapping):
-            units |= _units(device["data_keys"])
-    return units
-
-
-def _units(data_keys: Mapping[str, Any]) -> dict[str, str]:
-    return {
-        str(key): str(value["units"])
-        for key, value in data_keys.items()
-        if isinstance(value, Mapping) and value.get("units")
-    }
 
 
 def _event(doc: Mapping[str, Any]) -> tuple[Event]:
@@ -283,6 +238,13 @@ def _event_page(doc: Mapping[str, Any]) -> tuple[Event, ...]:
             data={key: values[i] for key, values in columns.items()},
         )
         for i, (seq_num, time) in enumerate(zip(seq_nums, times, strict=True))
+    )
+
+
+def _bulk_events(doc: Mapping[str, Any]) -> tuple[Event, ...]:
+    """Return the events of a document that older Bluesky made of many, by stream."""
+    return tuple(
+        event for stream in doc for one in row(doc, stream) for event in _event(_mapping(one))
     )
 
 
@@ -316,6 +278,29 @@ def _datum_page(doc: Mapping[str, Any]) -> tuple[Datum, ...]:
         Datum(str(datum_id), resource, {key: values[i] for key, values in kwargs.items()})
         for i, datum_id in enumerate(ids)
     )
+
+
+def _bulk_datum(doc: Mapping[str, Any]) -> tuple[Datum, ...]:
+    """Return the datums of a document that older Bluesky made of many."""
+    resource, ids, kwargs = (
+        text(doc, "resource"),
+        row(doc, "datum_ids"),
+        row(doc, "datum_kwarg_list"),
+    )
+    if len(ids) != len(kwargs):
+        message = f"got {len(kwargs)} datum_kwarg_list for {len(ids)} datum_ids; expected as many"
+        raise DocumentError(message)
+    return tuple(
+        Datum(str(datum_id), resource, _mapping(each))
+        for datum_id, each in zip(ids, kwargs, strict=True)
+    )
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    if isinstance(value, Mapping):
+        return value
+    message = f"got {type(value).__name__}; expected a mapping"
+    raise DocumentError(message)
 
 
 def _stream_resource(doc: Mapping[str, Any]) -> tuple[StreamResource]:
@@ -370,9 +355,11 @@ _PARSERS: dict[str, Callable[[Mapping[str, Any]], tuple[Document, ...]]] = {
     "descriptor": _descriptor,
     "event": _event,
     "event_page": _event_page,
+    "bulk_events": _bulk_events,
     "resource": _resource,
     "datum": _datum,
     "datum_page": _datum_page,
+    "bulk_datum": _bulk_datum,
     "stream_resource": _stream_resource,
     "stream_datum": _stream_datum,
     "stop": _stop,

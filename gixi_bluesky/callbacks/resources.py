@@ -63,15 +63,32 @@ def stream_image(
 ) -> FrameRef:
     """Return where image number `image` of event number `event` of a stream resource lies."""
     try:
-        if resource.mimetype == "application/x-hdf5":
-            dataset = resource.parameters.get("dataset") or resource.parameters["path"]
-            return Hdf5Image(resource.uri, str(dataset), event, image, stack, size)
         kind = resource.mimetype.removeprefix("multipart/related;type=")
+        if kind == "application/x-hdf5":
+            return _in_hdf5(resource, event, image, stack, size)
         if kind in _FILES:
             return _in_files(resource, _FILES[kind], event * math.prod(stack) + image, stack, size)
     except (KeyError, TypeError, ValueError) as error:
         return Unreadable("failed", f"stream_resource cannot be understood: {error!r}")
     return Unreadable("unavailable", f"no reader for files of type {resource.mimetype!r}")
+
+
+def _in_hdf5(
+    resource: StreamResource,
+    event: int,
+    image: int,
+    stack: tuple[int, ...],
+    size: tuple[int, int] | None,
+) -> FrameRef:
+    """Return where an image of one HDF5 file, or of a sequence of them, lies."""
+    dataset = str(resource.parameters.get("dataset") or resource.parameters["path"])
+    if not resource.parameters.get("template"):
+        return Hdf5Image(resource.uri, dataset, event, image, stack, size)
+
+    def build(name: str, position: int, size: tuple[int, int] | None) -> FrameRef:
+        return Hdf5Image(name, dataset, position, rows_columns=size)
+
+    return _in_files(resource, build, event * math.prod(stack) + image, stack, size)
 
 
 def _in_files(

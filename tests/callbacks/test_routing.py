@@ -25,6 +25,7 @@ from raw_runs import (
     images,
     inline_run,
     routed,
+    write_hdf5,
     write_tiffs,
 )
 
@@ -164,6 +165,37 @@ def test_tiff_sequences(tmp_path: Path, uri: str, parameters: Any, per_event: in
         run.stop(4 // per_event),
     ]
     assert_images(frames_of(routed(router(), documents)), images(4))
+
+
+@pytest.mark.parametrize("per_file", [1, 3])
+def test_hdf5_sequences(tmp_path: Path, per_file: int) -> None:
+    for i in range(6 // per_file):
+        write_hdf5(tmp_path / f"part_{i:03d}.h5", images(6)[i * per_file : (i + 1) * per_file])
+    run = RawRun()
+    resource = run.stream_resource(
+        f"{tmp_path}/",
+        "multipart/related;type=application/x-hdf5",
+        template="part_{:03d}.h5",
+        dataset="/entry/data/data",
+        chunk_shape=[per_file, *SHAPE],
+        join_method="concat",
+    )
+    documents = [run.start(), run.descriptor(), resource, run.stream_datum(0, 6), run.stop(6)]
+    assert_images(frames_of(routed(router(), documents)), images(6))
+
+
+def test_bulk_documents_of_older_bluesky() -> None:
+    run = RawRun()
+    events = [run.event(i + 1, **{KEY: image})[1] for i, image in enumerate(images(3))]
+    documents = [run.start(), run.descriptor(external=""), ("bulk_events", {"primary": events})]
+    assert_images(frames_of(routed(router(), [*documents, run.stop(3)])), images(3))
+    documents = classic(RawRun(), "NPY_SEQ", {}, [{"index": 4}, {"index": 5}], "stem")
+    bulk = {"resource": "r", "datum_ids": ["r/0", "r/1"]}
+    bulk["datum_kwarg_list"] = [{"index": 4}, {"index": 5}]
+    events = [document for document in documents if document[0] == "event"]
+    documents = [*documents[:3], ("bulk_datum", bulk), *events, documents[-1]]
+    found = [frame.image for frame in frames_of(routed(router(), documents))]
+    assert found == [NpyImage("/data/stem_4.npy", 0), NpyImage("/data/stem_5.npy", 0)]
 
 
 @pytest.mark.parametrize(
@@ -367,6 +399,8 @@ HOSTILE: list[tuple[str, Any]] = [
     ),
     ("stream_resource", {"uid": "r", "run_start": "x"}),
     ("stop", {"run_start": None}),
+    ("bulk_events", {"primary": [3]}),
+    ("bulk_datum", {"resource": "r", "datum_ids": ["a"], "datum_kwarg_list": []}),
     ("datum_page", {"resource": "r", "datum_id": ["a"], "datum_kwargs": {"n": [1, 2]}}),
 ]
 
