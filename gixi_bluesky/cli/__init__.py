@@ -13,6 +13,7 @@ from gixi_bluesky.cli.console import complain
 from gixi_bluesky.cli.demo import demo
 from gixi_bluesky.cli.export import export
 from gixi_bluesky.cli.process import process
+from gixi_bluesky.cli.register import register
 from gixi_bluesky.cli.reprocess import reprocess
 from gixi_bluesky.cli.serve import serve
 from gixi_bluesky.cli.weights import weights_app
@@ -71,6 +72,7 @@ def _common(
 app.command()(demo)
 app.command()(process)
 app.command()(reprocess)
+app.command()(register)
 app.command()(serve)
 app.command()(export)
 app.command()(check)

@@ -104,9 +104,18 @@ class FileRun:
         """How many image rows there are."""
         return int(self._images.shape[0])
 
+    @property
+    def image_shape(self) -> tuple[int, int]:
+        """The shape of an image, (n_phi, n_q)."""
+        return int(self._images.shape[1]), int(self._images.shape[2])
+
     def image(self, row: int) -> NDArray[np.float32]:
         """Return an image row."""
         return np.asarray(self._images[row])
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
 
 
 def derived_run(catalogue: Any, uid: str) -> Any:
