@@ -2,18 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
 
+from gixi_bluesky.processing.simulation.truth import Truth
 from gixi_bluesky.processing.types import Detections
 
-__all__ = ["KnownBoxes", "Verdicts", "average_precision", "box_iou", "judge"]
+__all__ = [
+    "KnownBoxes",
+    "Verdicts",
+    "average_precision",
+    "box_iou",
+    "judge",
+    "judge_by_q",
+    "visible_peaks",
+]
 
 Float32 = NDArray[np.float32]
+Int64 = NDArray[np.int64]
 Bool = NDArray[np.bool_]
+
+# What an expert could mark. Below, a box is neither hit nor miss.
+_LEAST_SNR = 5.0
+_LEAST_ON_DETECTOR = 0.25
+_SHOULDER_IOU, _SHOULDER_SNR = 0.3, 0.25
+
+_EXCUSE_IOU = 0.3  # with an ignored box, from which on a false detection is none
+_FARTHEST_DQ, _OVERLAP_BY_Q = 10.0, 0.1  # pixels; IoU
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,17 +48,17 @@ class Verdicts:
     """All detections of a set of images, best first, without those on ignored boxes.
 
     scores: (m,); hits: (m,) True where a detection is the first on its box
-    found: one (g,) array per image, the score of the hit on each known box, 0 = missed
+    owners: one (g,) array per image, which detection hit each known box, -1 = missed
     """
 
     scores: NDArray[np.float64]
     hits: Bool
-    found: tuple[NDArray[np.float64], ...]
+    owners: tuple[Int64, ...]
 
     @property
     def n_known(self) -> int:
         """Boxes there are to find."""
-        return sum(len(scores) for scores in self.found)
+        return sum(len(owner) for owner in self.owners)
 
 
 def box_iou(one: Float32, other: Float32) -> NDArray[np.float64]:
@@ -52,31 +71,75 @@ def box_iou(one: Float32, other: Float32) -> NDArray[np.float64]:
     return np.asarray(overlap / np.maximum(union, 1e-9))
 
 
+def visible_peaks(truth: Truth) -> Bool:
+    """Return which peaks (m,) of a simulated frame there are to find; the others are ignored."""
+    visible = (truth.snr >= _LEAST_SNR) & (truth.visible >= _LEAST_ON_DETECTOR)
+    towers = truth.snr[None, :] * _SHOULDER_SNR > truth.snr[:, None]
+    hidden = (box_iou(truth.boxes, truth.boxes) > _SHOULDER_IOU) & towers
+    return np.asarray(visible & ~hidden.any(axis=1))
+
+
 def judge(detections: Iterable[Detections], known: Sequence[KnownBoxes], iou: float) -> Verdicts:
     """Match detections to boxes greedily by score, one to one, overlapping by at least `iou`.
 
     A detection that only covers an ignored box is left out.
     """
-    scores: list[float] = []
-    hits: list[bool] = []
-    found: list[NDArray[np.float64]] = []
+    return _verdicts(detections, known, lambda one, truth: _greedy(one, truth, iou), iou)
+
+
+def judge_by_q(detections: Iterable[Detections], known: Sequence[KnownBoxes]) -> Verdicts:
+    """Match by least |dq| in total, one to one: |dq| < 10 pixels and IoU > 0.1.
+
+    The rule of mlgidDETECT's evaluation; ignored boxes count as in `judge`.
+    """
+    return _verdicts(detections, known, _nearest_in_q, _OVERLAP_BY_Q)
+
+
+def _verdicts(
+    detections: Iterable[Detections],
+    known: Sequence[KnownBoxes],
+    matched: Callable[[Detections, KnownBoxes], Int64],
+    iou: float,
+) -> Verdicts:
+    scores, hits, owners = [], [], []
     for one, truth in zip(detections, known, strict=True):
-        best = np.zeros(len(truth.boxes))
-        overlap = box_iou(one.boxes, truth.boxes)
-        excused = np.any(box_iou(one.boxes, truth.ignored) >= min(iou, 0.3), axis=1)
-        for i in np.argsort(-one.scores, kind="stable"):
-            free = np.where(best == 0, overlap[i], -1.0)
-            j = int(np.argmax(free)) if len(free) else -1
-            hit = j >= 0 and free[j] >= iou
-            if hit:
-                best[j] = one.scores[i]
-            elif excused[i]:
-                continue
-            scores.append(float(one.scores[i]))
-            hits.append(hit)
-        found.append(best)
-    order = np.argsort(-np.array(scores), kind="stable")
-    return Verdicts(np.array(scores)[order], np.array(hits, bool)[order], tuple(found))
+        owner = matched(one, truth)
+        hit = np.isin(np.arange(len(one)), owner)
+        excused = np.any(box_iou(one.boxes, truth.ignored) >= min(iou, _EXCUSE_IOU), axis=1)
+        counted = hit | ~excused
+        scores.append(one.scores[counted].astype(np.float64))
+        hits.append(hit[counted])
+        owners.append(owner)
+    joined = np.concatenate(scores) if scores else np.empty(0)
+    order = np.argsort(-joined, kind="stable")
+    flags = np.concatenate(hits) if hits else np.empty(0, bool)
+    return Verdicts(joined[order], flags[order], tuple(owners))
+
+
+def _greedy(one: Detections, truth: KnownBoxes, iou: float) -> Int64:
+    owner = np.full(len(truth.boxes), -1, np.int64)
+    overlap = box_iou(one.boxes, truth.boxes)
+    if not overlap.size:
+        return owner
+    for i in np.argsort(-one.scores, kind="stable"):
+        free = np.where(owner < 0, overlap[i], -1.0)
+        j = int(np.argmax(free))
+        if free[j] >= iou:
+            owner[j] = i
+    return owner
+
+
+def _nearest_in_q(one: Detections, truth: KnownBoxes) -> Int64:
+    owner = np.full(len(truth.boxes), -1, np.int64)
+    found, there = (boxes[:, [0, 2]].mean(axis=1) for boxes in (one.boxes, truth.boxes))
+    distance = np.abs(found[:, None] - there)
+    allowed = (distance < _FARTHEST_DQ) & (box_iou(one.boxes, truth.boxes) > _OVERLAP_BY_Q)
+    # What is not allowed costs more than all that is, so it is never chosen instead.
+    cost = np.where(allowed, distance, _FARTHEST_DQ * (1 + sum(distance.shape)))
+    rows, columns = linear_sum_assignment(cost)
+    good = allowed[rows, columns]
+    owner[columns[good]] = rows[good]
+    return owner
 
 
 def average_precision(verdicts: Verdicts) -> float:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gixi_bluesky.processing.contrast import equalise
-from gixi_bluesky.processing.evaluation import KnownBoxes, box_iou
+from gixi_bluesky.processing.evaluation import KnownBoxes, visible_peaks
 from gixi_bluesky.processing.settings import ContrastSettings
 from gixi_bluesky.processing.simulation.random_scenes import random_frames
 from gixi_bluesky.processing.simulation.truth import Truth
@@ -18,11 +18,6 @@ from gixi_bluesky.processing.structures import Structure
 from gixi_bluesky.processing.types import KINDS
 
 __all__ = ["TrainingImage", "load_image", "simulate_to_disk"]
-
-# Visible: what an expert could mark. Below, a box is neither hit nor miss.
-_LEAST_SNR = 5.0
-_LEAST_ON_DETECTOR = 0.25
-_SHOULDER_IOU, _SHOULDER_SNR = 0.3, 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +47,17 @@ def simulate_to_disk(
         grey = np.where(np.isfinite(image), 1 + np.rint(np.nan_to_num(image) * 254), 0)
         known, kinds, snr = _known(frame.truth)
         path = folder / f"{seed:08d}-{i}.npz"
-        np.savez_compressed(
-            path,
-            grey=grey.astype(np.uint8),
-            boxes=known.boxes,
-            ignored=known.ignored,
-            kinds=kinds,
-            snr=snr,
-        )
+        half_written = path.with_suffix(".part")
+        with half_written.open("wb") as file:
+            np.savez_compressed(
+                file,
+                grey=grey.astype(np.uint8),
+                boxes=known.boxes,
+                ignored=known.ignored,
+                kinds=kinds,
+                snr=snr,
+            )
+        half_written.replace(path)  # the trainer may be reading the folder
         paths.append(path)
     done.touch()
     return paths
@@ -75,10 +73,7 @@ def load_image(path: Path) -> TrainingImage:
 
 
 def _known(truth: Truth) -> tuple[KnownBoxes, NDArray[np.int64], NDArray[np.float64]]:
-    visible = (truth.snr >= _LEAST_SNR) & (truth.visible >= _LEAST_ON_DETECTOR)
-    overlap = box_iou(truth.boxes, truth.boxes)
-    towers = truth.snr[None, :] * _SHOULDER_SNR > truth.snr[:, None]
-    visible &= ~((overlap > _SHOULDER_IOU) & towers).any(axis=1)
+    to_find = visible_peaks(truth)
     kinds = np.array([KINDS.index(kind) for kind in truth.kind], dtype=np.int64)
-    known = KnownBoxes(truth.boxes[visible], truth.boxes[~visible])
-    return known, kinds[visible], truth.snr[visible]
+    known = KnownBoxes(truth.boxes[to_find], truth.boxes[~to_find])
+    return known, kinds[to_find], truth.snr[to_find]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gixi_bluesky.errors import ConfigError
 from gixi_bluesky.log import get_logger
 from gixi_bluesky.processing.detector.light import LightArchitecture, LightNet
 from gixi_bluesky.processing.detector.light_detector import as_input, detect
@@ -50,19 +51,33 @@ class _State:
     net: LightNet
     averaged: LightNet
     optimiser: torch.optim.Optimizer
+    device: torch.device
     seen: int = 0
 
 
-def train(recipe: Recipe, folder: Path, images: Path, held_out: Path, threads: int = 1) -> LightNet:
+def train(
+    recipe: Recipe,
+    folder: Path,
+    images: Path,
+    held_out: Path,
+    device: str = "cpu",
+    report: Callable[[dict[str, float]], None] | None = None,
+) -> LightNet:
     """Train on the files in `images`, which may still be growing; returns the averaged network.
 
     folder: where the checkpoint and the curve live; a checkpoint there is resumed
     held_out: files never trained on, for the curve
+    device: as torch names it; matrix products are bfloat16 on a GPU, float32 elsewhere
+    report: called with each row of the curve once its checkpoint is written
+    Raises ConfigError when there are no images to train on.
     """
-    torch.set_num_threads(threads)
+    if not any(images.glob("*.npz")):
+        message = f"got no simulated files in {images}; simulate some before training"
+        raise ConfigError(message)
     torch.manual_seed(recipe.seed)
-    rng = np.random.default_rng()
-    state = _start(recipe, folder)
+    state = _start(recipe, folder, torch.device(device))
+    # Another stream after each resumption, or the same images would be drawn again.
+    rng = np.random.default_rng((recipe.seed, state.seen))
     log = get_logger(folder=str(folder))
     test = [load_image(path) for path in sorted(held_out.glob("*.npz"))]
     began, count = time.monotonic(), 0
@@ -75,29 +90,31 @@ def train(recipe: Recipe, folder: Path, images: Path, held_out: Path, threads: i
         if count == recipe.report_every:
             losses = {name: round(total / count, 4) for name, total in sums.items()}
             row = {"seen": state.seen, "seconds": round(time.monotonic() - began, 1), **losses}
-            row |= _scores(state.averaged, test)
+            row |= _scores(state, test)
             with (folder / CURVE).open("a", encoding="utf-8") as curve:
                 curve.write(json.dumps(row) + "\n")
             log.info("training", **row)
             _save(state, recipe, folder)
+            if report is not None:
+                report(row)
             sums, count = {}, 0
     _save(state, recipe, folder)
     return state.averaged
 
 
-def _start(recipe: Recipe, folder: Path) -> _State:
+def _start(recipe: Recipe, folder: Path, device: torch.device) -> _State:
     folder.mkdir(parents=True, exist_ok=True)
     net = LightNet(LightArchitecture())
-    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch has it
-    averaged = LightNet(net.architecture).eval()
+    net.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch has it
+    averaged = LightNet(net.architecture).eval().to(device)
     averaged.load_state_dict(net.state_dict())
     optimiser = torch.optim.AdamW(
         net.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
     )
-    state = _State(net, averaged, optimiser)
+    state = _State(net, averaged, optimiser, device)
     path = folder / CHECKPOINT
     if path.exists():
-        stored = torch.load(path, weights_only=True)
+        stored = torch.load(path, map_location="cpu", weights_only=True)
         net.load_state_dict(stored["net"])
         averaged.load_state_dict(stored["averaged"])
         optimiser.load_state_dict(stored["optimiser"])
@@ -122,8 +139,11 @@ def _step(state: _State, recipe: Recipe, batch: Sequence[TrainingImage]) -> dict
     for group in state.optimiser.param_groups:
         group["lr"] = recipe.learning_rate * _schedule(state.seen, recipe)
     state.net.train()
-    images = as_input(np.stack([one.image for one in batch]))
-    losses = loss_of(state.net, images, [_target(one) for one in batch])
+    images = as_input(np.stack([one.image for one in batch])).to(state.device)
+    targets = [_target(one, state.device) for one in batch]
+    gpu = state.device.type == "cuda"
+    with torch.autocast(state.device.type, torch.bfloat16, enabled=gpu):
+        losses = loss_of(state.net, images, targets)
     total = torch.stack(list(losses.values())).sum()
     state.optimiser.zero_grad(set_to_none=True)
     total.backward()  # type: ignore[no-untyped-call]
@@ -155,7 +175,7 @@ def _average(state: _State, recipe: Recipe) -> None:
 
 
 def _drawn(folder: Path, count: int, rng: np.random.Generator) -> list[Path]:
-    paths = list(folder.glob("*.npz"))
+    paths = sorted(folder.glob("*.npz"))
     return [paths[i] for i in rng.integers(len(paths), size=count)]
 
 
@@ -165,20 +185,20 @@ def _varied(one: TrainingImage, rng: np.random.Generator) -> TrainingImage:
     return replace(one, image=image)
 
 
-def _target(one: TrainingImage) -> Target:
+def _target(one: TrainingImage, device: torch.device) -> Target:
     boxes = torch.from_numpy(one.known.boxes)
     centre, size = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]).clamp(min=1.0)
     return Target(
-        boxes=torch.cat([centre - size / 2, centre + size / 2], dim=1),
-        kinds=torch.from_numpy(one.kinds),
-        ignored=torch.from_numpy(one.known.ignored),
+        boxes=torch.cat([centre - size / 2, centre + size / 2], dim=1).to(device),
+        kinds=torch.from_numpy(one.kinds).to(device),
+        ignored=torch.from_numpy(one.known.ignored).to(device),
     )
 
 
-def _scores(net: LightNet, test: Sequence[TrainingImage]) -> dict[str, float]:
+def _scores(state: _State, test: Sequence[TrainingImage]) -> dict[str, float]:
     if not test:
         return {}
-    found = [detect(net, as_input(one.image[None]))[0] for one in test]
+    found = [detect(state.averaged, as_input(one.image[None]).to(state.device))[0] for one in test]
     known = [one.known for one in test]
     return {f"ap{iou}": round(average_precision(judge(found, known, iou)), 4) for iou in (0.3, 0.5)}
 
@@ -192,4 +212,4 @@ def averaged_network(stored: dict[str, Any]) -> LightNet:
 
 def parameters(net: LightNet) -> dict[str, Tensor]:
     """Return the tensors to ship."""
-    return {name: value.contiguous() for name, value in net.state_dict().items()}
+    return {name: value.cpu().contiguous() for name, value in net.state_dict().items()}

@@ -1,0 +1,54 @@
+"""Simulation in processes of its own, while the trainer reads what is there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
+from multiprocessing import get_context
+from pathlib import Path
+
+import cv2
+
+from gixi_bluesky.processing.settings import ContrastSettings
+from gixi_bluesky.processing.simulation.seeds import TRAINING, structures_for
+from gixi_bluesky.processing.training.dataset import simulate_to_disk
+
+__all__ = ["simulation"]
+
+_ENOUGH_TO_START = 4  # seeds of training images
+
+
+@contextmanager
+def simulation(
+    images: Path, seeds: range, held_out: Path, held_out_seeds: range, workers: int
+) -> Iterator[None]:
+    """Fill both folders in `workers` processes; enter once there is enough to train on.
+
+    The held-out seeds come first and are complete on entry. What is not begun on exit stays
+    undone. An error of a worker on the way in is raised here.
+    """
+    for folder in (images, held_out):
+        folder.mkdir(parents=True, exist_ok=True)
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_alone)
+    try:
+        first = [pool.submit(_simulate, seed, held_out) for seed in held_out_seeds]
+        rest = [pool.submit(_simulate, seed, images) for seed in seeds]
+        _finish(first + rest[:_ENOUGH_TO_START])
+        yield
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _alone() -> None:
+    cv2.setNumThreads(1)  # one core a worker
+
+
+def _simulate(seed: int, folder: Path) -> None:
+    simulate_to_disk(seed, folder, ContrastSettings(), structures_for(TRAINING))
+
+
+def _finish(futures: list[Future[None]]) -> None:
+    wait(futures)
+    for future in futures:
+        future.result()
