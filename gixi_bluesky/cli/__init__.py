@@ -16,6 +16,7 @@ from gixi_bluesky.cli.process import process
 from gixi_bluesky.cli.register import register
 from gixi_bluesky.cli.reprocess import reprocess
 from gixi_bluesky.cli.serve import serve
+from gixi_bluesky.cli.train import train
 from gixi_bluesky.cli.weights import weights_app
 from gixi_bluesky.errors import GixiError
 
@@ -76,6 +77,7 @@ app.command()(register)
 app.command()(serve)
 app.command()(export)
 app.command()(check)
+app.command()(train)
 app.add_typer(config_app)
 app.add_typer(weights_app)
 

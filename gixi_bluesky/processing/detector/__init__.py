@@ -14,7 +14,7 @@ from gixi_bluesky.processing.detector.classical import ClassicalDetector
 from gixi_bluesky.processing.detector.weights import find, load_tensors
 from gixi_bluesky.processing.types import Detections
 
-__all__ = ["Detector", "load_detector"]
+__all__ = ["Detector", "load_detector", "torch_device"]
 
 _DEFAULT = "classical"
 
@@ -63,12 +63,16 @@ def load_detector(name_or_path: str | Path = "default", device: str = "cpu") -> 
         raise WeightsError(message)
     module, kind = _NETWORKS[manifest.network]
     detector: Detector = getattr(import_module(module), kind)(
-        manifest, load_tensors(manifest, path), _torch_device(device)
+        manifest, load_tensors(manifest, path), torch_device(device)
     )
     return detector
 
 
-def _torch_device(device: str) -> str:
+def torch_device(device: str) -> str:
+    """Return the device as torch names it; raises WeightsError for a GPU that torch cannot see.
+
+    device: cpu, cuda, cuda:1, …, or auto for the first GPU if there is one
+    """
     import torch  # only the networks need it
 
     seen = torch.cuda.is_available()

@@ -24,11 +24,11 @@ from gixi_bluesky.processing.simulation.truth import Truth, truth
 from gixi_bluesky.processing.structures import Structure
 from gixi_bluesky.processing.types import PolarImage
 
-__all__ = ["SimulatedFrame", "random_frames", "random_structure"]
+__all__ = ["FRAMES_PER_SEED", "SimulatedFrame", "random_frames", "random_structure"]
 
 _ELEMENTS = ("C", "N", "O", "S", "Br", "I", "Pb", "Sn", "Cs", "Zn", "Ti")
 _MOST_LINES = 40
-_SCENES_PER_SETUP = 4
+FRAMES_PER_SEED = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +50,10 @@ class _Setup:
 def random_frames(
     seed: int, structures: Sequence[Structure] = (), shape: tuple[int, int] = (512, 1024)
 ) -> Iterator[SimulatedFrame]:
-    """Yield a few frames of one random set-up; `structures` are mixed with random lattices."""
+    """Yield the frames of one random set-up; `structures` are mixed with random lattices."""
     rng = np.random.default_rng(seed)
     setup = _setup(rng, shape)
-    for _ in range(_SCENES_PER_SETUP):
+    for _ in range(FRAMES_PER_SEED):
         scene = _scene(rng, setup, structures)
         counts = record(setup.renderer.expected(scene), setup.panel, rng)
         polar = setup.remapper(counts)

@@ -1,0 +1,90 @@
+"""`gixi-bluesky train`: from nothing to weights that load, and on from where it was stopped."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+import torch
+
+from gixi_bluesky.processing.detector import load_detector
+from gixi_bluesky.processing.training import workers
+from gixi_bluesky.processing.training.curves import read_curve
+from gixi_bluesky.processing.training.dataset import load_image
+from gixi_bluesky.processing.training.loop import Recipe
+
+
+def write_image(path, seed):
+    rng = np.random.default_rng(seed)
+    grey = rng.normal(70, 10, (64, 64))
+    grey[10:50, 20:26] += 120
+    np.savez_compressed(
+        path,
+        grey=np.clip(grey, 1, 255).astype(np.uint8),
+        boxes=np.array([[20, 10, 25, 49]], np.float32),
+        ignored=np.empty((0, 4), np.float32),
+        kinds=np.array([1]),
+        snr=np.array([20.0]),
+    )
+
+
+@pytest.fixture
+def simulated(monkeypatch):
+    """Tiny images instead of simulated ones; returns the seeds that were asked for."""
+    asked = []
+
+    @contextmanager
+    def quick(images, seeds, held_out, held_out_seeds, count):
+        asked.append((seeds, held_out_seeds, count))
+        for folder, some in ((images, seeds[:2]), (held_out, held_out_seeds[:2])):
+            folder.mkdir(parents=True, exist_ok=True)
+            for seed in some:
+                write_image(folder / f"{seed:08d}-0.npz", seed)
+        yield
+
+    monkeypatch.setattr(workers, "simulation", quick)
+    monkeypatch.setattr(Recipe.__init__, "__defaults__", _with_reports_every(3))
+    return asked
+
+
+def _with_reports_every(steps):
+    names = [f.name for f in Recipe.__dataclass_fields__.values()][1:]
+    defaults = dict(zip(names, Recipe.__init__.__defaults__, strict=True))
+    return tuple({**defaults, "report_every": steps, "warm_up": 2}.values())
+
+
+def test_training_leaves_weights_a_curve_and_a_checkpoint(run, simulated, tmp_path):
+    out = tmp_path / "mine"
+    result = run("train", "--out", out, "--images", 12, "--workers", 3, "--seed", 8, "--name", "x")
+    assert result.exit_code == 0, result.output
+    assert simulated == [(range(8, 11), range(900_000, 900_010), 3)]
+    assert (out / "curve.png").read_bytes().startswith(b"\x89PNG")
+    assert [row["seen"] for row in read_curve(out / "curve.jsonl")] == [6, 12]
+    assert load_detector(out / "x.safetensors").name == "x"
+    assert result.stdout == ""
+    assert "12 of 12 images" in result.stderr
+
+
+def test_the_same_command_again_goes_on(run, simulated, tmp_path):
+    run("train", "--out", tmp_path, "--images", 6, "--device", "cpu")
+    result = run("train", "--out", tmp_path, "--images", 12, "--device", "cpu")
+    assert result.exit_code == 0, result.output
+    assert "6 of" not in result.stderr
+    assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["seen"] == 12
+
+
+def test_seeds_kept_for_evaluation_are_refused(run, tmp_path):
+    result = run("train", "--out", tmp_path / "mine", "--seed", 899_999, "--images", 8)
+    assert result.exit_code == 2
+    assert "no network is judged on what trained it" in result.stderr
+    assert not (tmp_path / "mine").exists()
+
+
+@pytest.mark.system
+def test_workers_simulate_what_was_asked_for(tmp_path):
+    images, held_out = tmp_path / "images", tmp_path / "held-out"
+    with workers.simulation(images, range(2, 3), held_out, range(900_000, 900_001), 1):
+        there = sorted(path.name for path in tmp_path.glob("*/*.npz"))
+    assert there == [f"{seed:08d}-{i}.npz" for seed in (2, 900_000) for i in range(4)]
+    assert all(load_image(path).image.shape == (512, 1024) for path in images.glob("*.npz"))
