@@ -13,6 +13,7 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from gixi_bluesky.callbacks.jobs import Outcome
+from gixi_bluesky.callbacks.joining import Joining, raw_opener
 from gixi_bluesky.callbacks.process import PIPELINE
 from gixi_bluesky.callbacks.publishing import DerivedRun
 from gixi_bluesky.callbacks.queue import FrameQueue
@@ -29,6 +30,7 @@ __all__ = ["Analysis"]
 
 _POLL_S = 0.05
 _DRAIN_POLL_S = 0.02
+_MISSED_S = 2.0
 _log = get_logger()
 
 _Identity = tuple[str, str, str | None]
@@ -45,6 +47,7 @@ class Analysis:
     tiled: a Tiled client of the catalogue for derived runs; None = as `config.tiled` says
     store: builds the store of one derived run, instead of Tiled
     factory: "module:name" of what builds the pipeline in the analysis process
+    raw: opens the catalogue of raw runs, for runs joined midway; None = as `config.tiled` says
 
     Raises what a wrong set-up raises, and ConfigError for a second analysis with the same result
     hash, stream and data key.
@@ -57,10 +60,13 @@ class Analysis:
         *,
         store: Callable[[], RunStore] | None = None,
         factory: str = PIPELINE,
+        raw: Callable[[], Any] | None = None,
     ) -> None:
         self._config = config
         self._new_store = store or store_builder(config, tiled)
         self._router = Router(config.input, sources(config.geometry, config.corrections))
+        raw = raw or raw_opener(config.tiled)
+        self._joining = None if raw is None else Joining(raw)
         self._inbox: SimpleQueue[tuple[str, Any]] = SimpleQueue()
         self._runs: dict[str, DerivedRun] = {}
         self._queue = FrameQueue(config.queue, self._drop)
@@ -153,6 +159,8 @@ class Analysis:
         if outstanding:
             _log.warning("closed_with_frames_outstanding", outstanding=outstanding)
         self._closing.set()
+        if self._joining is not None:
+            self._joining.close()
         self._worker.close()
         for thread in self._threads:
             thread.join(timeout=10.0)
@@ -200,12 +208,21 @@ class Analysis:
                 name, doc = self._inbox.get(timeout=_POLL_S)
             except Empty:
                 self._take(self._router.tick())
+                self._join()
                 continue
             try:
                 self._take(self._router.feed(name, doc))
                 self._take(self._router.tick())
+                self._join()
             finally:
                 self._documents_taken += 1
+
+    def _join(self) -> None:
+        """Ask for documents that came before us, and take those that were found."""
+        if self._joining is not None:
+            self._joining.want(self._router.missed(_MISSED_S))
+            for name, doc in self._joining.found():
+                self._take(self._router.feed(name, doc))
 
     def _take(self, actions: Any) -> None:
         try:

@@ -54,12 +54,23 @@ class Router:
         self._ignored: OrderedDict[str, None] = OrderedDict()  # the same of other runs
         self._parked: deque[tuple[str, Document, int]] = deque()
         self._parked_bytes = 0
+        self._missed_since: dict[str, float] = {}
         self.documents_lost = 0
 
     @property
     def open_runs(self) -> tuple[str, ...]:
         """The uids of the chosen raw runs that have not stopped."""
         return tuple(self._trackers)
+
+    def missed(self, seconds: float) -> tuple[str, ...]:
+        """Return unknown runs, descriptors and resources awaited for longer than this."""
+        if not self._missed_since:
+            return ()
+        before = time.monotonic() - seconds
+        unknown = {
+            missing for missing, document, _ in self._parked if self._home_of(document) is None
+        }
+        return tuple(uid for uid in unknown if self._missed_since.get(uid, before + 1) <= before)
 
     def feed(self, name: str, doc: Mapping[str, Any]) -> Iterator[Action]:
         """Take one document and yield what follows from it. Raises DocumentError."""
@@ -151,14 +162,17 @@ class Router:
 
     def _park(self, missing: str, document: Document, nbytes: int) -> None:
         self._parked.append((missing, document, nbytes))
+        self._missed_since.setdefault(missing, time.monotonic())
         self._parked_bytes += nbytes
         while len(self._parked) > _PARKED_DOCUMENTS or self._parked_bytes > _PARKED_BYTES:
-            _, lost, freed = self._parked.popleft()
+            given_up, lost, freed = self._parked.popleft()
+            self._missed_since.pop(given_up, None)
             self._parked_bytes -= freed
             self.documents_lost += 1
             _log.warning("document_lost", kind=type(lost).__name__, waited_for=missing)
 
     def _take_parked(self, uid: str) -> list[Document]:
+        self._missed_since.pop(uid, None)
         taken = [entry for entry in self._parked if entry[0] == uid]
         if taken:
             self._parked = deque(entry for entry in self._parked if entry[0] != uid)

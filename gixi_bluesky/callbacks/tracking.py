@@ -237,7 +237,8 @@ class RunTracker:
         return classic_image(resource, datum, image, stack, size)
 
     def _stream_datum(self, datum: StreamDatum) -> Iterator[Action]:
-        resource = self._resources[datum.resource]
+        # At the stop it may never have come; whether it was of our key nobody knows.
+        resource = self._resources.get(datum.resource)
         if not isinstance(resource, StreamResource) or resource.data_key != self._key:
             return
         descriptor = self._descriptors[datum.descriptor]

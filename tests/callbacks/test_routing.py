@@ -321,6 +321,21 @@ def test_a_datum_that_comes_late_or_never() -> None:
     assert "never came" in frames[1].image.reason
 
 
+def test_a_stream_resource_that_never_comes_does_not_keep_the_run_open(tmp_path: Path) -> None:
+    run = RawRun()
+    documents = [
+        run.start(),
+        run.descriptor(),
+        run.stream_resource(tmp_path / "a.h5", HDF5, "a"),
+        run.stream_datum(0, 1, "a"),
+        run.stream_datum(0, 1, "b", first_seq_num=2),
+        run.stop(2),
+    ]
+    *_, closed = routed(router(), documents)
+    assert isinstance(closed, RunClosed)
+    assert (closed.n_frames, closed.n_missing, closed.missing) == (1, 1, (1,))
+
+
 def test_frames_that_never_came_are_told_at_the_stop() -> None:
     documents = inline_run(images(5))
     del documents[3]

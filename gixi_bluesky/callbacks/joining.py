@@ -1,0 +1,103 @@
+"""Runs joined midway: documents that came before us are fetched from the raw catalogue."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from gixi_bluesky.log import get_logger
+from gixi_bluesky.tiled_adapters.connection import catalogue_at, connect
+from gixi_bluesky.tiled_adapters.settings import TiledSettings
+
+__all__ = ["Joining", "raw_opener"]
+
+_PAUSE_S = 5.0
+_ATTEMPTS = 6
+_NEWEST = 5
+_POLL_S = 0.2
+_log = get_logger()
+
+
+def raw_opener(tiled: TiledSettings) -> Callable[[], Any] | None:
+    """Return what opens the raw catalogue that the settings name, None without a server."""
+    if tiled.uri is None:
+        return None
+    return lambda: catalogue_at(connect(tiled), tiled.raw)
+
+
+class Joining:
+    """Looks for runs, descriptors and resources that documents name and nobody has sent.
+
+    A thread of its own, begun with the first one missing, so that no document waits for Tiled.
+
+    open_catalogue: returns a client of the raw catalogue
+    """
+
+    def __init__(self, open_catalogue: Callable[[], Any]) -> None:
+        self._open = open_catalogue
+        self._found: SimpleQueue[tuple[str, Any]] = SimpleQueue()
+        self._wanted: SimpleQueue[str] = SimpleQueue()
+        self._tried: dict[str, tuple[int, float]] = {}
+        self._closing = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def want(self, uids: Iterable[str]) -> None:
+        """Look for these uids, a few times each and ever more rarely; returns at once.
+
+        What is fetched again does no harm, and a writer may keep documents back for a while.
+        """
+        now = time.monotonic()
+        for uid in uids:
+            attempts, not_before = self._tried.get(uid, (0, now))
+            if attempts < _ATTEMPTS and now >= not_before:
+                self._tried[uid] = (attempts + 1, now + _PAUSE_S * 2**attempts)
+                self._wanted.put(uid)
+        if self._thread is None and not self._wanted.empty():
+            self._thread = threading.Thread(target=self._follow, name="gixi-joining", daemon=True)
+            self._thread.start()
+
+    def found(self) -> Iterator[tuple[str, Any]]:
+        """Yield the documents of runs that were found since the last call."""
+        while not self._found.empty():
+            yield self._found.get()
+
+    def close(self) -> None:
+        """Stop looking."""
+        self._closing.set()
+
+    def _follow(self) -> None:
+        catalogue: Any = None
+        while not self._closing.is_set():
+            try:
+                uid = self._wanted.get(timeout=_POLL_S)
+            except Empty:
+                continue
+            try:
+                catalogue = catalogue or self._open()
+                documents = _run_with(catalogue, uid)
+                _log.info("run_joined_midway", missing=uid, documents=len(documents))
+                for document in documents:
+                    self._found.put(document)
+            except Exception as error:  # whatever Tiled raises, the run goes on without
+                _log.warning("run_not_joined", missing=uid, error=repr(error))
+        if catalogue is not None and hasattr(catalogue, "context"):
+            catalogue.context.close()
+
+
+def _run_with(catalogue: Any, uid: str) -> list[tuple[str, Any]]:
+    """Return the documents of the run of this uid, or of a newest one with such a document."""
+    if uid in catalogue:
+        return _documents(catalogue[uid])
+    for run in reversed(list(catalogue.values().tail(_NEWEST))):
+        documents = _documents(run)
+        if any(doc.get("uid") == uid for _, doc in documents):
+            return documents
+    return []
+
+
+def _documents(run: Any) -> list[tuple[str, Any]]:
+    """Return what is stored; a run that goes on has a stop document that says nothing."""
+    return [(name, doc) for name, doc in run.documents() if name != "stop" or doc.get("run_start")]

@@ -1,0 +1,104 @@
+"""A run joined midway is whole: what came before is fetched, and nothing is done twice."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from fakes import FAKE, Stores, fake_config
+from raw_runs import KEY, Documents, RawRun, feed, images, inline_run
+
+from gixi_bluesky.callbacks import analysis as analysis_module
+from gixi_bluesky.callbacks.analysis import Analysis
+
+
+class Catalogue:
+    """Stands in for a Tiled client of raw runs, newest last."""
+
+    def __init__(self) -> None:
+        self.runs: dict[str, Documents] = {}
+        self.asked = 0
+
+    def __contains__(self, uid: str) -> bool:
+        self.asked += 1
+        return uid in self.runs
+
+    def __getitem__(self, uid: str) -> Any:
+        documents = self.runs[uid]
+        return SimpleNamespace(
+            documents=lambda: iter(documents), metadata={"start": documents[0][1]}
+        )
+
+    def values(self) -> Any:
+        return SimpleNamespace(tail=lambda n: [self[uid] for uid in list(self.runs)[-n:]])
+
+
+@pytest.fixture
+def catalogue() -> Catalogue:
+    return Catalogue()
+
+
+@pytest.fixture
+def joined(
+    tmp_path: Path, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[Analysis, Stores]]:
+    monkeypatch.setattr(analysis_module, "_MISSED_S", 0.1)
+    stores = Stores()
+    with Analysis(
+        fake_config(tmp_path), store=stores, factory=FAKE, raw=lambda: catalogue
+    ) as analysis:
+        yield analysis, stores
+
+
+def wait_for_rows(stores: Stores, n: int) -> list[int]:
+    deadline = time.monotonic() + 15
+    while not stores.made or len(stores.made[0].table("frames")) < n:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return sorted(stores.only.table("frames")["frame"])
+
+
+def test_events_whose_descriptor_came_before_us(
+    joined: tuple[Analysis, Stores], catalogue: Catalogue
+) -> None:
+    analysis, stores = joined
+    documents = inline_run(images(5))
+    catalogue.runs["another"] = inline_run(images(1))
+    catalogue.runs[documents[0][1]["uid"]] = documents[:4]  # what Tiled has by then
+    feed(analysis, documents[3:6])
+    assert wait_for_rows(stores, 4) == [0, 1, 2, 3]
+    feed(analysis, documents[6:])
+    assert analysis.drain(15)
+    assert sorted(stores.only.table("frames")["frame"]) == [0, 1, 2, 3, 4]
+
+
+def test_a_descriptor_whose_start_came_before_us(
+    joined: tuple[Analysis, Stores], catalogue: Catalogue
+) -> None:
+    analysis, stores = joined
+    run = RawRun(sample_name="film")
+    catalogue.runs[run.uid] = [run.start()]
+    feed(analysis, [run.descriptor(external=""), run.event(1, **{KEY: images(1)[0]})])
+    assert wait_for_rows(stores, 1) == [0]
+    assert stores.only.start["sample_name"] == "film"
+
+
+def test_what_nobody_has_is_not_asked_for_ever(
+    joined: tuple[Analysis, Stores], catalogue: Catalogue
+) -> None:
+    analysis, stores = joined
+    feed(analysis, [RawRun().event(1, **{KEY: images(1)[0]})])
+    deadline = time.monotonic() + 10
+    while not catalogue.asked:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    time.sleep(0.5)
+    assert catalogue.asked == 1
+    # A run from its beginning needs no catalogue.
+    feed(analysis, inline_run(images(2)))
+    assert analysis.drain(15)
+    assert sorted(stores.only.table("frames")["frame"]) == [0, 1]
