@@ -45,7 +45,8 @@ def store_builder(config: Any, client: Any = None) -> Callable[[], RunStore]:
     uri there HDF5 files only. Raises ConfigError or StoreError when the server cannot be used.
     """
     output, tiled = config.output, config.tiled
-    if client is None and tiled.uri is not None:
+    ours = client is None and tiled.uri is not None
+    if ours:
         client = derived_catalogue(tiled)
     if client is None:
         if output.arrays != "external":
@@ -55,7 +56,10 @@ def store_builder(config: Any, client: Any = None) -> Callable[[], RunStore]:
             )
             raise ConfigError(message)
         return lambda: LocalStore(output)
-    return _SpooledStores(client, output, tiled)
+    stores = _SpooledStores(client, output, tiled)
+    if ours:
+        weakref.finalize(stores, client.context.close)
+    return stores
 
 
 class _SpooledStores:

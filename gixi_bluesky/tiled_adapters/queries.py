@@ -15,7 +15,8 @@ from tiled.client.container import Container
 from tiled.queries import Comparison, Eq, Key, KeyPresent
 
 from gixi_bluesky.processing.structures import LONGEST_SLUG
-from gixi_bluesky.tiled_adapters.schema import PURPOSE, Q_BIN, q_bin
+from gixi_bluesky.tiled_adapters.fast_queries import PeakNear, PhaseReached, bins_between, knows
+from gixi_bluesky.tiled_adapters.schema import PURPOSE
 
 __all__ = ["differences", "runs_for", "slug_of", "unfinished", "with_peak", "with_phase"]
 
@@ -33,10 +34,12 @@ def runs_for(client: Any, raw_uid: str) -> list[Any]:
 def with_phase(client: Any, name: str, min_probability: float = 0.5) -> list[Any]:
     """Return the runs in which a phase, by slug or name, reached `min_probability`."""
     slug = slug_of(name)
-    alternatives = [
-        [Comparison("ge", f"{summary}.phases.{slug}.max_probability", min_probability)]
-        for summary in _SUMMARIES
-    ]
+    alternatives: list[list[Any]] = [[PhaseReached(slug, min_probability)]]
+    if not knows(client):
+        alternatives = [
+            [Comparison("ge", f"{summary}.phases.{slug}.max_probability", min_probability)]
+            for summary in _SUMMARIES
+        ]
 
     def matches(run: Any) -> bool:
         phase = _summary(run).get("phases", {}).get(slug, {})
@@ -50,11 +53,13 @@ def with_peak(client: Any, q: float, tolerance: float = 0.01) -> list[Any]:
 
     Decided by the |q| that a run lists in `peak_q` (at most 200, clustered).
     """
-    first, last = (max(math.floor(edge / Q_BIN), 0) for edge in (q - tolerance, q + tolerance))
-    bins = [q_bin((number + 0.5) * Q_BIN) for number in range(first, last + 2)]
-    alternatives = [
-        [KeyPresent(f"{summary}.q_bins.{name}")] for summary in _SUMMARIES for name in bins
-    ]
+    alternatives: list[list[Any]] = [[PeakNear(q - tolerance, q + tolerance)]]
+    if not knows(client):
+        alternatives = [
+            [KeyPresent(f"{summary}.q_bins.{name}")]
+            for summary in _SUMMARIES
+            for name in bins_between(q - tolerance, q + tolerance)
+        ]
 
     def matches(run: Any) -> bool:
         return any(abs(value - q) <= tolerance for value in _summary(run).get("peak_q", ()))

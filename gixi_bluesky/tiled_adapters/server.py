@@ -158,6 +158,8 @@ def _build(directory: Path, config: dict[str, Any]) -> Any:
     from tiled.server.app import build_app_from_config
     from tiled.server.settings import get_settings
 
+    import gixi_bluesky.tiled_adapters.server_plugin  # noqa: F401 - it registers our queries
+
     (directory / ".tiled" / "data").mkdir(parents=True, exist_ok=True)
     app = build_app_from_config(config)
     # All Tiled servers of a process share one settings object, and so the key of the youngest.
