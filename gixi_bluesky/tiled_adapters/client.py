@@ -78,6 +78,24 @@ class GIXIRun(BlueskyRunV3):
         """Return which hkl of which phase explains which peak."""
         return self._rows("match_peaks", frame)
 
+    def tracks(self) -> pd.DataFrame:
+        """Return one row for each peak that was followed over frames, the longest first.
+
+        Columns: track, n_frames, first_frame, last_frame, and of its peaks the mean q and phi and
+        the highest intensity. Empty when peaks were not followed.
+        """
+        peaks = self.peaks()
+        followed = peaks[peaks["track"] >= 0].groupby("track")
+        tracks = followed.agg(
+            n_frames=("frame", "nunique"),
+            first_frame=("frame", "min"),
+            last_frame=("frame", "max"),
+            q=("q", "mean"),
+            phi=("phi", "mean"),
+            intensity=("intensity", "max"),
+        ).reset_index()
+        return tracks.sort_values("n_frames", ascending=False, kind="stable", ignore_index=True)
+
     def polar_image(self, frame: int) -> NDArray[np.float32]:
         """Return the image of a frame, (n_phi, n_q) float32, NaN = no data; row 0 is phi = 0.
 

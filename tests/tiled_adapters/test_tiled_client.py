@@ -7,6 +7,7 @@ from typing import Any
 from uuid import uuid4
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -84,6 +85,29 @@ def test_a_run_tells_what_it_found(run: Any) -> None:
     assert "3 frames, 9 peaks, MAPbBr3 0.97, complete" in repr(run)
     assert run.complete
     assert run.provenance["version"] == "0.1"
+
+
+def test_tracks_gather_the_peaks_that_were_followed(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peaks = pd.DataFrame(
+        {
+            "frame": [0, 0, 1, 1, 2],
+            "track": [7, -1, 7, 3, 7],
+            "q": [1.0, 2.0, 1.1, 3.0, 1.2],
+            "phi": [40.0, 0.0, 40.0, 10.0, 40.0],
+            "intensity": [5.0, 1.0, 9.0, 2.0, 7.0],
+        }
+    )
+    monkeypatch.setattr(type(run), "peaks", lambda _: peaks)
+    tracks = run.tracks()
+    assert tracks["track"].tolist() == [7, 3]
+    longest = tracks.iloc[0]
+    assert longest[["n_frames", "first_frame", "last_frame"]].tolist() == [3, 0, 2]
+    assert longest["q"] == pytest.approx(1.1)
+    assert longest["intensity"] == 9.0
+    monkeypatch.setattr(type(run), "peaks", lambda _: peaks.assign(track=-1))
+    assert run.tracks().empty
 
 
 def test_an_image_that_is_not_kept_is_a_clear_error(run: Any) -> None:
