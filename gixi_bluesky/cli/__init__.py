@@ -11,6 +11,7 @@ from gixi_bluesky.cli.check import check
 from gixi_bluesky.cli.config_command import config_app
 from gixi_bluesky.cli.console import complain
 from gixi_bluesky.cli.demo import demo
+from gixi_bluesky.cli.evaluate import evaluate
 from gixi_bluesky.cli.export import export
 from gixi_bluesky.cli.process import process
 from gixi_bluesky.cli.register import register
@@ -78,6 +79,7 @@ app.command()(serve)
 app.command()(export)
 app.command()(check)
 app.command()(train)
+app.command()(evaluate)
 app.add_typer(config_app)
 app.add_typer(weights_app)
 

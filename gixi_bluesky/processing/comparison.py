@@ -1,0 +1,204 @@
+"""Detectors side by side, on simulated frames whose seeds and structures trained none of ours."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gixi_bluesky.processing.detector import Detector
+from gixi_bluesky.processing.evaluation import (
+    KnownBoxes,
+    Verdicts,
+    average_precision,
+    judge,
+    judge_by_q,
+    visible_peaks,
+)
+from gixi_bluesky.processing.settings import DetectorSettings
+from gixi_bluesky.processing.simulation.random_scenes import (
+    FRAMES_PER_SEED,
+    SimulatedFrame,
+    random_frames,
+)
+from gixi_bluesky.processing.simulation.seeds import EVALUATION, require_within, structures_for
+from gixi_bluesky.processing.types import KINDS, Detections
+
+__all__ = ["Bin", "Outcome", "Scorecard", "compare", "evaluation_frames", "scorecard"]
+
+Float64 = NDArray[np.float64]
+
+_IOU = 0.3  # of a hit, for everything but average precision
+_VISIBILITY = {"weak": (5.0, 15.0), "medium": (15.0, 50.0), "strong": (50.0, math.inf)}
+_BINS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One detector on one frame: what it found, what there was, and the CPU seconds it took."""
+
+    found: Detections
+    frame: SimulatedFrame
+    cpu_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Bin:
+    """Detections of similar score: their mean score, the share of hits, and how many."""
+
+    expected: float
+    observed: float
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Scorecard:
+    """How good one detector is; NaN where there was nothing to count.
+
+    average_precision: by rule of a hit, `0.1`, `0.3`, `0.5` (IoU) and `dq` (judge_by_q)
+    recall: at the default threshold, by visibility (SNR 5-15, 15-50, above) and by kind
+    precision: at the default threshold; dq_over_q: median |dq| / |q| of the hits there
+    recalls, precisions: the curve over all thresholds; not part of `summary`
+    """
+
+    weights: str
+    sha256: str
+    images: int
+    peaks: int
+    average_precision: dict[str, float]
+    recall: dict[str, float]
+    precision: float
+    dq_over_q: float
+    calibration: tuple[Bin, ...]
+    cpu_s: float
+    recalls: Float64
+    precisions: Float64
+
+    def summary(self) -> dict[str, Any]:
+        """Return what JSON can hold: None for NaN."""
+        return {
+            "weights": self.weights,
+            "sha256": self.sha256,
+            "images": self.images,
+            "peaks": self.peaks,
+            "average_precision": _without_nan(self.average_precision),
+            "recall": _without_nan(self.recall),
+            **_without_nan({"precision": self.precision, "dq_over_q": self.dq_over_q}),
+            "calibration": [
+                {"expected": b.expected, "observed": b.observed, "count": b.count}
+                for b in self.calibration
+            ],
+            "cpu_s": self.cpu_s,
+        }
+
+
+def evaluation_frames(seed: int, images: int) -> Iterator[SimulatedFrame]:
+    """Return that many frames from `seed` on; raises ConfigError for seeds not kept for it."""
+    seeds = require_within(seed, -(-images // FRAMES_PER_SEED), EVALUATION)
+    structures = structures_for(EVALUATION)
+    return islice(chain.from_iterable(random_frames(s, structures) for s in seeds), images)
+
+
+def compare(detectors: Sequence[Detector], frames: Iterator[SimulatedFrame]) -> list[Scorecard]:
+    """Show every frame to every detector; returns their scorecards in order."""
+    outcomes: list[list[Outcome]] = [[] for _ in detectors]
+    for frame in frames:
+        for detector, mine in zip(detectors, outcomes, strict=True):
+            began = time.process_time()
+            (found,) = detector(detector.prepare(frame.polar.intensity)[None])
+            mine.append(Outcome(found, frame, time.process_time() - began))
+    pairs = zip(detectors, outcomes, strict=True)
+    return [scorecard(detector.name, detector.sha256, mine) for detector, mine in pairs]
+
+
+def scorecard(weights: str, sha256: str, outcomes: Sequence[Outcome]) -> Scorecard:
+    """Sum up what one detector did."""
+    threshold = DetectorSettings().score_threshold
+    found = [outcome.found for outcome in outcomes]
+    wanted = [visible_peaks(outcome.frame.truth) for outcome in outcomes]
+    known = [
+        KnownBoxes(o.frame.truth.boxes[w], o.frame.truth.boxes[~w])
+        for o, w in zip(outcomes, wanted, strict=True)
+    ]
+    rules = {str(iou): judge(found, known, iou) for iou in (0.1, 0.3, 0.5)}
+    rules["dq"] = judge_by_q(found, known)
+    verdicts = rules[str(_IOU)]
+    kept = verdicts.hits[verdicts.scores >= threshold]
+    hits = np.cumsum(verdicts.hits)
+    return Scorecard(
+        weights=weights,
+        sha256=sha256,
+        images=len(outcomes),
+        peaks=verdicts.n_known,
+        average_precision={rule: average_precision(v) for rule, v in rules.items()},
+        recall=_recalls(outcomes, wanted, verdicts, threshold),
+        precision=_mean(kept),
+        dq_over_q=_dq_over_q(outcomes, wanted, verdicts, threshold),
+        calibration=tuple(_bins(verdicts)),
+        cpu_s=_mean([outcome.cpu_s for outcome in outcomes]),
+        recalls=hits / max(verdicts.n_known, 1),
+        precisions=hits / np.arange(1, len(hits) + 1),
+    )
+
+
+def _hit(outcome: Outcome, owner: NDArray[np.int64], threshold: float) -> NDArray[np.bool_]:
+    hit = owner >= 0
+    hit[hit] = outcome.found.scores[owner[hit]] >= threshold
+    return hit
+
+
+def _recalls(
+    outcomes: Sequence[Outcome],
+    wanted: Sequence[NDArray[np.bool_]],
+    verdicts: Verdicts,
+    threshold: float,
+) -> dict[str, float]:
+    hit, snr, kind = [], [], []
+    for outcome, asked, owner in zip(outcomes, wanted, verdicts.owners, strict=True):
+        hit.append(_hit(outcome, owner, threshold))
+        snr.append(outcome.frame.truth.snr[asked])
+        kind.append(np.array(outcome.frame.truth.kind, dtype=str)[asked])
+    if not hit:
+        return dict.fromkeys((*_VISIBILITY, *KINDS), math.nan)
+    hits, snrs, kinds = np.concatenate(hit), np.concatenate(snr), np.concatenate(kind)
+    classes = {name: (snrs >= low) & (snrs < high) for name, (low, high) in _VISIBILITY.items()}
+    classes |= {name: kinds == name for name in KINDS}
+    return {name: _mean(hits[chosen]) for name, chosen in classes.items()}
+
+
+def _dq_over_q(
+    outcomes: Sequence[Outcome],
+    wanted: Sequence[NDArray[np.bool_]],
+    verdicts: Verdicts,
+    threshold: float,
+) -> float:
+    errors = [np.empty(0)]
+    for outcome, asked, owner in zip(outcomes, wanted, verdicts.owners, strict=True):
+        hit = _hit(outcome, owner, threshold)
+        centre = outcome.found.boxes[owner[hit]][:, [0, 2]].mean(axis=1)
+        axis = outcome.frame.polar.q
+        q = outcome.frame.truth.q[asked][hit]
+        errors.append(np.abs(np.interp(centre, np.arange(len(axis)), axis) - q) / q)
+    together = np.concatenate(errors)
+    return float(np.median(together)) if len(together) else math.nan
+
+
+def _bins(verdicts: Verdicts) -> Iterator[Bin]:
+    index = np.minimum((verdicts.scores * _BINS).astype(int), _BINS - 1)
+    for i in np.unique(index):
+        scores, hits = verdicts.scores[index == i], verdicts.hits[index == i]
+        yield Bin(float(scores.mean()), float(hits.mean()), len(hits))
+
+
+def _mean(values: Any) -> float:
+    return float(np.mean(values)) if len(values) else math.nan
+
+
+def _without_nan(values: dict[str, float]) -> dict[str, float | None]:
+    return {name: None if math.isnan(value) else value for name, value in values.items()}

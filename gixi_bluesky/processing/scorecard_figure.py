@@ -1,0 +1,31 @@
+"""The picture of an evaluation: precision over recall, and what a score is worth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from gixi_bluesky.processing.comparison import Scorecard
+
+__all__ = ["save_figure"]
+
+
+def save_figure(cards: Sequence[Scorecard], target: Path) -> None:
+    """Draw the curves of several detectors as one PNG."""
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    quality, calibration = figure.subplots(1, 2)
+    for card in cards:
+        ap = card.average_precision["0.3"]
+        quality.plot(card.recalls, card.precisions, label=f"{card.weights}, AP {ap:.2f}")
+        expected = [b.expected for b in card.calibration]
+        calibration.plot(expected, [b.observed for b in card.calibration], marker=".")
+    quality.set(xlabel="recall", ylabel="precision, IoU 0.3", xlim=(0, 1), ylim=(0, 1.02))
+    quality.legend(frameon=False)
+    calibration.plot([0, 1], [0, 1], color="0.7", linestyle=":", zorder=0)
+    calibration.set(xlabel="score", ylabel="share of hits", xlim=(0, 1), ylim=(0, 1))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(target, dpi=120)

@@ -1,0 +1,63 @@
+"""`gixi-bluesky evaluate`: a table, JSON lines, a picture, and no seed of the training."""
+
+from __future__ import annotations
+
+from itertools import islice
+
+import cv2
+import pytest
+import torch
+
+from gixi_bluesky.processing import comparison
+from gixi_bluesky.processing.simulation.random_scenes import random_frames
+
+
+@pytest.fixture(autouse=True)
+def threads():
+    before = torch.get_num_threads(), cv2.getNumThreads()
+    yield
+    torch.set_num_threads(before[0])
+    cv2.setNumThreads(before[1])
+
+
+@pytest.fixture
+def small_frames(monkeypatch):
+    """Simulated frames on a small grid."""
+    monkeypatch.setattr(
+        comparison,
+        "evaluation_frames",
+        lambda seed, images: islice(random_frames(seed, shape=(128, 256)), images),
+    )
+
+
+def test_json_has_a_line_for_each_of_the_weights(run, lines, small_frames, tmp_path):
+    result = run(
+        "evaluate", "--weights", "classical", "--weights", "classical", "--images", 2, "--json",
+        "--out", tmp_path / "curve.png",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    one, other = lines(result)
+    assert one["weights"] == other["weights"] == "classical"
+    assert one["average_precision"] == other["average_precision"]
+    assert set(one["recall"]) == {"weak", "medium", "strong", "ring", "segment", "spot"}
+    assert one["images"] == 2
+    assert (tmp_path / "curve.png").is_file()
+
+
+def test_the_table_names_what_was_measured(run, small_frames):
+    result = run("evaluate", "--weights", "classical", "--images", 2)
+    assert result.exit_code == 0, result.output
+    for row in ("2 frames", "AP, IoU 0.5", "recall, weak", "precision", "CPU seconds a frame"):
+        assert row in result.stdout
+
+
+def test_training_seeds_are_refused(run):
+    result = run("evaluate", "--weights", "classical", "--seed", 3)
+    assert result.exit_code == 2
+    assert "no network is judged on what trained it" in result.stderr
+
+
+def test_unknown_weights_are_one_message(run):
+    result = run("evaluate", "--weights", "nonsense", "--images", 1)
+    assert result.exit_code == 2
+    assert "got weights 'nonsense'" in result.stderr

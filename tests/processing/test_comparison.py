@@ -1,0 +1,147 @@
+"""Scorecards: who found what, counted by class, on frames that nobody was trained on."""
+
+from __future__ import annotations
+
+import json
+from itertools import islice
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from gixi_bluesky.errors import ConfigError
+from gixi_bluesky.processing import comparison
+from gixi_bluesky.processing.comparison import compare, evaluation_frames
+from gixi_bluesky.processing.detector.classical import ClassicalDetector
+from gixi_bluesky.processing.scorecard_figure import save_figure
+from gixi_bluesky.processing.simulation.random_scenes import random_frames
+from gixi_bluesky.processing.types import Detections
+
+BOXES = np.array(
+    [[10, 10, 20, 20], [30, 10, 40, 20], [50, 10, 60, 20], [70, 10, 80, 20]], np.float32
+)
+
+
+def a_frame():
+    """Weak spot, medium segment, strong ring, and one too weak to ask for."""
+    truth = SimpleNamespace(
+        boxes=BOXES,
+        q=np.array([0.15, 0.35, 0.55, 0.75]),
+        snr=np.array([6.0, 20.0, 80.0, 3.0]),
+        visible=np.ones(4),
+        kind=("spot", "segment", "ring", "spot"),
+    )
+    axis = 0.01 * np.arange(100)
+    polar = SimpleNamespace(intensity=np.zeros((32, 100), np.float32), q=axis)
+    return SimpleNamespace(truth=truth, polar=polar)
+
+
+class Scripted:
+    """A detector that finds the same on every frame."""
+
+    name, sha256, device = "scripted", "0" * 64, "cpu"
+
+    def __init__(self, boxes, scores):
+        self.found = Detections(np.array(boxes, np.float32).reshape(-1, 4), np.float32(scores))
+
+    def prepare(self, polar):
+        return polar
+
+    def __call__(self, images):
+        return [self.found for _ in images]
+
+
+def card_of(boxes, scores, frames=1):
+    (card,) = compare([Scripted(boxes, scores)], iter([a_frame() for _ in range(frames)]))
+    return card
+
+
+def test_a_perfect_detector_gets_full_marks():
+    card = card_of(BOXES[:3], [0.9, 0.8, 0.7])
+    assert set(card.average_precision) == {"0.1", "0.3", "0.5", "dq"}
+    assert set(card.average_precision.values()) == {1.0}
+    assert set(card.recall.values()) == {1.0}
+    assert card.precision == 1.0
+    assert card.dq_over_q == pytest.approx(0, abs=1e-9)
+    assert (card.images, card.peaks) == (1, 3)
+
+
+def test_recall_is_counted_by_visibility_and_kind():
+    card = card_of(BOXES[[0, 2]], [0.9, 0.8])
+    assert card.recall == {
+        "weak": 1, "medium": 0, "strong": 1, "ring": 1, "segment": 0, "spot": 1
+    }  # fmt: skip
+
+
+def test_what_scores_below_the_threshold_is_no_recall_and_no_false_alarm():
+    card = card_of([*BOXES[:3], [85, 10, 95, 20]], [0.9, 0.49, 0.8, 0.4])
+    assert card.recall["medium"] == 0
+    assert card.precision == 1.0
+    assert card.average_precision["0.5"] == pytest.approx(1.0)
+
+
+def test_a_peak_too_weak_to_ask_for_is_neither_hit_nor_miss():
+    card = card_of(BOXES, [0.9, 0.8, 0.7, 0.95])
+    assert card.precision == 1.0
+    assert card.peaks == 3
+
+
+def test_the_error_of_q_is_that_of_the_box_centre():
+    moved = BOXES[:3] + np.array([1, 0, 1, 0], np.float32)
+    card = card_of(moved, [0.9, 0.8, 0.7])
+    assert card.dq_over_q == pytest.approx(np.median([0.01 / 0.15, 0.01 / 0.35, 0.01 / 0.55]))
+
+
+def test_the_calibration_curve_counts_hits_of_similar_score():
+    card = card_of([*BOXES[:3], [85, 10, 95, 20]], [0.95, 0.93, 0.31, 0.33], frames=2)
+    assert [(round(b.expected, 2), b.observed, b.count) for b in card.calibration] == [
+        (0.32, 0.5, 4),
+        (0.94, 1.0, 4),
+    ]
+
+
+def test_a_detector_that_finds_nothing_has_a_scorecard_for_json():
+    summary = card_of([], []).summary()
+    text = json.dumps(summary, allow_nan=False)
+    assert json.loads(text)["precision"] is None
+    assert summary["average_precision"]["0.3"] == 0
+    assert summary["recall"]["strong"] == 0
+    assert summary["calibration"] == []
+
+
+def test_without_frames_nothing_can_be_said():
+    (card,) = compare([Scripted([], [])], iter([]))
+    assert card.images == 0
+    assert all(value is None for value in card.summary()["recall"].values())
+
+
+def test_a_real_detector_on_simulated_frames_finds_strong_peaks_best(tmp_path):
+    frames = islice(random_frames(910_001, shape=(128, 256)), 3)
+    (card,) = compare([ClassicalDetector()], frames)
+    assert card.images == 3
+    assert card.peaks > 3
+    assert 0 <= card.average_precision["0.5"] <= card.average_precision["0.1"] <= 1
+    assert card.recalls[-1] <= 1
+    assert card.cpu_s > 0
+    save_figure([card], tmp_path / "new" / "curve.png")
+    assert (tmp_path / "new" / "curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("seed", [0, 1499, 900_003, 909_999])
+def test_seeds_of_training_and_calibration_are_refused(seed):
+    with pytest.raises(ConfigError, match="within 910000 to"):
+        evaluation_frames(seed, 4)
+
+
+def test_frames_go_on_with_the_next_seed(monkeypatch):
+    asked = []
+
+    def four(seed, structures):
+        asked.append((seed, sorted(s.name for s in structures)))
+        return [f"{seed}-{i}" for i in range(4)]
+
+    monkeypatch.setattr(comparison, "random_frames", four)
+    frames = list(evaluation_frames(910_010, 6))
+    held_out = ["CsPbBr3", "LaB6", "PbBr2"]
+    assert frames == [*(f"910010-{i}" for i in range(4)), "910011-0", "910011-1"]
+    assert asked == [(910_010, held_out), (910_011, held_out)]
