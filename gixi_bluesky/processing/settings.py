@@ -204,7 +204,7 @@ class ContrastSettings(Settings):
 class DetectorSettings(Settings):
     """Which weights find the peaks, on which device, above which score."""
 
-    weights: str = Field("default", description="default, light-2026, classical, gixi-2022, … or a path")
+    weights: str = Field("default", description="default, classical, gixi-2022, … or a path")
     score_threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, …")
     max_peaks: Annotated[int, Field(ge=1, le=10000)] = 300
