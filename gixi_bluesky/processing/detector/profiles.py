@@ -157,7 +157,8 @@ def arcs_of_every_height(amplitude: Map, information: Map) -> Iterator[Arcs]:
 def local_noise(values: Map, usable: NDArray[np.bool_], tile: tuple[int, int]) -> Map:
     """Return the local standard deviation of `values`, which may hold peaks: same shape.
 
-    A low quantile of |values| in tiles of (rows, columns), interpolated between tile centres.
+    A low quantile of |values| in tiles of (rows, columns), interpolated between tile centres; where
+    so few counts fell that it is zero, the root mean square.
     """
     rows, columns = (-(-n // t) for n, t in zip(values.shape, tile, strict=True))
     padded = np.full((rows * tile[0], columns * tile[1]), np.inf, np.float32)
@@ -167,7 +168,10 @@ def local_noise(values: Map, usable: NDArray[np.bool_], tile: tuple[int, int]) -
     count = np.isfinite(tiles).sum(axis=-1)
     rank = (_QUANTILE * np.maximum(count - 1, 0)).astype(np.intp)
     noise = np.take_along_axis(tiles, rank[..., None], axis=-1)[..., 0] / _QUANTILE_OF_NORMAL
-    known = count >= min(tile[0] * tile[1], 16) // 2
+    empty = noise == 0
+    squares = np.where(np.isfinite(tiles[empty]), tiles[empty], 0) ** 2
+    noise[empty] = np.sqrt(squares.sum(axis=-1) / np.maximum(count[empty], 1))
+    known = (count >= min(tile[0] * tile[1], 16) // 2) & (noise > 0)
     typical = np.median(noise[known]) if known.any() else np.float32(np.inf)
     noise = np.where(known, noise, typical).astype(np.float32)
     full = cv2.resize(noise, (columns * tile[1], rows * tile[0]), interpolation=cv2.INTER_LINEAR)

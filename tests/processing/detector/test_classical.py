@@ -102,6 +102,16 @@ def test_single_hot_pixels_are_no_peaks():
     assert len(detect(image)) == 0
 
 
+@pytest.mark.parametrize("background", [0.0, 0.002, 0.05])
+def test_where_most_pixels_counted_nothing_scores_are_still_scores(background):
+    image = scene(4, [(400, 5.0, 0, np.inf, 2.0)], background=background)
+    image[:, 600:640] = np.nan
+    found = detect(image)
+    assert len(found) < 100
+    assert np.all(found.scores <= 1)
+    assert np.all(np.isfinite(found.boxes))
+
+
 def test_the_score_rises_with_the_signal():
     scores = [
         detect(scene(4, [(500, 4.0, 0, np.inf, height)])).scores.max(initial=0)
