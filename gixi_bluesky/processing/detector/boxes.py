@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["clip_boxes", "decode_boxes", "encode_boxes", "suppress"]
+__all__ = ["clip_boxes", "decode_boxes", "distinct", "encode_boxes", "suppress"]
 
 _LARGEST_LOG = math.log(1000 / 16)  # of a size ratio, so that exp() stays finite
 
@@ -43,6 +43,32 @@ def clip_boxes(boxes: Tensor, shape: tuple[int, int]) -> Tensor:
         ],
         dim=1,
     )
+
+
+# Peaks nearer than this, in units of the larger FWHM, are one; in phi a box is 1.7 FWHM tall.
+_ONE_PEAK_Q, _ONE_PEAK_PHI = 0.6, 0.85 / 1.7
+_SPOT_ON_RING = 0.3  # of the taller box: a box this low is a peak of its own
+
+
+def distinct(boxes: NDArray[np.float32], scores: NDArray[np.float32]) -> NDArray[np.intp]:
+    """Return the indices of boxes that are peaks of their own, best first.
+
+    Of boxes that the box convention calls one peak the best stays: overlap alone does not tell,
+    because two boxes side by side on a thin ring hardly overlap.
+    """
+    centres, sizes = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]
+    kept: list[int] = []
+    for i in np.argsort(-scores, kind="stable"):
+        off = np.abs(centres[kept] - centres[i])
+        large, small = np.maximum(sizes[kept], sizes[i]), np.minimum(sizes[kept], sizes[i])
+        same = (
+            (off[:, 0] < _ONE_PEAK_Q * large[:, 0])
+            & (off[:, 1] < _ONE_PEAK_PHI * large[:, 1])
+            & (small[:, 1] > _SPOT_ON_RING * large[:, 1])
+        )
+        if not same.any():
+            kept.append(int(i))
+    return np.array(kept, np.intp)
 
 
 def suppress(

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gixi_bluesky.errors import WeightsError
 from gixi_bluesky.processing.contrast import equalise
-from gixi_bluesky.processing.detector.boxes import clip_boxes, decode_boxes, suppress
+from gixi_bluesky.processing.detector.boxes import clip_boxes, decode_boxes, distinct, suppress
 from gixi_bluesky.processing.detector.light import LightArchitecture, LightNet
 from gixi_bluesky.processing.detector.weights import Manifest
 from gixi_bluesky.processing.types import Detections
@@ -61,7 +61,7 @@ class LightDetector:
         for start in range(0, len(images), size):
             batch = as_input(images[start : start + size]).to(self.device)
             found += detect(self._network, batch)
-        return [calibrated(one, *self._calibration) for one in found]
+        return [_one_a_peak(calibrated(one, *self._calibration)) for one in found]
 
 
 def as_input(images: NDArray[np.float32]) -> Tensor:
@@ -103,6 +103,11 @@ def calibrated(found: Detections, slope: float, offset: float) -> Detections:
     scores = 1 / (1 + np.exp(-(slope * logit(found.scores) + offset)))
     above = scores >= _FLOOR
     return Detections(found.boxes[above], scores[above].astype(np.float32))
+
+
+def _one_a_peak(found: Detections) -> Detections:
+    own = distinct(found.boxes, found.scores)
+    return Detections(found.boxes[own], found.scores[own])
 
 
 def logit(scores: NDArray[np.floating]) -> NDArray[np.float64]:

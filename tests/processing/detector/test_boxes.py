@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from gixi_bluesky.processing.detector.boxes import (
     clip_boxes,
     decode_boxes,
+    distinct,
     encode_boxes,
     suppress,
 )
@@ -70,3 +71,19 @@ def test_nothing_is_suppressed_to_nothing():
 def test_boxes_are_cut_at_the_image():
     clipped = clip_boxes(torch.tensor([[-5.0, -6.0, 300.0, 100.0]]), (64, 128))
     assert clipped.tolist() == [[0, 0, 128, 64]]
+
+
+def test_two_boxes_side_by_side_on_a_ring_are_one_peak():
+    boxes = np.array([[100, 10, 104, 400], [101.5, 30, 105.5, 380]], np.float32)
+    assert distinct(boxes, np.array([0.6, 0.9], np.float32)).tolist() == [1]
+
+
+def test_a_spot_on_a_ring_and_two_arcs_of_one_ring_stay_apart():
+    ring, spot = [100, 10, 104, 400], [100, 200, 104, 220]
+    lower, upper = [200, 10, 204, 90], [200, 150, 204, 230]
+    boxes = np.array([ring, spot, lower, upper], np.float32)
+    assert sorted(distinct(boxes, np.array([0.9, 0.8, 0.7, 0.6], np.float32))) == [0, 1, 2, 3]
+
+
+def test_no_boxes_are_no_peaks():
+    assert distinct(np.empty((0, 4), np.float32), np.empty(0, np.float32)).size == 0
