@@ -20,9 +20,9 @@ def show(update: BlueskyStreamUpdate) -> None:
 def main(uri: str, seconds: str = "3600") -> None:
     root = from_uri(uri, api_key=os.environ["TILED_API_KEY"])
     streams = {"peaks": ("frame", "q", "intensity")}
-    with subscribe_to_streams(
-        root["gixi"], show, streams=streams, required_specs="GIXIRun", start=None
-    ):
+    # From the first record that the server still holds: rows that come while a run's
+    # subscription is made would be missed otherwise.
+    with subscribe_to_streams(root["gixi"], show, streams=streams, required_specs="GIXIRun"):
         print("listening", flush=True)
         time.sleep(float(seconds))
     root.context.close()

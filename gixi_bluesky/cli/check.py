@@ -10,7 +10,7 @@ import typer
 
 from gixi_bluesky.cli.console import say
 from gixi_bluesky.cli.findings import Finding, tell
-from gixi_bluesky.cli.options import ConfigFile, JsonLines
+from gixi_bluesky.cli.options import JsonLines
 
 if TYPE_CHECKING:
     from gixi_bluesky.config import Config
@@ -19,7 +19,10 @@ __all__ = ["check"]
 
 
 def check(
-    config: ConfigFile | None = None,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", "-c", metavar="FILE", help="The configuration, YAML."),
+    ] = None,
     image: Annotated[
         str | None, typer.Argument(metavar="[IMAGE]", help="Also analyse this image.")
     ] = None,

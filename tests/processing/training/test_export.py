@@ -11,6 +11,7 @@ from scipy.special import expit, logit
 
 from gixi_bluesky.errors import WeightsError
 from gixi_bluesky.processing.detector import load_detector
+from gixi_bluesky.processing.detector.boxes import distinct
 from gixi_bluesky.processing.detector.light_detector import as_input, calibrated, detect
 from gixi_bluesky.processing.evaluation import Verdicts
 from gixi_bluesky.processing.training.dataset import load_image
@@ -60,7 +61,8 @@ def test_an_export_loads_as_a_calibrated_detector(tmp_path, images, held_out):
     expected = calibrated(
         detect(averaged_network(stored), as_input(image))[0], *manifest.calibration
     )
-    np.testing.assert_array_equal(detector(image)[0].scores, expected.scores)
+    own = distinct(expected.boxes, expected.scores)
+    np.testing.assert_array_equal(detector(image)[0].scores, expected.scores[own])
 
 
 def test_an_export_needs_a_checkpoint_and_held_out_files(tmp_path, images, held_out):
