@@ -9,6 +9,7 @@ GixiError
 ├── WeightsError (RuntimeError)      weights are missing, damaged or do not fit the grid
 ├── DocumentError (ValueError)       a document from outside breaks its schema
 ├── RefusedPathError (PermissionError)  a path or link leads out of the configured roots
+├── SlurmError (RuntimeError)        Slurm is not there or refused
 └── StoreError (RuntimeError)        Tiled or the results directory refused
     ├── RunCompleteError             this derived run is there and complete
     ├── RowsLostError                the server lost rows that it had taken
@@ -29,6 +30,7 @@ __all__ = [
     "RefusedPathError",
     "RowsLostError",
     "RunCompleteError",
+    "SlurmError",
     "StoreError",
     "StructureFileError",
     "UnavailableError",
@@ -70,6 +72,10 @@ class DocumentError(GixiError, ValueError):
 
 class RefusedPathError(GixiError, PermissionError):
     """A path, or a link inside a file, leads out of the configured roots."""
+
+
+class SlurmError(GixiError, RuntimeError):
+    """Slurm is not there, or refused what was asked."""
 
 
 class StoreError(GixiError, RuntimeError):

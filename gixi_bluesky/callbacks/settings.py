@@ -9,7 +9,7 @@ from pydantic import Field
 
 from gixi_bluesky.processing.settings import PositiveFloat, Settings
 
-__all__ = ["InputSettings", "QueueSettings"]
+__all__ = ["InputSettings", "QueueSettings", "SlurmSettings"]
 
 
 class InputSettings(Settings):
@@ -39,3 +39,18 @@ class QueueSettings(Settings):
         120.0, description="a frame that takes longer counts as a death of the worker"
     )
     worker_threads: Annotated[int, Field(ge=1, le=64)] = 1
+
+
+class SlurmSettings(Settings):
+    """What a site's Slurm wants to hear of every submission; options of the command go first."""
+
+    partition: str | None = None
+    time: str | None = Field(None, description="time limit as Slurm writes it: 1-00:00:00")
+    account: str | None = None
+    qos: str | None = None
+    sbatch: tuple[str, ...] = Field(
+        (), description="more options of sbatch: --constraint=a100, --gres=gpu:a100:1"
+    )
+    prologue: tuple[str, ...] = Field(
+        (), description="shell lines before the consumer: module load cuda"
+    )
