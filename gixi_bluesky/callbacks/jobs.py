@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from gixi_bluesky.callbacks.frames import FrameRef
 from gixi_bluesky.callbacks.settings import InputSettings
+from gixi_bluesky.log import LogSettings
 from gixi_bluesky.processing.conditions import Conditions
 from gixi_bluesky.processing.types import Matches, MatchPeaks, Peaks
 from gixi_bluesky.provenance import Provenance
@@ -23,6 +24,7 @@ class Setup:
 
     factory: "module:name" of what builds the pipeline from the configuration
     blocks: file descriptors of the shared memory that inline images come through
+    log: how to log; None: as structlog does by itself
     """
 
     factory: str
@@ -30,6 +32,7 @@ class Setup:
     input: InputSettings
     threads: int
     blocks: tuple[int, ...]
+    log: LogSettings | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,8 @@ class SharedImage:
 class Job:
     """One frame to analyse; its file is awaited until `deadline` (time.monotonic)."""
 
+    raw_uid: str
+    frame: int
     image: FrameRef | SharedImage
     conditions: Conditions
     deadline: float
