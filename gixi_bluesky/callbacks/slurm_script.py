@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -14,6 +14,8 @@ from gixi_bluesky.errors import ConfigError
 __all__ = ["DRAIN_S", "ConsumerArray", "batch_script", "heartbeat_file", "log_file"]
 
 DRAIN_S = 120  # how long before the time limit the consumer is told
+
+_OPTIONS = "-m gixi_bluesky --log-level info --log-format json"
 
 # What the script and the commands rely on.
 _OURS = ("--array", "-a", "--output", "-o", "--error", "-e", "--chdir", "-D", "--wrap")
@@ -112,7 +114,9 @@ def _head(array: ConsumerArray) -> Iterator[str]:
         yield f"#SBATCH {option}"
     yield ""
     yield f"folder={shlex.quote(str(array.folder))}"
-    yield f"command=({shlex.join((array.python, '-m', 'gixi_bluesky', *_consume(array)))})"
+    yield f"command=({shlex.quote(array.python)} {_OPTIONS} consume"
+    yield from (f"  {line}" for line in _option_lines(array.consume))
+    yield ")"
     if array.import_path:
         yield f"export PYTHONPATH={shlex.quote(array.import_path)}"
 
@@ -137,8 +141,16 @@ def _options(array: ConsumerArray) -> Iterator[str]:
     yield from settings.sbatch  # last: the last of two wins
 
 
-def _consume(array: ConsumerArray) -> tuple[str, ...]:
-    return ("--log-level", "info", "--log-format", "json", "consume", *array.consume)
+def _option_lines(words: Sequence[str]) -> Iterator[str]:
+    """Yield words for the shell, an option and its values a line."""
+    line: list[str] = []
+    for word in words:
+        if word.startswith("--") and line:
+            yield shlex.join(line)
+            line = []
+        line.append(word)
+    if line:
+        yield shlex.join(line)
 
 
 def _check(array: ConsumerArray) -> None:

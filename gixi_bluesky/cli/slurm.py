@@ -13,6 +13,7 @@ import typer
 
 from gixi_bluesky.cli.console import output, print_json, say
 from gixi_bluesky.cli.options import ConfigFile, JsonLines
+from gixi_bluesky.cli.slurm_table import consumer_table
 
 if TYPE_CHECKING:
     from gixi_bluesky.callbacks.settings import SlurmSettings
@@ -95,7 +96,7 @@ def submit(
     if json:
         print_json({"job_id": job_id, "script": str(script), "tasks": array.tasks})
     elif dry_run:
-        output.print(script.read_text(encoding="utf-8"), markup=False, highlight=False, end="")
+        typer.echo(script.read_text(encoding="utf-8"), nl=False)
 
 
 def _asked(
@@ -120,6 +121,30 @@ def _check_trust(file: Path, config: Config) -> None:
             "file that only you can read and every node sees, and name it in tiled.api_key_file"
         )
         raise ConfigError(message)
+
+
+@slurm_app.command()
+def status(
+    folder: Folder = _FOLDER,
+    prometheus: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Also write the metrics' places, for file_sd_configs."),
+    ] = None,
+    json: JsonLines = False,
+) -> None:
+    """Show each consumer: its job, what it does, how far behind it is, what went wrong last."""
+    from gixi_bluesky.callbacks import slurm, slurm_status
+
+    submission = slurm.Submission.of(folder.absolute())
+    consumers = slurm_status.consumers_of(submission)
+    if prometheus is not None:
+        targets = slurm_status.prometheus_targets(submission, consumers)
+        slurm_status.write_targets(prometheus, targets)
+    if json:
+        for consumer in consumers:
+            print_json(consumer.as_json())
+    else:
+        output.print(consumer_table(submission.job_id, consumers))
 
 
 @slurm_app.command()

@@ -139,7 +139,7 @@ def test_every_word_reaches_the_consumer_as_it_was_given(words: list[str], name:
         script.write_text(
             batch_script(array(folder, consume=tuple(words), python="/usr/bin/printf"))
             # printf takes its format where Python takes -m gixi_bluesky and the log options
-            .replace("-m gixi_bluesky --log-level info --log-format json consume", r"'%s\0'")
+            .replace("-m gixi_bluesky --log-level info --log-format json consume\n", "'%s\\0'\n")
         )
         subprocess.run(["bash", "-n", str(script)], check=True)
         done = subprocess.run(
