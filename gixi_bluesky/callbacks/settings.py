@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from gixi_bluesky.processing.settings import PositiveFloat, Settings
 
@@ -54,3 +54,12 @@ class SlurmSettings(Settings):
     prologue: tuple[str, ...] = Field(
         (), description="shell lines before the consumer: module load cuda"
     )
+
+    @field_validator("time", mode="before")
+    @classmethod
+    def _not_a_number(cls, value: object) -> object:
+        """Refuse what YAML made of 12:00:00, a number to the base of sixty."""
+        if isinstance(value, int):
+            message = "YAML reads a time limit as a number; put it in quotes, as '12:00:00'"
+            raise ValueError(message)
+        return value
