@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from gixi_bluesky.callbacks.conditions import ConditionLookup
@@ -74,9 +74,21 @@ class Router:
 
     def feed(self, name: str, doc: Mapping[str, Any]) -> Iterator[Action]:
         """Take one document and yield what follows from it. Raises DocumentError."""
-        nbytes = payload_bytes(doc)
-        for document in parse(name, doc):
+        yield from self.route(parse(name, doc), payload_bytes(doc))
+
+    def route(self, documents: Iterable[Document], nbytes: int = 0) -> Iterator[Action]:
+        """Take parsed documents and yield what follows; `nbytes`: what each holds in memory."""
+        for document in documents:
             yield from self._feed(document, nbytes)
+
+    def forget(self, run_uid: str) -> None:
+        """Forget an open run, so that its documents may come again from the start."""
+        self._trackers.pop(run_uid, None)
+        gone = {known for known, home in self._homes.items() if home == run_uid}
+        for missing in [m for m, doc, _ in self._parked if self._home_of(doc) == run_uid]:
+            self._take_parked(missing)
+        for known in gone:
+            del self._homes[known]
 
     def tick(self, now: float | None = None) -> Iterator[Action]:
         """Release frames that waited long enough for their event; `now` as time.monotonic()."""

@@ -15,16 +15,18 @@ import pandas as pd
 
 from gixi_bluesky.errors import ClaimLostError, ConfigError, RunCompleteError, StoreError
 from gixi_bluesky.log import get_logger
+from gixi_bluesky.tiled_adapters.claims import SESSION_S
 from gixi_bluesky.tiled_adapters.connection import derived_catalogue, require_reachable
-from gixi_bluesky.tiled_adapters.delivery import SpooledStore, send_leftovers
+from gixi_bluesky.tiled_adapters.delivery import SpooledStore, send_abandoned, send_leftovers
 from gixi_bluesky.tiled_adapters.nexus import read_table
 from gixi_bluesky.tiled_adapters.schema import STREAMS
-from gixi_bluesky.tiled_adapters.settings import OutputSettings, TiledSettings
+from gixi_bluesky.tiled_adapters.settings import OutputSettings
 from gixi_bluesky.tiled_adapters.spool import spool_files
 from gixi_bluesky.tiled_adapters.writer import DerivedRunStore, RunState
 
 __all__ = ["LocalStore", "RunStore", "store_builder"]
 
+_SWEEP_S = 20.0
 _log = get_logger()
 
 
@@ -38,11 +40,17 @@ class RunStore(Protocol):
     def close(self) -> None: ...  # noqa: D102
 
 
-def store_builder(config: Any, client: Any = None) -> Callable[[], RunStore]:
+def store_builder(
+    config: Any, client: Any = None, *, session_s: float = SESSION_S, spool: Path | None = None
+) -> Callable[[], RunStore]:
     """Return what builds the store of one derived run.
 
     client: a Tiled client of the catalogue; None = the one `config.tiled` names, and without a
-    uri there HDF5 files only. Raises ConfigError or StoreError when the server cannot be used.
+    uri there HDF5 files only.
+    session_s: how long a writer may be silent before it loses its run
+    spool: a folder for spools that many processes share, and send on for those that are gone;
+        None = below the results directory, for this process alone
+    Raises ConfigError or StoreError when the server cannot be used.
     """
     output, tiled = config.output, config.tiled
     ours = client is None and tiled.uri is not None
@@ -56,7 +64,12 @@ def store_builder(config: Any, client: Any = None) -> Callable[[], RunStore]:
             )
             raise ConfigError(message)
         return lambda: LocalStore(output)
-    stores = _SpooledStores(client, output, tiled)
+
+    def new_store() -> DerivedRunStore:
+        require_reachable(client)
+        return DerivedRunStore(client, output, tiled, session_s)
+
+    stores = _SpooledStores(new_store, spool or output.directory, shared=spool is not None)
     if ours:
         weakref.finalize(stores, client.context.close)
     return stores
@@ -65,26 +78,31 @@ def store_builder(config: Any, client: Any = None) -> Callable[[], RunStore]:
 class _SpooledStores:
     """Builds the stores that send to Tiled, and sends what an earlier process could not."""
 
-    def __init__(self, client: Any, output: OutputSettings, tiled: TiledSettings) -> None:
-        self._directory = output.directory
-
-        def new_store() -> DerivedRunStore:
-            require_reachable(client)
-            return DerivedRunStore(client, output, tiled)
-
+    def __init__(
+        self, new_store: Callable[[], DerivedRunStore], directory: Path, *, shared: bool
+    ) -> None:
+        self._directory = directory
         self._new_store = new_store
-        if spool_files(self._directory):
+        self._shared = shared
+        if shared or spool_files(directory):
             gone = threading.Event()
             weakref.finalize(self, gone.set)
             threading.Thread(
-                target=send_leftovers,
-                args=(self._directory, new_store, gone),
+                target=_sweep if shared else send_leftovers,
+                args=(directory, new_store, gone),
                 name="gixi-leftovers",
                 daemon=True,
             ).start()
 
     def __call__(self) -> SpooledStore:
-        return SpooledStore(self._new_store, self._directory)
+        return SpooledStore(self._new_store, self._directory, shared=self._shared)
+
+
+def _sweep(
+    directory: Path, new_store: Callable[[], DerivedRunStore], gone: threading.Event
+) -> None:
+    while not gone.wait(_SWEEP_S):
+        send_abandoned(directory, new_store)
 
 
 class LocalStore:

@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import traceback
+from dataclasses import replace
 from importlib import import_module
 from multiprocessing.connection import Connection
 from typing import Any
@@ -77,7 +78,7 @@ def _serve(parent: Connection, setup: Setup, pipeline: Any) -> None:
         try:
             with bound_contextvars(raw_uid=job.raw_uid, frame=job.frame):
                 outcome = _analyse(job, setup, pipeline, reader)
-            parent.send(outcome)
+            parent.send(replace(outcome, gpu_bytes=_gpu_bytes()))
         except ConnectionError:
             return
 
@@ -99,6 +100,13 @@ def _analyse(job: Job, setup: Setup, pipeline: Any, reader: Any) -> Outcome:
             raise  # the device is lost to this process: the next one may have it again
         _log.error("frame_failed", error=repr(error), traceback=traceback.format_exc())
         return Outcome("failed", f"{type(error).__name__}: {error}")
+
+
+def _gpu_bytes() -> int | None:
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized():
+        return None
+    return int(torch.cuda.memory_reserved())
 
 
 def _shared(image: SharedImage, setup: Setup) -> np.ndarray[Any, Any]:
