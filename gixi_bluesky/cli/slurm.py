@@ -38,10 +38,18 @@ _FOLDER = Path("gixi-slurm")
 @slurm_app.command()
 def submit(
     config: ConfigFile,
-    bootstrap: Annotated[str, typer.Option(metavar="HOST:PORT,…", help="Kafka brokers.")],
-    topic: Annotated[list[str], typer.Option(metavar="TOPIC", help="May be given again.")],
-    group: Annotated[str, typer.Option(help="Consumer group; it shares the partitions.")],
-    tiled: Annotated[str, typer.Option(metavar="URI", help="The Tiled server.")],
+    bootstrap: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT,…", help="Brokers, instead of the configured.")
+    ] = None,
+    topic: Annotated[
+        list[str] | None, typer.Option(help="Instead of kafka.topics; may be given again.")
+    ] = None,
+    group: Annotated[
+        str | None, typer.Option(help="Consumer group, which shares the partitions.")
+    ] = None,
+    tiled: Annotated[
+        str | None, typer.Option(metavar="URI", help="Server, instead of tiled.uri.")
+    ] = None,
     start: Annotated[
         str | None,
         typer.Option("--from", metavar="latest|earliest|TIME", help="For a group that is new."),
@@ -72,10 +80,11 @@ def submit(
 
     settings = load_config(config)
     _check_trust(config, settings)
-    consume = ["--bootstrap", bootstrap, "--group", group, "--tiled", tiled]
-    consume += [word for name in topic for word in ("--topic", name)]
-    consume += ["--config", str(config.absolute())]
-    consume += ["--from", start] if start is not None else []
+    _check_complete(settings, bootstrap, topic, tiled)
+    given = [("--bootstrap", bootstrap), ("--group", group), ("--tiled", tiled), ("--from", start)]
+    given += [("--topic", name) for name in topic or ()]
+    consume = ["--config", str(config.absolute())]
+    consume += [word for name, value in given if value is not None for word in (name, value)]
     array = ConsumerArray(
         folder=folder.absolute(),
         tasks=nodes * max(gpus_per_node, 1),
@@ -107,20 +116,40 @@ def _asked(
     return settings.model_copy(update={**update, "sbatch": (*settings.sbatch, *sbatch)})
 
 
-def _check_trust(file: Path, config: Config) -> None:
+def _check_complete(
+    config: Config, bootstrap: str | None, topics: Sequence[str] | None, tiled: str | None
+) -> None:
+    from gixi_bluesky.errors import ConfigError
+
+    wanted = (
+        (bootstrap or config.kafka.bootstrap, "--bootstrap HOST:PORT or kafka.bootstrap"),
+        (topics or config.kafka.topics, "--topic TOPIC or kafka.topics"),
+        (tiled or config.tiled.uri, "--tiled URI or tiled.uri"),
+    )
+    if missing := [how for value, how in wanted if not value]:
+        message = f"the consumers need to know more: give {', '.join(missing)}"
+        raise ConfigError(message)
+
+
+def _check_trust(source: Path, config: Config) -> None:
     """Refuse shell lines of a stored configuration, and a key that the job would not have."""
     from gixi_bluesky.config import is_result_file
     from gixi_bluesky.errors import ConfigError
 
-    if is_result_file(file) and (config.slurm.prologue or config.slurm.sbatch):
-        message = f"{file} is a result; its shell lines for Slurm are not run: give a YAML file"
+    if is_result_file(source) and (config.slurm.prologue or config.slurm.sbatch):
+        message = f"{source} is a result; its shell lines for Slurm are not run: give a YAML file"
         raise ConfigError(message)
-    if config.tiled.api_key_file is None and "TILED_API_KEY" in os.environ:
-        message = (
-            "TILED_API_KEY does not reach the jobs, whose environment is clean; put the key into a "
-            "file that only you can read and every node sees, and name it in tiled.api_key_file"
-        )
-        raise ConfigError(message)
+    secrets = (
+        ("TILED_API_KEY", "tiled.api_key_file", config.tiled.api_key_file),
+        ("KAFKA_SASL_PASSWORD", "kafka.sasl_password_file", config.kafka.sasl_password_file),
+    )
+    for variable, key, file in secrets:
+        if file is None and variable in os.environ:
+            message = (
+                f"{variable} does not reach the jobs, whose environment is clean; put it into a "
+                f"file that only you can read and every node sees, and name that in {key}"
+            )
+            raise ConfigError(message)
 
 
 @slurm_app.command()

@@ -88,6 +88,20 @@ def test_without_slurm_it_is_told_what_to_do(
     assert "there is no sbatch here" in done.stderr
 
 
+def test_what_the_configuration_tells_need_not_be_given(
+    run: Run, config_file: Path, tmp_path: Path
+) -> None:
+    options = ("--config", config_file, "--folder", tmp_path, "--dry-run")
+    missing = run("slurm", "submit", *options)
+    assert missing.exit_code == 2
+    assert all(key in missing.stderr for key in ("kafka.bootstrap", "kafka.topics", "tiled.uri"))
+    kafka = {"bootstrap": "k:9092", "topics": ["raw"]}
+    change(config_file, kafka=kafka, tiled={"uri": "http://t:8000"})
+    done = run("slurm", "submit", *options)
+    assert done.exit_code == 0, done.stderr
+    assert "--topic" not in done.stdout
+
+
 @pytest.mark.parametrize("command", ["status", "cancel"])
 def test_a_folder_that_nothing_was_submitted_from_is_told(
     run: Run, tmp_path: Path, command: str
