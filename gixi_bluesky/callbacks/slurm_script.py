@@ -52,13 +52,16 @@ if [ -n "$draining" ] && [ "$status" -eq 143 ]; then
   status=0  # told before it had begun
 fi
 
+# The set-up of what was started before was right; status 2 says that this one is wrong.
+ran() {
+  [ "${SLURM_RESTART_COUNT:-0}" -gt 0 ] || { [ "$status" -ne 2 ] && [ "$heartbeat" -nt "$began" ]; }
+}
 if [ -n "$requeue" ]; then
   echo "drained before the time limit, goes on in a new start" >&2
-elif [ -z "$draining" ] && [ "$status" -ne 0 ] && [ "$status" -ne 2 ] \
-  && [ "$heartbeat" -nt "$began" ]; then
+elif [ -z "$draining" ] && [ "$status" -ne 0 ] && ran; then
   echo "the consumer died with status $status, a new one is started" >&2
 else
-  exit "$status"  # 0: drained; 2, or no heartbeat yet: it would fail again
+  exit "$status"  # drained, or it would fail again
 fi
 # Not SLURM_JOB_ID: that of one task is the whole array's.
 scontrol requeue "${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID" || exit 1

@@ -123,6 +123,8 @@ def _problem(folder: Path, task: Task, beat: Heartbeat | None, age_s: float) -> 
         if task.state == "RUNNING":
             return f"no heartbeat yet; {log} tells how far it is"
         return f"it never began; see {log}" if task.ended else ""
+    if task.state == "RUNNING" and beat.state == "starting":
+        return f"starting since {age_s:.0f} s; {beat.last_error}".rstrip("; ")
     if task.state == "RUNNING" and age_s > STALE_S:
         return f"no heartbeat for {age_s:.0f} s"
     if task.state in {"FAILED", "OUT_OF_MEMORY", "TIMEOUT"}:

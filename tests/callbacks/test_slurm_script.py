@@ -218,12 +218,18 @@ def test_told_before_it_began_the_consumer_is_not_started(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("status", "beat", "again"),
-    [("137", "yes", True), ("1", "yes", True), ("2", "yes", False), ("137", "", False)],
+    ("status", "beat", "starts_before", "again"),
+    [
+        ("137", "yes", "", True),
+        ("1", "yes", "", True),
+        ("2", "yes", "", False),
+        ("137", "", "", False),
+        ("2", "", "1", True),
+    ],
 )
 def test_a_consumer_that_died_is_started_again_unless_it_would_die_again(
-    tmp_path: Path, status: str, beat: str, again: bool
+    tmp_path: Path, status: str, beat: str, starts_before: str, again: bool
 ) -> None:
-    job = Job(tmp_path, STATUS=status, BEAT=beat)
+    job = Job(tmp_path, STATUS=status, BEAT=beat, SLURM_RESTART_COUNT=starts_before)
     assert job.ended() == int(status)
     assert job.requeued == ("requeue 40_2" if again else "")
