@@ -9,6 +9,7 @@ GixiError
 ├── WeightsError (RuntimeError)      weights are missing, damaged or do not fit the grid
 ├── DocumentError (ValueError)       a document from outside breaks its schema
 ├── RefusedPathError (PermissionError)  a path or link leads out of the configured roots
+├── BrokerError (ConnectionError)    Kafka refused, or is away
 ├── SlurmError (RuntimeError)        Slurm is not there or refused
 └── StoreError (RuntimeError)        Tiled or the results directory refused
     ├── RunCompleteError             this derived run is there and complete
@@ -21,6 +22,7 @@ Messages say what was got, what was expected and what to do.
 from __future__ import annotations
 
 __all__ = [
+    "BrokerError",
     "ClaimLostError",
     "ConfigError",
     "DocumentError",
@@ -72,6 +74,10 @@ class DocumentError(GixiError, ValueError):
 
 class RefusedPathError(GixiError, PermissionError):
     """A path, or a link inside a file, leads out of the configured roots."""
+
+
+class BrokerError(GixiError, ConnectionError):
+    """Kafka refused, or is away."""
 
 
 class SlurmError(GixiError, RuntimeError):

@@ -170,6 +170,11 @@ class Marks:
         firsts = (run.first[place] for run in self.runs.values() if place in run.first)
         return min([partition.position, *firsts, *partition.held])
 
+    def heard(self, run: OpenRun) -> None:
+        """Take a run as having said something just now."""
+        for place in run.last.keys() & self.partitions.keys():
+            run.last[place] = self.partitions[place].clock
+
     def silent(self, seconds: float) -> Iterator[OpenRun]:
         """Yield the runs of which no partition has said anything for longer than this."""
         for run in tuple(self.runs.values()):
