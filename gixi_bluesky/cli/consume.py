@@ -48,7 +48,7 @@ def consume(
 ) -> None:
     """Analyse the runs of Kafka topics until SIGTERM, SIGUSR1 or Ctrl-C, and then end in order.
 
-    A second signal stops at once. What is not stored is read again by whoever comes next.
+    A second Ctrl-C stops at once. What is not stored is read again by whoever comes next.
     """
     import sys
 

@@ -228,14 +228,17 @@ class Service:
 
 @contextlib.contextmanager
 def asked_to_stop() -> Iterator[Callable[[], bool]]:
-    """Yield whether SIGTERM, SIGUSR1 or SIGINT came; a second signal ends the process at once."""
+    """Yield whether SIGTERM, SIGUSR1 or SIGINT came; a second Ctrl-C ends the process at once.
+
+    A second SIGTERM does not: Slurm sends its own to every process of a job, and the job's shell
+    passes it on.
+    """
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
     asked: list[int] = []
 
     def ask(number: int, _: object) -> None:
         asked.append(number)
-        for one in numbers:
-            signal.signal(one, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
     before = {number: signal.signal(number, ask) for number in numbers}
     try:
