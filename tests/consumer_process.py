@@ -11,17 +11,33 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from fakes import FAKE
 
+from gixi_bluesky.callbacks import stores
 from gixi_bluesky.callbacks.heartbeat import Heartbeat, read_heartbeat
 from gixi_bluesky.callbacks.kafka.offsets import StartAt
 from gixi_bluesky.callbacks.kafka.service import Service, asked_to_stop
 from gixi_bluesky.config import load_config
 from gixi_bluesky.errors import DocumentError
 from gixi_bluesky.log import configure_logging
+from gixi_bluesky.tiled_adapters.delivery import SpooledStore
+from gixi_bluesky.tiled_adapters.writer import RunState
+
+REFUSED_SAMPLE = "refused"
+
+
+class FaultyStore(SpooledStore):
+    """A store with a fault that no run of this sample gets past."""
+
+    def open(self, start: Mapping[str, Any]) -> RunState:
+        if start.get("sample_name") == REFUSED_SAMPLE:
+            message = "a fault that nobody foresaw"
+            raise LookupError(message)
+        return super().open(start)
 
 
 class ConsumerProcess:
@@ -70,6 +86,7 @@ class ConsumerProcess:
 
 def main() -> None:
     configure_logging("INFO")
+    stores.SpooledStore = FaultyStore  # type: ignore[misc]
     config = load_config(sys.argv[1])
     kafka = config.kafka.model_copy(update={"heartbeat_file": Path(sys.argv[2])})
     config = config.model_copy(update={"kafka": kafka})

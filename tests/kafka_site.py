@@ -14,7 +14,7 @@ import pandas as pd
 import yaml
 from consumer_process import ConsumerProcess
 from fakes import GEOMETRY
-from kafka_broker import Broker
+from kafka_broker import FAST_PRODUCER, Broker
 from published_runs import Published, finished, start_publishing
 from tiled_process import KEY, Server
 
@@ -39,6 +39,7 @@ class Site:
         self.topic = f"raw-{number}"
         self.group = f"group-{number}"
         self.partitions = 0
+        self.arrays = "none"
         self.ends: dict[int, int] = {}
         self.uids: list[str] = []
         self.consumers: list[ConsumerProcess] = []
@@ -53,7 +54,11 @@ class Site:
             "geometry": GEOMETRY,
             "grid": {"shape": [64, 64], "q_max_inv_angstrom": 3.0 + len(self.topic) / 1000},
             # Where the server lies, so that it can read what is written.
-            "output": {"directory": str(self.server.folder / "results"), "flush_s": 0.1},
+            "output": {
+                "directory": str(self.server.folder / "results"),
+                "flush_s": 0.1,
+                "arrays": self.arrays,
+            },
             "input": {"roots": [str(self.server.folder)], "data_key": "img"},
             "tiled": {"uri": self.server.uri},
             "kafka": {
@@ -96,6 +101,24 @@ class Site:
         with self.publishing(**what):
             pass
         return self.uids
+
+    def send(self, *messages: bytes | None, partition: int = 0, key: str = "") -> list[int]:
+        """Send messages of any kind and return their offsets."""
+        from confluent_kafka import Producer
+
+        producer = Producer({"bootstrap.servers": self.broker.bootstrap, **FAST_PRODUCER})
+        offsets: list[int] = []
+        for message in messages:
+            producer.produce(
+                self.topic,
+                message,
+                key,
+                partition=partition,
+                on_delivery=lambda _, sent: offsets.append(sent.offset()),
+            )
+        assert producer.flush(60) == 0
+        self.ends[partition] = max([self.ends.get(partition, 0), *(n + 1 for n in offsets)])
+        return offsets
 
     def took(self, told: dict[str, Any]) -> None:
         self.uids += told["uids"]
