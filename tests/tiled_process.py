@@ -1,4 +1,4 @@
-"""A Tiled server in a process of its own, to be killed and started again at the same address."""
+"""The Tiled server in a process of its own, which may be killed and started again."""
 
 from __future__ import annotations
 

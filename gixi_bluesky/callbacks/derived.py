@@ -64,7 +64,7 @@ class DerivedDocuments:
         self.start = self._start(ready, output, tiled)
 
     def _start(self, ready: Ready, output: OutputSettings, tiled: TiledSettings) -> dict[str, Any]:
-        raw, provenance = self._raw, ready.provenance.as_dict()
+        raw, provenance = self._raw, _storable(ready.provenance.as_dict())
         start: dict[str, Any] = {
             "uid": self.uid,
             "time": raw.start.time,
@@ -222,6 +222,16 @@ class DerivedDocuments:
             schema_validators[_KEYS[kind]].validate(doc)
             self._checked.add((kind, stream))
         return doc
+
+
+def _storable(value: Any) -> Any:
+    """Turn mappings whose keys event-model refuses, such as paths, into lists of pairs."""
+    if isinstance(value, Mapping):
+        items = [(str(key), _storable(item)) for key, item in value.items()]
+        if any("." in key or "/" in key or not key for key, _ in items):
+            return [list(item) for item in items]
+        return dict(items)
+    return [_storable(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _rows(frames: Sequence[int]) -> Iterator[str]:

@@ -30,6 +30,7 @@ _BACKLOG_BYTES = 256 << 20
 _LONGEST_PAUSE_S = 30.0
 _WRITER_PAUSE_S = 1.0
 _ROWS_TOLD = 500
+_REFUSALS = frozenset({400, 413, 422})  # of the content, not of the key or the moment
 _log = get_logger()
 
 
@@ -335,7 +336,7 @@ class DerivedRun:
     def _postpone(self, error: Exception, now: float) -> None:
         self._failures += 1
         self.last_error = f"{type(error).__name__}: {error}"
-        if self._failures > 1 and not isinstance(error, StoreError | OSError):
+        if self._failures > 1 and _is_for_good(error):
             self.broken = self.last_error
         pause = min(_LONGEST_PAUSE_S, 0.5 * 2 ** min(self._failures, 8))
         self._not_before = now + pause
@@ -343,6 +344,14 @@ class DerivedRun:
         log = _log.bind(**uids, error=self.last_error, retry_in_s=pause)
         # A StoreError says all there is to say; of anything else the place matters.
         log.warning("store_failed", exc_info=None if isinstance(error, StoreError) else error)
+
+
+def _is_for_good(error: Exception) -> bool:
+    """Say whether the run itself is refused, and not just now."""
+    if not isinstance(error, StoreError):
+        return not isinstance(error, OSError)
+    response = getattr(error.__cause__, "response", None)
+    return getattr(response, "status_code", 0) in _REFUSALS
 
 
 def _numbered(stream: str, row: _Row) -> dict[str, list[Any]]:

@@ -206,7 +206,7 @@ class Consumer:
 
     def _bury(self, run: OpenRun, ended: Ended) -> None:
         """Give up a run that cannot be stored: its start becomes a dead letter."""
-        reason = f"the run cannot be stored, tried twice: {ended.reason}"
+        reason = f"the run cannot be stored: {ended.reason}"
         for place, offset in run.first.items():
             if (partition := self.marks.partitions.get(place)) is not None:
                 partition.held.add(offset)

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from gixi_bluesky.callbacks.settings import Pairs
 from gixi_bluesky.processing.settings import PositiveFloat, Settings
 
 __all__ = ["KafkaSettings"]
@@ -62,7 +63,7 @@ class KafkaSettings(Settings):
     ssl_key_file: Path | None = Field(
         None, description="its password, if it has one, is in KAFKA_SSL_KEY_PASSWORD"
     )
-    options: dict[str, str | int | float | bool] = Field(
+    options: Annotated[dict[str, str | int | float | bool], Pairs] = Field(
         default_factory=dict, description="more options of librdkafka; no secrets"
     )
 

@@ -13,7 +13,7 @@ from gixi_bluesky.callbacks.analysis import Analysis
 from gixi_bluesky.callbacks.documents import Document, RunStop, parse
 from gixi_bluesky.callbacks.publishing import DerivedRun, Echo
 from gixi_bluesky.callbacks.queue import FrameQueue
-from gixi_bluesky.callbacks.tracking import RawRun
+from gixi_bluesky.callbacks.tracking import Action, RawRun, RunOpened
 from gixi_bluesky.errors import DocumentError
 from gixi_bluesky.log import get_logger
 
@@ -157,6 +157,16 @@ class StreamAnalysis(Analysis):
         """Stop at once; what is not stored can be resumed by the same documents again."""
         self.release(list(self._runs), timeout=10.0, flush=False)
         super().close()
+
+    def _act(self, action: Action) -> None:
+        try:
+            super()._act(action)
+        except Exception as error:
+            if not isinstance(action, RunOpened):
+                raise
+            _log.exception("run_not_opened", raw_uid=action.raw.uid)
+            self._begun.add(action.raw.uid)
+            self._ended.put(Ended(action.raw.uid, "failed", f"{type(error).__name__}: {error}"))
 
     def _new_queue(self) -> FrameQueue:
         return FrameQueue(self._config.queue, self._drop, fed=True)
