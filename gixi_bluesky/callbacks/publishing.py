@@ -327,8 +327,9 @@ class DerivedRun:
     def _wait_for_writer(
         self, renew: Callable[[], RunStore], error: ClaimLostError, now: float
     ) -> None:
+        if str(error) != self.last_error:
+            _log.info("run_awaited", uid=self.documents.uid, reason=str(error))
         self.last_error = str(error)
-        _log.info("run_awaited", uid=self.documents.uid, reason=str(error))
         self._store.close()
         self._store = renew()
         self._not_before = now + _WRITER_PAUSE_S
