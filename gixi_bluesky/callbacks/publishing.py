@@ -30,6 +30,7 @@ _BACKLOG_BYTES = 256 << 20
 _LONGEST_PAUSE_S = 30.0
 _WRITER_PAUSE_S = 1.0
 _ROWS_TOLD = 500
+_TIMES_KEPT = 10_000
 _REFUSALS = frozenset({400, 413, 422})  # of the content, not of the key or the moment
 _log = get_logger()
 
@@ -163,6 +164,8 @@ class DerivedRun:
     def set_time(self, seq_num: int, event_time: float) -> None:
         """Take the time of an event that came after its frames."""
         self._times[seq_num] = event_time
+        if len(self._times) > _TIMES_KEPT:
+            del self._times[next(iter(self._times))]
 
     def end(self, closed: RunClosed) -> None:
         """Take the end of the raw run; the derived run ends when all frames are answered."""
