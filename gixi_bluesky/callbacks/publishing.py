@@ -30,6 +30,7 @@ _BACKLOG_BYTES = 256 << 20
 _LONGEST_PAUSE_S = 30.0
 _WRITER_PAUSE_S = 1.0
 _ROWS_TOLD = 500
+_TIMES_KEPT = 10_000
 _REFUSALS = frozenset({400, 413, 422})  # of the content, not of the key or the moment
 _log = get_logger()
 
@@ -163,6 +164,8 @@ class DerivedRun:
     def set_time(self, seq_num: int, event_time: float) -> None:
         """Take the time of an event that came after its frames."""
         self._times[seq_num] = event_time
+        if len(self._times) > _TIMES_KEPT:
+            del self._times[next(iter(self._times))]
 
     def end(self, closed: RunClosed) -> None:
         """Take the end of the raw run; the derived run ends when all frames are answered."""
@@ -327,8 +330,9 @@ class DerivedRun:
     def _wait_for_writer(
         self, renew: Callable[[], RunStore], error: ClaimLostError, now: float
     ) -> None:
+        if str(error) != self.last_error:
+            _log.info("run_awaited", uid=self.documents.uid, reason=str(error))
         self.last_error = str(error)
-        _log.info("run_awaited", uid=self.documents.uid, reason=str(error))
         self._store.close()
         self._store = renew()
         self._not_before = now + _WRITER_PAUSE_S

@@ -41,7 +41,12 @@ class RunStore(Protocol):
 
 
 def store_builder(
-    config: Any, client: Any = None, *, session_s: float = SESSION_S, spool: Path | None = None
+    config: Any,
+    client: Any = None,
+    *,
+    session_s: float = SESSION_S,
+    spool: Path | None = None,
+    alive: Callable[[], bool] = lambda: True,
 ) -> Callable[[], RunStore]:
     """Return what builds the store of one derived run.
 
@@ -50,6 +55,7 @@ def store_builder(
     session_s: how long a writer may be silent before it loses its run
     spool: a folder for spools that many processes share, and send on for those that are gone;
         None = below the results directory, for this process alone
+    alive: says whether this process may still write; asked before everything that is written
     Raises ConfigError or StoreError when the server cannot be used.
     """
     output, tiled = config.output, config.tiled
@@ -67,7 +73,7 @@ def store_builder(
 
     def new_store() -> DerivedRunStore:
         require_reachable(client)
-        return DerivedRunStore(client, output, tiled, session_s)
+        return DerivedRunStore(client, output, tiled, session_s, alive)
 
     stores = _SpooledStores(new_store, spool or output.directory, shared=spool is not None)
     if ours:

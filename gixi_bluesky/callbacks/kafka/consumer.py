@@ -9,6 +9,7 @@ from typing import Any
 from gixi_bluesky.callbacks.documents import Document, RunStart, RunStop, parse, payload_bytes
 from gixi_bluesky.callbacks.kafka.letters import DeadLetters, Letter
 from gixi_bluesky.callbacks.kafka.marks import Marks, OpenRun, Partition, Place
+from gixi_bluesky.callbacks.kafka.membership import Membership
 from gixi_bluesky.callbacks.kafka.offsets import StartAt, start_offsets
 from gixi_bluesky.callbacks.kafka.stream import Ended, StreamAnalysis
 from gixi_bluesky.callbacks.kafka.wire import decode, encode
@@ -23,6 +24,7 @@ _SILENCE_S = 1.0
 _LOST_PAUSE_S = 2.0
 _REVOKE_S = 5.0
 _ASK_S = 5.0
+_QUIET_S = 10.0  # a broker that is away is told of this often
 _log = get_logger()
 
 
@@ -32,6 +34,7 @@ class Consumer:
     A partition's offset moves past a run when that run is stored, and past a dead letter when the
     broker has that. Partitions that are lost commit nothing, and their runs are given up.
 
+    membership: told each time round; what writes asks it
     lags: by partition, how many messages are not read and how many not committed, each second
     client: builds the confluent_kafka.Consumer; given its callbacks
     abandoned_s: a run that is silent for so long is closed
@@ -43,6 +46,7 @@ class Consumer:
         topics: tuple[str, ...],
         analysis: StreamAnalysis,
         letters: DeadLetters,
+        membership: Membership,
         *,
         start_at: StartAt,
         abandoned_s: float,
@@ -52,6 +56,8 @@ class Consumer:
         self.messages = 0
         self._analysis = analysis
         self._letters = letters
+        self._membership = membership
+        self._noted_at = 0.0
         self._start_at = start_at
         self._abandoned_s = abandoned_s
         self._client = client(on_commit=self._committed, error_cb=self._note)
@@ -59,12 +65,16 @@ class Consumer:
         self.lags: dict[Place, tuple[int, int]] = {}
         self._commit_at = self._silence_at = 0.0
         self._again: dict[str, float] = {}  # runs lost to another writer → when to read them again
+        membership.poll()
+        membership.confirm()
         self._client.subscribe(
             list(topics), on_assign=self._assign, on_revoke=self._revoke, on_lost=self._lose
         )
 
     def step(self) -> None:
         """Take the next message, if there is one, and do what is due. Raises BrokerError."""
+        if not self._membership.poll():
+            self._confirm()
         message = self._client.poll(_POLL_S)
         if message is not None:
             self._take(message)
@@ -150,6 +160,13 @@ class Consumer:
             for document in documents:
                 if isinstance(document, RunStop):
                     self._end_unwanted(document.run_uid)
+
+    def _confirm(self) -> None:
+        """Ask the broker, after a long sleep, whether the partitions are still ours."""
+        offsets = self._offsets(lambda partition: partition.committed)
+        if not offsets or self._commit_these(offsets, asynchronous=False):
+            self._membership.confirm()
+            _log.warning("slept", partitions_kept=len(offsets))
 
     def _end_unwanted(self, run_uid: str) -> None:
         """Let a run that stopped and never had a derived one hold its marks no longer."""
@@ -308,17 +325,24 @@ class Consumer:
                 self._rewind(run)
 
     def _commit(self, *, asynchronous: bool) -> None:
-        from confluent_kafka import TopicPartition
+        def due(partition: Partition) -> int | None:
+            mark = self.marks.mark(partition)
+            return mark if mark > partition.committed else None
 
-        offsets = [
-            TopicPartition(place.topic, place.number, mark)
-            for place, partition in self.marks.partitions.items()
-            if (mark := self.marks.mark(partition)) > partition.committed
-        ]
-        if offsets:
+        if self._membership() and (offsets := self._offsets(due)):
             self._commit_these(offsets, asynchronous=asynchronous)
 
-    def _commit_these(self, offsets: list[Any], *, asynchronous: bool) -> None:
+    def _offsets(self, offset_of: Callable[[Partition], int | None]) -> list[Any]:
+        from confluent_kafka import TopicPartition
+
+        return [
+            TopicPartition(place.topic, place.number, offset)
+            for place, partition in self.marks.partitions.items()
+            if (offset := offset_of(partition)) is not None
+        ]
+
+    def _commit_these(self, offsets: list[Any], *, asynchronous: bool) -> bool:
+        """Commit and say whether that was not refused."""
         from confluent_kafka import KafkaException
 
         try:
@@ -326,9 +350,11 @@ class Consumer:
         except KafkaException as error:
             # It is tried again with the next one; after a lost assignment nobody should.
             self._note(error.args[0])
-            return
+            return False
         if not asynchronous:
             self._committed(None, done)
+            return all(one.error is None for one in done)
+        return True
 
     def _committed(self, error: Any, offsets: list[Any]) -> None:
         if error is not None:
@@ -340,7 +366,7 @@ class Consumer:
                 partition.committed = max(partition.committed, one.offset)
 
     def _note(self, error: Any) -> None:
-        text = error.str()
-        if text != self.last_error:
-            _log.warning("kafka_error", error=text)
-        self.last_error = text
+        self.last_error = error.str()
+        if time.monotonic() - self._noted_at > _QUIET_S:
+            self._noted_at = time.monotonic()
+            _log.warning("kafka_error", error=self.last_error)

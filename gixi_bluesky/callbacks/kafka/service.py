@@ -22,6 +22,7 @@ from gixi_bluesky.callbacks.kafka.clients import (
 )
 from gixi_bluesky.callbacks.kafka.consumer import Consumer
 from gixi_bluesky.callbacks.kafka.letters import DeadLetters
+from gixi_bluesky.callbacks.kafka.membership import Membership
 from gixi_bluesky.callbacks.kafka.offsets import StartAt
 from gixi_bluesky.callbacks.kafka.outbox import Outbox, RunTopic
 from gixi_bluesky.callbacks.kafka.settings import KafkaSettings
@@ -103,7 +104,10 @@ class Service:
         self._require_topics()
         self._await_tiled(stopping)
         spool = settings.shared_spool or self._config.output.directory
-        build = store_builder(self._config, session_s=settings.session_s, spool=spool)
+        membership = Membership(settings.session_s)
+        build = store_builder(
+            self._config, session_s=settings.session_s, spool=spool, alive=membership
+        )
         analysis = stack.enter_context(
             StreamAnalysis(
                 self._config,
@@ -124,6 +128,7 @@ class Service:
             settings.topics,
             analysis,
             letters,
+            membership,
             start_at=self._start_at,
             abandoned_s=settings.abandoned_s,
         )
