@@ -319,6 +319,7 @@ class DerivedRun:
                 return
         self._store("stop", stop)
         self._store.close()
+        self._arrays.supersede()
         self.complete = True
         _log.info("run_stored", uid=self.documents.uid, raw_uid=self.raw.uid, **_told(summary))
 
