@@ -33,7 +33,8 @@ def require_programs(names: Sequence[str], packages: Sequence[str]) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if all(map(program, names)):
             return
-        told = _apt("update") or _apt("install", "--no-install-recommends", *packages)
+        _apt("update")  # what it cannot do, the next may do without
+        told = _apt("install", "--no-install-recommends", *packages)
     if told:
         pytest.skip(f"no {missing}, and apt-get could not install it: {told}")
 
@@ -41,7 +42,7 @@ def require_programs(names: Sequence[str], packages: Sequence[str]) -> None:
 def _apt(*arguments: str) -> str:
     """Return what apt-get complained about, nothing when it did its work."""
     done = subprocess.run(
-        ["apt-get", "-qq", "-y", *arguments],
+        ["apt-get", "-qq", "-y", "-o", "DPkg::Lock::Timeout=120", *arguments],
         env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
         stdin=subprocess.DEVNULL,
         capture_output=True,

@@ -59,6 +59,7 @@ class Service:
         self._start_at = start_at
         self._factory = factory
         self._state: State = "starting"
+        self._served = False
         self._port: int | None = None
         self._parts: tuple[StreamAnalysis, Consumer, Outbox, DeadLetters] | None = None
         self._beat_at = 0.0
@@ -78,6 +79,11 @@ class Service:
             raise
         self._state = "stopped"
         self._beat()
+
+    @property
+    def served(self) -> bool:
+        """Whether the set-up was right: it has begun to read."""
+        return self._served
 
     def status(self) -> dict[str, Any]:
         """Return how it goes: what Analysis tells, and messages, partitions and dead letters."""
@@ -145,6 +151,7 @@ class Service:
             return
         _, consumer, outbox, _ = self._parts
         self._state = "running"
+        self._served = True
         _log.info("consuming", topics=self._kafka.topics, group=self._kafka.group)
         while not stopping():
             consumer.step()
