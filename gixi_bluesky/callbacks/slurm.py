@@ -131,13 +131,9 @@ def submit(array: ConsumerArray) -> Submission:
 
 def tasks_of(submission: Submission) -> list[Task]:
     """Return every task in order. Raises SlurmError when Slurm cannot be asked."""
-    try:
-        told = _run("scontrol", "--oneliner", "show", "job", str(submission.job_id))
-    except SlurmError as error:
-        if "Invalid job id" not in str(error):
-            raise
-        told = ""  # ended some minutes ago
-    known = parse_tasks(told)
+    known = parse_tasks(
+        _run_unless_gone("scontrol", "--oneliner", "show", "job", str(submission.job_id))
+    )
     return [known.get(n, Task(n, "UNKNOWN")) for n in range(submission.tasks)]
 
 
@@ -154,16 +150,16 @@ def drain(submission: Submission, timeout_s: float, tell: Callable[[Sequence[Tas
             return False
         states = {task.state for task in left}
         if states - {"RUNNING", "COMPLETING"}:
-            _run("scancel", "--state=PENDING", job)
+            _run_unless_gone("scancel", "--state=PENDING", job)
         if "RUNNING" in states:
-            _run("scancel", "--state=RUNNING", "--batch", "--signal=TERM", job)
+            _run_unless_gone("scancel", "--state=RUNNING", "--batch", "--signal=TERM", job)
         time.sleep(_AGAIN_S)
     return True
 
 
 def cancel(submission: Submission) -> None:
     """End every task now: SIGTERM, and SIGKILL after the cluster's KillWait."""
-    _run("scancel", str(submission.job_id))
+    _run_unless_gone("scancel", str(submission.job_id))
 
 
 def parse_tasks(told: str) -> dict[int, Task]:
@@ -197,6 +193,16 @@ def _numbers(text: str) -> Iterator[int]:
         first, _, last = ends.partition("-")
         if first:
             yield from range(int(first), int(last or first) + 1, int(step or 1))
+
+
+def _run_unless_gone(program: str, *arguments: str) -> str:
+    """Return what a command says of a job, nothing if Slurm forgot it: it ended minutes ago."""
+    try:
+        return _run(program, *arguments)
+    except SlurmError as error:
+        if "Invalid job id" in str(error):
+            return ""
+        raise
 
 
 def _run(program: str, *arguments: str, folder: Path | None = None) -> str:

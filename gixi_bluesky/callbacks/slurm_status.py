@@ -23,7 +23,7 @@ __all__ = [
     "write_targets",
 ]
 
-STALE_S = 15.0  # a consumer beats every few seconds, whatever it does
+STALE_S = 60.0  # it beats every second, but a network file system may show that half a minute late
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +119,8 @@ def _problem(folder: Path, task: Task, beat: Heartbeat | None, age_s: float) -> 
             f"the node could not write {log}: submit with a --folder on a file system that every "
             "node sees"
         )
+    if "held" in task.reason.lower():
+        return "Slurm holds it; `scontrol release` lets it go on"
     if beat is None:
         if task.state == "RUNNING":
             return f"no heartbeat yet; {log} tells how far it is"

@@ -144,6 +144,9 @@ def _check_trust(source: Path, config: Config) -> None:
         ("KAFKA_SASL_PASSWORD", "kafka.sasl_password_file", config.kafka.sasl_password_file),
     )
     for variable, key, file in secrets:
+        if file is not None and not file.is_file():
+            message = f"{key} names {file}, which is not there"
+            raise ConfigError(message)
         if file is None and variable in os.environ:
             message = (
                 f"{variable} does not reach the jobs, whose environment is clean; put it into a "

@@ -70,6 +70,7 @@ def test_a_consumer_that_waits_for_its_next_start_has_no_problem(tmp_path: Path)
         (Task(0, "FAILED", "NonZeroExitCode", "n0"), "it never began; see"),
         (Task(0, "FAILED", "JobLaunchFailure", "n0"), "a file system that every node sees"),
         (Task(0, "PENDING", "Resources"), ""),
+        (Task(0, "PENDING", "JobHeldAdmin", restarts=1), "scontrol release"),
     ],
 )
 def test_without_a_heartbeat_the_problem_is_what_slurm_says(

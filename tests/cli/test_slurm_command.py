@@ -71,8 +71,10 @@ def test_only_the_path_of_the_key_reaches_the_job(
     refused = submit(run, config_file, tmp_path, "--dry-run")
     assert refused.exit_code == 2
     assert "tiled.api_key_file" in refused.stderr
-    (tmp_path / "key").write_text("fedcba9876543210")
     change(config_file, tiled={"api_key_file": str(tmp_path / "key")})
+    missing = submit(run, config_file, tmp_path, "--dry-run")
+    assert "which is not there" in missing.stderr
+    (tmp_path / "key").write_text("fedcba9876543210")
     done = submit(run, config_file, tmp_path, "--dry-run")
     assert done.exit_code == 0, done.stderr
     assert "0123456789abcdef" not in done.stdout
