@@ -100,36 +100,6 @@ class Broker:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def create(self, topic: str, partitions: int = 1, **config: str) -> str:
-        return create_topic(self.bootstrap, topic, partitions, **config)
-
-    def committed(self, group: str, topic: str, partitions: int) -> dict[int, int]:
-        """Return the committed offset of each partition, -1001 where there is none."""
-        from confluent_kafka import TopicPartition
-
-        with closing_consumer(self.bootstrap, group) as consumer:
-            asked = [TopicPartition(topic, number) for number in range(partitions)]
-            return {one.partition: one.offset for one in consumer.committed(asked, timeout=30)}
-
-    def messages(self, topic: str, partitions: int = 1) -> list[Any]:
-        """Return all messages of a topic, by reading each partition to its end."""
-        from confluent_kafka import KafkaError, TopicPartition
-
-        found = []
-        with closing_consumer(self.bootstrap, "reader", **{"enable.partition.eof": True}) as reader:
-            reader.assign([TopicPartition(topic, number, 0) for number in range(partitions)])
-            waiting, deadline = set(range(partitions)), time.monotonic() + _READ_S
-            while waiting:
-                assert time.monotonic() < deadline, f"{topic} could not be read to its end"
-                message = reader.poll(0.5)
-                if message is None:
-                    continue
-                if message.error() is None:
-                    found.append(message)
-                elif message.error().code() == KafkaError._PARTITION_EOF:
-                    waiting.discard(message.partition())
-        return found
-
     def _spawn(
         self, name: str, command: list[str], env: Mapping[str, str]
     ) -> subprocess.Popen[bytes]:
@@ -146,6 +116,26 @@ class Broker:
 
 
 @contextlib.contextmanager
+def strict_broker(folder: Path) -> Iterator[str]:
+    """Yield the address of a broker that forgets, but enforces the size of messages: noida-db."""
+    import noida_db
+
+    port = free_port()
+    command = [str(Path(noida_db.__file__).with_name("noida-db")), "start", "--only", "kafka"]
+    command += ["--kafka-port", str(port), "--data-dir", str(folder)]
+    with (folder / "noida.log").open("ab") as log:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=_die_with_parent
+        )
+    try:
+        wait_for_port(port, process)
+        yield f"127.0.0.1:{port}"
+    finally:
+        process.kill()
+        process.wait()
+
+
+@contextlib.contextmanager
 def closing_consumer(bootstrap: str, group: str, **options: Any) -> Iterator[Any]:
     from confluent_kafka import Consumer
 
@@ -155,6 +145,35 @@ def closing_consumer(bootstrap: str, group: str, **options: Any) -> Iterator[Any
         yield consumer
     finally:
         consumer.close()
+
+
+def committed(bootstrap: str, group: str, topic: str, partitions: int) -> dict[int, int]:
+    """Return the committed offset of each partition, -1001 where there is none."""
+    from confluent_kafka import TopicPartition
+
+    with closing_consumer(bootstrap, group) as consumer:
+        asked = [TopicPartition(topic, number) for number in range(partitions)]
+        return {one.partition: one.offset for one in consumer.committed(asked, timeout=30)}
+
+
+def messages(bootstrap: str, topic: str, partitions: int = 1) -> list[Any]:
+    """Return all messages of a topic, by reading each partition to its end."""
+    from confluent_kafka import KafkaError, TopicPartition
+
+    found = []
+    with closing_consumer(bootstrap, "reader", **{"enable.partition.eof": True}) as reader:
+        reader.assign([TopicPartition(topic, number, 0) for number in range(partitions)])
+        waiting, deadline = set(range(partitions)), time.monotonic() + _READ_S
+        while waiting:
+            assert time.monotonic() < deadline, f"{topic} could not be read to its end"
+            message = reader.poll(0.5)
+            if message is None:
+                continue
+            if message.error() is None:
+                found.append(message)
+            elif message.error().code() == KafkaError._PARTITION_EOF:
+                waiting.discard(message.partition())
+    return found
 
 
 def create_topic(bootstrap: str, topic: str, partitions: int = 1, **config: str) -> str:

@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import signal
 import time
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import pandas as pd
 import yaml
 from consumer_process import ConsumerProcess
 from fakes import GEOMETRY
-from kafka_broker import FAST_PRODUCER, Broker
+from kafka_broker import FAST_PRODUCER, committed, create_topic, messages
 from published_runs import Published, finished, start_publishing
 from tiled_process import KEY, Server
 
@@ -31,23 +32,31 @@ class Site:
 
     _numbers = itertools.count(1)
 
-    def __init__(self, broker: Broker, server: Server, folder: Path) -> None:
+    def __init__(self, bootstrap: str, server: Server, folder: Path) -> None:
         number = next(self._numbers)
-        self.broker = broker
+        self.bootstrap = bootstrap
         self.server = server
         self.folder = folder
         self.topic = f"raw-{number}"
         self.group = f"group-{number}"
         self.partitions = 0
         self.arrays = "none"
+        self.input: dict[str, Any] = {}
         self.ends: dict[int, int] = {}
         self.uids: list[str] = []
         self.consumers: list[ConsumerProcess] = []
 
     def create(self, partitions: int) -> None:
         self.partitions = partitions
-        for topic in (self.topic, f"{self.topic}.gixi", f"{self.topic}.dead-letters"):
-            self.broker.create(topic, partitions if topic == self.topic else 1)
+        create_topic(self.bootstrap, self.topic, partitions)
+
+    def derived(self) -> list[Any]:
+        """Return the messages of the topic of derived documents."""
+        return messages(self.bootstrap, f"{self.topic}.gixi", self.partitions)
+
+    def letters(self) -> list[Any]:
+        """Return the dead letters."""
+        return messages(self.bootstrap, f"{self.topic}.dead-letters")
 
     def config(self, name: str, **kafka: Any) -> Path:
         tree = {
@@ -59,10 +68,10 @@ class Site:
                 "flush_s": 0.1,
                 "arrays": self.arrays,
             },
-            "input": {"roots": [str(self.server.folder)], "data_key": "img"},
+            "input": {"roots": [str(self.server.folder)], "data_key": "img", **self.input},
             "tiled": {"uri": self.server.uri},
             "kafka": {
-                "bootstrap": self.broker.bootstrap,
+                "bootstrap": self.bootstrap,
                 "topics": [self.topic],
                 "group": self.group,
                 "session_s": SESSION_S,
@@ -83,7 +92,7 @@ class Site:
         return consumer
 
     def published(self, **what: Any) -> Published:
-        return Published(self.broker.bootstrap, self.topic, **what)
+        return Published(self.bootstrap, self.topic, **what)
 
     @contextlib.contextmanager
     def publishing(self, programs: int = 1, **what: Any) -> Iterator[None]:
@@ -106,7 +115,7 @@ class Site:
         """Send messages of any kind and return their offsets."""
         from confluent_kafka import Producer
 
-        producer = Producer({"bootstrap.servers": self.broker.bootstrap, **FAST_PRODUCER})
+        producer = Producer({"bootstrap.servers": self.bootstrap, **FAST_PRODUCER})
         offsets: list[int] = []
         for message in messages:
             producer.produce(
@@ -133,8 +142,15 @@ class Site:
         wait_for(lambda: self.committed() == self.ends, seconds, lambda: self.told())
 
     def committed(self) -> dict[int, int]:
-        found = self.broker.committed(self.group, self.topic, self.partitions)
+        found = committed(self.bootstrap, self.group, self.topic, self.partitions)
         return {number: found[number] for number in self.ends}
+
+    def metrics(self, port: int | None) -> dict[str, float]:
+        """Return what Prometheus would see, by name and labels."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
+            lines = answer.read().decode().splitlines()
+        samples = (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+        return {name: float(value) for name, value in samples}
 
     def told(self) -> str:
         logs = "\n".join(one.log.read_text()[-3000:] for one in self.consumers)

@@ -26,7 +26,6 @@ from gixi_bluesky.tiled_adapters.writer import DerivedRunStore, RunState
 
 __all__ = ["LocalStore", "RunStore", "store_builder"]
 
-_SWEEP_S = 20.0
 _log = get_logger()
 
 
@@ -75,7 +74,9 @@ def store_builder(
         require_reachable(client)
         return DerivedRunStore(client, output, tiled, session_s, alive)
 
-    stores = _SpooledStores(new_store, spool or output.directory, shared=spool is not None)
+    stores = _SpooledStores(
+        new_store, spool or output.directory, sweep_s=None if spool is None else session_s
+    )
     if ours:
         weakref.finalize(stores, client.context.close)
     return stores
@@ -85,29 +86,34 @@ class _SpooledStores:
     """Builds the stores that send to Tiled, and sends what an earlier process could not."""
 
     def __init__(
-        self, new_store: Callable[[], DerivedRunStore], directory: Path, *, shared: bool
+        self, new_store: Callable[[], DerivedRunStore], directory: Path, sweep_s: float | None
     ) -> None:
         self._directory = directory
         self._new_store = new_store
-        self._shared = shared
-        if shared or spool_files(directory):
-            gone = threading.Event()
-            weakref.finalize(self, gone.set)
-            threading.Thread(
-                target=_sweep if shared else send_leftovers,
-                args=(directory, new_store, gone),
-                name="gixi-leftovers",
-                daemon=True,
-            ).start()
+        self._shared = sweep_s is not None
+        if sweep_s is None and not spool_files(directory):
+            return
+        gone = threading.Event()
+        weakref.finalize(self, gone.set)
+        args: tuple[Any, ...] = (directory, new_store, gone)
+        threading.Thread(
+            target=send_leftovers if sweep_s is None else _sweep,
+            args=args if sweep_s is None else (*args, sweep_s),
+            name="gixi-leftovers",
+            daemon=True,
+        ).start()
 
     def __call__(self) -> SpooledStore:
         return SpooledStore(self._new_store, self._directory, shared=self._shared)
 
 
 def _sweep(
-    directory: Path, new_store: Callable[[], DerivedRunStore], gone: threading.Event
+    directory: Path,
+    new_store: Callable[[], DerivedRunStore],
+    gone: threading.Event,
+    sweep_s: float,
 ) -> None:
-    while not gone.wait(_SWEEP_S):
+    while not gone.wait(sweep_s):
         send_abandoned(directory, new_store)
 
 

@@ -11,12 +11,13 @@ import msgpack
 import pytest
 from consumer_process import REFUSED_SAMPLE
 from kafka_broker import Broker
-from kafka_site import Site, assert_whole, tables
+from kafka_site import Site, assert_whole, tables, wait_for
 from raw_runs import Documents, images, inline_run
 from tiled_process import Server
 
 from gixi_bluesky.callbacks.kafka.wire import decode, encode
 from gixi_bluesky.tiled_adapters import queries
+from gixi_bluesky.tiled_adapters.spool import spool_files
 
 pytestmark = pytest.mark.system
 
@@ -41,7 +42,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture
 def site(broker: Broker, server: Server, tmp_path: Path) -> Iterator[Site]:
-    one = Site(broker, server, tmp_path)
+    one = Site(broker.bootstrap, server, tmp_path)
     yield one
     one.close()
 
@@ -60,14 +61,14 @@ def test_runs_of_several_partitions_are_shared_and_stored(site: Site) -> None:
         assert run["peaks"].read()["q"].values.tolist() == [(n + 1) / 100 for n in range(FRAMES)]
         assert run["images"].read()["polar_image"].values.shape[0] == FRAMES
     assert [consumer.end() for consumer in consumers] == [0, 0]
-    assert site.broker.messages(f"{site.topic}.dead-letters") == []
+    assert site.letters() == []
     assert_told(site, catalogue)
 
 
 def assert_told(site: Site, catalogue: Any) -> None:
     """Check that the derived topic tells of every stored row, keyed by run, in order."""
     told: dict[str, list[tuple[str, dict[str, Any]]]] = {}
-    for message in site.broker.messages(f"{site.topic}.gixi"):
+    for message in site.derived():
         told.setdefault(message.key().decode(), []).append(decode(message.value()))
     for uid in site.uids:
         (run,) = queries.runs_for(catalogue, uid)
@@ -146,7 +147,7 @@ def test_poison_is_kept_apart_with_the_reason(site: Site) -> None:
     assert stop["gixi"]["completeness"] == "incomplete"
     assert stop["gixi"]["missing_frames"] == [2]
     assert "1 of 8 frames never came" in stop["reason"]
-    letters = site.broker.messages(f"{site.topic}.dead-letters")
+    letters = site.letters()
     told = [{key: value.decode() for key, value in letter.headers()} for letter in letters]
     assert [int(one["offset"]) for one in told] == poison
     assert {(one["topic"], one["partition"]) for one in told} == {(site.topic, "0")}
@@ -160,13 +161,13 @@ def test_letters_are_not_sent_twice_by_the_next_owner(site: Site) -> None:
     whole = messages(inline_run(images(FRAMES)))
     site.send(whole[0], b"poison")
     first = site.consumer("first")
-    first.wait_until(lambda _: len(site.broker.messages(f"{site.topic}.dead-letters")) == 1)
+    first.wait_until(lambda _: len(site.letters()) == 1)
     first.kill()
     assert site.committed()[0] == 0
     second = site.consumer("second")
     site.send(*whole[1:], b"more poison")
     site.await_committed()
-    letters = site.broker.messages(f"{site.topic}.dead-letters")
+    letters = site.letters()
     assert [letter.value() for letter in letters] == [b"poison", b"more poison"]
     assert second.end() == 0
 
@@ -201,7 +202,30 @@ def test_a_run_that_cannot_be_stored_becomes_a_dead_letter(site: Site) -> None:
     consumer = site.consumer("only")
     site.await_committed()
     assert_whole(site.catalogue(), fine[0][1]["uid"], FRAMES)
-    (letter,) = site.broker.messages(f"{site.topic}.dead-letters")
+    (letter,) = site.letters()
     assert decode(letter.value())[1]["uid"] == refused[0][1]["uid"]
     assert b"cannot be stored" in dict(letter.headers())["reason"]
     assert consumer.end() == 0
+
+
+def test_a_run_in_the_shared_spool_is_safe_and_anybody_sends_it(site: Site) -> None:
+    site.create(partitions=1)
+    spool = site.folder / "spool"
+    documents = inline_run(images(FRAMES))
+    site.send(*messages(documents)[:4])
+    first = site.consumer("first", kafka={"shared_spool": str(spool)})
+    first.wait_until(lambda beat: beat.frames == 2)
+    site.server.kill()
+    try:
+        site.send(*messages(documents)[4:])
+        site.await_committed()
+        first.kill()
+        assert len(spool_files(spool)) == 1
+    finally:
+        site.server.start()
+    second = site.consumer("second", kafka={"shared_spool": str(spool)})
+    second.running()
+    wait_for(lambda: not spool_files(spool))
+    assert_whole(site.catalogue(), documents[0][1]["uid"], FRAMES)
+    assert second.beat().frames == 0
+    assert second.end() == 0

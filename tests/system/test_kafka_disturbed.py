@@ -20,15 +20,23 @@ FRAMES = 16
 PARTITIONS = 4
 
 
+class Disturbed(Site):
+    """A site whose broker may be killed, too."""
+
+    def __init__(self, broker: Broker, server: Server, folder: Path) -> None:
+        super().__init__(broker.bootstrap, server, folder)
+        self.broker = broker
+
+
 @pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
+def site(tmp_path: Path) -> Iterator[Disturbed]:
     folders = [tmp_path / name for name in ("kafka", "tiled")]
     for folder in folders:
         folder.mkdir()
     with Broker(folders[0]) as broker:
         server = Server(folders[1])
         server.start()
-        one = Site(broker, server, tmp_path)
+        one = Disturbed(broker, server, tmp_path)
         one.create(PARTITIONS)
         yield one
         one.close()
@@ -42,7 +50,7 @@ def all_but_stopped(consumer: ConsumerProcess) -> None:
     consumer.wait_until(lambda beat: len(beat.partitions) == PARTITIONS)
 
 
-def test_nothing_is_lost_or_doubled_whatever_is_killed(site: Site) -> None:
+def test_nothing_is_lost_or_doubled_whatever_is_killed(site: Disturbed) -> None:
     a, b = (site.consumer(name, GIXI_FAKE_SECONDS="0.05") for name in "ab")
     poison = []
     with site.publishing(programs=2, runs=2, frames=FRAMES, period_s=0.5):
@@ -69,7 +77,7 @@ def test_nothing_is_lost_or_doubled_whatever_is_killed(site: Site) -> None:
     assert [consumer.end() for consumer in (b, c)] == [0, 0]
 
 
-def assert_as_if_undisturbed(site: Site, poison: list[tuple[int, int]]) -> None:
+def assert_as_if_undisturbed(site: Disturbed, poison: list[tuple[int, int]]) -> None:
     disturbed = list(site.uids)
     reference_uid = site.publish(frames=FRAMES)[-1]
     site.await_committed()
@@ -79,7 +87,7 @@ def assert_as_if_undisturbed(site: Site, poison: list[tuple[int, int]]) -> None:
         found = tables(assert_whole(catalogue, uid, FRAMES))
         for stream, rows in reference.items():
             assert found[stream].equals(rows), (uid, stream)
-    letters = site.broker.messages(f"{site.topic}.dead-letters")
+    letters = site.letters()
     origins = [dict(letter.headers()) for letter in letters]
     assert sorted((int(one["partition"]), int(one["offset"])) for one in origins) == sorted(poison)
 
@@ -87,7 +95,7 @@ def assert_as_if_undisturbed(site: Site, poison: list[tuple[int, int]]) -> None:
 @pytest.mark.soak
 @pytest.mark.timeout(0)
 @pytest.mark.parametrize("seed", range(5))
-def test_a_long_campaign(site: Site, seed: int) -> None:
+def test_a_long_campaign(site: Disturbed, seed: int) -> None:
     """Twenty mishaps of random kinds at random moments, over runs of four engines."""
     chance = Random(seed)
     consumers = [site.consumer(f"first-{n}", GIXI_FAKE_SECONDS="0.05") for n in range(3)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ from gixi_bluesky.callbacks.kafka.settings import KafkaSettings
 from gixi_bluesky.errors import BrokerError, ConfigError
 from gixi_bluesky.log import get_logger
 
-__all__ = ["create_topics", "new_consumer", "new_producer", "require_topics"]
+__all__ = ["create_topics", "new_admin", "new_consumer", "new_producer", "require_topics"]
 
 _MIB = 1 << 20
-_REACH_S = 30.0
+_REACH_S = 15.0
+_SEEN_S = 10.0  # until every broker knows of a new topic
 _POLL_S = 60.0  # a main loop that does not come round in this time is dead
 _BEATS_PER_SESSION = 10
 _log = get_logger()
@@ -70,6 +72,11 @@ def new_producer(settings: KafkaSettings, **more: Any) -> Any:
     )
 
 
+def new_admin(settings: KafkaSettings) -> Any:
+    """Return a client that looks at topics and groups. Raises ConfigError."""
+    return _client("AdminClient", settings, {}, module="confluent_kafka.admin")
+
+
 def require_topics(client: Any, settings: KafkaSettings, topics: Iterable[str]) -> dict[str, int]:
     """Return the number of partitions of each topic. Raises BrokerError and ConfigError."""
     from confluent_kafka import KafkaException
@@ -93,11 +100,14 @@ def require_topics(client: Any, settings: KafkaSettings, topics: Iterable[str]) 
 
 
 def create_topics(settings: KafkaSettings, wanted: dict[str, int]) -> None:
-    """Create topics with these numbers of partitions; those that are there, or refused, stay."""
+    """Create topics with these numbers of partitions, those that are missing, and see them.
+
+    Raises BrokerError, and ConfigError for one that the broker does not let us create.
+    """
     from confluent_kafka import KafkaError, KafkaException
     from confluent_kafka.admin import NewTopic
 
-    admin = _client("AdminClient", settings, {}, module="confluent_kafka.admin")
+    admin = new_admin(settings)
     size = str(int(settings.max_message_mib * _MIB))
     topics = [
         NewTopic(name, num_partitions=n, config={"max.message.bytes": size})
@@ -109,6 +119,15 @@ def create_topics(settings: KafkaSettings, wanted: dict[str, int]) -> None:
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 _log.warning("topic_not_created", topic=name, error=str(error))
+    deadline = time.monotonic() + _SEEN_S
+    while True:
+        try:
+            require_topics(admin, settings, wanted)
+            return
+        except ConfigError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(_SEEN_S / 50)
 
 
 def _client(

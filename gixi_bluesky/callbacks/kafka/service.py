@@ -179,7 +179,6 @@ class Service:
         missing = {name: n for name, n in wanted.items() if name not in known}
         if missing:
             create_topics(settings, missing)
-            require_topics(probe, settings, wanted)
 
     def _await_tiled(self, stopping: Callable[[], bool]) -> None:
         """Wait for a server that is away, as in a restart; what it then refuses is a mistake."""

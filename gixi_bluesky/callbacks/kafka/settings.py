@@ -37,6 +37,9 @@ class KafkaSettings(Settings):
     abandoned_s: PositiveFloat = Field(
         3600.0, description="a run without a stop is closed when it was silent for so long"
     )
+    longest_run_h: PositiveFloat = Field(
+        24.0, description="what `check` compares the retention of the topics with"
+    )
     shared_spool: Path | None = Field(
         None,
         description="folder that every consumer of the group sees: a run whose stop is there "
