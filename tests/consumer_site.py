@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import yaml
-from kafka_broker import Broker
+from kafka_broker import Broker, committed, create_topic
 from scan_publisher import GEOMETRY
 from slurm_cluster import SlurmCluster, wait_for
 from tiled_process import KEY, Server
@@ -121,7 +121,7 @@ class Site:
 
     def submit(self, topic: str, *options: str) -> Job:
         """Submit consumers of a topic, which is made for them."""
-        self.broker.create(topic, PARTITIONS)
+        create_topic(self.broker.bootstrap, topic, PARTITIONS)
         folder = self.folder / f"job {topic}"
         where = ("--bootstrap", self.broker.bootstrap, "--tiled", self.server.uri)
         what = ("--topic", topic, "--group", f"group-{topic}", "--from", "earliest")
@@ -158,7 +158,7 @@ class Site:
 
     def committed(self, topic: str) -> dict[int, int]:
         """Return the committed offset of each partition that has messages."""
-        found = self.broker.committed(f"group-{topic}", topic, PARTITIONS)
+        found = committed(self.broker.bootstrap, f"group-{topic}", topic, PARTITIONS)
         return {number: offset for number, offset in found.items() if offset > 0}
 
 

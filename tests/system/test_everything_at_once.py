@@ -18,7 +18,7 @@ import pytest
 from confluent_kafka import Producer
 from consumer_site import SESSION_S, Job, Scan, Site, comparable, tables
 from fakes import Stores
-from kafka_broker import FAST_PRODUCER
+from kafka_broker import FAST_PRODUCER, messages
 from prometheus_client.parser import text_string_to_metric_families
 from scan_publisher import read_documents
 from slurm_cluster import SlurmCluster, wait_for
@@ -127,7 +127,7 @@ def test_a_beamtime_in_which_everything_is_killed_once(
         counting.end()
 
     assert_equal_to_undisturbed(site, scan)
-    letters = site.broker.messages(f"{TOPIC}.dead-letters")
+    letters = messages(site.broker.bootstrap, f"{TOPIC}.dead-letters")
     assert sorted(letter.value() or b"" for letter in letters) == sorted(POISON)
     ends = {
         place: max(scan.acknowledged.get(place, 0), poison.ends.get(place, 0))
