@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -200,9 +202,12 @@ class Job:
         wait_for(shared, "all consumers running", 120)
 
     def await_start(self, task: int, number: int) -> float:
-        """Wait until a consumer has been started so many times and beats; return how long."""
-        mark = f"start {number} of task {task} on"
-        return wait_for(lambda: mark in self.log(task), mark, 120)
+        """Wait until a consumer was started so many times; return when, in seconds since 1970."""
+        mark = re.compile(rf"start {number} of task {task} on \S+ at (\S+),")
+        wait_for(lambda: mark.search(self.log(task)), f"start {number} of task {task}", 120)
+        found = mark.search(self.log(task))
+        assert found is not None
+        return datetime.fromisoformat(found[1]).timestamp()
 
     def cancel(self) -> float:
         """Drain; return how long it took."""

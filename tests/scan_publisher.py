@@ -127,6 +127,7 @@ def main(
             "enable.idempotence": True,
             "message.timeout.ms": 120000,
             "reconnect.backoff.max.ms": 500,
+            "log_level": 2,
         }
         uid = doc["uid"]
         return [Publisher(topic, bootstrap, uid, config, delivered, flush_on_stop_doc=True)], []
