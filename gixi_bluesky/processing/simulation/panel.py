@@ -13,6 +13,7 @@ __all__ = ["Panel", "record"]
 Float32 = NDArray[np.float32]
 Bool = NDArray[np.bool_]
 
+_ZINGER_COUNTS = 2000.0
 _NO_DATA = -1  # what counting detectors write in gaps and dead pixels
 
 
@@ -25,6 +26,7 @@ class Panel:
     readout_noise: counts, of an integrating panel (float32); None = counting
     gain: counts per photon of an integrating panel
     dead, hot: share of the pixels; seed fixes which
+    zingers: cosmic rays a frame, on the mean
     """
 
     modules: tuple[int, int] | None = None
@@ -34,6 +36,7 @@ class Panel:
     gain: float = 1.0
     dead: float = 0.0
     hot: float = 0.0
+    zingers: float = 0.0
     seed: int = 0
 
     def absent(self, shape: tuple[int, int]) -> Bool:
@@ -73,6 +76,8 @@ def record(expected: Float32, panel: Panel, rng: np.random.Generator) -> NDArray
     """Return one exposure of `expected` mean counts: (rows, columns) int32 or float32."""
     shape = (expected.shape[0], expected.shape[1])
     photons = rng.poisson(expected * panel.transmission(shape) / panel.gain)
+    struck = rng.integers(photons.size, size=rng.poisson(panel.zingers))
+    photons.ravel()[struck] += rng.exponential(_ZINGER_COUNTS, len(struck)).astype(int)
     hot = panel.hot_pixels(shape)
     absent = panel.absent(shape)
     if panel.readout_noise is None:

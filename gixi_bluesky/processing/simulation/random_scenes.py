@@ -20,7 +20,7 @@ from gixi_bluesky.processing.simulation.panel import Panel, record
 from gixi_bluesky.processing.simulation.render import Renderer
 from gixi_bluesky.processing.simulation.scene import Halo, Phase, Scene, Streak
 from gixi_bluesky.processing.simulation.texture import Texture
-from gixi_bluesky.processing.simulation.truth import Truth, truth
+from gixi_bluesky.processing.simulation.truth import Observer, Truth
 from gixi_bluesky.processing.structures import Structure
 from gixi_bluesky.processing.types import PolarImage
 
@@ -28,7 +28,7 @@ __all__ = ["FRAMES_PER_SEED", "SimulatedFrame", "random_frames", "random_structu
 
 _ELEMENTS = ("C", "N", "O", "S", "Br", "I", "Pb", "Sn", "Cs", "Zn", "Ti")
 _MOST_LINES = 40
-FRAMES_PER_SEED = 4
+FRAMES_PER_SEED = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,7 @@ class _Setup:
     renderer: Renderer
     panel: Panel
     remapper: Remapper
+    observer: Observer
 
 
 def random_frames(
@@ -57,9 +58,7 @@ def random_frames(
         scene = _scene(rng, setup, structures)
         counts = record(setup.renderer.expected(scene), setup.panel, rng)
         polar = setup.remapper(counts)
-        yield SimulatedFrame(
-            counts, polar, truth(setup.renderer, scene, setup.panel, polar.q, polar.phi)
-        )
+        yield SimulatedFrame(counts, polar, setup.observer.truth(scene))
 
 
 def random_structure(rng: np.random.Generator, q_max: float) -> Structure:
@@ -130,6 +129,7 @@ def _setup(rng: np.random.Generator, shape: tuple[int, int]) -> _Setup:
         pixel_size_m=(pixel, pixel),
         poni_m=((row + 0.5) * pixel, (column + 0.5) * pixel),
         incidence_angle_rad=math.radians(rng.uniform(0.08, 0.6)),
+        critical_angle_rad=math.radians(rng.uniform(0.08, 0.3)) if rng.random() < 0.6 else 0.0,
     )
     stop = (row, column, rng.uniform(8, 30)) if rng.random() < 0.6 else None
     panel = Panel(
@@ -138,6 +138,7 @@ def _setup(rng: np.random.Generator, shape: tuple[int, int]) -> _Setup:
         readout_noise=None if modules else float(rng.uniform(1.0, 30.0)),
         dead=_log_uniform(rng, 1e-6, 1e-3),
         hot=_log_uniform(rng, 1e-7, 1e-4),
+        zingers=_log_uniform(rng, 0.1, 30.0),
         seed=int(rng.integers(1 << 31)),
     )
     renderer = Renderer(geometry, size)
@@ -146,7 +147,10 @@ def _setup(rng: np.random.Generator, shape: tuple[int, int]) -> _Setup:
         shape=shape,
         side=str(rng.choice(["fold", "fold", "fold", "right"])),
     )
-    return _Setup(renderer, panel, Remapper(geometry, grid, CorrectionSettings(), size))
+    # The product is not told of the refraction, as at most beamlines.
+    remapper = Remapper(renderer.unrefracted, grid, CorrectionSettings(), size)
+    observer = Observer(renderer, panel, remapper.grid.q, remapper.grid.phi)
+    return _Setup(renderer, panel, remapper, observer)
 
 
 def _scene(rng: np.random.Generator, setup: _Setup, structures: Sequence[Structure]) -> Scene:
@@ -161,13 +165,23 @@ def _scene(rng: np.random.Generator, setup: _Setup, structures: Sequence[Structu
                 q=float(rng.uniform(0.3, 1.0) * min(q_max, 3.0)),
                 fwhm_q=float(rng.uniform(0.15, 0.9)),
                 counts=flat * _log_uniform(rng, 0.1, 20.0),
+                anisotropy=float(rng.uniform(-0.5, 0.5)),
             )
             for _ in range(int(rng.integers(0, 4)))
         ),
         streaks=tuple(_streaks(rng, flat)),
         air=flat * _log_uniform(rng, 0.3, 60.0),
         flat=flat,
+        reflected=_reflected(rng, setup.renderer.geometry),
     )
+
+
+def _reflected(rng: np.random.Generator, geometry: Geometry) -> float:
+    """Draw how bright the second peak is: notable only up to some twice the critical angle."""
+    critical = geometry.critical_angle_rad
+    if not critical or geometry.incidence_angle_rad < critical or rng.random() < 0.4:
+        return 0.0
+    return float(rng.uniform(0.05, 1.0) * (critical / geometry.incidence_angle_rad) ** 2)
 
 
 def _streaks(rng: np.random.Generator, flat: float) -> Iterator[Streak]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,11 +82,16 @@ class Phase:
 
 @dataclass(frozen=True, slots=True)
 class Halo:
-    """A broad ring: wet film, amorphous substrate. counts: mean per pixel on its top."""
+    """A broad ring: wet film, amorphous substrate, diffuse scatter.
+
+    counts: mean per pixel on its top
+    anisotropy: -1…1, how much brighter it is along q_xy than along q_z
+    """
 
     q: float
     fwhm_q: float
     counts: float
+    anisotropy: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +115,7 @@ class Scene:
 
     air: counts of air and small-angle scatter at |q| = 0.1 1/angstrom, falls as 1/q^1.5
     flat: counts that do not depend on q (fluorescence, leakage)
+    reflected: brightness of what the reflected beam scatters, over that of the direct beam
     """
 
     phases: tuple[Phase, ...] = ()
@@ -117,11 +123,13 @@ class Scene:
     streaks: tuple[Streak, ...] = ()
     air: float = 20.0
     flat: float = 1.0
+    reflected: float = 0.0
 
-    def smooth(self, q: Float64) -> Float64:
-        """Return the isotropic scatter at |q|, counts per pixel."""
+    def smooth(self, q: NDArray[Any], phi: NDArray[Any]) -> NDArray[Any]:
+        """Return the scatter of air and halos, counts per pixel; `q` and `phi` (rad) broadcast."""
         total = self.flat + self.air * (np.maximum(q, 0.03) / 0.1) ** -1.5
         for halo in self.halos:
             sigma = halo.fwhm_q / FWHM_PER_SIGMA
-            total = total + halo.counts * np.exp(-0.5 * ((q - halo.q) / sigma) ** 2)
+            radial = halo.counts * np.exp(-0.5 * ((q - halo.q) / sigma) ** 2)
+            total = total + radial * (1.0 + halo.anisotropy * np.cos(2.0 * phi))
         return np.asarray(total)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,7 +13,7 @@ from gixi_bluesky.processing.simulation.render import Renderer
 from gixi_bluesky.processing.simulation.scene import FWHM_PER_SIGMA, Component, Scene
 from gixi_bluesky.processing.simulation.texture import Hkl, phi_axis
 
-__all__ = ["Truth", "truth"]
+__all__ = ["Observer", "Truth", "truth"]
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -23,6 +23,7 @@ Bool = NDArray[np.bool_]
 _EDGE = np.exp(-2.0)
 # Components nearer than this, in units of their FWHM, are one peak with several hkl.
 _ONE_PEAK_Q, _ONE_PEAK_PHI = 0.6, 0.85
+_REACH_SIGMA = 4.5
 # A ring goes all around, a spot is narrow; deg between the 13.5 % points.
 _RING_DEG, _SPOT_DEG = 60.0, 6.0
 
@@ -52,32 +53,52 @@ class Truth:
 
 @dataclass(frozen=True, slots=True)
 class _Peak:
-    """Components that cannot be told apart; `surface` (n_phi, n_q) mean counts per pixel."""
+    """Components that cannot be told apart: what the strongest is called, and all their hkl."""
 
     component: Component
     hkl: tuple[Hkl, ...]
 
 
+class Observer:
+    """Tells what there is to find in the scenes of one set-up, on one polar grid.
+
+    q, phi: axes of the grid, 1/angstrom and deg
+    """
+
+    def __init__(self, renderer: Renderer, panel: Panel, q: Float64, phi: Float64) -> None:
+        self._renderer, self._panel = renderer, panel
+        self._q, self._phi = q, phi
+        self._seen = _seen(renderer, panel, q, phi)
+        self._weight = _pixels(renderer, panel, q, phi)
+
+    def truth(self, scene: Scene) -> Truth:
+        """Return the peaks of a scene where an image that knows no refraction shows them."""
+        q, phi = self._q, self._phi
+        peaks = _merged(c for c in self._renderer.apparent(scene) if 0 < c.q and c.height > 0)
+        smooth = scene.smooth(q, np.radians(phi)[:, None])
+        total = np.broadcast_to(smooth, self._seen.shape).astype(np.float32)
+        surfaces = [_surface(peak.component, q, phi) for peak in peaks]
+        for columns, surface in surfaces:
+            total[:, columns] += surface
+        total += (self._panel.readout_noise or 0.0) ** 2
+        rows = []
+        for peak, (columns, surface) in zip(peaks, surfaces, strict=True):
+            box = _box(peak.component, q, phi)
+            window = (slice(box[1], box[3] + 1), slice(box[0], box[2] + 1))
+            seen, weight = self._seen[window], self._weight[window]
+            if seen.size == 0 or not seen.any():
+                continue
+            inside = surface[window[0], box[0] - columns.start : box[2] + 1 - columns.start]
+            signal = float((weight * inside).sum())
+            everything = float((weight * total[window]).sum())
+            cut = _cut(peak.component, box, self._seen, q)
+            rows.append((peak, cut, signal / np.sqrt(everything + 1e-9), float(seen.mean())))
+        return _table(rows, phi)
+
+
 def truth(renderer: Renderer, scene: Scene, panel: Panel, q: Float64, phi: Float64) -> Truth:
     """Return what is to be found on the polar grid of axes `q` (1/angstrom) and `phi` (deg)."""
-    seen = _seen(renderer, panel, q, phi)
-    weight = _pixels(renderer, panel, q, phi)
-    peaks = _merged(renderer.components(scene))
-    total = np.broadcast_to(scene.smooth(q), seen.shape).copy()
-    for peak in peaks:
-        total += _surface(peak.component, q, phi)
-    noise = (panel.readout_noise or 0.0) ** 2
-    rows = []
-    for peak in peaks:
-        box = _box(peak.component, q, phi)
-        window = (slice(box[1], box[3] + 1), slice(box[0], box[2] + 1))
-        if seen[window].size == 0 or not seen[window].any():
-            continue
-        signal = float((weight * _surface(peak.component, q, phi))[window].sum())
-        everything = float((weight * total)[window].sum() + noise * weight[window].sum())
-        rows.append((peak, _cut(peak.component, box, seen, q), signal / np.sqrt(everything + 1e-9),
-                     float(seen[window].mean())))  # fmt: skip
-    return _table(rows, phi)
+    return Observer(renderer, panel, q, phi).truth(scene)
 
 
 def _table(rows: Sequence[tuple[_Peak, Float64, float, float]], phi: Float64) -> Truth:
@@ -101,7 +122,7 @@ def _kind(width_deg: float) -> str:
     return "spot" if width_deg < _SPOT_DEG else "segment"
 
 
-def _merged(components: list[Component]) -> list[_Peak]:
+def _merged(components: Iterable[Component]) -> list[_Peak]:
     """Join components that are one peak to the eye, strongest first."""
     peaks: list[_Peak] = []
     for component in sorted(components, key=lambda c: -c.height * float(c.angular.max())):
@@ -112,13 +133,14 @@ def _merged(components: list[Component]) -> list[_Peak]:
         held = peaks[partner]
         share = component.height * component.angular / max(held.component.height, 1e-12)
         joined = replace(held.component, angular=held.component.angular + share)
-        hkl = held.hkl if component.hkl in held.hkl else (*held.hkl, component.hkl)
-        peaks[partner] = _Peak(joined, hkl)
+        # The indices of another phase would mean nothing beside the name of this one.
+        known = component.phase != held.component.phase or component.hkl in held.hkl
+        peaks[partner] = _Peak(joined, held.hkl if known else (*held.hkl, component.hkl))
     return peaks
 
 
 def _one(a: Component, b: Component) -> bool:
-    if a.phase != b.phase or abs(a.q - b.q) > _ONE_PEAK_Q * max(a.fwhm_q, b.fwhm_q):
+    if abs(a.q - b.q) > _ONE_PEAK_Q * max(a.fwhm_q, b.fwhm_q):
         return False
     (low_a, high_a), (low_b, high_b) = _extent(a.angular), _extent(b.angular)
     # Between the 13.5 % points lie 4 sigma = 1.70 FWHM.
@@ -151,11 +173,17 @@ def _cut(component: Component, box: tuple[int, int, int, int], seen: Bool, q: Fl
     return np.array([x0, rows[0], min(x1, len(q) - 1.0), rows[-1]])
 
 
-def _surface(component: Component, q: Float64, phi: Float64) -> Float64:
+def _surface(component: Component, q: Float64, phi: Float64) -> tuple[slice, Float32]:
+    """Return the columns that a peak reaches and its mean counts there, (n_phi, columns)."""
     sigma = component.fwhm_q / FWHM_PER_SIGMA
+    reach = _REACH_SIGMA * sigma + (q[1] - q[0])
+    first, last = np.searchsorted(q, [component.q - reach, component.q + reach])
     angular = np.interp(phi, phi_axis(len(component.angular)), component.angular)
-    radial = np.exp(-0.5 * ((q - component.q) / sigma) ** 2)
-    return np.outer(angular, component.height * radial)
+    radial = np.exp(-0.5 * ((q[first:last] - component.q) / sigma) ** 2)
+    surface = np.multiply.outer(
+        angular.astype(np.float32), (component.height * radial).astype(np.float32)
+    )
+    return slice(int(first), int(last)), surface
 
 
 def _seen(renderer: Renderer, panel: Panel, q: Float64, phi: Float64) -> Bool:
@@ -165,7 +193,7 @@ def _seen(renderer: Renderer, panel: Panel, q: Float64, phi: Float64) -> Bool:
     q_xy, q_z = q * np.cos(angle), q * np.sin(angle)
     seen = np.zeros(q_z.shape, dtype=bool)
     for side in (1.0, -1.0):
-        rows, columns = renderer.geometry.pixel_at(side * q_xy, q_z)
+        rows, columns = renderer.unrefracted.pixel_at(side * q_xy, q_z)
         on = np.isfinite(rows) & np.isfinite(columns)
         row = np.round(np.where(on, rows, -1)).astype(int)
         column = np.round(np.where(on, columns, -1)).astype(int)
