@@ -49,12 +49,15 @@ class _Setup:
 
 
 def random_frames(
-    seed: int, structures: Sequence[Structure] = (), shape: tuple[int, int] = (512, 1024)
+    seed: int,
+    structures: Sequence[Structure] = (),
+    shape: tuple[int, int] = (512, 1024),
+    count: int = FRAMES_PER_SEED,
 ) -> Iterator[SimulatedFrame]:
-    """Yield the frames of one random set-up; `structures` are mixed with random lattices."""
+    """Yield `count` frames of one random set-up; `structures` are mixed with random lattices."""
     rng = np.random.default_rng(seed)
     setup = _setup(rng, shape)
-    for _ in range(FRAMES_PER_SEED):
+    for _ in range(count):
         scene = _scene(rng, setup, structures)
         counts = record(setup.renderer.expected(scene), setup.panel, rng)
         polar = setup.remapper(counts)
@@ -148,8 +151,9 @@ def _setup(rng: np.random.Generator, shape: tuple[int, int]) -> _Setup:
         side=str(rng.choice(["fold", "fold", "fold", "right"])),
     )
     # The product is not told of the refraction, as at most beamlines.
-    remapper = Remapper(renderer.unrefracted, grid, CorrectionSettings(), size)
-    observer = Observer(renderer, panel, remapper.grid.q, remapper.grid.phi)
+    mask = panel.mask(size) if rng.random() < 0.5 else None
+    remapper = Remapper(renderer.unrefracted, grid, CorrectionSettings(), size, mask)
+    observer = Observer(renderer, panel, remapper.grid.q, remapper.grid.phi, mask)
     return _Setup(renderer, panel, remapper, observer)
 
 
@@ -160,19 +164,22 @@ def _scene(rng: np.random.Generator, setup: _Setup, structures: Sequence[Structu
     noise = math.sqrt(flat + (setup.panel.readout_noise or 0.0) ** 2 + 1.0)
     return Scene(
         phases=tuple(_phase(rng, q_max, structures, noise) for _ in range(count)),
-        halos=tuple(
-            Halo(
-                q=float(rng.uniform(0.3, 1.0) * min(q_max, 3.0)),
-                fwhm_q=float(rng.uniform(0.15, 0.9)),
-                counts=flat * _log_uniform(rng, 0.1, 20.0),
-                anisotropy=float(rng.uniform(-0.5, 0.5)),
-            )
-            for _ in range(int(rng.integers(0, 4)))
-        ),
+        halos=tuple(_halo(rng, q_max, flat) for _ in range(int(rng.integers(0, 4)))),
         streaks=tuple(_streaks(rng, flat)),
         air=flat * _log_uniform(rng, 0.3, 60.0),
         flat=flat,
         reflected=_reflected(rng, setup.renderer.geometry),
+    )
+
+
+def _halo(rng: np.random.Generator, q_max: float, flat: float) -> Halo:
+    """Draw a halo, always much broader than a line at the same |q|."""
+    q = _log_uniform(rng, 0.1, min(q_max, 3.0))
+    return Halo(
+        q=q,
+        fwhm_q=float(max(rng.uniform(0.22, 1.0) * q, 0.08)),
+        counts=flat * _log_uniform(rng, 0.1, 30.0),
+        anisotropy=float(rng.uniform(-0.5, 0.5)),
     )
 
 
@@ -202,7 +209,7 @@ def _phase(
         counts=noise * _log_uniform(rng, 0.3, 150.0),
         texture=_texture(rng),
         size_angstrom=_log_uniform(rng, 90.0, 1500.0),
-        footprint=_log_uniform(rng, 0.001, 0.025),
+        footprint=_log_uniform(rng, 0.001, 0.035),
         lattice_scale=float(rng.uniform(0.98, 1.02)),
     )
 

@@ -13,7 +13,7 @@ from gixi_bluesky.processing.simulation.render import Renderer
 from gixi_bluesky.processing.simulation.scene import FWHM_PER_SIGMA, Component, Scene
 from gixi_bluesky.processing.simulation.texture import Hkl, phi_axis
 
-__all__ = ["Observer", "Truth", "truth"]
+__all__ = ["Observer", "Truth", "kind_of", "truth"]
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -63,18 +63,29 @@ class Observer:
     """Tells what there is to find in the scenes of one set-up, on one polar grid.
 
     q, phi: axes of the grid, 1/angstrom and deg
+    mask: (rows, columns) of the detector, True = masked; None = what the panel itself lacks
     """
 
-    def __init__(self, renderer: Renderer, panel: Panel, q: Float64, phi: Float64) -> None:
+    def __init__(
+        self,
+        renderer: Renderer,
+        panel: Panel,
+        q: Float64,
+        phi: Float64,
+        mask: Bool | None = None,
+    ) -> None:
         self._renderer, self._panel = renderer, panel
         self._q, self._phi = q, phi
-        self._seen = _seen(renderer, panel, q, phi)
-        self._weight = _pixels(renderer, panel, q, phi)
+        valid = renderer.above_horizon & ~panel.absent(renderer.shape)
+        if mask is not None:
+            valid &= ~mask
+        self._seen = _seen(renderer, valid, q, phi)
+        self._weight = _pixels(renderer, valid, panel.transmission(renderer.shape), q, phi)
 
     def truth(self, scene: Scene) -> Truth:
         """Return the peaks of a scene where an image that knows no refraction shows them."""
         q, phi = self._q, self._phi
-        peaks = _merged(c for c in self._renderer.apparent(scene) if 0 < c.q and c.height > 0)
+        peaks = _merged(c for c in self._renderer.apparent(scene) if c.q > 0 and c.height > 0)
         smooth = scene.smooth(q, np.radians(phi)[:, None])
         total = np.broadcast_to(smooth, self._seen.shape).astype(np.float32)
         surfaces = [_surface(peak.component, q, phi) for peak in peaks]
@@ -112,11 +123,12 @@ def _table(rows: Sequence[tuple[_Peak, Float64, float, float]], phi: Float64) ->
         visible=np.array([visible for *_, visible in rows]),
         phase=tuple(peak.component.phase for peak, *_ in rows),
         hkl=tuple(peak.hkl for peak, *_ in rows),
-        kind=tuple(_kind(float(box[3] - box[1]) * step) for box in boxes),
+        kind=tuple(kind_of(float(box[3] - box[1]) * step) for box in boxes),
     )
 
 
-def _kind(width_deg: float) -> str:
+def kind_of(width_deg: float) -> str:
+    """Return `ring`, `segment` or `spot` for a width along phi, deg between the 13.5 % points."""
     if width_deg > _RING_DEG:
         return "ring"
     return "spot" if width_deg < _SPOT_DEG else "segment"
@@ -186,9 +198,8 @@ def _surface(component: Component, q: Float64, phi: Float64) -> tuple[slice, Flo
     return slice(int(first), int(last)), surface
 
 
-def _seen(renderer: Renderer, panel: Panel, q: Float64, phi: Float64) -> Bool:
+def _seen(renderer: Renderer, valid: Bool, q: Float64, phi: Float64) -> Bool:
     """Return the polar bins whose centre lies on a valid pixel left or right of the beam."""
-    valid = renderer.above_horizon & ~panel.absent(renderer.shape)
     angle = np.radians(phi)[:, None]
     q_xy, q_z = q * np.cos(angle), q * np.sin(angle)
     seen = np.zeros(q_z.shape, dtype=bool)
@@ -202,14 +213,15 @@ def _seen(renderer: Renderer, panel: Panel, q: Float64, phi: Float64) -> Bool:
     return seen
 
 
-def _pixels(renderer: Renderer, panel: Panel, q: Float64, phi: Float64) -> Float64:
+def _pixels(
+    renderer: Renderer, valid: Bool, transmission: Float32, q: Float64, phi: Float64
+) -> Float64:
     """Return how many valid pixels, each by its efficiency, fall into every polar bin."""
-    valid = renderer.above_horizon & ~panel.absent(renderer.shape)
     q_xy, q_z = renderer.q_xy[valid], renderer.q_z[valid]
     column = np.round((np.hypot(q_xy, q_z) - q[0]) / (q[1] - q[0])).astype(int)
     row = np.round((np.degrees(np.arctan2(q_z, np.abs(q_xy))) - phi[0]) / (phi[1] - phi[0]))
     inside = (column < len(q)) & (row < len(phi))
     flat = row[inside].astype(int) * len(q) + column[inside]
-    weight = (renderer.efficiency * panel.transmission(renderer.shape))[valid][inside]
+    weight = (renderer.efficiency * transmission)[valid][inside]
     counted = np.bincount(flat, weights=weight, minlength=len(q) * len(phi))
     return np.asarray(counted.reshape(len(phi), len(q)))
