@@ -22,6 +22,7 @@ class Panel:
     """A counting detector (int32, gaps and dead pixels = -1) or an integrating flat panel.
 
     modules: (rows, columns) of a module, None = one piece; gap: pixels between modules
+    missing: (row, column) numbers of modules that are not there
     beam_stop: row, column, radius in pixels, None = none
     readout_noise: counts, of an integrating panel (float32); None = counting
     gain: counts per photon of an integrating panel
@@ -31,6 +32,7 @@ class Panel:
 
     modules: tuple[int, int] | None = None
     gap: tuple[int, int] = (17, 7)
+    missing: tuple[tuple[int, int], ...] = ()
     beam_stop: tuple[float, float, float] | None = None
     readout_noise: float | None = None
     gain: float = 1.0
@@ -46,6 +48,9 @@ class Panel:
             pitch = [m + g for m, g in zip(self.modules, self.gap, strict=True)]
             rows, columns = (np.arange(n) % p for n, p in zip(shape, pitch, strict=True))
             absent |= (rows >= self.modules[0])[:, None] | (columns >= self.modules[1])[None, :]
+            for row, column in self.missing:
+                place = zip((row, column), pitch, strict=True)
+                absent[tuple(slice(i * p, (i + 1) * p) for i, p in place)] = True
         dead = np.random.default_rng([self.seed, 1]).random(shape) < self.dead
         return np.asarray(absent | dead)
 

@@ -137,6 +137,7 @@ def _setup(rng: np.random.Generator, shape: tuple[int, int]) -> _Setup:
     stop = (row, column, rng.uniform(8, 30)) if rng.random() < 0.6 else None
     panel = Panel(
         modules=(195, 487) if modules else None,
+        missing=_missing(rng) if modules else (),
         beam_stop=stop,
         readout_noise=None if modules else float(rng.uniform(1.0, 30.0)),
         dead=_log_uniform(rng, 1e-6, 1e-3),
@@ -153,8 +154,15 @@ def _setup(rng: np.random.Generator, shape: tuple[int, int]) -> _Setup:
     # The product is not told of the refraction, as at most beamlines.
     mask = panel.mask(size) if rng.random() < 0.5 else None
     remapper = Remapper(renderer.unrefracted, grid, CorrectionSettings(), size, mask)
-    observer = Observer(renderer, panel, remapper.grid.q, remapper.grid.phi, mask)
+    observer = Observer(renderer, panel, remapper.grid.q, remapper.grid.phi, mask, grid.side)
     return _Setup(renderer, panel, remapper, observer)
+
+
+def _missing(rng: np.random.Generator) -> tuple[tuple[int, int], ...]:
+    """Draw which of the 5 x 2 modules are not there: mostly none."""
+    if rng.random() < 0.75:
+        return ()
+    return tuple((int(rng.integers(5)), int(rng.integers(2))) for _ in range(rng.integers(1, 3)))
 
 
 def _scene(rng: np.random.Generator, setup: _Setup, structures: Sequence[Structure]) -> Scene:
@@ -211,6 +219,7 @@ def _phase(
         size_angstrom=_log_uniform(rng, 90.0, 1500.0),
         footprint=_log_uniform(rng, 0.001, 0.035),
         lattice_scale=float(rng.uniform(0.98, 1.02)),
+        lorentzian=float(rng.choice([0.0, rng.uniform(0.0, 1.0)])),
     )
 
 

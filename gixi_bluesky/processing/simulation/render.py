@@ -20,7 +20,6 @@ Float64 = NDArray[np.float64]
 
 # Of the map that is rendered in (|q|, phi) and looked up by every pixel: much finer than a pixel.
 _ROWS, _COLUMNS = 1024, 4096
-_REACH_SIGMA = 4.5
 
 
 class Renderer:
@@ -128,11 +127,9 @@ class Renderer:
         return replace(component, q=float(np.average(q, weights=seen)), angular=angular)
 
     def _add(self, surface: Float32, component: Component) -> None:
-        sigma = component.fwhm_q / FWHM_PER_SIGMA
-        reach = _REACH_SIGMA * sigma
+        reach = component.reach_q
         first, last = np.searchsorted(self.q, [component.q - reach, component.q + reach])
-        radial = np.exp(-0.5 * ((self.q[first:last] - component.q) / sigma) ** 2)
-        height = (component.height * radial).astype(np.float32)
+        height = (component.height * component.radial(self.q[first:last])).astype(np.float32)
         surface[first:last] += np.multiply.outer(height, component.angular.astype(np.float32))
 
     def _streak(self, streak: Streak) -> Float32:

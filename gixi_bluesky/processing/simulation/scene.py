@@ -17,14 +17,16 @@ __all__ = ["Component", "Halo", "Phase", "Scene", "Streak"]
 Float64 = NDArray[np.float64]
 
 SCHERRER_CONSTANT = 0.9
+_REACH_GAUSSIAN, _REACH_LORENTZIAN = 2.0, 7.0  # FWHM
 FWHM_PER_SIGMA = 2.0 * np.sqrt(2.0 * np.log(2.0))
 
 
 @dataclass(frozen=True, slots=True)
 class Component:
-    """One arc, ring or spot: a Gaussian in |q| times a profile in phi.
+    """One arc, ring or spot: a pseudo-Voigt in |q| times a profile in phi.
 
     q, fwhm_q: 1/angstrom
+    lorentzian: its share of the pseudo-Voigt, 0 = Gaussian
     height: mean counts per pixel where both profiles are 1
     angular: (n_phi,) float64 on `phi_axis`, 1 = as bright as a powder ring
     """
@@ -35,6 +37,22 @@ class Component:
     fwhm_q: float
     height: float
     angular: Float64
+    lorentzian: float = 0.0
+
+    @property
+    def reach_q(self) -> float:
+        """How far from `q` there is anything worth rendering, 1/angstrom."""
+        return self.fwhm_q * (_REACH_LORENTZIAN if self.lorentzian > 0 else _REACH_GAUSSIAN)
+
+    def radial(self, q: Float64) -> Float64:
+        """Return the profile at |q|, 1 on top."""
+        off = (q - self.q) / self.fwhm_q
+        gaussian = np.exp(-4.0 * np.log(2.0) * off**2)
+        if not self.lorentzian:
+            return np.asarray(gaussian)
+        return np.asarray(
+            self.lorentzian / (1.0 + 4.0 * off**2) + (1.0 - self.lorentzian) * gaussian
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +63,7 @@ class Phase:
     size_angstrom: crystallite size, broadens by Scherrer's 2 pi K / size
     footprint: dq/q (FWHM) by the length of the illuminated sample
     lattice_scale: lattice over the structure's own
+    lorentzian: share of the lines' pseudo-Voigt
     """
 
     structure: Structure
@@ -53,6 +72,7 @@ class Phase:
     size_angstrom: float = 700.0
     footprint: float = 0.002
     lattice_scale: float = 1.0
+    lorentzian: float = 0.0
 
     def fwhm_q(self, q: Float64) -> Float64:
         """Width of a line at `q`, 1/angstrom: size and footprint, added in squares."""
@@ -77,6 +97,7 @@ class Phase:
                     fwhm_q=float(fwhm[i]),
                     height=float(height[i]),
                     angular=profile,
+                    lorentzian=self.lorentzian,
                 )
 
 

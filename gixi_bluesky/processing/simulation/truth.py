@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,6 @@ Bool = NDArray[np.bool_]
 _EDGE = np.exp(-2.0)
 # Components nearer than this, in units of their FWHM, are one peak with several hkl.
 _ONE_PEAK_Q, _ONE_PEAK_PHI = 0.6, 0.85
-_REACH_SIGMA = 4.5
 # A ring goes all around, a spot is narrow; deg between the 13.5 % points.
 _RING_DEG, _SPOT_DEG = 60.0, 6.0
 
@@ -64,6 +64,7 @@ class Observer:
 
     q, phi: axes of the grid, 1/angstrom and deg
     mask: (rows, columns) of the detector, True = masked; None = what the panel itself lacks
+    side: which side of the beam the grid shows, as in the settings of the grid
     """
 
     def __init__(
@@ -73,12 +74,15 @@ class Observer:
         q: Float64,
         phi: Float64,
         mask: Bool | None = None,
+        side: Literal["fold", "right", "left"] = "fold",
     ) -> None:
         self._renderer, self._panel = renderer, panel
         self._q, self._phi = q, phi
         valid = renderer.above_horizon & ~panel.absent(renderer.shape)
         if mask is not None:
             valid &= ~mask
+        if side != "fold":
+            valid &= (renderer.q_xy >= 0) == (side == "right")
         self._seen = _seen(renderer, valid, q, phi)
         self._weight = _pixels(renderer, valid, panel.transmission(renderer.shape), q, phi)
 
@@ -187,14 +191,11 @@ def _cut(component: Component, box: tuple[int, int, int, int], seen: Bool, q: Fl
 
 def _surface(component: Component, q: Float64, phi: Float64) -> tuple[slice, Float32]:
     """Return the columns that a peak reaches and its mean counts there, (n_phi, columns)."""
-    sigma = component.fwhm_q / FWHM_PER_SIGMA
-    reach = _REACH_SIGMA * sigma + (q[1] - q[0])
+    reach = component.reach_q + (q[1] - q[0])
     first, last = np.searchsorted(q, [component.q - reach, component.q + reach])
     angular = np.interp(phi, phi_axis(len(component.angular)), component.angular)
-    radial = np.exp(-0.5 * ((q[first:last] - component.q) / sigma) ** 2)
-    surface = np.multiply.outer(
-        angular.astype(np.float32), (component.height * radial).astype(np.float32)
-    )
+    radial = component.height * component.radial(q[first:last])
+    surface = np.multiply.outer(angular.astype(np.float32), radial.astype(np.float32))
     return slice(int(first), int(last)), surface
 
 
