@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from gixi_bluesky.errors import ConfigError
+from gixi_bluesky.errors import ConfigError, TrainingError
 from gixi_bluesky.log import get_logger
 from gixi_bluesky.processing.detector.light import LightArchitecture, LightNet
 from gixi_bluesky.processing.detector.light_detector import as_input, detect
@@ -90,7 +90,8 @@ def train(
     device: as torch names it; matrix products are bfloat16 on a GPU, float32 elsewhere
     report: called with each row of the curve once its checkpoint is written
     architecture: of a training that begins; None = the default one
-    Raises ConfigError when there are no images to train on.
+    Raises ConfigError when there are no images to train on, TrainingError when a loss is no number
+    any more; the last checkpoint then stays as it was.
     """
     if not any(images.glob("*.npz")):
         message = f"got no simulated files in {images}; simulate some before training"
@@ -109,11 +110,10 @@ def train(
                 sums[name] = sums.get(name, 0.0) + value
             count += 1
             state.spent_s = before + time.monotonic() - began
-            if count == recipe.report_every:
+            if count == recipe.report_every or state.progress(recipe) >= 1:
                 losses = {name: float(value) / count for name, value in sums.items()}
                 _report(state, recipe, folder, losses, test, report)
                 sums, count = {}, 0
-    _save(state, recipe, folder)
     return state.averaged
 
 
@@ -125,6 +125,12 @@ def _report(
     test: Sequence[TrainingImage],
     report: Callable[[dict[str, float]], None] | None,
 ) -> None:
+    if not all(math.isfinite(loss) for loss in losses.values()):
+        message = (
+            f"the losses after {state.seen} images are {losses}; expected numbers: lower the "
+            f"learning rate (now at most {recipe.learning_rate:g}) and repeat the command"
+        )
+        raise TrainingError(message)
     row = {"seen": state.seen, "seconds": round(state.spent_s, 1)}
     row |= {name: round(loss, 4) for name, loss in losses.items()}
     row |= _scores(state, test)

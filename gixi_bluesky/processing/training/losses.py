@@ -84,13 +84,19 @@ def loss_of(net: LightNet, images: Tensor, targets: Sequence[Target]) -> dict[st
 
 
 def _second_stage(verdict: Tensor, samples: _Samples) -> dict[str, Tensor]:
-    positive = (samples.labels == 1).float()
+    hit = samples.labels == 1
+    positive = hit.float()
     number = positive.sum()
     # A peak's score tells also how well its box will fit, so that the best of several stays.
     refined = decode_boxes(verdict[:, 1:5].detach(), samples.boxes)
     fit = positive * (0.5 + 0.5 * _overlap(refined, samples.wanted))
     score = F.binary_cross_entropy_with_logits(verdict[:, 0], fit, reduction="none")
-    step = encode_boxes(samples.wanted, samples.boxes)
+    # Boxes that are no peak have no step; a jittered one may even be inside out.
+    whole = samples.boxes.new_tensor([0.0, 0.0, 1.0, 1.0])
+    step = encode_boxes(
+        torch.where(hit[:, None], samples.wanted, whole),
+        torch.where(hit[:, None], samples.boxes, whole),
+    )
     refine = F.smooth_l1_loss(verdict[:, 1:5], step, beta=0.1, reduction="none").mean(1)
     kind = F.cross_entropy(verdict[:, 5:], samples.kinds, reduction="none")
     return {
