@@ -80,6 +80,7 @@ class Analysis:
         )
         self._counts: Counter[str] = Counter()
         self._counting = threading.Lock()
+        self._maps_s = 0.0
         self._documents_put = self._documents_taken = 0
         self._last_error = ""
         self._closing = threading.Event()
@@ -137,6 +138,8 @@ class Analysis:
             "queue_bytes": self._queue.nbytes,
             "documents_queued": self._documents_put - self._documents_taken,
             "documents_refused": counts.get("refused", 0) + self._router.documents_lost,
+            "maps_built": counts.get("maps_built", 0),
+            "maps_seconds": round(self._maps_s, 3),
             "worker_alive": self._worker.alive,
             "worker_pid": self._worker.pid,
             "worker_restarts": self._worker.restarts,
@@ -282,6 +285,9 @@ class Analysis:
             )
         for warning in outcome.result.warnings if outcome.result is not None else ():
             _log.warning("frame_warning", raw_uid=frame.run_uid, frame=frame.number, reason=warning)
+        if outcome.result is not None and (built_s := outcome.result.seconds.get("maps")):
+            self._count("maps_built")
+            self._maps_s += built_s
         if (run := self._runs.get(frame.run_uid)) is not None:
             run.add(frame, outcome)
 

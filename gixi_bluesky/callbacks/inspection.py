@@ -15,10 +15,12 @@ __all__ = ["Candidate", "ImageKey", "Inspection", "inspect_run"]
 
 # What beamlines call them, the most telling names first; a setpoint is a wish, not a reading.
 _NAMES = {
-    "incidence_angle_deg": r"incident|incidence|alpha_?i|\bai\b|grazing|s?th(eta)?\b|omega|\bom\b",
+    "incidence_angle_deg": r"incident|incidence|alpha_?i|\bai\b|grazing|(?<!two )\bs?th(eta)?\b|omega|\bom\b",
     "energy_kev": r"energy|\ben\b|mono",
     "wavelength_angstrom": r"wave_?length|lambda",
     "distance_mm": r"distance|\bsdd\b|\bdist\b|camera_?length|det_?z\b",
+    "arm_in_plane_deg": r"\btth\b|two_?theta|2theta|\bgamma\b|\bnu\b",
+    "arm_out_of_plane_deg": r"\bdelta\b|\bdel\b",
     "pixel_size_mm": r"pixel_?size",
     "beam_center_px": r"beam_?cent(er|re)|beam_?[xyrc]\b",
 }
@@ -26,8 +28,11 @@ _NO_READING = re.compile(r"setpoint|speed|velocity|offset|limit|resolution|time"
 # Where these are looked for, as a frame's own values win over those of the whole run.
 _PLACES = ("event", "configuration", "baseline", "start")
 # Units as they are written, and as the configuration writes them.
+_ANGLE_UNITS = {"deg": "deg", "degree": "deg", "rad": "rad", "mrad": "mrad"}
 _UNITS = {
-    "incidence_angle_deg": {"deg": "deg", "degree": "deg", "rad": "rad", "mrad": "mrad"},
+    "incidence_angle_deg": _ANGLE_UNITS,
+    "arm_in_plane_deg": _ANGLE_UNITS,
+    "arm_out_of_plane_deg": _ANGLE_UNITS,
     "energy_kev": {"kev": "keV", "ev": "eV"},
     "wavelength_angstrom": {"a": "angstrom", "angstrom": "angstrom", "å": "angstrom", "nm": "nm"},
     "distance_mm": {"mm": "mm", "cm": "cm", "m": "m", "um": "um"},

@@ -97,7 +97,7 @@ class Pipeline:
     ) -> FrameResult:
         """Analyse one frame: (rows, columns), any real dtype; None = the configuration's angle.
 
-        conditions: energy_kev, wavelength_angstrom, distance_mm or monitor of this frame
+        conditions: others of this frame, by the names of `Conditions`
         Raises FrameError for an image that cannot be analysed.
         """
         wanted = self._conditions(Conditions(incidence_angle_deg, **conditions))
@@ -211,9 +211,13 @@ class Pipeline:
     def _remap(self, frame: NDArray[Any], conditions: Conditions) -> _Remapped:
         require_image(frame)
         seconds: dict[str, float] = {}
-        with _timed(seconds, "remap"):
-            rows, columns = frame.shape
+        rows, columns = frame.shape
+        built = self.maps_built
+        with _timed(seconds, "maps"):
             remapper = self.remapper((rows, columns), conditions)
+        if self.maps_built == built:
+            del seconds["maps"]
+        with _timed(seconds, "remap"):
             turned = orient(frame, self._config.geometry)
             polar = remapper(turned)
             if conditions.monitor is not None:

@@ -78,6 +78,9 @@ class LengthFromDocument(DocumentKey):
     units = {"cm": 10.0, "m": 1e3, "um": 1e-3}
 
 
+ArmAngle = Annotated[float, Field(gt=-90, lt=90)] | FromDocument
+
+
 class GeometrySettings(Settings):
     """Where the detector is; either the explicit numbers or a PONI file."""
 
@@ -93,6 +96,12 @@ class GeometrySettings(Settings):
         None, description="row, column after `flip`; pixel centres at integers"
     )
     incidence_angle_deg: Annotated[float, Field(ge=0, lt=90)] | FromDocument = 0.0
+    arm_in_plane_deg: ArmAngle = Field(
+        0.0, description="turn of the detector about the sample towards growing columns"
+    )
+    arm_out_of_plane_deg: ArmAngle = Field(
+        0.0, description="turn of the detector about the sample upwards; carried by the other one"
+    )
     flip: Flip | None = Field(None, description="applied to the array before anything else")
     orientation: Annotated[int, Field(ge=1, le=8)] | None = Field(
         None, description="as in pyFAI and EXIF; instead of `flip`"

@@ -210,7 +210,7 @@ class FrameResult:
     """What the pipeline says of one frame.
 
     polar: the remapped image with variance and pixel counts
-    seconds: wall time of each stage
+    seconds: wall time of each stage; `maps` only where they had to be built
     warnings: what a scientist should know, one sentence each
     """
 
