@@ -107,7 +107,8 @@ def _image(run: Inspection) -> Finding:
 
 def _shown(candidate: Candidate) -> str:
     unit = f" {candidate.unit}" if candidate.unit else ", unit not stated"
-    return f"{candidate.key} in the {candidate.place}: {candidate.value:g}{unit}"
+    beyond = "" if candidate.reachable else ", where frames cannot look it up"
+    return f"{candidate.key} in the {candidate.place}: {candidate.value:g}{unit}{beyond}"
 
 
 def _hints(run: Inspection, name: str, first: int) -> list[str]:
@@ -120,8 +121,9 @@ def _hints(run: Inspection, name: str, first: int) -> list[str]:
 def _lines(run: Inspection, name: str, example: str, *, document: bool = True) -> list[str]:
     """Return a setting taken from the documents, or one to be filled in."""
     found = run.candidates[name]
-    hints = _hints(run, name, 1 if document else 0)
-    if not found or not document:
+    usable = document and bool(found) and found[0].reachable
+    hints = _hints(run, name, 1 if usable else 0)
+    if not usable:
         return [*hints, f"  # {name}: {example}"]
     unit = f", unit: {found[0].unit}" if found[0].unit else ""
     return [f'  {name}: {{from: "{found[0].key}"{unit}}}', *hints]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,7 @@ def test_the_starter_says_what_is_missing_and_works_once_it_is_there(tmp_path: P
 
 
 def test_an_unusual_run_with_its_detector_on_an_arm(tmp_path: Path) -> None:
-    """Stacks in a stream of another name, no event of it, a wavelength in nm, an arm."""
+    """Stacks in a fly scan's stream, the motors in a stream of their own, an arm."""
     run = RawRun((4, *SHAPE), source_wavelength=0.0689)
     before = RawRun()
     before.uid = run.uid
@@ -103,9 +104,12 @@ def test_an_unusual_run_with_its_detector_on_an_arm(tmp_path: Path) -> None:
     }
     text = starter_config(found)
     assert "stream: fly" in text
-    assert "# arm_out_of_plane_deg: perhaps delta in the event: 20 mrad" in text
-    for name in ("distance_mm", "pixel_size_mm", "beam_center_px"):
-        text = text.replace(f"  # {name}: ", f"  {name}: ")
+    assert (
+        "# arm_out_of_plane_deg: perhaps delta in the stream positions: 20 mrad, where frames"
+        in text
+    )
+    assert "# incidence_angle_deg: perhaps sam_om in the stream positions" in text
+    text = re.sub(r"  # (\w+): (?!perhaps)", r"  \1: ", text)
     config = parse_config(yaml.safe_load(text), folder=tmp_path)
     assert config.geometry.wavelength_angstrom.from_ == "source_wavelength"
     assert config.geometry.arm_in_plane_deg == 0.0
