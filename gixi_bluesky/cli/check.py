@@ -140,7 +140,8 @@ def _structures(config: Config) -> str:
 def _weights(config: Config) -> str:
     from gixi_bluesky.processing.detector import load_detector
 
-    detector = load_detector(config.detector.weights, device=config.detector.device)
+    settings = config.detector
+    detector = load_detector(settings.weights, device=settings.device, space=config.grid.space)
     return f"{detector.name}, sha256 {detector.sha256[:12]}"
 
 

@@ -32,7 +32,12 @@ from gixi_bluesky.processing.settings import (
     MatchingSettings,
 )
 from gixi_bluesky.processing.structures import Structure, read_structures
-from gixi_bluesky.processing.types import Detections, FrameResult, PolarImage
+from gixi_bluesky.processing.types import (
+    CartesianImage,
+    Detections,
+    FrameResult,
+    PolarImage,
+)
 from gixi_bluesky.provenance import Provenance, file_sha256, result_hash
 
 __all__ = ["Pipeline", "PipelineSettings"]
@@ -65,6 +70,7 @@ class _Remapped:
     """One frame half way: remapped and made ready for the detector."""
 
     polar: PolarImage
+    cartesian: CartesianImage | None
     prepared: NDArray[np.float32]
     incidence_angle_deg: float
     seconds: dict[str, float] = field(default_factory=dict)
@@ -87,7 +93,9 @@ class Pipeline:
         self.structures: tuple[Structure, ...] = read_structures(
             config.matching.cif, q_max=config.grid.q_max_inv_angstrom
         )
-        self.detector = load_detector(config.detector.weights, device=config.detector.device)
+        self.detector = load_detector(
+            config.detector.weights, device=config.detector.device, space=config.grid.space
+        )
         self._remappers: OrderedDict[tuple[tuple[int, int], Conditions], Remapper] = OrderedDict()
         self.maps_built = 0
         self._frames = 0
@@ -219,14 +227,16 @@ class Pipeline:
             del seconds["maps"]
         with _timed(seconds, "remap"):
             turned = orient(frame, self._config.geometry)
-            polar = remapper(turned)
+            polar, cartesian = remapper(turned), remapper.cartesian(turned)
             if conditions.monitor is not None:
                 polar = polar.over(conditions.monitor)
+                cartesian = cartesian and cartesian.over(conditions.monitor)
         with _timed(seconds, "contrast"):
-            prepared = self.detector.prepare(polar.intensity)
+            prepared = self.detector.prepare((cartesian or polar).intensity)
         with _timed(seconds, "sides"):
             warnings = self._compare_sides(remapper, turned)
-        return _Remapped(polar, prepared, conditions.incidence_angle_deg or 0.0, seconds, warnings)
+        angle = conditions.incidence_angle_deg or 0.0
+        return _Remapped(polar, cartesian, prepared, angle, seconds, warnings)
 
     def _compare_sides(self, remapper: Remapper, frame: NDArray[Any]) -> tuple[str, ...]:
         """Warn, now and then, if rings do not lie at the same |q| on both sides of the beam."""
@@ -258,7 +268,7 @@ class Pipeline:
         seconds = one.seconds | {"detect": detect_s}
         with _timed(seconds, "measure"):
             kept = detections.above(settings.score_threshold, settings.max_peaks)
-            peaks = measure(one.polar, kept)
+            peaks = measure(one.cartesian or one.polar, kept)
         with _timed(seconds, "match"):
             matches, match_peaks = match(peaks, self.structures, self._config.matching, one.polar)
         return FrameResult(
@@ -270,6 +280,7 @@ class Pipeline:
             seconds=seconds,
             warnings=one.warnings,
             index=index,
+            cartesian=one.cartesian,
         )
 
 

@@ -13,31 +13,19 @@ from gixi_bluesky.errors import FrameError, GeometryError
 from gixi_bluesky.processing.counts import PixelCorrection
 from gixi_bluesky.processing.footprint import Footprint
 from gixi_bluesky.processing.geometry import Geometry
-from gixi_bluesky.processing.grids import Grid, PolarGrid, QGrid
+from gixi_bluesky.processing.grids import CartesianGrid, Grid, PolarGrid, QGrid
 from gixi_bluesky.processing.masks import invalid_pixels, require_image
 from gixi_bluesky.processing.noise import Noise
 from gixi_bluesky.processing.orientation import Orientation
 from gixi_bluesky.processing.settings import CorrectionSettings, GridSettings
 from gixi_bluesky.processing.sides import Sides
-from gixi_bluesky.processing.types import PolarImage, RemappedImage
+from gixi_bluesky.processing.types import CartesianImage, PolarImage, RemappedImage
 
-__all__ = ["QImage", "Remapper"]
+__all__ = ["Remapper"]
 
 Bool = NDArray[np.bool_]
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class QImage(RemappedImage):
-    """A frame on (q_z, q_xy); row 0 is the lowest q_z.
-
-    q_xy: (columns,) float64, signed, 1/angstrom
-    q_z: (rows,) float64, 1/angstrom
-    """
-
-    q_xy: Float64
-    q_z: Float64
 
 
 class Remapper:
@@ -72,6 +60,10 @@ class Remapper:
             self._valid &= pixels.usable
         self._pixels = pixels
         self._polar = self._average(self.grid)
+        self._cartesian: tuple[CartesianGrid, _Average] | None = None
+        if grid.space == "cartesian":
+            searched = CartesianGrid(self.grid.q_max, self.grid.shape, self.grid.side)
+            self._cartesian = searched, self._average(searched)
         self._pictures: dict[QGrid, _Average] = {}
 
     def __call__(self, frame: NDArray[Any]) -> PolarImage:
@@ -82,13 +74,23 @@ class Remapper:
         image = self._polar(frame)
         return PolarImage(image.intensity, image.variance, image.pixels, q=self._q, phi=self._phi)
 
+    def cartesian(self, frame: NDArray[Any]) -> CartesianImage | None:
+        """Return the frame on (q_z, |q_xy|), within the polar grid's reach, if searched there."""
+        if self._cartesian is None:
+            return None
+        grid, average = self._cartesian
+        image = average(frame)
+        return CartesianImage(
+            image.intensity, image.variance, image.pixels, q_xy=grid.q, q_z=grid.q_z
+        )
+
     def q_map(
         self,
         frame: NDArray[Any],
         shape: tuple[int, int] = (512, 512),
         q_xy_range: tuple[float, float] | None = None,
         q_z_range: tuple[float, float] | None = None,
-    ) -> QImage:
+    ) -> CartesianImage:
         """Return the same frame on (q_z, q_xy), both signs of q_xy, for the picture.
 
         The ranges default to what the detector sees of the polar grid's circle.
@@ -103,7 +105,9 @@ class Remapper:
         if grid not in self._pictures:
             self._pictures = {grid: self._average(grid)}
         image = self._pictures[grid](frame)
-        return QImage(image.intensity, image.variance, image.pixels, q_xy=grid.q_xy, q_z=grid.q_z)
+        return CartesianImage(
+            image.intensity, image.variance, image.pixels, q_xy=grid.q_xy, q_z=grid.q_z
+        )
 
     @cached_property
     def sides(self) -> Sides:

@@ -155,6 +155,12 @@ class GeometrySettings(Settings):
 class GridSettings(Settings):
     """The polar grid: phi from 0 to 90 deg in rows, |q| from 0 to q_max in columns."""
 
+    space: Literal["polar", "cartesian"] = Field(
+        "polar",
+        description="where peaks are searched: (|q|, phi), or (q_xy, q_z) for films with spots "
+        "as of a single crystal",
+    )
+
     q_max_inv_angstrom: PositiveFloat = 3.9
     shape: tuple[Annotated[int, Field(ge=32, le=8192)], Annotated[int, Field(ge=32, le=8192)]] = (
         512,
