@@ -58,7 +58,7 @@ class Remapper:
         self._valid = np.ones(self.shape, bool) if mask is None else ~mask
         if pixels is not None:
             self._valid &= pixels.usable
-        self._pixels = pixels
+        self.pixels = pixels
         self._polar = self._average(self.grid)
         self._cartesian: tuple[CartesianGrid, _Average] | None = None
         if grid.space == "cartesian":
@@ -66,20 +66,25 @@ class Remapper:
             self._cartesian = searched, self._average(searched)
         self._pictures: dict[QGrid, _Average] = {}
 
-    def __call__(self, frame: NDArray[Any]) -> PolarImage:
+    def __call__(
+        self, frame: NDArray[Any], pixels: PixelCorrection | None = None, exposures: int = 1
+    ) -> PolarImage:
         """Return the polar image of one frame (rows, columns), after `orient`.
 
+        pixels: instead of those that it was built with; exposures: how many the frame sums
         Raises FrameError for a wrong shape or dtype and for a frame without data on the grid.
         """
-        image = self._polar(frame)
+        image = self._polar(frame, pixels, exposures)
         return PolarImage(image.intensity, image.variance, image.pixels, q=self._q, phi=self._phi)
 
-    def cartesian(self, frame: NDArray[Any]) -> CartesianImage | None:
+    def cartesian(
+        self, frame: NDArray[Any], pixels: PixelCorrection | None = None, exposures: int = 1
+    ) -> CartesianImage | None:
         """Return the frame on (q_z, |q_xy|), within the polar grid's reach, if searched there."""
         if self._cartesian is None:
             return None
         grid, average = self._cartesian
-        image = average(frame)
+        image = average(frame, pixels, exposures)
         return CartesianImage(
             image.intensity, image.variance, image.pixels, q_xy=grid.q, q_z=grid.q_z
         )
@@ -116,7 +121,7 @@ class Remapper:
 
     def _average(self, grid: Grid) -> _Average:
         return _Average(
-            self.geometry, grid, self._corrections, self._valid, self._horizon, self._pixels
+            self.geometry, grid, self._corrections, self._valid, self._horizon, self.pixels
         )
 
 
@@ -152,16 +157,20 @@ class _Average:
             self._footprint.weight,
         )
         self._last = self._whole
-        self._spread = None if pixels is None else _Spread.of(pixels, self._footprint)
+        self._spread: _Spread | None = None
 
-    def __call__(self, frame: NDArray[Any]) -> RemappedImage:
+    def __call__(
+        self, frame: NDArray[Any], pixels: PixelCorrection | None = None, exposures: int = 1
+    ) -> RemappedImage:
         frame = require_image(np.asarray(frame))
         if frame.shape != self._shape:
             message = f"the frame has shape {frame.shape} after turning; expected {self._shape}"
             raise FrameError(message)
         integer = frame.dtype.kind in "iu"
+        if pixels is not None and pixels is not self._pixels:
+            self._pixels, self._spread = pixels, None
         if self._pixels is not None:
-            frame = self._pixels(frame)
+            frame = self._pixels(frame, exposures)
         layout = _layout(frame)
         if layout != self._footprint.layout:
             self._footprint = self._footprint.laid(layout)
@@ -176,11 +185,14 @@ class _Average:
             intensity,
             lacking.unit_variance,
             integer=integer,
+            exposures=exposures,
         )
         per_count, unit_variance = lacking.per_count, lacking.unit_variance
         # Noise that was estimated is that of corrected counts already.
-        if self._spread is not None and (integer or self._corrections.gain is not None):
-            variance = self._spread.variance(noise, intensity, per_count, unit_variance)
+        if self._pixels is not None and (integer or self._corrections.gain is not None):
+            if self._spread is None:
+                self._spread = _Spread.of(self._pixels, self._footprint)
+            variance = self._spread.variance(noise, intensity, per_count, unit_variance, exposures)
         else:
             variance = noise.variance(intensity, per_count, unit_variance)
         return RemappedImage(intensity, variance, lacking.pixels)
@@ -260,7 +272,8 @@ class _Spread:
     @classmethod
     def of(cls, pixels: PixelCorrection, footprint: Footprint) -> _Spread:
         def mean(values: Float32) -> Float32:
-            window = np.ascontiguousarray(values[footprint.window])
+            known = np.nan_to_num(values[footprint.window])
+            window = np.ascontiguousarray(footprint.layout.inverse.apply(known))
             return np.take(footprint.means(window), footprint.places) / footprint.scale
 
         inverse = pixels.inverse_flat
@@ -273,11 +286,20 @@ class _Spread:
         )
 
     def variance(
-        self, noise: Noise, intensity: Float32, per_count: Float32, unit_variance: Float32
+        self,
+        noise: Noise,
+        intensity: Float32,
+        per_count: Float32,
+        unit_variance: Float32,
+        exposures: int,
     ) -> Float32:
-        """Return the variance of each cell's mean, as `Noise.variance` does without correction."""
+        """Return the variance of each cell's mean, as `Noise.variance` does without correction.
+
+        The same dark is taken off each exposure, so its own error grows with their number.
+        """
         signal = noise.variance(intensity, per_count * self.per_count, unit_variance * self.unit)
-        extra = np.float32(noise.gain) * self.dark + self.dark_variance
+        n = np.float32(exposures)
+        extra = np.float32(noise.gain) * n * self.dark + n * n * self.dark_variance
         return signal + unit_variance * np.maximum(extra, 0)
 
 

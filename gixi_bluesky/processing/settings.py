@@ -12,6 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 __all__ = [
     "ContrastSettings",
     "CorrectionSettings",
+    "DarkRun",
+    "DarkStream",
     "DetectorSettings",
     "DocumentKey",
     "EnergyFromDocument",
@@ -170,6 +172,22 @@ class GridSettings(Settings):
     below_horizon: Literal["mask", "keep"] = "mask"
 
 
+class DarkStream(Settings):
+    """The dark is in a stream of each run, as `dark` streams are."""
+
+    stream: str = Field(min_length=1)
+    data_key: str | None = Field(None, description="null: as for the images themselves")
+
+
+class DarkRun(Settings):
+    """The dark is another run, in the raw catalogue of the Tiled server."""
+
+    run: str = Field(min_length=1, description="its uid")
+    stream: str = "primary"
+    data_key: str | None = Field(None, description="null: its only image key")
+    file: Path | None = Field(None, description="the copy on this machine; made when needed")
+
+
 class CorrectionSettings(Settings):
     """Corrections of the counts, and the noise model: variance = gain · signal + readout_noise²."""
 
@@ -182,8 +200,10 @@ class CorrectionSettings(Settings):
         None, description="counts per photon; null = 1 for integer frames, estimated for float ones"
     )
     readout_noise: Annotated[float, Field(ge=0)] = 0.0
-    dark: Path | None = Field(
-        None, description="counts without beam: npy, edf, tiff or h5; a stack is averaged"
+    dark: Path | DarkStream | DarkRun | None = Field(
+        None,
+        description="counts without beam: npy, edf, tiff or h5; a stack is averaged. Or "
+        "{stream: dark} of each run, or {run: UID} of another one",
     )
     flat: Path | None = Field(
         None, description="relative sensitivity, about 1, divided by; zero and NaN = no data"
@@ -200,9 +220,24 @@ class CorrectionSettings(Settings):
     monitor: DocumentKey | None = Field(
         None, description="counts are divided by it; its scale sets what counts as 1"
     )
+    sum_frames: Annotated[int, Field(ge=1, le=10_000)] = Field(
+        1, description="consecutive images of a run that are summed and analysed as one frame"
+    )
     critical_angle_deg: Annotated[float, Field(gt=0, lt=5)] | None = Field(
         None, description="of the film; gives q_z inside it; null = no correction for refraction"
     )
+
+    @property
+    def dark_file(self) -> Path | None:
+        """The file that holds the dark, None where each run has its own or there is none.
+
+        A run's copy is there once `callbacks.darks.with_fetched_dark` was called.
+        """
+        return self.dark.file if isinstance(self.dark, DarkRun) else _path(self.dark)
+
+
+def _path(value: object) -> Path | None:
+    return value if isinstance(value, Path) else None
 
 
 class ContrastSettings(Settings):
