@@ -134,7 +134,7 @@ def test_the_dark_of_a_run_replaces_that_of_a_file(tmp_path: Path) -> None:
 def test_pixels_that_the_dark_does_not_know_are_no_data(tmp_path: Path) -> None:
     frame = np.full(SHAPE, 80, np.uint16)
     stack = np.full((1, *SHAPE), 30, np.uint16)
-    stack[0, 60:110, 90:140] = 65535
+    stack[0, 60:110, 20:140] = 65535  # on both sides of the beam
     found = pipeline(tmp_path, dark={"stream": "dark"})(
         frame, dark=Dark.of(stack, CorrectionSettings())
     ).polar
