@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from queue import Empty, SimpleQueue
 from typing import Any
 
+from gixi_bluesky.callbacks.dark_runs import with_fetched_dark
 from gixi_bluesky.callbacks.jobs import Outcome
 from gixi_bluesky.callbacks.joining import Joining, raw_opener
 from gixi_bluesky.callbacks.process import PIPELINE
@@ -62,9 +63,11 @@ class Analysis:
         factory: str = PIPELINE,
         raw: Callable[[], Any] | None = None,
     ) -> None:
+        config = with_fetched_dark(config)
         self._config = config
         self._new_store = store or store_builder(config, tiled)
-        self._router = Router(config.input, sources(config.geometry, config.corrections))
+        corrections = config.corrections
+        self._router = Router(config.input, sources(config.geometry, corrections), corrections)
         raw = raw or raw_opener(config.tiled)
         self._joining = None if raw is None else Joining(raw)
         self._inbox: SimpleQueue[tuple[str, Any]] = SimpleQueue()
@@ -247,7 +250,7 @@ class Analysis:
                     action.raw,
                     self._ready,
                     self._new_store(),
-                    self._config.output,
+                    self._config.output.for_sums_of(self._config.corrections.sum_frames),
                     self._config.tiled,
                 )
                 self._runs[action.raw.uid] = run

@@ -175,11 +175,13 @@ def _tiled(config: Config) -> str:
 
 
 def _image(config: Config, name: str) -> str:
+    from gixi_bluesky.callbacks import with_fetched_dark
     from gixi_bluesky.callbacks.frames import FrameReader
     from gixi_bluesky.callbacks.image_files import image_references
     from gixi_bluesky.callbacks.paths import FileAccess
     from gixi_bluesky.processing import Pipeline
 
+    config = with_fetched_dark(config)
     label, reference = next(image_references(name))
     frame = FrameReader(FileAccess.from_settings(config.input)).read(reference)
     result = Pipeline(config)(frame)

@@ -109,6 +109,11 @@ def test_a_sum_is_analysed_like_one_long_exposure(tmp_path: Path) -> None:
     assert np.median(scatter / stated) == pytest.approx(counted / (counted + dark), rel=0.1)
 
 
+def test_sums_are_another_result(tmp_path: Path) -> None:
+    hashes = {pipeline(tmp_path, sum_frames=n).provenance.result_hash for n in (1, 2, 3)}
+    assert len(hashes) == 3
+
+
 def test_the_dark_of_a_run_replaces_that_of_a_file(tmp_path: Path) -> None:
     rng = np.random.default_rng(5)
     frame = rng.poisson(80, SHAPE).astype(np.int32)
