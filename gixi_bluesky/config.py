@@ -27,6 +27,7 @@ __all__ = ["Config", "load_config", "parse_config"]
 _PATHS = (
     ("input", "roots"),
     ("geometry", "poni"),
+    ("geometry", "nexus"),
     ("geometry", "mask"),
     ("corrections", "dark"),
     ("corrections", "flat"),

@@ -23,11 +23,12 @@ from numpy.typing import ArrayLike, NDArray
 from gixi_bluesky.errors import GeometryError
 from gixi_bluesky.log import get_logger
 from gixi_bluesky.processing.conditions import Conditions
+from gixi_bluesky.processing.nexus_geometry import read_nexus
 from gixi_bluesky.processing.orientation import Orientation
 from gixi_bluesky.processing.poni import Poni, read_poni
 from gixi_bluesky.processing.settings import FromDocument, GeometrySettings
 
-__all__ = ["Geometry", "orient", "orientation_of"]
+__all__ = ["Geometry", "calibration_of", "orient", "orientation_of"]
 
 Float64 = NDArray[np.float64]
 Scalar = TypeVar("Scalar", bound=np.generic)
@@ -108,10 +109,9 @@ class Geometry:
             raise GeometryError(message)
         incidence = _radians(settings.incidence_angle_deg)
         arm = _radians(settings.arm_in_plane_deg), _radians(settings.arm_out_of_plane_deg)
-        if settings.poni is not None:
-            geometry = _from_poni(
-                read_poni(settings.poni), settings, shape, incidence, measured=measured
-            )
+        calibration = calibration_of(settings)
+        if calibration is not None:
+            geometry = _from_poni(calibration, settings, shape, incidence, measured=measured)
             if shape is not None and settings.flip is None and settings.orientation is None:
                 _warn_if_upside_down(geometry, orientation_of(settings).shape(shape)[0])
             return geometry.with_arm(*arm)
@@ -284,9 +284,18 @@ def orientation_of(settings: GeometrySettings) -> Orientation:
         return Orientation.from_flip(settings.flip)
     if settings.orientation is not None:
         return Orientation.from_sample(settings.orientation)
+    calibration = calibration_of(settings)
+    return Orientation() if calibration is None else calibration.orientation
+
+
+def calibration_of(settings: GeometrySettings) -> Poni | None:
+    """Return the calibration that a file states, None where the settings hold the numbers.
+
+    Raises GeometryError for a file that cannot be used.
+    """
     if settings.poni is not None:
-        return read_poni(settings.poni).orientation
-    return Orientation()
+        return read_poni(settings.poni)
+    return None if settings.nexus is None else read_nexus(settings.nexus)
 
 
 def orient(frame: NDArray[Scalar], settings: GeometrySettings) -> NDArray[Scalar]:
@@ -349,7 +358,7 @@ def _warn_if_upside_down(geometry: Geometry, n_rows: int) -> None:
     row, _ = geometry.beam_center_px
     if row > n_rows / 2:
         get_logger(beam_row=round(row, 1), rows=n_rows).warning(
-            "the PONI puts most rows below the beam; frames with row 0 at the top need "
+            "the calibration puts most rows below the beam; frames with row 0 at the top need "
             "`flip: vertical` (or say `flip: none` if this is right)"
         )
 

@@ -19,7 +19,7 @@ from gixi_bluesky.log import get_logger
 from gixi_bluesky.processing.conditions import Conditions, sources
 from gixi_bluesky.processing.counts import Dark, PixelCorrection
 from gixi_bluesky.processing.detector import load_detector
-from gixi_bluesky.processing.geometry import Geometry, orient, orientation_of
+from gixi_bluesky.processing.geometry import Geometry, calibration_of, orient, orientation_of
 from gixi_bluesky.processing.masks import load_mask, require_image
 from gixi_bluesky.processing.matching import match
 from gixi_bluesky.processing.peaks import measure
@@ -156,7 +156,9 @@ class Pipeline:
         """What decides the results of this pipeline, and what it ran on."""
         config, poni, mask = self._config, self._config.geometry.poni, self._config.geometry.mask
         cifs = {s.slug: s.sha256 for s in self.structures}
-        geometry = config.geometry.model_dump(mode="json", exclude={"poni", "mask"})
+        geometry = config.geometry.model_dump(mode="json", exclude={"poni", "nexus", "mask"})
+        calibration = calibration_of(config.geometry) if config.geometry.nexus else None
+        nexus_sha256 = calibration.sha256 if calibration else None
         poni_sha256 = file_sha256(poni) if poni else None
         mask_sha256 = file_sha256(mask) if mask else None
         corrections = config.corrections
@@ -165,6 +167,7 @@ class Pipeline:
         deciding = {
             "geometry": geometry,
             "poni_sha256": poni_sha256,
+            "nexus_sha256": nexus_sha256,
             "mask_sha256": mask_sha256,
             "grid": config.grid.model_dump(mode="json"),
             "corrections": corrections.model_dump(mode="json", exclude={"dark", "flat"}),
@@ -188,6 +191,7 @@ class Pipeline:
             cif_sha256=cifs,
             mask_sha256=mask_sha256,
             poni_sha256=poni_sha256,
+            nexus_sha256=nexus_sha256,
             correction_sha256=correction_sha256,
             device=self.detector.device,
         )

@@ -84,12 +84,12 @@ ArmAngle = Annotated[float, Field(gt=-90, lt=90)] | FromDocument
 
 
 class GeometrySettings(Settings):
-    """Where the detector is; either the explicit numbers or a PONI file."""
+    """Where the detector is; either the explicit numbers, a PONI file or a NeXus file."""
 
     wavelength_angstrom: PositiveFloat | WavelengthFromDocument | None = None
     energy_kev: PositiveFloat | EnergyFromDocument | None = None
     distance_mm: PositiveFloat | LengthFromDocument | None = Field(
-        None, description="sample to detector; beside a PONI only from the documents"
+        None, description="sample to detector; beside a file only from the documents"
     )
     pixel_size_mm: tuple[PositiveFloat, PositiveFloat] | None = Field(
         None, description="rows, columns"
@@ -109,6 +109,7 @@ class GeometrySettings(Settings):
         None, description="as in pyFAI and EXIF; instead of `flip`"
     )
     poni: Path | None = None
+    nexus: Path | None = Field(None, description="FILE or FILE::GROUP, an NXdetector")
     mask: Path | None = Field(None, description="npy, edf, tiff or h5; nonzero = masked")
 
     @model_validator(mode="after")
@@ -121,19 +122,25 @@ class GeometrySettings(Settings):
             "pixel_size_mm": self.pixel_size_mm,
             "beam_center_px": self.beam_center_px,
         }
-        if self.poni is not None:
+        files = [name for name in ("poni", "nexus") if getattr(self, name) is not None]
+        if len(files) > 1:
+            message = "got both poni and nexus; give one of them"
+            raise ValueError(message)
+        if files:
             clash = [
                 name
                 for name, value in explicit.items()
                 if value is not None and not isinstance(value, DocumentKey)
             ]
             if clash:
-                message = f"got poni and also {', '.join(clash)}; give the PONI or the numbers"
+                message = (
+                    f"got {files[0]} and also {', '.join(clash)}; give the file or the numbers"
+                )
                 raise ValueError(message)
             return self
         missing = [name for name, value in explicit.items() if value is None]
         if missing:
-            message = f"missing {', '.join(missing)}; give them or a `poni` file"
+            message = f"missing {', '.join(missing)}; give them, or a `poni` or `nexus` file"
             raise ValueError(message)
         if (self.wavelength_angstrom is None) == (self.energy_kev is None):
             message = "give exactly one of wavelength_angstrom and energy_kev"
@@ -142,7 +149,7 @@ class GeometrySettings(Settings):
 
     @property
     def wavelength(self) -> float | None:
-        """Wavelength in angstrom, None when the PONI file or each frame's documents hold it."""
+        """Wavelength in angstrom, None when the file or each frame's documents hold it."""
         if isinstance(self.energy_kev, float):
             return HC_KEV_ANGSTROM / self.energy_kev
         return self.wavelength_angstrom if isinstance(self.wavelength_angstrom, float) else None
