@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import gzip
 import itertools
-import json
 import math
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +21,7 @@ from raw_runs import (
     hdf5_run,
     images,
     inline_run,
+    recorded_streams,
     routed,
     write_hdf5,
     write_tiffs,
@@ -458,34 +456,9 @@ def test_whatever_comes_each_frame_comes_at_most_once(documents: Documents) -> N
     assert max(Counter(numbers).values(), default=1) == 1
 
 
-def stored_streams(folder: Path) -> Iterator[tuple[Path, list[Documents]]]:
-    for path in sorted(folder.rglob("*")):
-        if path.suffix == ".jsonl":
-            yield path, [[tuple(json.loads(line)) for line in path.read_text().splitlines()]]
-        elif path.suffix == ".json" or path.name.endswith(".json.gz"):
-            content = path.read_bytes()
-            text = gzip.decompress(content) if path.suffix == ".gz" else content
-            yield path, [list(_pairs(json.loads(text)))]
-        elif path.suffix == ".msgpack":
-            msgpack = pytest.importorskip("msgpack")
-            with path.open("rb") as stream:
-                unpacked = list(msgpack.Unpacker(stream, raw=False, strict_map_key=False))
-            yield path, [[(name, doc) for name, doc in unpacked]]
-
-
-def _pairs(tree: Any) -> Iterator[tuple[str, Any]]:
-    for item in tree:
-        if isinstance(item, dict):
-            yield item["name"], item["doc"]
-        elif len(item) == 2 and isinstance(item[0], str):
-            yield item[0], item[1]
-        else:
-            yield from _pairs(item)
-
-
 def test_recorded_streams_of_real_beamlines_pass(shared_data: Path) -> None:
     n_streams = 0
-    for path, streams in stored_streams(shared_data / "bluesky_docs"):
+    for path, streams in recorded_streams(shared_data / "bluesky_docs"):
         for documents in streams:
             n_streams += 1
             actions = list(routed(router(), documents))
