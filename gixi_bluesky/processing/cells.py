@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -87,8 +87,10 @@ class _Side:
             np.clip(np.nan_to_num(size.ravel()[here]), 1, _MOST_POINTS).astype(int)
             for size in self.size
         ]
-        for m, n in np.unique(np.stack(counts), axis=1).T:
-            of = (counts[0] == m) & (counts[1] == n)
+        code = counts[0] * (_MOST_POINTS + 1) + counts[1]
+        for present in np.flatnonzero(np.bincount(code)):
+            m, n = divmod(int(present), _MOST_POINTS + 1)
+            of = np.flatnonzero(code == present)
             for i, j in np.ndindex(m, n):
                 down, across = (i + 0.5) / m - 0.5, (j + 0.5) / n - 0.5
                 yield (
@@ -118,18 +120,18 @@ class NarrowCells:
     @classmethod
     def of(
         cls,
-        geometry: Geometry,
-        grid: Grid,
+        centers: Sequence[tuple[Float64, Float64]],
+        above: Bool,
         shape: tuple[int, int],
-        lowest_q_z: float,
         held: Int64,
     ) -> NarrowCells:
         """Find them for frames of `shape` (rows, columns).
 
-        held: (grid rows, grid columns) pixel centres in each cell
+        centers: (row, column) of the cells' centres on the detector, once per side
+        above: (grid rows, grid columns) which cells lie above the lowest q_z
+        held: the same shape, pixel centres in each cell
         """
-        centers = grid.centers()
-        sides = tuple(_Side.of(*geometry.pixel_at(*center), shape) for center in centers)
+        sides = tuple(_Side.of(rows, columns, shape) for rows, columns in centers)
         seen = np.any([side.on for side in sides], axis=0)
         # The smaller extent on the side where it is smaller; NaN where no side knows it.
         extent = np.fmin.reduce(
@@ -138,7 +140,7 @@ class NarrowCells:
         return cls(
             narrow=seen & (~(extent >= _HOLDS_A_PIXEL) | (held == 0)),
             broad=~(extent < _HOLDS_A_BLOCK),
-            reachable=seen & (centers[0][1] >= lowest_q_z),
+            reachable=seen & above,
             area=np.max([np.where(side.on, side.area, 0) for side in sides], axis=0),
             sides=sides,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -141,8 +142,9 @@ class _Average:
         self._corrections = corrections
         self._pixels = pixels
         self._dummy = () if pixels is not None else corrections.dummy
-        scale = _correction(geometry, grid, corrections)
-        self._footprint = Footprint.build(geometry, grid, valid, scale, horizon=horizon)
+        centers = [geometry.pixel_at(*center) for center in grid.centers()]
+        scale = _correction(geometry, centers, corrections)
+        self._footprint = Footprint.build(geometry, grid, centers, valid, scale, horizon=horizon)
         if not self._footprint.weight.any():
             message = (
                 "no cell of the grid is data: the detector sees none of it, or all is masked; "
@@ -303,16 +305,19 @@ class _Spread:
         return signal + unit_variance * np.maximum(extra, 0)
 
 
-def _correction(geometry: Geometry, grid: Grid, settings: CorrectionSettings) -> Float32:
+def _correction(
+    geometry: Geometry,
+    centers: Sequence[tuple[Float64, Float64]],
+    settings: CorrectionSettings,
+) -> Float32:
     """Return what multiplies the counts of each cell, (rows, columns); 1 where out of reach.
 
     Taken at the cells' centres, as all of it changes slowly over the detector; the sides of a
     folded grid are averaged, they differ only by the detector's tilt.
     """
     factors = []
-    for q_xy, q_z in grid.centers():
-        rows, columns = geometry.pixel_at(q_xy, q_z)
-        factor = np.ones(grid.shape)
+    for rows, columns in centers:
+        factor = np.ones(rows.shape)
         if settings.solid_angle:
             factor *= geometry.solid_angle_factor(rows, columns)
         if settings.polarization is not None:
