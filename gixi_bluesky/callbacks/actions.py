@@ -87,15 +87,16 @@ class FrameTimed:
 class RunClosed:
     """The raw run stopped; `missing` are announced images that never came (at most 100).
 
-    n_images: how many came; n_frames: how many frames were made of them
+    n_frames: how many there are to analyse
+    n_images: how many images these are made of, where images are summed
     """
 
     run_uid: str
     stop: RunStop
-    n_images: int
     n_frames: int
     n_missing: int
     missing: tuple[int, ...]
+    n_images: int = 0
 
 
 Action = RunOpened | Frame | FrameTimed | RunClosed

@@ -61,7 +61,7 @@ class FrameSums:
             elif isinstance(action, RunClosed) and self._n > 1:
                 for place in sorted(self._open):
                     yield self._take(place)
-                yield replace(action, n_frames=self._made)
+                yield replace(action, n_frames=self._made, n_images=action.n_frames)
             else:
                 yield action
 

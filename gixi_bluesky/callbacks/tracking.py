@@ -293,8 +293,7 @@ class RunTracker:
         if n_missing:
             yield from self._open()
         if self._opened:
-            n = self._seen.count
-            yield RunClosed(self.start.uid, stop, n, n, n_missing, missing)
+            yield RunClosed(self.start.uid, stop, self._seen.count, n_missing, missing)
 
 
 def _inline(value: Any, image: int, n: int, size: tuple[int, int] | None) -> FrameRef:

@@ -90,6 +90,7 @@ def _attempts(file: Path, image: str | None) -> list[tuple[str, Callable[[], str
     parts: list[tuple[str, Callable[[Config], str]]] = [
         ("geometry", _geometry),
         ("mask", _mask),
+        ("corrections", _corrections),
         ("structures", _structures),
         ("weights", _weights),
         ("input roots", _roots),
@@ -126,6 +127,24 @@ def _mask(config: Config) -> str:
     with path.open("rb") as file:
         file.read(1)
     return f"{path} is there; `check --config FILE IMAGE` tells whether it fits"
+
+
+def _corrections(config: Config) -> str:
+    from gixi_bluesky.callbacks import with_fetched_dark
+    from gixi_bluesky.processing.settings import DarkStream
+
+    corrections = with_fetched_dark(config).corrections
+    told = []
+    if isinstance(corrections.dark, DarkStream):
+        told.append(f"dark from the stream {corrections.dark.stream!r} of each run")
+    for name, path in (("dark", corrections.dark_file), ("flat", corrections.flat)):
+        if path is not None:
+            with path.open("rb") as file:
+                file.read(1)
+            told.append(f"{name} {path} is there")
+    if corrections.sum_frames > 1:
+        told.append(f"{corrections.sum_frames} images a frame")
+    return "; ".join(told) or "no dark, no flat"
 
 
 def _structures(config: Config) -> str:

@@ -61,7 +61,7 @@ def frame(number: int, event_time: float = 0.0) -> Frame:
 
 def closed(n: int, n_missing: int = 0) -> RunClosed:
     stop = RunStop("raw", 300.0, "success", "", {})
-    return RunClosed("raw", stop, n, n, n_missing, tuple(range(n, n + n_missing)))
+    return RunClosed("raw", stop, n, n_missing, tuple(range(n, n + n_missing)))
 
 
 class Publisher:

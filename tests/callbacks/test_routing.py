@@ -90,6 +90,15 @@ def test_images_as_nested_lists_and_as_event_pages() -> None:
     assert_images(frames_of(routed(router(), documents)), images(2))
 
 
+def test_images_of_files_that_somebody_filled_in_are_images_inside_events() -> None:
+    run = RawRun()
+    name, event = run.event(1, **{KEY: images(1)[0]})
+    event["filled"] = {KEY: True}
+    documents = [run.start(), run.descriptor(external="FILESTORE:"), (name, event), run.stop(1)]
+    (frame,) = frames_of(routed(router(), documents))
+    assert isinstance(frame.image, InlineImage)
+
+
 def test_a_stack_in_an_event_is_several_frames() -> None:
     run = RawRun((3, *SHAPE))
     stacks = images(6).reshape(2, 3, *SHAPE)

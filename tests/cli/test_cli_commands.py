@@ -121,10 +121,10 @@ def test_check_tries_every_part_and_an_image(run, lines, config_file, image):
     findings = lines(result)
     assert result.exit_code == 0, result.output
     assert [finding["part"] for finding in findings] == [
-        *("configuration", "geometry", "mask", "structures", "weights"),
+        *("configuration", "geometry", "mask", "corrections", "structures", "weights"),
         *("input roots", "results directory", "Tiled", "image"),
     ]
-    assert "MAPbBr3" in findings[3]["detail"]
+    assert "MAPbBr3" in findings[4]["detail"]
 
 
 def test_check_says_what_is_wrong_and_goes_on(run, lines, config_file):
