@@ -39,10 +39,13 @@ class Weights:
 
 def cells_of_pixels(
     geometry: Geometry, grid: Grid, shape: tuple[int, int], lowest_q_z: float
-) -> tuple[Int32, Bool]:
-    """Return each pixel's flat cell (rows, columns), -1 for none, and whether its q_xy > 0."""
+) -> tuple[Int32, NDArray[np.int8]]:
+    """Return each pixel's flat cell (rows, columns), -1 for none, and the part it is folded from.
+
+    part: 0 for q_xy > 0, 1 for the other side; 2 more for q_z < 0 of a grid with a mirror
+    """
     cell = np.full(shape, -1, np.int32)
-    right = np.empty(shape, bool)
+    part_of = np.empty(shape, np.int8)
     columns = np.arange(shape[1], dtype=float)[None, :]
     for start in range(0, shape[0], _ROWS_AT_ONCE):
         part = slice(start, min(start + _ROWS_AT_ONCE, shape[0]))
@@ -51,8 +54,10 @@ def cells_of_pixels(
         inside = _within(row, column, grid.shape) & (q_z >= lowest_q_z)
         flat = np.rint(row[inside]) * grid.shape[1] + np.rint(column[inside])
         cell[part][inside] = flat.astype(np.int32)
-        right[part] = q_xy > 0
-    return cell, right
+        part_of[part] = q_xy <= 0
+        if grid.mirror:
+            part_of[part] += np.int8(2) * (q_z < 0)
+    return cell, part_of
 
 
 @dataclass(frozen=True, slots=True)

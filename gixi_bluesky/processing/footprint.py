@@ -79,12 +79,12 @@ class Footprint:
         lowest = geometry.horizon_q_z if horizon else -np.inf
         if geometry.critical_angle_rad:  # rays below the critical angle all lie on the horizon
             lowest = np.nextafter(lowest, np.inf)
-        cell, right = cells_of_pixels(geometry, grid, valid.shape, lowest)
+        cell, part = cells_of_pixels(geometry, grid, valid.shape, lowest)
         counts = [
-            np.bincount(cell[side & (cell >= 0)], minlength=scale.size).reshape(grid.shape)
-            for side in (right, ~right)
+            np.bincount(cell[(part == number) & (cell >= 0)], minlength=scale.size)
+            for number in range(4 if grid.mirror else 2)
         ]
-        held = np.maximum(*counts)
+        held = np.max(counts, axis=0).reshape(grid.shape)
         cells = NarrowCells.of(centers, grid.centers()[0][1] >= lowest, valid.shape, held)
         pixels, blocks, window = _matrices(cell, valid, cells)
         weight = (_row_sums(pixels) + _row_sums(blocks)).reshape(grid.shape)

@@ -25,6 +25,10 @@ class Grid(Protocol):
     def shape(self) -> tuple[int, int]:
         """(rows, columns)."""
 
+    @property
+    def mirror(self) -> bool:
+        """Whether q_z < 0 counts as q_z > 0."""
+
     def cells(self, q_xy: Float64, q_z: Float64) -> tuple[Float64, Float64]:
         """Return (row, column) of points, cell centres at integers; NaN off the chosen side."""
 
@@ -37,11 +41,13 @@ class PolarGrid:
     """phi from 0 to 90 deg in rows, |q| from 0 to q_max in columns, ends included.
 
     side: fold = both signs of q_xy in one cell, right = q_xy > 0, left = q_xy < 0
+    mirror: q_z < 0 counts as q_z > 0
     """
 
     q_max: float
     shape: tuple[int, int]
     side: Side = "fold"
+    mirror: bool = False
 
     @property
     def q(self) -> Float64:
@@ -55,6 +61,7 @@ class PolarGrid:
 
     def cells(self, q_xy: Float64, q_z: Float64) -> tuple[Float64, Float64]:
         """Return (row, column) of points, cell centres at integers; NaN off the chosen side."""
+        q_z = np.abs(q_z) if self.mirror else q_z
         rows = np.arctan2(q_z, np.abs(q_xy)) * ((self.shape[0] - 1) / (math.pi / 2))
         columns = np.hypot(q_xy, q_z) * ((self.shape[1] - 1) / self.q_max)
         columns[_off_side(q_xy, self.side)] = np.nan
@@ -64,19 +71,20 @@ class PolarGrid:
         """Return (q_xy, q_z) of the cell centres, each (rows, columns), once per side."""
         phi = np.radians(self.phi)[:, None]
         q_xy, q_z = self.q * np.cos(phi), self.q * np.sin(phi)
-        return [(sign * q_xy, q_z) for sign in _SIGNS[self.side]]
+        return _on_all_sides(q_xy, q_z, self.side, mirror=self.mirror)
 
 
 @dataclass(frozen=True, slots=True)
 class CartesianGrid:
     """q_z in rows, |q_xy| in columns, both from 0 to q_max, ends included; |q| up to q_max.
 
-    side: as for PolarGrid
+    side, mirror: as for PolarGrid
     """
 
     q_max: float
     shape: tuple[int, int]
     side: Side = "fold"
+    mirror: bool = False
 
     @property
     def q(self) -> Float64:
@@ -90,7 +98,7 @@ class CartesianGrid:
 
     def cells(self, q_xy: Float64, q_z: Float64) -> tuple[Float64, Float64]:
         """Return (row, column) of points, cell centres at integers; NaN beyond and off the side."""
-        rows = q_z * ((self.shape[0] - 1) / self.q_max)
+        rows = (np.abs(q_z) if self.mirror else q_z) * ((self.shape[0] - 1) / self.q_max)
         columns = np.abs(q_xy) * ((self.shape[1] - 1) / self.q_max)
         columns[_off_side(q_xy, self.side) | (np.hypot(q_xy, q_z) > self.q_max)] = np.nan
         return rows, columns
@@ -99,7 +107,7 @@ class CartesianGrid:
         """Return (q_xy, q_z) of the cell centres, each (rows, columns), once per side."""
         q_z, q_xy = np.meshgrid(self.q_z, self.q, indexing="ij")
         q_xy[np.hypot(q_xy, q_z) > self.q_max] = np.nan
-        return [(sign * q_xy, q_z) for sign in _SIGNS[self.side]]
+        return _on_all_sides(q_xy, q_z, self.side, mirror=self.mirror)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +120,7 @@ class QGrid:
     q_xy_range: tuple[float, float]
     q_z_range: tuple[float, float]
     shape: tuple[int, int]
+    mirror: bool = False
 
     @property
     def q_xy(self) -> Float64:
@@ -141,3 +150,10 @@ def _off_side(q_xy: Float64, side: Side) -> Bool:
     if side == "fold":
         return np.zeros(q_xy.shape, bool)
     return np.signbit(q_xy) == (side == "right")
+
+
+def _on_all_sides(
+    q_xy: Float64, q_z: Float64, side: Side, *, mirror: bool
+) -> list[tuple[Float64, Float64]]:
+    upwards = (1, -1) if mirror else (1,)
+    return [(sign * q_xy, up * q_z) for up in upwards for sign in _SIGNS[side]]

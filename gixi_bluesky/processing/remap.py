@@ -51,7 +51,14 @@ class Remapper:
             message = f"the mask has shape {mask.shape}; expected {tuple(shape)}, the frame's"
             raise GeometryError(message)
         self.geometry = geometry
-        self.grid = PolarGrid(grid.q_max_inv_angstrom, grid.shape, grid.side)
+        mirror = grid.below_horizon == "fold"
+        if mirror and geometry.incidence_angle_rad:
+            message = (
+                f"grid.below_horizon is fold, at an incidence of {geometry.incidence_angle_deg:g} "
+                "deg; only in transmission, at 0 deg, are both signs of q_z alike"
+            )
+            raise GeometryError(message)
+        self.grid = PolarGrid(grid.q_max_inv_angstrom, grid.shape, grid.side, mirror)
         self._q, self._phi = self.grid.q, self.grid.phi
         self.shape = (int(shape[0]), int(shape[1]))
         self._corrections = corrections
@@ -63,7 +70,7 @@ class Remapper:
         self._polar = self._average(self.grid)
         self._cartesian: tuple[CartesianGrid, _Average] | None = None
         if grid.space == "cartesian":
-            searched = CartesianGrid(self.grid.q_max, self.grid.shape, self.grid.side)
+            searched = CartesianGrid(self.grid.q_max, self.grid.shape, self.grid.side, mirror)
             self._cartesian = searched, self._average(searched)
         self._pictures: dict[QGrid, _Average] = {}
 

@@ -176,7 +176,9 @@ class GridSettings(Settings):
         1024,
     )
     side: Literal["fold", "right", "left"] = "fold"
-    below_horizon: Literal["mask", "keep"] = "mask"
+    below_horizon: Literal["mask", "keep", "fold"] = Field(
+        "mask", description="fold: in transmission, q_z < 0 counts as q_z > 0"
+    )
 
 
 class DarkStream(Settings):

@@ -12,6 +12,7 @@ from pyFAI.integrator.azimuthal import AzimuthalIntegrator
 
 import gixi_bluesky as gixi
 from gixi_bluesky.config import parse_config
+from gixi_bluesky.errors import GeometryError
 
 SHAPE = (401, 441)
 PIXEL, DISTANCE, WAVELENGTH = 0.4e-3, 0.15, 1.0
@@ -94,3 +95,27 @@ def test_the_cartesian_grid_works_there_too(tmp_path: Path, frame: np.ndarray) -
     wedge = q * q * WAVELENGTH / (4 * np.pi)  # smaller q_xy is out of reach
     expected = (q < 2.2) & (found.cartesian.q_xy > wedge + 0.02)
     assert seen[expected].mean() > 0.98
+
+
+def test_the_half_below_the_beam_can_be_folded_in(tmp_path: Path, frame: np.ndarray) -> None:
+    half = pipeline(tmp_path)(frame)
+    whole = pipeline(tmp_path, below_horizon="fold")(frame)
+    upside_down = pipeline(tmp_path, below_horizon="fold")(frame[::-1])
+    inside = (half.q > 0.3) & (half.q < 2.2)
+    seen = np.isfinite(half.polar_image) & inside
+    assert np.median(whole.polar.pixels[seen] / half.polar.pixels[seen]) == pytest.approx(2.0)
+    variance = np.median(whole.polar.variance[seen] / half.polar.variance[seen])
+    assert variance == pytest.approx(0.5, rel=0.05)
+    # The beam is in the middle row, so that turning the frame changes nothing but rounding.
+    np.testing.assert_allclose(
+        upside_down.polar_image[:, inside], whole.polar_image[:, inside], rtol=1e-3, atol=0.5
+    )
+    np.testing.assert_allclose(np.sort(whole.peaks["q"]), RINGS, rtol=1e-3)
+    cartesian = pipeline(tmp_path, below_horizon="fold", space="cartesian")(frame)
+    assert cartesian.cartesian is not None
+    np.testing.assert_array_equal(cartesian.polar_image, whole.polar_image)
+
+
+def test_a_tilted_film_is_not_folded(tmp_path: Path, frame: np.ndarray) -> None:
+    with pytest.raises(GeometryError, match="only in transmission"):
+        pipeline(tmp_path, below_horizon="fold")(frame, incidence_angle_deg=0.2)
