@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
-from collections import deque
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,17 +18,23 @@ import pytest
 import tifffile
 from bluesky import RunEngine
 from bluesky.plans import count, list_scan
-from event_model import compose_resource
 from fakes import FAKE, MemoryStore, Stores, fake_config
-from ophyd import Device, Staged
-from ophyd.sim import SynAxis
-from ophyd.status import Status
+from ophyd import Component
+from ophyd.areadetector import CamBase, DetectorBase, SingleTrigger
+from ophyd.areadetector.filestore_mixins import (
+    FileStoreHDF5IterativeWrite,
+    FileStoreHDF5SingleIterativeWrite,
+    FileStoreTIFFIterativeWrite,
+)
+from ophyd.areadetector.plugins import HDF5Plugin, TIFFPlugin
+from ophyd.sim import SynAxis, make_fake_device
 from ophyd_async.core import StaticPathProvider, TriggerInfo, UUIDFilenameProvider, init_devices
 from ophyd_async.sim import SimBlobDetector, SimMotor
 
 from gixi_bluesky.callbacks.analysis import Analysis
 
 SHAPE = (16, 20)
+DATASET = "/entry/data/data"
 
 
 @pytest.fixture
@@ -42,21 +49,29 @@ def engine() -> Iterator[RunEngine]:
     loop.close()
 
 
-@pytest.fixture
-def stores() -> Stores:
-    return Stores()
-
-
-@pytest.fixture
-def analysis(tmp_path: Path, engine: RunEngine, stores: Stores) -> Iterator[Analysis]:
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Analysis, list[Stores]]]:
+    """One analysis for all tests, and where its stores come from."""
     config = fake_config(
-        tmp_path,
+        tmp_path_factory.mktemp("running"),
         geometry={"incidence_angle_deg": {"from": "th"}},
         input={"file_timeout_s": 5.0},
     )
-    with Analysis(config, store=stores, factory=FAKE) as analysis:
-        engine.subscribe(analysis)
-        yield analysis
+    stores = [Stores()]
+    with Analysis(config, store=lambda: stores[-1](), factory=FAKE) as analysis:
+        yield analysis, stores
+
+
+@pytest.fixture
+def stores(running: tuple[Analysis, list[Stores]]) -> Stores:
+    running[1].append(Stores())
+    return running[1][-1]
+
+
+@pytest.fixture
+def analysis(running: tuple[Analysis, list[Stores]], engine: RunEngine) -> Analysis:
+    engine.subscribe(running[0])
+    return running[0]
 
 
 def means(store: MemoryStore) -> np.ndarray:
@@ -66,85 +81,90 @@ def means(store: MemoryStore) -> np.ndarray:
     return 100 * store.table("peaks").sort_values("frame")["q"].to_numpy()
 
 
-class AreaDetector(Device):
-    """Writes files and asset documents as ophyd's area detector plugins do.
+PLUGINS = {
+    "AD_HDF5": (HDF5Plugin, FileStoreHDF5IterativeWrite, "NDFileHDF5"),
+    "AD_HDF5_SINGLE": (HDF5Plugin, FileStoreHDF5SingleIterativeWrite, "NDFileHDF5"),
+    "AD_TIFF": (TIFFPlugin, FileStoreTIFFIterativeWrite, "NDFileTIFF"),
+}
 
-    n: images a point; every image is full of its number, from 1 on
+
+def area_detector(folder: Path, spec: str, n: int) -> Any:
+    """An area detector of ophyd with a file plugin, its process variables in this process.
+
+    It writes `n` images a point, each full of its number from 1 on, as the IOC would.
     """
+    plugin, store, kind = PLUGINS[spec]
 
-    def __init__(self, folder: Path, spec: str, n: int, name: str = "det") -> None:
-        super().__init__(name=name)
-        self._folder, self._spec, self._n = folder, spec, n
-        self._assets: deque[tuple[str, Any]] = deque()
-        self._point = -1
-        self._compose: Any = None
-        self._datum_id = ""
+    class File(plugin, store):  # type: ignore[misc, valid-type]
+        def get_frames_per_point(self) -> int:
+            return int(self.parent.cam.num_images.get())
 
-    def stage(self) -> list[object]:
-        kwargs: dict[str, Any] = {"frame_per_point": self._n}
-        if self._spec == "AD_TIFF":
-            kwargs |= {"template": "%s%s_%6.6d.tiff", "filename": "shot"}
-        path = "shots.h5" if self._spec.startswith("AD_HDF5") else ""
-        bundle = compose_resource(
-            spec=self._spec, root=str(self._folder), resource_path=path, resource_kwargs=kwargs
-        )
-        resource = dict(bundle.resource_doc)
-        resource.pop("run_start", None)
-        self._compose, self._point = bundle.compose_datum, -1
-        self._assets.append(("resource", resource))
-        return super().stage()
+    class Detector(SingleTrigger, DetectorBase):
+        cam = Component(CamBase, "cam1:")
+        file = Component(File, "F1:", write_path_template=f"{folder}/%Y/", root=str(folder))
 
-    def trigger(self) -> Status:
-        self._point += 1
-        numbers = self._point * self._n + np.arange(self._n)
-        frames = np.ones((self._n, *SHAPE), np.uint16) * (numbers + 1)[:, None, None]
-        frames = frames.astype(np.uint16)
-        if self._spec == "AD_TIFF":
-            for number, frame in zip(numbers, frames, strict=True):
-                tifffile.imwrite(self._folder / f"shot_{number:06d}.tiff", frame)
+    detector = make_fake_device(Detector)("X:", name="det")
+    cam, file = detector.cam, detector.file
+    for part in (cam, file):
+        for name, size in zip(part.array_size.component_names, (0, *SHAPE), strict=True):
+            getattr(part.array_size, name).sim_put(size)
+    told = {
+        cam.num_images: n,
+        cam.data_type: "UInt16",
+        cam.port_name: "CAM",
+        file.port_name: "F1",
+        file.nd_array_port: "CAM",
+        file.file_path_exists: 1,
+        file.plugin_type: kind,
+        file.num_captured: 0,
+    }
+    for signal, value in told.items():
+        signal.sim_put(value)
+    cam.stage_sigs, detector.stage_sigs = {}, {cam.acquire: 0}
+    file.stage_sigs["enable"] = "1"
+    detector.read_attrs, file.read_attrs = ["file"], []
+    written: Counter[str] = Counter()
+
+    def acquire(value: int, **_: Any) -> None:
+        cam.acquire.sim_put(value)
+        if value:
+            name = file.file_name.get()
+            numbers = written[name] + np.arange(n)
+            write_images(file, spec, numbers)
+            written[name] += n
+            threading.Timer(0.005, lambda: cam.acquire.sim_put(0)).start()
+
+    cam.acquire.put = acquire
+    return detector
+
+
+def write_images(file: Any, spec: str, numbers: np.ndarray) -> None:
+    Path(file._fp).mkdir(parents=True, exist_ok=True)
+    if spec == "AD_HDF5":
+        with h5py.File(file._fn, "a") as stored:
+            data = stored.require_dataset(
+                DATASET, (numbers[0], *SHAPE), "<u2", maxshape=(None, *SHAPE)
+            )
+            data.resize(int(numbers[-1]) + 1, axis=0)
+            data[numbers[0] :] = (numbers + 1)[:, None, None]
+        return
+    for number in numbers:
+        path = file.file_template.get() % (file._fp, file.file_name.get(), number)
+        image = np.full(SHAPE, number + 1, np.uint16)
+        if spec == "AD_TIFF":
+            tifffile.imwrite(path, image)
         else:
-            with h5py.File(self._folder / "shots.h5", "a") as file:
-                if "/entry/data/data" not in file:
-                    file.create_dataset(
-                        "/entry/data/data", (0, *SHAPE), "<u2", maxshape=(None, *SHAPE)
-                    )
-                data = file["/entry/data/data"]
-                data.resize(len(data) + self._n, axis=0)
-                data[-self._n :] = frames
-        datum = self._compose(datum_kwargs={"point_number": self._point})
-        self._datum_id = datum["datum_id"]
-        self._assets.append(("datum", dict(datum)))
-        status = Status()
-        status.set_finished()
-        return status
-
-    def describe(self) -> dict[str, Any]:
-        return {
-            "det_image": {
-                "source": "PV:det",
-                "dtype": "array",
-                "shape": [self._n, *SHAPE],
-                "external": "FILESTORE:",
-            }
-        }
-
-    def read(self) -> dict[str, Any]:
-        return {"det_image": {"value": self._datum_id, "timestamp": time.time()}}
-
-    def collect_asset_docs(self) -> Iterator[tuple[str, Any]]:
-        while self._assets:
-            yield self._assets.popleft()
+            with h5py.File(path, "w") as stored:
+                stored[DATASET] = image[None]
 
 
 @pytest.mark.parametrize("n", [1, 3])
-@pytest.mark.parametrize("spec", ["AD_HDF5", "AD_HDF5_SWMR", "AD_TIFF"])
+@pytest.mark.parametrize("spec", PLUGINS)
 def test_area_detectors_of_ophyd(
     engine: RunEngine, analysis: Analysis, stores: Stores, tmp_path: Path, spec: str, n: int
 ) -> None:
     th = SynAxis(name="th")
-    detector = AreaDetector(tmp_path, spec, n)
-    engine(list_scan([detector], th, [0.1, 0.2, 0.3]))
-    assert detector._staged == Staged.no
+    engine(list_scan([area_detector(tmp_path, spec, n)], th, [0.1, 0.2, 0.3]))
     assert analysis.drain(30)
     np.testing.assert_allclose(means(stores.only), np.arange(1, 3 * n + 1))
     angles = stores.only.table("frames").sort_values("frame")["incidence_angle_deg"]
@@ -206,9 +226,9 @@ def test_several_detectors_and_streams_in_nested_runs(
 ) -> None:
     """A run inside another; each has its frames, point detectors and a baseline beside."""
     th, other = SynAxis(name="th"), SynAxis(name="other")
-    outer = AreaDetector(tmp_path, "AD_TIFF", 1)
+    outer = area_detector(tmp_path, "AD_TIFF", 1)
     (tmp_path / "inner").mkdir()
-    inner = AreaDetector(tmp_path / "inner", "AD_HDF5", 2)
+    inner = area_detector(tmp_path / "inner", "AD_HDF5", 2)
 
     @bpp.set_run_key_decorator("inner")
     @bpp.run_decorator(md={"plan_name": "inner"})
@@ -239,7 +259,7 @@ def test_several_detectors_and_streams_in_nested_runs(
 def test_a_count_without_the_angle_gives_rows_that_say_so(
     engine: RunEngine, analysis: Analysis, stores: Stores, tmp_path: Path
 ) -> None:
-    engine(count([AreaDetector(tmp_path, "AD_TIFF", 1)], num=2))
+    engine(count([area_detector(tmp_path, "AD_TIFF", 1)], num=2))
     assert analysis.drain(30)
     frames = stores.only.table("frames")
     assert frames["status"].tolist() == ["failed"] * 2

@@ -28,6 +28,7 @@ from raw_runs import (
 )
 
 from gixi_bluesky.callbacks.frames import (
+    FabioImage,
     FrameReader,
     Hdf5Image,
     InlineImage,
@@ -254,6 +255,10 @@ def test_classic_area_detector_tiff_and_numpy_sequence() -> None:
     documents = classic(run, "AD_TIFF", kwargs, [{"point_number": 0}, {"point_number": 1}], "sub")
     found = [frame.image for frame in frames_of(routed(router(), documents))]
     assert found == [TiffImage(f"/data/sub/shot_00000{i}.tiff", 0, SHAPE) for i in (0, 1)]
+    kwargs = {"template": "%s%s_%5.5d.cbf", "filename": "shot", "initial_number": 1}
+    documents = classic(RawRun(), "AD_CBF", kwargs, [{"point_number": 0}], "sub")
+    (frame,) = frames_of(routed(router(), documents))
+    assert frame.image == FabioImage("/data/sub/shot_00001.cbf", 0)
     documents = classic(RawRun(), "NPY_SEQ", {}, [{"index": 7}], "stem")
     (frame,) = frames_of(routed(router(), documents))
     assert frame.image == NpyImage("/data/stem_7.npy", 0)
