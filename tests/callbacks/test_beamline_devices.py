@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -103,6 +102,11 @@ def area_detector(folder: Path, spec: str, n: int) -> Any:
         cam = Component(CamBase, "cam1:")
         file = Component(File, "F1:", write_path_template=f"{folder}/%Y/", root=str(folder))
 
+        def trigger(self) -> Any:
+            status = super().trigger()
+            self.cam.acquire.sim_put(0)  # the images are there
+            return status
+
     detector = make_fake_device(Detector)("X:", name="det")
     cam, file = detector.cam, detector.file
     for part in (cam, file):
@@ -132,7 +136,6 @@ def area_detector(folder: Path, spec: str, n: int) -> Any:
             numbers = written[name] + np.arange(n)
             write_images(file, spec, numbers)
             written[name] += n
-            threading.Timer(0.005, lambda: cam.acquire.sim_put(0)).start()
 
     cam.acquire.put = acquire
     return detector
