@@ -13,7 +13,7 @@ __all__ = ["Action", "DarkImages", "Frame", "FrameTimed", "RawRun", "RunClosed",
 
 @dataclass(frozen=True, slots=True)
 class DarkImages:
-    """The dark that a run brought, as far as it was taken before a frame.
+    """The dark that a run brought.
 
     key: no two different ones have the same
     keeper: what keeps their files as long as this is there

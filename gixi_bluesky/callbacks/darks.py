@@ -15,27 +15,27 @@ import numpy as np
 from gixi_bluesky.callbacks.actions import Action, DarkImages, Frame, RunClosed
 from gixi_bluesky.callbacks.frames import FrameRef, InlineImage, SpilledImage, Unreadable
 from gixi_bluesky.log import get_logger
+from gixi_bluesky.processing.settings import DarkStream
 
 __all__ = ["RunDarks"]
 
-_MOST = 100  # images of one series; later ones tell hardly more
-_HELD_BYTES = 512 << 20  # of frames that wait for the first dark
+_HELD_BYTES = 512 << 20  # of frames that wait for the dark
 _log = get_logger()
 
 
 class RunDarks:
-    """Gives each frame of one run the mean of the last series of dark images before it.
+    """Gives each frame of one run the mean of the first events of its dark stream.
 
-    Dark images without a frame between them are one series. Frames that come before the first
-    dark wait for it; those that wait when the run stops are unavailable.
+    Which events these are does not depend on when they come, so that a replay, which may tell of
+    streams one after the other, gives the same. Frames wait for the dark; those that still wait
+    when the run stops have what came of it by then, and are unavailable without any.
     """
 
-    def __init__(self, run_uid: str, stream: str) -> None:
+    def __init__(self, run_uid: str, dark: DarkStream) -> None:
         self._run_uid = run_uid
-        self._stream = stream
-        self._series = 0
+        self._settings = dark
+        self._frames: dict[int, Frame] = {}  # of the dark stream, by number
         self._images: tuple[FrameRef, ...] = ()
-        self._used = False  # whether a frame came since the last dark
         self._held: deque[Frame] = deque()
         self._held_bytes = 0
         self._folder: _Folder | None = None
@@ -43,9 +43,11 @@ class RunDarks:
     def take(self, actions: Iterable[Action]) -> Iterator[Frame]:
         """Take what a dark stream's documents gave; yields the frames that waited for it."""
         for action in actions:
-            if isinstance(action, Frame):
-                self._add(action.image)
-        if self._images:
+            if isinstance(action, Frame) and action.seq_num <= self._settings.events:
+                self._frames[action.number] = replace(action, image=self._on_disk(action.image))
+        events = {frame.seq_num for frame in self._frames.values()}
+        if not self._images and len(events) == self._settings.events:
+            self._complete()
             yield from self._release()
 
     def __call__(self, actions: Iterable[Action]) -> Iterator[Action]:
@@ -55,16 +57,20 @@ class RunDarks:
                 yield from self._give(action)
             else:
                 if isinstance(action, RunClosed):
+                    self._complete()
                     yield from self._release()
                 yield action
 
+    def _complete(self) -> None:
+        self._images = tuple(self._frames[number].image for number in sorted(self._frames))
+
     def _give(self, frame: Frame) -> Iterator[Frame]:
         if self._images:
-            self._used = True
             yield self._with_dark(frame)
             return
         if not self._held:
-            _log.info("frames_wait_for_dark", raw_uid=self._run_uid, stream=self._stream)
+            stream = self._settings.stream
+            _log.info("frames_wait_for_dark", raw_uid=self._run_uid, stream=stream)
         self._held.append(frame)
         self._held_bytes += frame.image.nbytes
         while self._held_bytes > _HELD_BYTES:
@@ -75,23 +81,14 @@ class RunDarks:
 
     def _release(self) -> Iterator[Frame]:
         while self._held:
-            self._used = True
             yield self._with_dark(self._held.popleft())
         self._held_bytes = 0
 
     def _with_dark(self, frame: Frame) -> Frame:
         if not self._images:
-            reason = f"no dark image came in the stream {self._stream!r} of the run"
+            reason = f"no dark image came in the stream {self._settings.stream!r} of the run"
             return replace(frame, image=Unreadable("unavailable", reason))
-        key = f"{self._run_uid}/{self._series}/{len(self._images)}"
-        return replace(frame, dark=DarkImages(key, self._images, self._folder))
-
-    def _add(self, image: FrameRef) -> None:
-        if self._used:
-            self._series += 1
-            self._images, self._used = (), False
-        if len(self._images) < _MOST:
-            self._images += (self._on_disk(image),)
+        return replace(frame, dark=DarkImages(self._run_uid, self._images, self._folder))
 
     def _on_disk(self, image: FrameRef) -> FrameRef:
         """Put an image that came inside an event into a file: it is wanted again and again."""

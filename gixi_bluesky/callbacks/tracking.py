@@ -76,7 +76,7 @@ class RunTracker:
         self._darks: RunDarks | None = None
         self._dark_tracker: RunTracker | None = None
         if isinstance(dark := corrections.dark, DarkStream):
-            self._darks = RunDarks(start.uid, dark.stream)
+            self._darks = RunDarks(start.uid, dark)
             told = {"stream": dark.stream, "data_key": dark.data_key or settings.data_key}
             theirs = settings.model_copy(update=told)
             self._dark_tracker = RunTracker(start, theirs, ConditionLookup({}))

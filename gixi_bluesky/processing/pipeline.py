@@ -259,7 +259,7 @@ class Pipeline:
         key = (remapper.shape, dark)
         if key not in self._dark_pixels:
             turn = orientation_of(self._config.geometry)
-            # One at a time: a run goes on to its next dark, never back.
+            # One at a time: runs come one after the other, mostly.
             self._dark_pixels = {key: remapper.pixels.with_dark(dark, turn.apply)}
         return self._dark_pixels[key]
 

@@ -186,6 +186,9 @@ class DarkStream(Settings):
 
     stream: str = Field(min_length=1)
     data_key: str | None = Field(None, description="null: as for the images themselves")
+    events: Annotated[int, Field(ge=1, le=1000)] = Field(
+        1, description="how many of its first events make the dark, with all their images"
+    )
 
 
 class DarkRun(Settings):

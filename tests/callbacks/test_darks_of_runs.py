@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from fakes import FAKE, Stores, fake_config
+from hypothesis import given
+from hypothesis import strategies as st
 from raw_runs import KEY, SHAPE, Documents, RawRun, feed, images, routed, write_hdf5
 
 from gixi_bluesky.callbacks.actions import Frame
@@ -46,41 +47,47 @@ class DarkRun:
         return self.run.stop(self.n)
 
 
-def routed_frames(documents: Documents) -> Iterator[Frame]:
-    target = Router(InputSettings(), None, CorrectionSettings(dark=DarkStream(stream="dark")))
-    return (a for a in routed(target, documents) if isinstance(a, Frame))
+def routed_frames(documents: Documents, events: int = 1) -> list[Frame]:
+    dark = DarkStream(stream="dark", events=events)
+    target = Router(InputSettings(), None, CorrectionSettings(dark=dark))
+    return [a for a in routed(target, documents) if isinstance(a, Frame)]
 
 
-def test_each_frame_has_the_last_series_before_it() -> None:
+def levels(frame: Frame) -> list[int]:
+    assert frame.dark is not None
+    return [int(np.load(image.path)[0, 0]) for image in frame.dark.images]
+
+
+@given(st.permutations(["dark 1", "dark 2", "dark 3", "frame", "frame", "frame"]))
+def test_the_first_darks_are_those_of_every_frame_in_whatever_order(order: list[str]) -> None:
     run = DarkRun()
-    documents = [
-        *run.head,
-        *(run.dark(level) for level in (1, 2)),  # one series of two
-        *(run.frame() for _ in range(2)),
-        run.dark(7),
-        run.frame(),
-        run.stop,
-    ]
-    frames = list(routed_frames(documents))
-    assert [f.number for f in frames] == [0, 1, 2]
-    assert [len(f.dark.images) for f in frames if f.dark] == [2, 2, 1]
-    first, second, third = (f.dark.key for f in frames if f.dark)
-    assert first == second != third
+    darks = {f"dark {i}": run.dark(i) for i in (1, 2, 3)}
+    middle = [darks[one] if one in darks else run.frame() for one in order]
+    frames = routed_frames([*run.head, *middle, run.stop], events=2)
+    assert sorted(f.number for f in frames) == [0, 1, 2]
+    assert all(levels(frame) == [1, 2] for frame in frames)
 
 
 def test_frames_wait_for_a_dark_that_comes_late() -> None:
     run = DarkRun()
-    documents = [*run.head, run.frame(), run.frame(), run.dark(5)]
-    (frames := list(routed_frames(documents))).sort(key=lambda frame: frame.number)
-    assert [f.number for f in frames] == [0, 1]
-    assert all(f.dark is not None for f in frames)
+    waiting = [*run.head, run.frame(), run.frame()]
+    assert not routed_frames(waiting)
+    assert [f.number for f in routed_frames([*waiting, run.dark(5)])] == [0, 1]
+
+
+def test_at_the_stop_fewer_darks_do() -> None:
+    run = DarkRun()
+    documents = [*run.head, run.dark(4), run.frame()]
+    assert not routed_frames(documents, events=3)
+    (frame,) = routed_frames([*documents, run.stop], events=3)
+    assert levels(frame) == [4]
 
 
 def test_without_any_dark_the_frames_are_unavailable_at_the_stop() -> None:
     run = DarkRun()
     documents = [*run.head, run.frame(), run.frame()]
-    assert not list(routed_frames(documents))
-    frames = list(routed_frames([*documents, run.stop]))
+    assert not routed_frames(documents)
+    frames = routed_frames([*documents, run.stop])
     assert [f.number for f in frames] == [0, 1]
     for frame in frames:
         assert isinstance(frame.image, Unreadable)
@@ -97,7 +104,7 @@ def test_darks_inside_events_in_files_and_by_late_datum(tmp_path: Path) -> None:
     documents += [
         *streamed.head,
         streamed.darks.stream_resource(tmp_path / "dark.h5"),
-        streamed.darks.stream_datum(0, 3),
+        streamed.darks.stream_datum(0, 2),
         streamed.frame(),
         streamed.stop,
     ]
@@ -122,7 +129,7 @@ def test_darks_inside_events_in_files_and_by_late_datum(tmp_path: Path) -> None:
         classic.stop,
     ]
     stores = Stores()
-    config = fake_config(tmp_path, corrections={"dark": {"stream": "dark"}})
+    config = fake_config(tmp_path, corrections={"dark": {"stream": "dark", "events": 2}})
     with Analysis(config, store=stores, factory=FAKE) as analysis:
         feed(analysis, documents)
         assert analysis.drain(30)
