@@ -6,10 +6,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from bluesky_tiled_plugins import TiledWriter
-from fakes import Stores
-from raw_runs import KEY, Documents, RawRun, feed, hdf5_run, inline_run
+from fakes import FAKE, Stores, fake_config
+from raw_runs import (
+    HDF5,
+    KEY,
+    Documents,
+    RawRun,
+    feed,
+    hdf5_run,
+    images,
+    inline_run,
+    write_hdf5,
+)
+from raw_runs import SHAPE as FRAME
 
 from gixi_bluesky.callbacks import Analysis, with_fetched_dark
 from gixi_bluesky.config import Config, parse_config
@@ -103,3 +115,58 @@ def test_without_a_server_or_before_it_was_fetched_nothing_is_guessed(tmp_path: 
         with_fetched_dark(config(tmp_path, None, run="x"))
     with pytest.raises(GeometryError, match="was not fetched"):
         Pipeline(config(tmp_path, None, run="x"))(np.ones(SHAPE))
+
+
+def interleaved(folder: Path) -> Documents:
+    """Darks and frames in files, taken in turn; sums of two frames each."""
+    run, dark = RawRun(), RawRun()
+    dark.uid = run.uid
+    write_hdf5(folder / "dark.h5", np.stack([np.full(FRAME, 2 * i, "<u2") for i in range(3)]))
+    write_hdf5(folder / "frames.h5", images(4) + np.uint16(60))
+    heads = [run.descriptor(), dark.descriptor("dark")]
+    for _, descriptor in heads:
+        descriptor["data_keys"] = {KEY: descriptor["data_keys"][KEY] | {"dtype_numpy": "<u2"}}
+    documents = [run.start(), *heads]
+    documents += [
+        run.stream_resource(folder / "frames.h5", HDF5, "frames"),
+        dark.stream_resource(folder / "dark.h5", HDF5, "darks"),
+    ]
+    for i in range(3):
+        documents.append(dark.stream_datum(i, i + 1, "darks"))
+        documents.append(dark.event(i + 1, time=110.0 + 2 * i))
+        documents.append(run.stream_datum(i, i + 1, "frames"))
+        documents.append(run.event(i + 1, time=111.0 + 2 * i))
+    documents.append(run.stream_datum(3, 4, "frames"))
+    documents.append(run.event(4, time=130.0))
+    return [*documents, run.stop(4)]
+
+
+def test_what_tiled_replays_gives_the_same_results(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stores = Stores()
+    corrections = {"dark": {"stream": "dark", "events": 2}, "sum_frames": 2}
+    with embedded_server(tmp_path / "tiled") as server:
+        monkeypatch.setenv("TILED_API_KEY", server.api_key)
+        live = interleaved(server.directory)
+        feed(TiledWriter(server.catalog("raw")), live)
+        replayed = list(server.catalog("raw")[live[0][1]["uid"]].documents())
+        assert [name for name, _ in replayed] != [name for name, _ in live]
+        config = fake_config(tmp_path, corrections=corrections)
+        with Analysis(config, store=stores, factory=FAKE) as analysis:
+            for documents in (live, replayed):
+                feed(analysis, documents)
+                assert analysis.drain(60)
+                # A stopped run is not analysed twice by one analysis.
+                analysis._router._ignored.clear()
+    first, again = stores.made
+    assert first.start["uid"] == again.start["uid"]
+    for stream in ("frames", "peaks"):
+        one, other = (
+            store.table(stream).drop(columns="latency", errors="ignore") for store in stores.made
+        )
+        pd.testing.assert_frame_equal(one, other)
+    # Sums of two, less twice the mean of the first two darks, 0 and 2.
+    np.testing.assert_allclose(
+        100 * first.table("peaks")["q"], [61 + 62 - 2, 63 + 64 - 2], rtol=1e-6
+    )
