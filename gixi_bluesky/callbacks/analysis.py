@@ -64,7 +64,9 @@ class Analysis:
         raw: Callable[[], Any] | None = None,
     ) -> None:
         config = with_fetched_dark(config)
-        self._config = config
+        # Frames that are sums are numbered by their first images, and so are stored ones.
+        output = config.output.for_sums_of(config.corrections.sum_frames)
+        self._config = config.model_copy(update={"output": output})
         self._new_store = store or store_builder(config, tiled)
         corrections = config.corrections
         self._router = Router(config.input, sources(config.geometry, corrections), corrections)
@@ -250,7 +252,7 @@ class Analysis:
                     action.raw,
                     self._ready,
                     self._new_store(),
-                    self._config.output.for_sums_of(self._config.corrections.sum_frames),
+                    self._config.output,
                     self._config.tiled,
                 )
                 self._runs[action.raw.uid] = run
