@@ -280,6 +280,9 @@ class Analysis:
 
     def _deliver(self, frame: Frame, outcome: Outcome) -> None:
         self._count(outcome.status)
+        if outcome.result is not None and (built_s := outcome.result.seconds.get("maps")):
+            self._count("maps_built")
+            self._maps_s += built_s
         if outcome.status != "ok":
             _log.warning(
                 "frame_not_analysed",
@@ -290,9 +293,6 @@ class Analysis:
             )
         for warning in outcome.result.warnings if outcome.result is not None else ():
             _log.warning("frame_warning", raw_uid=frame.run_uid, frame=frame.number, reason=warning)
-        if outcome.result is not None and (built_s := outcome.result.seconds.get("maps")):
-            self._count("maps_built")
-            self._maps_s += built_s
         if (run := self._runs.get(frame.run_uid)) is not None:
             run.add(frame, outcome)
 

@@ -66,8 +66,8 @@ def _serve(parent: Connection, setup: Setup, pipeline: Any) -> None:
     from gixi_bluesky.callbacks.images import ImageSource
     from gixi_bluesky.callbacks.paths import FileAccess
 
-    reader = FrameReader(FileAccess.from_settings(setup.input))
-    source = ImageSource(reader, setup.config.corrections)
+    files = FrameReader(FileAccess.from_settings(setup.input))
+    reader = ImageSource(files, setup.config.corrections)
     while True:
         try:
             job: Job | None = parent.recv()
@@ -76,22 +76,22 @@ def _serve(parent: Connection, setup: Setup, pipeline: Any) -> None:
         if job is None:
             return
         try:
-            parent.send(_analyse(job, setup, pipeline, source))
+            parent.send(_analyse(job, setup, pipeline, reader))
         except ConnectionError:
             return
 
 
-def _analyse(job: Job, setup: Setup, pipeline: Any, source: ImageSource) -> Outcome:
+def _analyse(job: Job, setup: Setup, pipeline: Any, reader: ImageSource) -> Outcome:
     how: dict[str, Any] = job.conditions.given()
     try:
         if isinstance(job.image, SharedImage):
             frame, exposures = _shared(job.image, setup), job.exposures
         else:
-            frame, exposures = source.read(job.image, job.deadline)
+            frame, exposures = reader.read(job.image, job.deadline)
         if exposures > 1:
             how["exposures"] = exposures
         if job.dark is not None:
-            how["dark"] = source.dark(job.dark, job.deadline)
+            how["dark"] = reader.dark(job.dark, job.deadline)
         result = pipeline(frame, **how)
         return Outcome("ok", result=_stored(result, keep_image=job.keep_image))
     except (UnavailableError, RefusedPathError) as error:
