@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
+from pydantic import ValidationError, model_validator
 
 from gixi_bluesky.callbacks.settings import InputSettings, QueueSettings
 from gixi_bluesky.errors import ConfigError
 from gixi_bluesky.processing.settings import (
     CorrectionSettings,
+    DarkStream,
     DetectorSettings,
     GeometrySettings,
     GridSettings,
@@ -26,6 +27,7 @@ __all__ = ["Config", "load_config", "parse_config"]
 _PATHS = (
     ("input", "roots"),
     ("geometry", "poni"),
+    ("geometry", "nexus"),
     ("geometry", "mask"),
     ("corrections", "dark"),
     ("corrections", "flat"),
@@ -48,6 +50,14 @@ class Config(Settings):
     queue: QueueSettings = QueueSettings()
     output: OutputSettings = OutputSettings()
     tiled: TiledSettings = TiledSettings()
+
+    @model_validator(mode="after")
+    def _dark_apart(self) -> Config:
+        dark = self.corrections.dark
+        if isinstance(dark, DarkStream) and dark.stream == self.input.stream:
+            message = f"corrections.dark and input both name the stream {dark.stream!r}"
+            raise ValueError(message)
+        return self
 
 
 def load_config(path: str | Path) -> Config:

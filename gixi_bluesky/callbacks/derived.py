@@ -179,7 +179,7 @@ class DerivedDocuments:
         if closed.n_missing:
             summary["n_missing"] = closed.n_missing
             summary["missing_frames"] = list(closed.missing)
-            total = closed.n_frames + closed.n_missing
+            total = (closed.n_images or closed.n_frames) + closed.n_missing
             reason = f"{closed.n_missing} of {total} frames never came. {reason}".strip()
         status = closed.stop.exit_status
         stop = {

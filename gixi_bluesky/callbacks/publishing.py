@@ -240,7 +240,7 @@ class DerivedRun:
             "total_intensity": math.nan if result is None else result.total_intensity,
             "latency": row.latency,
             "status": row.outcome.status,
-            "reason": row.outcome.reason,
+            "reason": row.outcome.reason or frame.note,
         }
 
     def _finish(self, closed: RunClosed) -> None:
