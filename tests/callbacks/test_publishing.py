@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from pathlib import Path
@@ -103,6 +104,24 @@ def test_the_order_of_a_flush_is_the_commit_protocol(tmp_path: Path) -> None:
         assert list(publisher.store.table(stream)) == [c.name for c in stored_columns(stream)]
     assert publisher.store.table("frames")["frame"].tolist() == [0, 1, 2]
     assert publisher.store.table("frames")["raw_time"].tolist() == [100.0, 101.0, 102.0]
+
+
+def test_frames_that_come_during_a_flush_wait_for_the_next(tmp_path: Path) -> None:
+    """At 100 frames a second there is always one more: a page of its own would cost too much."""
+
+    class BusyStore(MemoryStore):
+        def __call__(self, name: str, doc: Any) -> None:
+            super().__call__(name, doc)
+            if name == "event_page" and len(self.documents) < 100:
+                publisher.add(next(numbers))
+
+    numbers = itertools.count()
+    publisher = Publisher(tmp_path, BusyStore(), output={"images": "none"})
+    for _ in range(5):
+        publisher.add(next(numbers))
+    for flushed in (5, 9):
+        publisher.run.step()
+        assert len(publisher.store.table("frames")) == flushed
 
 
 def test_every_document_is_valid_and_a_replay_makes_the_same(tmp_path: Path) -> None:
