@@ -96,20 +96,18 @@ class DerivedRun:
         return self._closed is not None
 
     def wants(self, frame: Frame) -> bool | None:
-        """Say whether a frame must be analysed; None while that is not known, or no room is left.
-
-        Frames that are stored already count as answered here, so ask once a frame.
-        """
+        """Say whether a frame must be analysed; None while not known, or while no room is left."""
         with self._lock:
             if self.over:
-                self._answered += 1
                 return False
             if self._state is None or self._row_bytes > _BACKLOG_BYTES:
                 return None
-            if frame.number in self._state.committed:
-                self._answered += 1
-                return False
-            return True
+            return frame.number not in self._state.committed
+
+    def skip(self) -> None:
+        """Take that a frame was not wanted."""
+        with self._lock:
+            self._answered += 1
 
     def keeps_image(self, frame: Frame) -> bool:
         """Say whether the polar image of a frame is stored."""

@@ -261,6 +261,8 @@ def test_nothing_is_analysed_before_the_run_is_open_nor_twice(tmp_path: Path) ->
     assert publisher.run.wants(frame(0)) is None
     publisher.run.step()
     assert [publisher.run.wants(frame(number)) for number in range(3)] == [False, False, True]
+    publisher.run.skip()
+    publisher.run.skip()
     publisher.add(2)
     publisher.run.end(closed(3))
     publisher.run.step()
@@ -324,6 +326,8 @@ def test_without_tiled_the_files_know_what_is_done(tmp_path: Path) -> None:
     second = session()
     second.run.step()
     assert [second.run.wants(frame(number)) for number in range(3)] == [False, False, True]
+    second.run.skip()
+    second.run.skip()
     second.add(2, 3.0)
     second.run.end(closed(3))
     second.run.step()
