@@ -26,6 +26,7 @@ __all__ = [
     "create_entry",
     "create_images",
     "create_table",
+    "open_result",
     "read_configuration",
     "read_table",
     "storage_dtype",
@@ -154,13 +155,17 @@ def read_configuration(path: str | Path) -> dict[str, Any]:
 
     Raises OSError when it is no HDF5 file, KeyError when it is no result file.
     """
+    with open_result(path) as file:
+        return dict(json.loads(file["/entry/process/configuration"].asstr()[()]))
+
+
+def open_result(path: str | Path) -> h5py.File:
+    """Open a result file, finished or not, to read it. Raises OSError when it is no HDF5 file."""
     # A part that its writer did not close opens with SWMR only, a finished file without only.
     try:
-        file = h5py.File(path, "r")
+        return h5py.File(path, "r")
     except OSError:
-        file = h5py.File(path, "r", swmr=True, libver="latest")
-    with file:
-        return dict(json.loads(file["/entry/process/configuration"].asstr()[()]))
+        return h5py.File(path, "r", swmr=True, libver="latest")
 
 
 def storage_dtype(column: Column) -> Any:
