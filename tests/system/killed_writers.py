@@ -39,13 +39,15 @@ class Writer:
         said.close()
 
     def wait_for(self, word: str) -> None:
+        said = "nothing"
         try:
             while self._words.poll(60):
-                if self._words.recv() == word:
+                said = self._words.recv()
+                if said == word:
                     return
         except EOFError:
             pass
-        pytest.fail(f"the writer never said {word!r}")
+        pytest.fail(f"the writer never said {word!r}; its last word was {said!r}")
 
     def signal(self, number: signal.Signals) -> None:
         assert self._process.pid is not None
