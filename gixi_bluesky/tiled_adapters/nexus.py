@@ -29,6 +29,7 @@ __all__ = [
     "open_result",
     "read_configuration",
     "read_table",
+    "result_metadata",
     "storage_dtype",
     "table_values",
     "write_result_file",
@@ -166,6 +167,18 @@ def open_result(path: str | Path) -> h5py.File:
         return h5py.File(path, "r")
     except OSError:
         return h5py.File(path, "r", swmr=True, libver="latest")
+
+
+def result_metadata(file: h5py.File) -> dict[str, Any]:
+    """Return how a result file was made: its configuration, provenance and start document.
+
+    Raises KeyError when it is no result file.
+    """
+    process = file["/entry/process"]
+    return {
+        name: json.loads(process[name].asstr()[()])
+        for name in ("configuration", "provenance", "start_document")
+    }
 
 
 def storage_dtype(column: Column) -> Any:

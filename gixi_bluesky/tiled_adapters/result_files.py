@@ -10,25 +10,19 @@ server than ours takes the adapter by its configuration:
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
-import h5py
 from tiled.adapters.hdf5 import HDF5ArrayAdapter
 from tiled.adapters.mapping import MapAdapter
 from tiled.adapters.table import TableAdapter
-from tiled.structures.core import Spec, StructureFamily
-from tiled.structures.data_source import Asset, DataSource, Management
+from tiled.structures.core import Spec
 from tiled.utils import path_from_uri
 
-from gixi_bluesky.tiled_adapters.nexus import open_result, read_table
-from gixi_bluesky.tiled_adapters.schema import IMAGE_DATASET, IMAGE_KEY, STREAMS
+from gixi_bluesky.tiled_adapters.nexus import open_result, read_table, result_metadata
+from gixi_bluesky.tiled_adapters.schema import IMAGE_DATASET, IMAGE_KEY, RESULT_SPEC, STREAMS
 
-__all__ = ["RESULT_MIMETYPE", "RESULT_SPEC", "ResultFileAdapter", "register_file"]
+__all__ = ["ResultFileAdapter"]
 
-RESULT_MIMETYPE = "application/x-gixi-hdf5"
-RESULT_SPEC = "GIXIResult"
 _AXES = ("q", "phi", "frame")
 
 
@@ -73,36 +67,3 @@ class ResultFileAdapter(MapAdapter):
             metadata=told,
             specs=specs or [Spec(RESULT_SPEC)],
         )
-
-
-def result_metadata(file: h5py.File) -> dict[str, Any]:
-    """Return what a result file says of how it was made. Raises KeyError for another file."""
-    process = file["/entry/process"]
-    return {
-        name: json.loads(process[name].asstr()[()])
-        for name in ("configuration", "provenance", "start_document")
-    }
-
-
-def register_file(container: Any, path: Path) -> str:
-    """Register a result file in a container of a Tiled server; return its key there.
-
-    The file stays where it is. Raises OSError or KeyError when it is no result file.
-    """
-    with open_result(path) as file:
-        metadata = result_metadata(file)
-    asset = Asset(
-        data_uri=f"file://localhost{path.absolute()}", is_directory=False, parameter="data_uri"
-    )
-    source = DataSource(
-        structure_family=StructureFamily.container,
-        structure=None,
-        mimetype=RESULT_MIMETYPE,
-        assets=[asset],
-        management=Management.external,
-    )
-    key = path.stem
-    container.new(
-        StructureFamily.container, [source], key=key, metadata=metadata, specs=[Spec(RESULT_SPEC)]
-    )
-    return key

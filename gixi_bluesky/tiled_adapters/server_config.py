@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gixi_bluesky.errors import ConfigError
+from gixi_bluesky.tiled_adapters.schema import RESULT_MIMETYPE
 
 __all__ = ["CATALOGUES", "KEY_VARIABLE", "read_server_config", "server_config"]
 
@@ -85,7 +86,7 @@ def _with_ours(config: dict[str, Any]) -> dict[str, Any]:
         key = access.get("single_user_api_key") or os.environ.get(KEY_VARIABLE)
         access["single_user_api_key"] = _checked_key(key)
     run = {"application/json-seq": _EXPORTER, **media_types.get("BlueskyRun", {})}
-    adapters = {"application/x-gixi-hdf5": _RESULTS, **catalogue.get("adapters_by_mimetype", {})}
+    adapters = {RESULT_MIMETYPE: _RESULTS, **catalogue.get("adapters_by_mimetype", {})}
     return {
         **config,
         "catalog": {**catalogue, "adapters_by_mimetype": adapters},
