@@ -112,7 +112,7 @@ class Analysis:
             self._inbox.put((name, doc))
 
     def drain(self, timeout: float | None = None) -> bool:
-        """Wait until every run that has stopped is stored, and return True.
+        """Wait until every run that has stopped is stored and its frames are counted: True.
 
         Raises TimeoutError saying what is outstanding, StoreError when a run was given up.
         """
@@ -201,7 +201,7 @@ class Analysis:
         documents = self._documents_put - self._documents_taken
         if documents:
             return f"{documents} documents"
-        runs = [run for run in list(self._runs.values()) if run.stopped and not run.complete]
+        runs = [run for run in list(self._runs.values()) if run.stopped and not run.settled]
         if not runs:
             return ""
         frames = len(self._queue) + self._worker.busy
@@ -272,6 +272,8 @@ class Analysis:
         wanted = run.wants(frame) if run is not None else False
         if wanted is False:
             self._count("skipped")
+            if run is not None:
+                run.skip()  # after it was counted: `drain` may return now
         return wanted
 
     def _keeps_image(self, frame: Frame) -> bool:

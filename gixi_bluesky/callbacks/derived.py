@@ -49,8 +49,9 @@ _KEYS = {
 class DerivedDocuments:
     """Composes the documents of one derived run; rows become event pages with fixed columns.
 
-    The first document of each kind and stream is checked against event-model's schema; later
-    ones have the same shape, and checking every page would cost more than storing it.
+    The first document of each kind and stream, of a page its first row, is checked against
+    event-model's schema; the others have the same shape, and checking every page would cost more
+    than storing it.
     """
 
     def __init__(
@@ -135,7 +136,10 @@ class DerivedDocuments:
             "timestamps": dict.fromkeys(values, times),
             "filled": {},
         }
-        return self._valid("event_page", stream, page)
+        if n and ("event_page", stream) not in self._checked:
+            # One row tells; checking hundreds would delay the first results by a second.
+            self._valid("event_page", stream, _first_row(page))
+        return page
 
     def image_resource(self, uri: str, dataset: str, chunk_shape: Sequence[int]) -> dict[str, Any]:
         """Return the stream_resource of an HDF5 part."""
@@ -217,6 +221,15 @@ class DerivedDocuments:
             schema_validators[_KEYS[kind]].validate(doc)
             self._checked.add((kind, stream))
         return doc
+
+
+def _first_row(page: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the event page of the first row alone."""
+    columns = {
+        part: {name: values[:1] for name, values in page[part].items()}
+        for part in ("data", "timestamps")
+    }
+    return {**page, **{key: page[key][:1] for key in ("uid", "seq_num", "time")}, **columns}
 
 
 def _copied(metadata: Mapping[str, Any]) -> dict[str, Any]:
