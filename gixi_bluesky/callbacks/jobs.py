@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gixi_bluesky.callbacks.actions import DarkImages
 from gixi_bluesky.callbacks.frames import FrameRef
 from gixi_bluesky.callbacks.settings import InputSettings
 from gixi_bluesky.processing.conditions import Conditions
@@ -54,12 +55,17 @@ class SharedImage:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One frame to analyse; its file is awaited until `deadline` (time.monotonic)."""
+    """One frame to analyse; its file is awaited until `deadline` (time.monotonic).
+
+    exposures: how many images an image inside an event is the sum of
+    """
 
     image: FrameRef | SharedImage
     conditions: Conditions
     deadline: float
     keep_image: bool
+    exposures: int = 1
+    dark: DarkImages | None = None
 
 
 @dataclass(frozen=True, slots=True)
