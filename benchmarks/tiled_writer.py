@@ -1,37 +1,64 @@
-"""Rows per second and lag to another client: our writer beside the stock TiledWriter.
+"""Frames a second, lag to another client and CPU time: our writer beside the stock TiledWriter.
 
-    python benchmarks/tiled_writer.py [--seconds 20] [--rate 100] [--peaks 50]
+    python benchmarks/tiled_writer.py [--seconds 20] [--rate 100] [--peaks 50] [--images all]
 
-The producer makes `rate` frames a second with `peaks` peaks each, all four tables, flushed every
-0.5 s after the last flush is done; a second client reads `frames` five times a second and notes
-how long the oldest frame that it does not see yet has been waiting.
-The stock writer gets the same documents with its batch size set to one flush.
+Server, writer and reader are processes of their own, as at a beamline. `rate` analysed frames a
+second, with `peaks` peaks and five phases each, go the way they go behind the analysis: rows
+gathered, flushed `output.flush_s` after the last flush was done, spooled, sent. `--images` says
+how many polar images of 512 x 1024 are written and registered besides. Another client reads
+`frames` five times a second; the lag of a frame ends when that client has its row.
+The stock writer gets the same documents; its batch, the same for every table, is the peaks of one
+flush. What it holds back until the stop document is seen when that is stored.
+
+The rate is that at which frames are seen, without the first and the last tenth. CPU time is what
+each process used from the first frame until the stop was stored; on a busy machine it says more
+than the rate.
 """
 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
+import os
+import socket
+import subprocess
 import sys
 import tempfile
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
+import httpx
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-
-import tiled_servers
+import psutil
 from bluesky_tiled_plugins import TiledWriter
-from tiled_servers import columns, descriptor, page, start_document, stop_document
+from tiled.client import from_uri
 
-from gixi_bluesky.tiled_adapters.schema import STREAMS
-from gixi_bluesky.tiled_adapters.server import embedded_server
-from gixi_bluesky.tiled_adapters.settings import OutputSettings, TiledSettings
-from gixi_bluesky.tiled_adapters.writer import DerivedRunStore
+from gixi_bluesky.callbacks.documents import RunStart, RunStop
+from gixi_bluesky.callbacks.frames import InlineImage
+from gixi_bluesky.callbacks.jobs import Analysed, Outcome, Ready
+from gixi_bluesky.callbacks.publishing import DerivedRun
+from gixi_bluesky.callbacks.stores import store_builder
+from gixi_bluesky.callbacks.tracking import Frame, RawRun, RunClosed
+from gixi_bluesky.config import Config, parse_config
+from gixi_bluesky.processing.conditions import Conditions
+from gixi_bluesky.processing.types import Matches, MatchPeaks, Peaks, columns_of
+from gixi_bluesky.provenance import Provenance, result_hash
+from gixi_bluesky.tiled_adapters.writer import RunState
 
-FLUSH_S = 0.5
+KEY = "benchmark0key"
+POLL_S = 0.2
+SHAPE = (512, 1024)
+PHASES = 5
+GEOMETRY = {
+    "wavelength_angstrom": 1.0,
+    "distance_mm": 300.0,
+    "pixel_size_mm": [0.2, 0.2],
+    "beam_center_px": [0.0, 0.0],
+}
 
 
 def main() -> None:
@@ -39,65 +66,219 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--rate", type=float, default=100)
     parser.add_argument("--peaks", type=int, default=50)
+    parser.add_argument("--images", default="all", help="all, none or every_N")
+    parser.add_argument("--only", choices=["ours", "stock"])
     options = parser.parse_args()
-    tiled_servers.PEAKS_PER_FRAME = options.peaks
-    with tempfile.TemporaryDirectory() as folder, embedded_server(folder) as server:
-        for name in ("ours", "stock"):
-            uid = str(uuid4())
-            catalogue = server.catalog("gixi")
-            if name == "ours":
-                store = DerivedRunStore(catalogue, OutputSettings(), TiledSettings())
-                store.open(start_document(uid))
-            else:
-                store = TiledWriter(
-                    catalogue,
-                    normalizer=None,
-                    batch_size=int(options.rate * options.peaks * FLUSH_S),
-                )
-                store("start", start_document(uid))
-            report(name, store, uid, server.catalog("gixi"), options)
+    for name in ("ours", "stock"):
+        if options.only in {None, name}:
+            with tempfile.TemporaryDirectory() as folder, Server(Path(folder)) as server:
+                measure(name, server, options)
 
 
-def report(name, store, uid, reader, options) -> None:
-    for stream in STREAMS:
-        store("descriptor", descriptor(uid, stream))
+class Server:
+    """`gixi-bluesky serve` in a process of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.uri = f"http://127.0.0.1:{self.port}/api/v1"
+
+    def __enter__(self) -> Server:
+        command = ["serve", "--directory", str(self.folder), "--port", str(self.port)]
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "gixi_bluesky", *command],
+            env={**os.environ, "TILED_SINGLE_USER_API_KEY": KEY},
+            stderr=subprocess.DEVNULL,
+        )
+        headers = {"Authorization": f"Apikey {KEY}"}
+        while True:
+            try:
+                if httpx.get(f"{self.uri}/metadata/gixi", headers=headers).is_success:
+                    return self
+            except httpx.HTTPError:
+                time.sleep(0.1)
+
+    def __exit__(self, *_: object) -> None:
+        self.process.terminate()
+        self.process.wait()
+
+    def cpu_s(self) -> float:
+        """User and system time of the process so far."""
+        times = psutil.Process(self.process.pid).cpu_times()
+        return times.user + times.system
+
+
+class StockStore:
+    """Gives the documents of a derived run to the stock TiledWriter."""
+
+    def __init__(self, client: Any, batch_size: int) -> None:
+        self._writer = TiledWriter(client, normalizer=None, batch_size=batch_size)
+
+    def open(self, start: dict[str, Any]) -> RunState:
+        """Begin the run."""
+        self._writer("start", dict(start))
+        return RunState(frozenset(), {})
+
+    def __call__(self, name: str, doc: dict[str, Any]) -> None:
+        """Store one document."""
+        self._writer(name, dict(doc))
+
+    def refresh_live(self, summary: Any) -> None:
+        """Leave it: the stock writer has no place for it."""
+
+    def close(self) -> None:
+        """Leave it: nothing is held."""
+
+
+def configuration(folder: Path, images: str) -> Config:
+    output = {"directory": "results", "images": images}
+    return parse_config({"geometry": GEOMETRY, "output": output}, folder=folder)
+
+
+def outcomes(n: int, peaks: int) -> list[Outcome]:
+    """Return frames with peaks all over |q|, half of a polar image without data."""
+    random = np.random.default_rng(1)
+    image = random.normal(100, 10, SHAPE).astype(np.float32)
+    image[:, SHAPE[1] // 2 :] = np.nan
+    q, phi = np.linspace(0, 3.9, SHAPE[1]), np.linspace(0, 90, SHAPE[0])
+
+    def table(of: Any, rows: int, **text: str) -> Any:
+        values = {c.name: random.uniform(0, 3.9, rows) for c in columns_of(of)}
+        for column in columns_of(of):
+            if column.dtype == "<i8":
+                values[column.name] = np.arange(rows)
+            elif column.dtype.startswith("<U"):
+                words = [f"{text[column.name]}{k % PHASES}" for k in range(rows)]
+                values[column.name] = np.array(words, dtype=object)
+        return of(**values)
+
+    return [
+        Outcome(
+            "ok",
+            result=Analysed(
+                table(Peaks, peaks, kind="ring"),
+                table(Matches, PHASES, phase="phase-"),
+                table(MatchPeaks, peaks, phase="phase-"),
+                q,
+                phi,
+                image,
+                0.5,
+                1e6,
+            ),
+        )
+        for _ in range(n)
+    ]
+
+
+def measure(name: str, server: Server, options: argparse.Namespace) -> None:
+    config = configuration(server.folder, options.images)
+    client = from_uri(server.uri, api_key=KEY)["gixi"]
+    if name == "ours":
+        store: Any = store_builder(config, client)()
+    else:
+        rows = int(options.rate * options.peaks * config.output.flush_s)
+        store = StockStore(client, batch_size=rows)
+    raw = RawRun(RunStart(str(uuid4()), time.time(), 1, {}), "primary", "img")
+    run = DerivedRun(raw, ready(config), store, config.output, config.tiled)
+    run.step()
+    spawn = multiprocessing.get_context("spawn")
+    ours, theirs = spawn.Pipe()
+    reader = spawn.Process(target=watch, args=(theirs, server.uri, run.documents.uid))
+    reader.start()
+    ours.recv()  # it is there
     made: list[float] = []
-    lags: list[float] = []
-    ended = threading.Event()
-    began = time.monotonic()
-    watcher = threading.Thread(target=watch, args=(reader, uid, began, options.rate, lags, ended))
-    watcher.start()
-    rows = dict.fromkeys(STREAMS, 0)
-    while (now := time.monotonic()) - began < options.seconds:
-        due = int((now - began) * options.rate)
-        frames = range(len(made), due)
-        made += [began + frame / options.rate for frame in frames]
-        if frames:
-            for stream in STREAMS:
-                data = columns(stream, frames)
-                store("event_page", page(uid, stream, rows[stream] + 1, data))
-                rows[stream] += len(data["frame"])
-        time.sleep(FLUSH_S)
-    stored = time.monotonic() - began
-    ended.set()
-    watcher.join()
-    store("stop", stop_document(uid))
-    total = sum(rows.values())
-    print(
-        f"{name:6s} {len(made) / stored:6.1f} frames/s  {total / stored:7.0f} rows/s  "
-        f"lag median {np.median(lags):.2f} s  95% {np.quantile(lags, 0.95):.2f} s  "
-        f"max {max(lags):.2f} s"
+    analysed = outcomes(20, options.peaks)
+    producer = threading.Thread(
+        target=produce, args=(run, raw.uid, analysed, made, options), daemon=True
     )
+    used = time.process_time(), server.cpu_s()
+    producer.start()
+    while not run.complete:
+        run.step()
+        time.sleep(config.output.flush_s)
+        if run.last_error:
+            raise RuntimeError(run.last_error)
+    cpu = time.process_time() - used[0], server.cpu_s() - used[1]
+    ours.send("end")
+    looks = ours.recv()
+    reader.join()
+    producer.join()
+    client.context.close()
+    report(name, np.array(made), looks, cpu)
 
 
-def watch(reader, uid, began, rate, lags, ended) -> None:
-    run = reader[uid]
-    while not ended.wait(0.2):
+def ready(config: Config) -> Ready:
+    provenance = Provenance(
+        version="0",
+        result_hash=result_hash({}),
+        config=config.model_dump(mode="json", by_alias=True),
+        geometry={},
+        weights_name="",
+        weights_sha256="",
+        cif_sha256={},
+    )
+    return Ready(provenance, ())
+
+
+def produce(
+    run: DerivedRun, raw_uid: str, with_image: list[Outcome], made: list[float], options: Any
+) -> None:
+    """Add analysed frames at the moments when they are due."""
+    without = [replace(o, result=replace(o.result, image=None)) for o in with_image]
+    image = InlineImage(np.zeros((1, 1)))
+    began = time.monotonic()
+    for number in range(int(options.seconds * options.rate)):
+        due = began + (number + 1) / options.rate
+        time.sleep(max(0.0, due - time.monotonic()))
+        frame = Frame(raw_uid, number, number + 1, 1.0, image, Conditions(), due, time.time())
+        kept = with_image if run.keeps_image(frame) else without
+        run.add(frame, kept[number % len(kept)])
+        made.append(due)
+    stop = RunStop(raw_uid, time.time(), "success", "", {})
+    run.end(RunClosed(raw_uid, stop, len(made), 0, ()))
+
+
+def watch(said: Any, uri: str, uid: str) -> None:
+    """Look how many frames there are until told to end; then say when there were how many."""
+    run = from_uri(uri, api_key=KEY)["gixi"][uid]
+
+    def look() -> tuple[float, int]:
         try:
             seen = len(run["frames"].base["internal"].read(["seq_num"]))
         except KeyError:
             seen = 0
-        lags.append(time.monotonic() - (began + seen / rate))
+        return time.monotonic(), seen
+
+    looks = [look()]  # the first loads what a client needs
+    said.send("here")
+    last = False
+    while not last:
+        last = said.poll(POLL_S)
+        looks.append(look())
+    said.send(looks)
+    run.context.close()
+
+
+def report(name: str, made: Any, looks: list[tuple[float, int]], cpu: tuple[float, float]) -> None:
+    seen_at = np.full(len(made), np.nan)
+    before = 0
+    for moment, seen in looks:
+        seen_at[before:seen] = moment
+        before = max(before, seen)
+    lags = seen_at - made
+    first, second = np.array_split(lags, 2)
+    ends = len(made) // 10, len(made) * 9 // 10
+    took = seen_at[ends[1]] - seen_at[ends[0]]
+    rate = (ends[1] - ends[0]) / took if took else np.nan  # nan: all were seen at once
+    writer, server = (1e3 * seconds / len(made) for seconds in cpu)
+    print(
+        f"{name:6s} {rate:5.1f} frames/s  "
+        f"lag median {np.median(lags):.2f} s, 95% {np.quantile(lags, 0.95):.2f} s, "
+        f"max {lags.max():.2f} s, second half {np.median(second) - np.median(first):+.2f} s  "
+        f"CPU {writer:.1f} (writer) + {server:.1f} (server) ms a frame"
+    )
 
 
 if __name__ == "__main__":

@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
+from pydantic import ValidationError, model_validator
 
 from gixi_bluesky.callbacks.kafka.settings import KafkaSettings
 from gixi_bluesky.callbacks.settings import InputSettings, QueueSettings, SlurmSettings
 from gixi_bluesky.errors import ConfigError
 from gixi_bluesky.processing.settings import (
     CorrectionSettings,
+    DarkStream,
     DetectorSettings,
     GeometrySettings,
     GridSettings,
@@ -27,6 +28,7 @@ __all__ = ["Config", "is_result_file", "load_config", "parse_config"]
 _PATHS = (
     ("input", "roots"),
     ("geometry", "poni"),
+    ("geometry", "nexus"),
     ("geometry", "mask"),
     ("corrections", "dark"),
     ("corrections", "flat"),
@@ -57,6 +59,14 @@ class Config(Settings):
     tiled: TiledSettings = TiledSettings()
     kafka: KafkaSettings = KafkaSettings()
     slurm: SlurmSettings = SlurmSettings()
+
+    @model_validator(mode="after")
+    def _dark_apart(self) -> Config:
+        dark = self.corrections.dark
+        if isinstance(dark, DarkStream) and dark.stream == self.input.stream:
+            message = f"corrections.dark and input both name the stream {dark.stream!r}"
+            raise ValueError(message)
+        return self
 
 
 def load_config(path: str | Path) -> Config:

@@ -7,6 +7,7 @@ GixiError
 │   └── UnavailableError (OSError)   its file or dataset is not there or cannot be read
 ├── StructureFileError (ValueError)  a CIF cannot be used
 ├── WeightsError (RuntimeError)      weights are missing, damaged or do not fit the grid
+├── TrainingError (ArithmeticError)  a training diverged
 ├── DocumentError (ValueError)       a document from outside breaks its schema
 ├── RefusedPathError (PermissionError)  a path or link leads out of the configured roots
 ├── BrokerError (ConnectionError)    Kafka refused, or is away
@@ -35,6 +36,7 @@ __all__ = [
     "SlurmError",
     "StoreError",
     "StructureFileError",
+    "TrainingError",
     "UnavailableError",
     "WeightsError",
 ]
@@ -66,6 +68,10 @@ class StructureFileError(GixiError, ValueError):
 
 class WeightsError(GixiError, RuntimeError):
     """Weights are missing, damaged or do not fit the grid."""
+
+
+class TrainingError(GixiError, ArithmeticError):
+    """A training diverged."""
 
 
 class DocumentError(GixiError, ValueError):

@@ -28,6 +28,8 @@ _COUNTERS = {
     "frames_skipped": ("gixi_frames_skipped", "Frames that were stored already"),
     "documents_refused": ("gixi_documents_refused", "Documents that broke their schema"),
     "worker_restarts": ("gixi_worker_restarted", "Deaths of the analysis process, mended"),
+    "maps_built": ("gixi_maps_built", "Maps made for a new geometry of a frame"),
+    "maps_seconds": ("gixi_maps_built_seconds", "Time it took to make them"),
     "runs_closed": ("gixi_runs_closed", "Raw runs whose derived run is done with"),
 }
 _GAUGES = {

@@ -36,6 +36,7 @@ class Provenance:
     cif_sha256: dict[str, str]
     mask_sha256: str | None = None
     poni_sha256: str | None = None
+    nexus_sha256: str | None = None
     correction_sha256: dict[str, str] = field(default_factory=dict)
     device: str = "cpu"
     algorithm_version: int = ALGORITHM_VERSION

@@ -24,7 +24,7 @@ from gixi_bluesky.callbacks.kafka.service import Service, asked_to_stop
 from gixi_bluesky.config import load_config
 from gixi_bluesky.errors import DocumentError
 from gixi_bluesky.log import configure_logging
-from gixi_bluesky.tiled_adapters.delivery import SpooledStore
+from gixi_bluesky.tiled_adapters.spooled_store import SpooledStore
 from gixi_bluesky.tiled_adapters.writer import RunState
 
 REFUSED_SAMPLE = "refused"

@@ -20,6 +20,8 @@ KILLS, SLEEPS, REFUSED, UNFORESEEN = 250, 251, 252, 253
 class FakePipeline:
     """One peak a frame, whose |q| is the frame's mean over 100; phase "fake" above a mean of 50.
 
+    The mean is that above the dark, if there is one.
+
     The first pixel of a frame can be a sign to misbehave; frames take GIXI_FAKE_SECONDS each.
     """
 
@@ -40,10 +42,19 @@ class FakePipeline:
             cif_sha256={},
         )
 
-    def __call__(self, frame: Any, incidence_angle_deg: float | None = None) -> FrameResult:
+    def __call__(
+        self,
+        frame: Any,
+        incidence_angle_deg: float | None = None,
+        *,
+        exposures: int = 1,
+        dark: Any = None,
+    ) -> FrameResult:
         time.sleep(float(os.environ.get("GIXI_FAKE_SECONDS", "0")))
         misbehave(int(frame.flat[0]))
         mean = float(np.mean(frame))
+        if dark is not None:
+            mean -= exposures * float(np.mean(dark.mean))
         peak: dict[str, Any] = {column: 0.0 for column, _ in Peaks.empty().items()}
         peak |= {"peak": 0, "kind": "ring", "fit_flags": 0, "q": mean / 100}
         phase: dict[str, Any] = {column: 0 for column, _ in Matches.empty().items()}

@@ -17,7 +17,7 @@ from consumer_process import ConsumerProcess
 from fakes import GEOMETRY
 from kafka_broker import FAST_PRODUCER, committed, create_topic, messages
 from published_runs import Published, finished, start_publishing
-from tiled_process import KEY, Server
+from served import KEY, Server
 
 from gixi_bluesky.tiled_adapters import queries
 from gixi_bluesky.tiled_adapters.schema import STREAMS
@@ -64,11 +64,11 @@ class Site:
             "grid": {"shape": [64, 64], "q_max_inv_angstrom": 3.0 + len(self.topic) / 1000},
             # Where the server lies, so that it can read what is written.
             "output": {
-                "directory": str(self.server.folder / "results"),
+                "directory": str(self.server.directory / "results"),
                 "flush_s": 0.1,
                 "arrays": self.arrays,
             },
-            "input": {"roots": [str(self.server.folder)], "data_key": "img", **self.input},
+            "input": {"roots": [str(self.server.directory)], "data_key": "img", **self.input},
             "tiled": {"uri": self.server.uri},
             "kafka": {
                 "bootstrap": self.bootstrap,
@@ -135,7 +135,7 @@ class Site:
             self.ends[number] = max(self.ends.get(number, 0), end)
 
     def catalogue(self) -> Any:
-        return self.server.catalogue()
+        return self.server.catalog("gixi")
 
     def await_committed(self, seconds: float = 120) -> None:
         """Wait until the group has committed all that the producers were acknowledged."""

@@ -1,13 +1,16 @@
-"""Raw runs written by hand: the documents of detectors that put their images into files."""
+"""Raw runs: written by hand, as detectors that put their images into files, and recorded ones."""
 
 from __future__ import annotations
 
+import gzip
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import h5py
+import msgpack
 import numpy as np
 import tifffile
 
@@ -148,3 +151,28 @@ def feed(target: Any, documents: Documents) -> None:
 def routed(router: Any, documents: Documents) -> Iterator[Any]:
     for name, doc in documents:
         yield from router.feed(name, doc)
+
+
+def recorded_streams(folder: Path) -> Iterator[tuple[Path, list[Documents]]]:
+    """The documents that were recorded at beamlines and from tutorials, file by file."""
+    for path in sorted(folder.rglob("*")):
+        if path.suffix == ".jsonl":
+            yield path, [[tuple(json.loads(line)) for line in path.read_text().splitlines()]]
+        elif path.suffix == ".json" or path.name.endswith(".json.gz"):
+            content = path.read_bytes()
+            text = gzip.decompress(content) if path.suffix == ".gz" else content
+            yield path, [list(_pairs(json.loads(text)))]
+        elif path.suffix == ".msgpack":
+            with path.open("rb") as stream:
+                unpacked = list(msgpack.Unpacker(stream, raw=False, strict_map_key=False))
+            yield path, [[(name, doc) for name, doc in unpacked]]
+
+
+def _pairs(tree: Any) -> Iterator[tuple[str, Any]]:
+    for item in tree:
+        if isinstance(item, dict):
+            yield item["name"], item["doc"]
+        elif len(item) == 2 and isinstance(item[0], str):
+            yield item[0], item[1]
+        else:
+            yield from _pairs(item)

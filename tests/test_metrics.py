@@ -22,6 +22,8 @@ STATUS = {
     "documents_queued": 0,
     "documents_refused": 3,
     "worker_alive": True,
+    "maps_built": 2,
+    "maps_seconds": 1.5,
     "worker_restarts": 1,
     "runs_open": 1,
     "runs_closed": 4,

@@ -7,12 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gixi_bluesky.callbacks.analysis import Analysis
+    from gixi_bluesky.callbacks.dark_runs import with_fetched_dark
     from gixi_bluesky.callbacks.runengine import subscribe
 
-__all__ = ["Analysis", "subscribe"]
+__all__ = ["Analysis", "subscribe", "with_fetched_dark"]
 
 # Lazy, so that importing the settings does not load Tiled or HDF5.
-_HOMES = {"Analysis": "analysis", "subscribe": "runengine"}
+_HOMES = {
+    "Analysis": "analysis",
+    "subscribe": "runengine",
+    "with_fetched_dark": "dark_runs",
+}
 
 
 def __getattr__(name: str) -> Any:

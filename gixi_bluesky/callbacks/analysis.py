@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from queue import Empty, SimpleQueue
 from typing import Any, Self
 
+from gixi_bluesky.callbacks.dark_runs import with_fetched_dark
 from gixi_bluesky.callbacks.jobs import Outcome
 from gixi_bluesky.callbacks.joining import Joining, raw_opener
 from gixi_bluesky.callbacks.process import PIPELINE
@@ -69,9 +70,13 @@ class Analysis:
         factory: str = PIPELINE,
         raw: Callable[[], Any] | None = None,
     ) -> None:
-        self._config = config
+        config = with_fetched_dark(config)
+        # Frames that are sums are numbered by their first images, and so are stored ones.
+        output = config.output.for_sums_of(config.corrections.sum_frames)
+        self._config = config.model_copy(update={"output": output})
         self._new_store = store or store_builder(config, tiled)
-        self._router = Router(config.input, sources(config.geometry, config.corrections))
+        corrections = config.corrections
+        self._router = Router(config.input, sources(config.geometry, corrections), corrections)
         raw = raw or raw_opener(config.tiled)
         self._joining = None if raw is None else Joining(raw)
         self._inbox: SimpleQueue[tuple[str, Any]] = SimpleQueue()
@@ -88,6 +93,7 @@ class Analysis:
         )
         self._counts: Counter[str] = Counter()
         self._counting = threading.Lock()
+        self._maps_s = 0.0
         self._documents_put = self._documents_taken = 0
         self._last_error = ""
         self._closing = threading.Event()
@@ -111,7 +117,7 @@ class Analysis:
             self._inbox.put((name, doc))
 
     def drain(self, timeout: float | None = None) -> bool:
-        """Wait until every run that has stopped is stored, and return True.
+        """Wait until every run that has stopped is stored and its frames are counted: True.
 
         Raises TimeoutError saying what is outstanding, StoreError when a run was given up.
         """
@@ -142,6 +148,8 @@ class Analysis:
             "queue_bytes": self._queue.nbytes,
             "documents_queued": self._documents_put - self._documents_taken,
             "documents_refused": counts.get("refused", 0) + self._router.documents_lost,
+            "maps_built": counts.get("maps_built", 0),
+            "maps_seconds": round(self._maps_s, 3),
             "worker_alive": self._worker.alive,
             "worker_pid": self._worker.pid,
             "worker_restarts": self._worker.restarts,
@@ -199,7 +207,7 @@ class Analysis:
         documents = self._documents_put - self._documents_taken
         if documents:
             return f"{documents} documents"
-        runs = [run for run in list(self._runs.values()) if run.stopped and not run.complete]
+        runs = [run for run in list(self._runs.values()) if run.stopped and not run.settled]
         if not runs:
             return ""
         frames = len(self._queue) + self._worker.busy
@@ -286,6 +294,8 @@ class Analysis:
         wanted = run.wants(frame) if run is not None else False
         if wanted is False:
             self._count("skipped")
+            if run is not None:
+                run.skip()  # after it was counted: `drain` may return now
         return wanted
 
     def _keeps_image(self, frame: Frame) -> bool:
@@ -294,6 +304,9 @@ class Analysis:
 
     def _deliver(self, frame: Frame, outcome: Outcome) -> None:
         self._count(outcome.status)
+        if outcome.result is not None and (built_s := outcome.result.seconds.get("maps")):
+            self._count("maps_built")
+            self._maps_s += built_s
         if outcome.status != "ok":
             _log.warning(
                 "frame_not_analysed",

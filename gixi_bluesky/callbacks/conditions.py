@@ -10,7 +10,7 @@ import numpy as np
 
 from gixi_bluesky.callbacks.documents import Descriptor, RunStart
 from gixi_bluesky.errors import FrameError
-from gixi_bluesky.processing.conditions import Conditions
+from gixi_bluesky.processing.conditions import ANGLES, Conditions
 from gixi_bluesky.processing.settings import DocumentKey
 
 __all__ = ["ConditionLookup"]
@@ -59,8 +59,8 @@ def _converted(name: str, source: DocumentKey, raw: Any) -> float:
         number = source.value(float(np.asarray(raw, dtype=float).reshape(())))
     except (TypeError, ValueError):
         number = math.nan
-    # An angle may be zero; a wavelength, a distance or a monitor may not.
-    if math.isfinite(number) and (number > 0 or name == "incidence_angle_deg"):
+    # An angle may be zero or negative; a wavelength, a distance or a monitor may not.
+    if math.isfinite(number) and (number > 0 or name in ANGLES):
         return number
     message = f"{_words(name)} in the documents is {raw!r:.80}; expected a number that it can be"
     raise FrameError(message)

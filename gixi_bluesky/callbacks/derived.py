@@ -50,8 +50,9 @@ _KEYS = {
 class DerivedDocuments:
     """Composes the documents of one derived run; rows become event pages with fixed columns.
 
-    The first document of each kind and stream is checked against event-model's schema; later
-    ones have the same shape, and checking every page would cost more than storing it.
+    The first document of each kind and stream, of a page its first row, is checked against
+    event-model's schema; the others have the same shape, and checking every page would cost more
+    than storing it.
     """
 
     def __init__(
@@ -139,7 +140,10 @@ class DerivedDocuments:
             "timestamps": dict.fromkeys(values, times),
             "filled": {},
         }
-        return self._valid("event_page", stream, page)
+        if n and ("event_page", stream) not in self._checked:
+            # One row tells; checking hundreds would delay the first results by a second.
+            self._valid("event_page", stream, _first_row(page))
+        return page
 
     def image_resource(self, uri: str, dataset: str, chunk_shape: Sequence[int]) -> dict[str, Any]:
         """Return the stream_resource of an HDF5 part."""
@@ -184,7 +188,7 @@ class DerivedDocuments:
         if closed.n_missing:
             summary["n_missing"] = closed.n_missing
             summary["missing_frames"] = list(closed.missing)
-            total = closed.n_frames + closed.n_missing
+            total = (closed.n_images or closed.n_frames) + closed.n_missing
             reason = f"{closed.n_missing} of {total} frames never came. {reason}".strip()
         status = closed.stop.exit_status
         stop = {
@@ -239,6 +243,15 @@ def _rows(frames: Sequence[int]) -> Iterator[str]:
     for frame, rows in itertools.groupby(frames):
         for row, _ in enumerate(rows):
             yield f"{frame}/{row}"
+
+
+def _first_row(page: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the event page of the first row alone."""
+    columns = {
+        part: {name: values[:1] for name, values in page[part].items()}
+        for part in ("data", "timestamps")
+    }
+    return {**page, **{key: page[key][:1] for key in ("uid", "seq_num", "time")}, **columns}
 
 
 def _copied(metadata: Mapping[str, Any]) -> dict[str, Any]:

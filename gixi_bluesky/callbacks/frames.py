@@ -24,6 +24,7 @@ __all__ = [
     "InlineImage",
     "NpyImage",
     "SpilledImage",
+    "SummedImages",
     "TiffImage",
     "Unreadable",
     "check_image",
@@ -105,6 +106,13 @@ class FabioImage(_Reference):
 
 
 @dataclass(frozen=True, slots=True)
+class SummedImages(_Reference):
+    """Several images of one size that are added before the analysis."""
+
+    parts: tuple[FrameRef, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Unreadable(_Reference):
     """A frame that is known to be unreadable before anything is opened."""
 
@@ -112,7 +120,16 @@ class Unreadable(_Reference):
     reason: str
 
 
-FrameRef = InlineImage | SpilledImage | Hdf5Image | TiffImage | NpyImage | FabioImage | Unreadable
+FrameRef = (
+    InlineImage
+    | SpilledImage
+    | Hdf5Image
+    | TiffImage
+    | NpyImage
+    | FabioImage
+    | SummedImages
+    | Unreadable
+)
 
 
 def check_image(array: Any) -> Image:
@@ -159,6 +176,9 @@ class FrameReader:
                 return read_npy(self._access.locate(ref.name), ref.image)
             case FabioImage():
                 return read_fabio(self._access.locate(ref.name), ref.image)
+            case SummedImages():
+                message = "a sum is no single image; read its parts"
+                raise FrameError(message)
             case Unreadable():
                 raise UnavailableError(ref.reason)
 

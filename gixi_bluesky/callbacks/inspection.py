@@ -15,10 +15,14 @@ __all__ = ["Candidate", "ImageKey", "Inspection", "inspect_run"]
 
 # What beamlines call them, the most telling names first; a setpoint is a wish, not a reading.
 _NAMES = {
-    "incidence_angle_deg": r"incident|incidence|alpha_?i|\bai\b|grazing|s?th(eta)?\b|omega|\bom\b",
+    "incidence_angle_deg": (
+        r"incident|incidence|alpha_?i|\bai\b|grazing|(?<!two )\bs?th(eta)?\b|omega|\bom\b"
+    ),
     "energy_kev": r"energy|\ben\b|mono",
     "wavelength_angstrom": r"wave_?length|lambda",
     "distance_mm": r"distance|\bsdd\b|\bdist\b|camera_?length|det_?z\b",
+    "arm_in_plane_deg": r"\btth\b|two_?theta|2theta|\bgamma\b|\bnu\b",
+    "arm_out_of_plane_deg": r"\bdelta\b|\bdel\b",
     "pixel_size_mm": r"pixel_?size",
     "beam_center_px": r"beam_?cent(er|re)|beam_?[xyrc]\b",
 }
@@ -26,8 +30,11 @@ _NO_READING = re.compile(r"setpoint|speed|velocity|offset|limit|resolution|time"
 # Where these are looked for, as a frame's own values win over those of the whole run.
 _PLACES = ("event", "configuration", "baseline", "start")
 # Units as they are written, and as the configuration writes them.
+_ANGLE_UNITS = {"deg": "deg", "degree": "deg", "rad": "rad", "mrad": "mrad"}
 _UNITS = {
-    "incidence_angle_deg": {"deg": "deg", "degree": "deg", "rad": "rad", "mrad": "mrad"},
+    "incidence_angle_deg": _ANGLE_UNITS,
+    "arm_in_plane_deg": _ANGLE_UNITS,
+    "arm_out_of_plane_deg": _ANGLE_UNITS,
     "energy_kev": {"kev": "keV", "ev": "eV"},
     "wavelength_angstrom": {"a": "angstrom", "angstrom": "angstrom", "å": "angstrom", "nm": "nm"},
     "distance_mm": {"mm": "mm", "cm": "cm", "m": "m", "um": "um"},
@@ -46,12 +53,20 @@ class ImageKey:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A number that may be what its name says; `unit` is "" where nobody states one."""
+    """A number that may be what its name says; `unit` is "" where nobody states one.
+
+    place: where it is; values in other streams than that of the images are not looked up there
+    """
 
     key: str
     place: str
     value: float
     unit: str
+
+    @property
+    def reachable(self) -> bool:
+        """Whether `{from: key}` finds it."""
+        return self.place in _PLACES
 
 
 @dataclass(slots=True)
@@ -94,11 +109,13 @@ def inspect_run(documents: Iterable[tuple[str, Mapping[str, Any]]]) -> Inspectio
                 case Event() if document.descriptor in descriptors:
                     stream = descriptors[document.descriptor].stream
                     found.streams[stream] += 1
-                    place = "baseline" if stream == "baseline" else "event"
+                    place = "baseline" if stream == "baseline" else f"stream {stream}"
                     for key, value in document.data.items():
                         values.setdefault((place, key), value)
                 case _:
                     pass
+    imaging = {f"stream {image.stream}" for image in found.images}
+    values = {("event" if place in imaging else place, k): v for (place, k), v in values.items()}
     for name in _NAMES:
         found.candidates[name] = _candidates(name, values, units)
     return found
@@ -124,7 +141,7 @@ def _candidates(
         unit = _UNITS.get(name, {}).get(str(units.get(key, "")).lower().rstrip("s"), "")
         if not unit and name == "energy_kev" and number > _HARD_X_RAYS_KEV:
             unit = "eV"
-        rank = (_PLACES.index(place), len(key))
+        rank = (_PLACES.index(place) if place in _PLACES else len(_PLACES), len(key))
         found.append((rank, Candidate(key, place, number, unit)))
     return [candidate for _, candidate in sorted(found, key=lambda entry: entry[0])]
 

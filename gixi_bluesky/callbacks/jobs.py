@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gixi_bluesky.callbacks.actions import DarkImages
 from gixi_bluesky.callbacks.frames import FrameRef
 from gixi_bluesky.callbacks.settings import InputSettings
 from gixi_bluesky.log import LogSettings
@@ -57,7 +58,10 @@ class SharedImage:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One frame to analyse; its file is awaited until `deadline` (time.monotonic)."""
+    """One frame to analyse; its file is awaited until `deadline` (time.monotonic).
+
+    exposures: how many images an image inside an event is the sum of
+    """
 
     raw_uid: str
     frame: int
@@ -65,6 +69,8 @@ class Job:
     conditions: Conditions
     deadline: float
     keep_image: bool
+    exposures: int = 1
+    dark: DarkImages | None = None
 
 
 @dataclass(frozen=True, slots=True)

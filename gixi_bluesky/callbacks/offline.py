@@ -1,21 +1,32 @@
-"""Result files made without a server, brought into Tiled as the runs they are."""
+"""Result files made without a server, brought into Tiled: runs as runs, others as files."""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid5
 
 import pandas as pd
+from tiled.client.utils import ClientError
+from tiled.structures.core import Spec, StructureFamily
+from tiled.structures.data_source import Asset, DataSource, Management
 
 from gixi_bluesky.callbacks.summary import RunSummary
+from gixi_bluesky.errors import RunCompleteError, StoreError
+from gixi_bluesky.tiled_adapters.claims import store_errors
+from gixi_bluesky.tiled_adapters.connection import container_beside
 from gixi_bluesky.tiled_adapters.export import FileRun
+from gixi_bluesky.tiled_adapters.nexus import open_result, result_metadata
 from gixi_bluesky.tiled_adapters.schema import (
     IMAGE_DATASET,
     IMAGE_KEY,
     IMAGES,
+    RESULT_FILES,
+    RESULT_MIMETYPE,
+    RESULT_SPEC,
     STREAMS,
     data_keys,
     image_data_keys,
@@ -23,21 +34,88 @@ from gixi_bluesky.tiled_adapters.schema import (
 from gixi_bluesky.tiled_adapters.settings import OutputSettings, TiledSettings
 from gixi_bluesky.tiled_adapters.writer import DerivedRunStore
 
-__all__ = ["register_result", "result_uids"]
+__all__ = ["register_result", "result_files"]
 
 _ROWS_PER_PAGE = 5000
+_CONFLICT = 409
 
 
-def result_uids(directory: Path) -> list[str]:
-    """Return the uids of the finished runs in a results directory."""
-    return sorted(path.stem for path in directory.glob("*.nxs"))
+def result_files(directory: Path) -> list[Path]:
+    """Return the result files of a directory: all that end in .nxs, and what else is one."""
+    return sorted(
+        path
+        for path in directory.iterdir()
+        if path.suffix == ".nxs" or (path.suffix in {".h5", ".hdf5"} and _is_result(path))
+    )
 
 
-def register_result(directory: Path, uid: str, catalogue: Any) -> None:
-    """Store the run of `<uid>.nxs` in a catalogue; its images stay where they are.
+def register_result(path: Path, catalogue: Any) -> None:
+    """Bring a result file into Tiled; its images stay where they are.
 
+    A derived run, `<uid>.nxs`, is stored in the catalogue. Any other result becomes a node beside
+    the catalogue, in `gixi_files`, that the server reads from the file.
     Raises RunCompleteError when it is there, and what reading and storing raise.
     """
+    try:
+        with open_result(path) as file:
+            metadata = result_metadata(file)
+    except (OSError, KeyError, ValueError) as error:
+        message = f"{path} is no readable result file: {error}"
+        raise StoreError(message) from error
+    if metadata["start_document"].get("uid") == path.stem:
+        _register_run(path.parent, path.stem, catalogue)
+    else:
+        _register_file(path.absolute(), metadata, container_beside(catalogue, RESULT_FILES))
+
+
+def _is_result(path: Path) -> bool:
+    try:
+        with open_result(path) as file:
+            return bool(result_metadata(file))
+    except (OSError, KeyError, ValueError):
+        return False
+
+
+def _register_file(path: Path, metadata: dict[str, Any], files: Any) -> None:
+    """Make a node of the file, and see whether the server can read it."""
+    key = f"{path.stem}-{hashlib.sha256(bytes(path)).hexdigest()[:8]}"
+    asset = Asset(
+        data_uri=f"file://localhost{path}", is_directory=False, parameter="data_uri", num=None
+    )
+    source = DataSource(
+        structure_family=StructureFamily.container,
+        structure=None,
+        mimetype=RESULT_MIMETYPE,
+        assets=[asset],
+        management=Management.external,
+    )
+    try:
+        with store_errors(f"registering {path}"):
+            files.new(
+                StructureFamily.container,
+                [source],
+                key=key,
+                metadata={"file": path.name, **metadata},
+                specs=[Spec(RESULT_SPEC)],
+            )
+    except StoreError as error:
+        cause = error.__cause__
+        if isinstance(cause, ClientError) and cause.response.status_code == _CONFLICT:
+            message = f"{path} is registered already"
+            raise RunCompleteError(message) from error
+        raise
+    # Not through the client, which would try for most of a minute.
+    children = f"{files.uri.replace('/metadata/', '/search/', 1)}/{key}"
+    if not files.context.http_client.get(children).is_success:
+        files.delete_contents([key])
+        message = (
+            f"the server cannot read {path}: serve its folder (readable_storage), under the same "
+            f"path, and have {RESULT_MIMETYPE} in adapters_by_mimetype as `serve` has it"
+        )
+        raise StoreError(message)
+
+
+def _register_run(directory: Path, uid: str, catalogue: Any) -> None:
     with contextlib.closing(FileRun(directory, uid)) as run:
         store = DerivedRunStore(catalogue, OutputSettings(directory=directory), TiledSettings())
         state = store.open(run.start)

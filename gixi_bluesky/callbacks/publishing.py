@@ -18,9 +18,9 @@ from gixi_bluesky.callbacks.tracking import Frame, RawRun, RunClosed
 from gixi_bluesky.errors import ClaimLostError, RunCompleteError, StoreError
 from gixi_bluesky.log import get_logger
 from gixi_bluesky.metrics import FRAME_LATENCY
-from gixi_bluesky.tiled_adapters.delivery import SpooledStore
 from gixi_bluesky.tiled_adapters.schema import IMAGE_KEY, STREAMS, stored_columns
 from gixi_bluesky.tiled_adapters.settings import OutputSettings, TiledSettings
+from gixi_bluesky.tiled_adapters.spooled_store import SpooledStore
 from gixi_bluesky.tiled_adapters.writer import RunState
 
 __all__ = ["DerivedRun", "Echo"]
@@ -132,20 +132,18 @@ class DerivedRun:
         return self.complete or (isinstance(self._store, SpooledStore) and self._store.stop_spooled)
 
     def wants(self, frame: Frame) -> bool | None:
-        """Say whether a frame must be analysed; None while that is not known, or no room is left.
-
-        Frames that are stored already count as answered here, so ask once a frame.
-        """
+        """Say whether a frame must be analysed; None while not known, or while no room is left."""
         with self._lock:
             if self.over:
-                self._answered += 1
                 return False
             if self._state is None or self._row_bytes > _BACKLOG_BYTES:
                 return None
-            if frame.number in self._state.committed:
-                self._answered += 1
-                return False
-            return True
+            return frame.number not in self._state.committed
+
+    def skip(self) -> None:
+        """Take that a frame was not wanted."""
+        with self._lock:
+            self._answered += 1
 
     def keeps_image(self, frame: Frame) -> bool:
         """Say whether the polar image of a frame is stored."""
@@ -200,7 +198,10 @@ class DerivedRun:
         if self._state is None:
             self._state = self._open()
         self._send()
-        while self._gather(self._state):
+        # Only what is there now: at 100 frames a second there is always one more.
+        gathered = len(self._rows)
+        while gathered > 0:
+            gathered -= self._gather(self._state, gathered)
             self._send()
         if self._closed is not None and self._answered >= self._closed.n_frames:
             if not self._rows:
@@ -224,12 +225,10 @@ class DerivedRun:
             self._rows = [r for r in self._rows if r.frame.number not in state.committed]
         return state
 
-    def _gather(self, state: RunState) -> bool:
-        """Turn rows into documents in commit order; say whether there were any."""
+    def _gather(self, state: RunState, at_most: int) -> int:
+        """Turn rows into documents in commit order; return of how many frames."""
         with self._lock:
-            rows = self._rows[:_FRAMES_PER_FLUSH]
-        if not rows:
-            return False
+            rows = self._rows[: min(at_most, _FRAMES_PER_FLUSH)]
         tables = {stream: self._columns(stream, rows) for stream in STREAMS}
         results = {
             row.frame.number: row.outcome.result for row in rows if row.outcome.result is not None
@@ -248,7 +247,7 @@ class DerivedRun:
         with self._lock:
             del self._rows[: len(rows)]
             self._row_bytes -= sum(row.nbytes for row in rows)
-        return True
+        return len(rows)
 
     def _send(self) -> None:
         while self._outbox:
@@ -301,7 +300,7 @@ class DerivedRun:
             "total_intensity": math.nan if result is None else result.total_intensity,
             "latency": row.latency,
             "status": row.outcome.status,
-            "reason": row.outcome.reason,
+            "reason": row.outcome.reason or frame.note,
         }
 
     def _finish(self, closed: RunClosed) -> None:

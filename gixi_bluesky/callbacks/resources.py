@@ -186,10 +186,40 @@ def _area_detector_tiff(
     stack: tuple[int, ...],
     size: tuple[int, int] | None,
 ) -> FrameRef:
-    number = int(datum["point_number"]) * _frames_per_point(resource, stack) + image
+    return TiffImage(_area_detector_file(resource, datum, image, stack), 0, size)
+
+
+def _area_detector_single_hdf5(
+    resource: Resource,
+    datum: Mapping[str, Any],
+    image: int,
+    stack: tuple[int, ...],
+    size: tuple[int, int] | None,
+) -> FrameRef:
+    dataset = str(resource.kwargs.get("key") or _DATASET)
+    name = _area_detector_file(resource, datum, image, stack)
+    return Hdf5Image(name, dataset, 0, rows_columns=size)
+
+
+def _area_detector_cbf(
+    resource: Resource,
+    datum: Mapping[str, Any],
+    image: int,
+    stack: tuple[int, ...],
+    size: tuple[int, int] | None,  # noqa: ARG001 - one signature for all specs
+) -> FrameRef:
+    return FabioImage(_area_detector_file(resource, datum, image, stack), 0)
+
+
+def _area_detector_file(
+    resource: Resource, datum: Mapping[str, Any], image: int, stack: tuple[int, ...]
+) -> str:
+    """Return the path of a file that holds one image."""
+    first = int(resource.kwargs.get("initial_number") or 0)
+    number = first + int(datum["point_number"]) * _frames_per_point(resource, stack) + image
     name = _file_name(str(resource.kwargs["template"]), str(resource.kwargs["filename"]), number)
     # The template's first %s is the folder, with its slash; _file_name leaves the folder out.
-    return TiffImage(f"{resource.path.rstrip('/')}/{name}", 0, size)
+    return f"{resource.path.rstrip('/')}/{name}"
 
 
 def _frames_per_point(resource: Resource, stack: tuple[int, ...]) -> int:
@@ -206,5 +236,7 @@ _CLASSIC: dict[str, _Classic] = {
     "AD_HDF5": _area_detector_hdf5,
     "AD_HDF5_SWMR": _area_detector_hdf5,
     "AD_HDF5_SWMR_STREAM": _area_detector_hdf5,
+    "AD_HDF5_SINGLE": _area_detector_single_hdf5,
     "AD_TIFF": _area_detector_tiff,
+    "AD_CBF": _area_detector_cbf,
 }

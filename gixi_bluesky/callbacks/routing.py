@@ -24,7 +24,7 @@ from gixi_bluesky.callbacks.documents import (
 from gixi_bluesky.callbacks.settings import InputSettings
 from gixi_bluesky.callbacks.tracking import Action, RunTracker
 from gixi_bluesky.log import get_logger
-from gixi_bluesky.processing.settings import DocumentKey
+from gixi_bluesky.processing.settings import CorrectionSettings, DocumentKey
 from gixi_bluesky.tiled_adapters.schema import PURPOSE
 
 __all__ = ["Router"]
@@ -42,12 +42,17 @@ class Router:
     are left alone. Documents that name something unknown are parked until it comes.
 
     sources: which conditions of a frame are looked up in the documents
+    corrections: whether images are summed, and where their dark is
     """
 
     def __init__(
-        self, settings: InputSettings, sources: Mapping[str, DocumentKey] | None = None
+        self,
+        settings: InputSettings,
+        sources: Mapping[str, DocumentKey] | None = None,
+        corrections: CorrectionSettings | None = None,
     ) -> None:
         self._settings = settings
+        self._corrections = corrections
         self._lookup = ConditionLookup(sources or {})
         self._trackers: dict[str, RunTracker] = {}
         self._homes: dict[str, str] = {}  # uid of a run, descriptor or resource → run uid
@@ -127,7 +132,9 @@ class Router:
             self._ignore(start.uid, start.uid)
         else:
             self._homes[start.uid] = start.uid
-            self._trackers[start.uid] = RunTracker(start, self._settings, self._lookup)
+            self._trackers[start.uid] = RunTracker(
+                start, self._settings, self._lookup, self._corrections
+            )
         yield from self._unpark(start.uid)
 
     def _deliver(self, tracker: RunTracker, document: Document) -> Iterator[Action]:

@@ -6,12 +6,20 @@ import math
 import time
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from gixi_bluesky.callbacks.actions import (
+    Action,
+    Frame,
+    FrameTimed,
+    RawRun,
+    RunClosed,
+    RunOpened,
+)
 from gixi_bluesky.callbacks.conditions import ConditionLookup
+from gixi_bluesky.callbacks.darks import RunDarks
 from gixi_bluesky.callbacks.documents import (
     Datum,
     Descriptor,
@@ -26,9 +34,11 @@ from gixi_bluesky.callbacks.documents import (
 from gixi_bluesky.callbacks.frames import FrameRef, InlineImage, Unreadable, check_image
 from gixi_bluesky.callbacks.resources import classic_image, stream_image, stream_stack
 from gixi_bluesky.callbacks.settings import InputSettings
+from gixi_bluesky.callbacks.sums import FrameSums
 from gixi_bluesky.errors import FrameError
 from gixi_bluesky.log import get_logger
 from gixi_bluesky.processing.conditions import Conditions
+from gixi_bluesky.processing.settings import CorrectionSettings, DarkStream
 
 __all__ = [
     "Action",
@@ -47,79 +57,29 @@ _MISSING_LISTED = 100
 _log = get_logger()
 
 
-@dataclass(frozen=True, slots=True)
-class RawRun:
-    """A raw run, stream and image key that is being analysed."""
+class RunTracker:
+    """Follows the documents of one raw run and one of its streams.
 
-    start: RunStart
-    stream: str
-    data_key: str
-
-    @property
-    def uid(self) -> str:
-        """The uid of the raw run."""
-        return self.start.uid
-
-
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """One image to analyse.
-
-    number: 0-based position of the image in its raw stream and key
-    time: of the raw event, seconds since 1970; NaN when the event has not come yet
-    received: when its document came, time.monotonic(); `arrived` is the same as time.time()
+    corrections: say whether images are summed, and whether another stream holds their dark
     """
 
-    run_uid: str
-    number: int
-    seq_num: int
-    time: float
-    image: FrameRef
-    conditions: Conditions
-    received: float
-    arrived: float
-
-    @property
-    def incidence_angle_deg(self) -> float | None:
-        """The angle that the documents gave, None when the configuration fixes it."""
-        return self.conditions.incidence_angle_deg
-
-
-@dataclass(frozen=True, slots=True)
-class RunOpened:
-    """A run has its first frame, or ended without those that it announced."""
-
-    raw: RawRun
-
-
-@dataclass(frozen=True, slots=True)
-class FrameTimed:
-    """The event of frames that came before it."""
-
-    run_uid: str
-    seq_num: int
-    time: float
-
-
-@dataclass(frozen=True, slots=True)
-class RunClosed:
-    """The raw run stopped; `missing` are announced frames that never came (at most 100)."""
-
-    run_uid: str
-    stop: RunStop
-    n_frames: int
-    n_missing: int
-    missing: tuple[int, ...]
-
-
-Action = RunOpened | Frame | FrameTimed | RunClosed
-
-
-class RunTracker:
-    """Follows the documents of one raw run and one of its streams."""
-
-    def __init__(self, start: RunStart, settings: InputSettings, lookup: ConditionLookup) -> None:
+    def __init__(
+        self,
+        start: RunStart,
+        settings: InputSettings,
+        lookup: ConditionLookup,
+        corrections: CorrectionSettings | None = None,
+    ) -> None:
         self.start = start
+        corrections = corrections or CorrectionSettings()
+        self._sums = FrameSums(corrections)
+        self._darks: RunDarks | None = None
+        self._dark_tracker: RunTracker | None = None
+        if isinstance(dark := corrections.dark, DarkStream):
+            self._darks = RunDarks(start.uid, dark)
+            told = {"stream": dark.stream, "data_key": dark.data_key or settings.data_key}
+            theirs = settings.model_copy(update=told)
+            self._dark_tracker = RunTracker(start, theirs, ConditionLookup({}))
         self._settings = settings
         self._lookup = lookup
         self._key: str | None = None
@@ -141,10 +101,20 @@ class RunTracker:
             value = document.data.get(self._key or "")
             if isinstance(value, str) and value not in self._datums:
                 return value
-        return None
+        return None if self._dark_tracker is None else self._dark_tracker.missing(document)
 
     def feed(self, document: Document) -> Iterator[Action]:
         """Take a document of this run whose references are known."""
+        if self._dark_tracker is not None and self._darks is not None:
+            yield from self._darks.take(self._dark_tracker.feed(document))
+        yield from self._made(self._feed(document))
+
+    def _made(self, actions: Iterator[Action]) -> Iterator[Action]:
+        """Return what is made of single images: sums, with the dark that belongs to them."""
+        summed = self._sums(actions)
+        return summed if self._darks is None else self._darks(summed)
+
+    def _feed(self, document: Document) -> Iterator[Action]:
         match document:
             case Descriptor():
                 self._describe(document)
@@ -165,7 +135,7 @@ class RunTracker:
         """Give up waiting for events that are overdue at `now` (time.monotonic)."""
         overdue = [seq for seq, (deadline, _, _) in self._waiting.items() if deadline <= now]
         for seq_num in overdue:
-            yield from self._release(seq_num)
+            yield from self._made(self._release(seq_num))
 
     def _ours(self, descriptor: str) -> bool:
         found = self._descriptors.get(descriptor)

@@ -151,6 +151,8 @@ class Worker:
             conditions=frame.conditions,
             deadline=frame.received + self._file_timeout_s,
             keep_image=self._keeps_image(frame),
+            exposures=frame.exposures,
+            dark=frame.dark,
         )
         if not self._sent:
             self._oldest_since = time.monotonic()

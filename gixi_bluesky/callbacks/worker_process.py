@@ -14,7 +14,7 @@ import traceback
 from dataclasses import replace
 from importlib import import_module
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from structlog.contextvars import bound_contextvars
@@ -22,6 +22,9 @@ from structlog.contextvars import bound_contextvars
 from gixi_bluesky.callbacks.jobs import Analysed, Job, Outcome, Ready, Setup, SharedImage
 from gixi_bluesky.errors import FrameError, GixiError, RefusedPathError, UnavailableError
 from gixi_bluesky.log import configure_logging, get_logger
+
+if TYPE_CHECKING:
+    from gixi_bluesky.callbacks.images import ImageSource
 
 __all__ = ["main"]
 
@@ -65,9 +68,11 @@ def _build(setup: Setup) -> Any:
 def _serve(parent: Connection, setup: Setup, pipeline: Any) -> None:
     # Not at the top: the parent imports this module's neighbours, and needs no readers.
     from gixi_bluesky.callbacks.frames import FrameReader
+    from gixi_bluesky.callbacks.images import ImageSource
     from gixi_bluesky.callbacks.paths import FileAccess
 
-    reader = FrameReader(FileAccess.from_settings(setup.input))
+    files = FrameReader(FileAccess.from_settings(setup.input))
+    reader = ImageSource(files, setup.config.corrections)
     while True:
         try:
             job: Job | None = parent.recv()
@@ -83,13 +88,18 @@ def _serve(parent: Connection, setup: Setup, pipeline: Any) -> None:
             return
 
 
-def _analyse(job: Job, setup: Setup, pipeline: Any, reader: Any) -> Outcome:
+def _analyse(job: Job, setup: Setup, pipeline: Any, reader: ImageSource) -> Outcome:
+    how: dict[str, Any] = job.conditions.given()
     try:
         if isinstance(job.image, SharedImage):
-            frame = _shared(job.image, setup)
+            frame, exposures = _shared(job.image, setup), job.exposures
         else:
-            frame = reader.read(job.image, job.deadline)
-        result = pipeline(frame, **job.conditions.given())
+            frame, exposures = reader.read(job.image, job.deadline)
+        if exposures > 1:
+            how["exposures"] = exposures
+        if job.dark is not None:
+            how["dark"] = reader.dark(job.dark, job.deadline)
+        result = pipeline(frame, **how)
         return Outcome("ok", result=_stored(result, keep_image=job.keep_image))
     except (UnavailableError, RefusedPathError) as error:
         return Outcome("unavailable", str(error))

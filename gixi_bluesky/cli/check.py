@@ -116,6 +116,7 @@ def _attempts(
     parts: list[tuple[str, Callable[[Config], _Found]]] = [
         ("geometry", _geometry),
         ("mask", _mask),
+        ("corrections", _corrections),
         ("structures", _structures),
         ("weights", _weights),
         ("input roots", _roots),
@@ -155,6 +156,24 @@ def _mask(config: Config) -> str:
     return f"{path} is there; `check --config FILE IMAGE` tells whether it fits"
 
 
+def _corrections(config: Config) -> str:
+    from gixi_bluesky.callbacks import with_fetched_dark
+    from gixi_bluesky.processing.settings import DarkStream
+
+    corrections = with_fetched_dark(config).corrections
+    told = []
+    if isinstance(corrections.dark, DarkStream):
+        told.append(f"dark from the stream {corrections.dark.stream!r} of each run")
+    for name, path in (("dark", corrections.dark_file), ("flat", corrections.flat)):
+        if path is not None:
+            with path.open("rb") as file:
+                file.read(1)
+            told.append(f"{name} {path} is there")
+    if corrections.sum_frames > 1:
+        told.append(f"{corrections.sum_frames} images a frame")
+    return "; ".join(told) or "no dark, no flat"
+
+
 def _structures(config: Config) -> str:
     from gixi_bluesky.processing.structures import read_structures
 
@@ -167,7 +186,8 @@ def _structures(config: Config) -> str:
 def _weights(config: Config) -> str:
     from gixi_bluesky.processing.detector import load_detector
 
-    detector = load_detector(config.detector.weights, device=config.detector.device)
+    settings = config.detector
+    detector = load_detector(settings.weights, device=settings.device, space=config.grid.space)
     return f"{detector.name}, sha256 {detector.sha256[:12]}"
 
 
@@ -222,8 +242,10 @@ def _frame(config: Config, name: str) -> tuple[str, NDArray[Any]]:
 
 
 def _image(config: Config, name: str) -> str:
+    from gixi_bluesky.callbacks import with_fetched_dark
     from gixi_bluesky.processing import Pipeline
 
+    config = with_fetched_dark(config)
     label, frame = _frame(config, name)
     result = Pipeline(config)(frame)
     seconds = sum(result.seconds.values())

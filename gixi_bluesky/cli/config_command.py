@@ -45,12 +45,14 @@ def schema() -> None:
 
 @config_app.command("import")
 def import_(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A PONI file, or gixi's YAML.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A PONI or NeXus file, or gixi's YAML.")
+    ],
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write here instead of stdout.")
     ] = None,
 ) -> None:
-    """Turn a calibration of pyFAI or a configuration of gixi into one of ours.
+    """Turn a calibration (PONI, NeXus) or a configuration of gixi into one of ours.
 
     What was concluded, and what could not be taken over, is told on stderr and in comments.
     """

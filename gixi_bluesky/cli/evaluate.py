@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -26,6 +26,10 @@ def evaluate(
     ] = None,
     images: Annotated[int, typer.Option(min=1, help="How many frames are simulated.")] = 40,
     seed: Annotated[int, typer.Option(help="The first seed, 910000 or above.")] = 910_000,
+    style: Annotated[
+        Literal["detector", "painted"],
+        typer.Option(help="Frames of a detector, or images as the published networks learned."),
+    ] = "detector",
     json: JsonLines = False,
     out: Annotated[
         Path | None, typer.Option(metavar="PNG", help="Precision, recall and calibration.")
@@ -40,10 +44,14 @@ def evaluate(
     import cv2
     import torch
 
-    from gixi_bluesky.processing.comparison import compare, evaluation_frames
+    from gixi_bluesky.processing.comparison import (
+        compare,
+        evaluation_frames,
+        painted_exercises,
+    )
     from gixi_bluesky.processing.detector import load_detector
 
-    frames = evaluation_frames(seed, images)
+    frames = (painted_exercises if style == "painted" else evaluation_frames)(seed, images)
     detectors = [load_detector(name) for name in weights or ["default"]]
     cv2.setNumThreads(1)
     torch.set_num_threads(1)

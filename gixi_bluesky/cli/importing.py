@@ -1,4 +1,4 @@
-"""Configurations from elsewhere: the PONI files of pyFAI and the YAML of gixi."""
+"""Configurations from elsewhere: PONI files of pyFAI, NeXus files and the YAML of gixi."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ import yaml
 from gixi_bluesky.config import parse_config
 from gixi_bluesky.errors import ConfigError
 from gixi_bluesky.processing.geometry import Geometry
+from gixi_bluesky.processing.nexus_geometry import read_nexus
 from gixi_bluesky.processing.poni import read_poni
 from gixi_bluesky.processing.settings import GeometrySettings
 
 __all__ = ["import_config"]
 
 Imported = tuple[dict[str, Any], list[str]]
+
+_NEXUS = (".nxs", ".h5", ".hdf5", ".nx5")
 
 # Keys of gixi whose job is done elsewhere here, or by the weights themselves.
 _GIXI_ELSEWHERE = {
@@ -41,51 +44,56 @@ _GRID = (512, 1024)
 
 
 def import_config(file: Path, folder: Path) -> tuple[str, list[str]]:
-    """Return (YAML, notes for the user) of a PONI file or a configuration of gixi.
+    """Return (YAML, notes for the user) of a PONI or NeXus file or a configuration of gixi.
 
+    file: FILE::GROUP names one of several detectors of a NeXus file
     Paths in the YAML are relative to `folder`. Raises ConfigError or GeometryError for a file that
-    is neither.
+    is none of them.
     """
     convert: Callable[[Path, Path], Imported]
-    convert = _from_poni if file.suffix.lower() == ".poni" else _from_gixi
+    suffix = Path(str(file).partition("::")[0]).suffix.lower()
+    convert = _from_calibration if suffix in (".poni", *_NEXUS) else _from_gixi
     tree, notes = convert(file, folder)
     parse_config(tree, folder=folder, source=f"what {file} means")
     header = "".join(f"# {note}\n" for note in (f"Imported from {file.name}.", *notes))
     return header + yaml.safe_dump(tree, sort_keys=False, default_flow_style=None), notes
 
 
-def _from_poni(file: Path, folder: Path) -> Imported:
-    poni = read_poni(file)
-    geometry: dict[str, Any] = {"poni": os.path.relpath(file.absolute(), folder)}
+def _from_calibration(file: Path, folder: Path) -> Imported:
+    kind = "poni" if file.suffix.lower() == ".poni" else "nexus"
+    poni = read_poni(file) if kind == "poni" else read_nexus(file)
+    geometry: dict[str, Any] = {kind: os.path.relpath(file.absolute(), folder)}
     notes = []
     if poni.wavelength_angstrom is None:
-        message = f"{file} holds no wavelength; add the line `Wavelength: ` in metres to it"
+        lacking = "the line `Wavelength: ` in metres" if kind == "poni" else "an NXbeam"
+        message = f"{file} holds no wavelength; add {lacking} to it"
         raise ConfigError(message)
     flip = "none"
     grid: dict[str, Any] = {}
     if poni.detector_shape is None:
         notes.append("The file does not say how large the detector is: set grid and flip yourself.")
     else:
-        flip = _flip_for(file, poni.detector_shape)
-        grid["q_max_inv_angstrom"] = _q_max(file, flip, poni.detector_shape)
+        flip = _flip_for({kind: file}, poni.detector_shape)
+        grid["q_max_inv_angstrom"] = _q_max({kind: file}, flip, poni.detector_shape)
         notes.append(
             f"flip: {flip} puts the larger part of the detector above the beam; q_z must grow with "
             "the row."
         )
     geometry |= {"incidence_angle_deg": 0.0, "flip": flip}
-    notes.append("A PONI file has no incidence angle: set incidence_angle_deg.")
+    notes.append("A calibration has no incidence angle: set incidence_angle_deg.")
     return {"geometry": geometry, "grid": grid}, notes
 
 
-def _flip_for(file: Path, shape: tuple[int, int]) -> str:
+def _flip_for(source: dict[str, Path], shape: tuple[int, int]) -> str:
     """Return the flip after which most of the detector lies above the beam, as films scatter."""
-    row, _ = Geometry.from_settings(GeometrySettings(poni=file, flip="none"), shape).beam_center_px
+    settings = GeometrySettings.model_validate({**source, "flip": "none"})
+    row, _ = Geometry.from_settings(settings, shape).beam_center_px
     return "vertical" if row > (shape[0] - 1) / 2 else "none"
 
 
-def _q_max(file: Path, flip: str, shape: tuple[int, int]) -> float:
+def _q_max(source: dict[str, Path], flip: str, shape: tuple[int, int]) -> float:
     """Return the largest |q| of the detector's corners, 1/angstrom, to two digits."""
-    settings = GeometrySettings.model_validate({"poni": file, "flip": flip})
+    settings = GeometrySettings.model_validate({**source, "flip": flip})
     rows, columns = np.meshgrid([0, shape[0] - 1], [0, shape[1] - 1])
     q_xy, q_z = Geometry.from_settings(settings, shape).q_at(rows, columns)
     return math.floor(float(np.hypot(q_xy, q_z).max()) * 100) / 100
@@ -137,7 +145,7 @@ def _gixi_tree(file: Path) -> dict[str, Any]:
         message = f"cannot read {file}: {error.strerror}"
         raise ConfigError(message) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        message = f"{file} is neither a PONI file (*.poni) nor YAML: {error}"
+        message = f"{file} is neither a PONI file (*.poni), NeXus nor YAML: {error}"
         raise ConfigError(message) from error
     if not isinstance(tree, dict) or not isinstance(tree.get("q_space"), dict):
         message = (

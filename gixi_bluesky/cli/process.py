@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +14,8 @@ from gixi_bluesky.cli.options import ConfigFile, JsonLines, configured_for_files
 from gixi_bluesky.errors import GixiError, RefusedPathError, UnavailableError
 
 if TYPE_CHECKING:
-    from gixi_bluesky.callbacks.frames import FrameReader
+    from gixi_bluesky.callbacks.frames import FrameRef
+    from gixi_bluesky.callbacks.images import ImageSource
     from gixi_bluesky.cli.records import FrameRecord
     from gixi_bluesky.config import Config
     from gixi_bluesky.processing import FrameResult, Pipeline
@@ -87,51 +89,83 @@ def process(
 
 def _analysed(config: Config, names: Sequence[str], out: Path | None) -> Iterator[FrameRecord]:
     """Analyse image after image; write them to `out` at the end."""
+    from gixi_bluesky.callbacks import with_fetched_dark
     from gixi_bluesky.callbacks.frames import FrameReader
+    from gixi_bluesky.callbacks.images import ImageSource
     from gixi_bluesky.callbacks.paths import FileAccess
     from gixi_bluesky.processing import Pipeline
 
+    config = with_fetched_dark(config)
     # Files named on the command line may be read; what they link to stays below the roots.
     roots = config.input.roots
     here = (Path(name.split("::")[0]).absolute().parent for name in names) if roots else ()
     allowed = config.input.model_copy(update={"roots": (*roots, *here)})
     reader = FrameReader(FileAccess.from_settings(allowed))
+    source = ImageSource(reader, config.corrections)
     pipeline = Pipeline(config)
     kept: list[FrameResult] = []
-    for name in names:
-        yield from _records(pipeline, reader, name, kept if out is not None else None)
+    for label, index, image in _summed(_named(names), config.corrections.sum_frames):
+        yield _record(pipeline, source, label, index, image, kept if out is not None else None)
     if out is not None and kept:
         from gixi_bluesky.tiled_adapters.nexus import write_result_file
 
         say(f"wrote {write_result_file(out, kept, pipeline.provenance.as_dict())}")
 
 
-def _records(
-    pipeline: Pipeline, reader: FrameReader, name: str, kept: list[FrameResult] | None
-) -> Iterator[FrameRecord]:
+_Named = tuple[str, int, "FrameRef | GixiError"]
+
+
+def _named(names: Sequence[str]) -> Iterator[_Named]:
+    """Yield what each image is called, its number within the file, and where it is, if it is."""
+    from gixi_bluesky.callbacks.image_files import image_references
+
+    for name in names:
+        try:
+            references = list(image_references(name))
+        except GixiError as error:
+            yield name, 0, error
+            continue
+        for index, (label, reference) in enumerate(references):
+            yield label, index, reference
+
+
+def _summed(images: Iterator[_Named], n: int) -> Iterator[_Named]:
+    """Yield sums of `n` images each, called as their first; a last one may be of fewer."""
+    from gixi_bluesky.callbacks.frames import SummedImages
+
+    while chosen := list(islice(images, n)):
+        label, index, first = chosen[0]
+        problem = next((image for _, _, image in chosen if isinstance(image, GixiError)), None)
+        parts = tuple(image for _, _, image in chosen if not isinstance(image, GixiError))
+        yield label, index, problem or (SummedImages(parts) if n > 1 else first)
+
+
+def _record(
+    pipeline: Pipeline,
+    source: ImageSource,
+    label: str,
+    index: int,
+    image: FrameRef | GixiError,
+    kept: list[FrameResult] | None,
+) -> FrameRecord:
     from dataclasses import replace
 
-    from gixi_bluesky.callbacks.image_files import image_references
     from gixi_bluesky.cli.records import FrameRecord
 
+    if isinstance(image, GixiError):
+        return FrameRecord(label, _status(image), str(image))
     try:
-        references = list(image_references(name))
+        frame, exposures = source.read(image, deadline=0.0)
+        result = replace(pipeline(frame, exposures=exposures), index=index)
     except GixiError as error:
-        yield FrameRecord(name, _status(error), str(error))
-        return
-    for index, (label, reference) in enumerate(references):
-        try:
-            result = replace(pipeline(reader.read(reference)), index=index)
-        except GixiError as error:
-            yield FrameRecord(label, _status(error), str(error))
-            continue
-        if kept is not None:
-            kept.append(replace(result, index=len(kept)))
-        for warning in result.warnings:
-            say(f"{label}: {warning}")
-        yield FrameRecord(
-            label, peaks=result.peaks, matches=result.matches, match_peaks=result.match_peaks
-        )
+        return FrameRecord(label, _status(error), str(error))
+    if kept is not None:
+        kept.append(replace(result, index=len(kept)))
+    for warning in result.warnings:
+        say(f"{label}: {warning}")
+    return FrameRecord(
+        label, peaks=result.peaks, matches=result.matches, match_peaks=result.match_peaks
+    )
 
 
 def _status(error: GixiError) -> str:

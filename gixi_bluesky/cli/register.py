@@ -18,42 +18,45 @@ def register(
     tiled_uri: Annotated[
         str, typer.Argument(metavar="TILED_URI", help="Server; the key is in TILED_API_KEY.")
     ],
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Results directory.")],
+    results: Annotated[
+        Path, typer.Argument(metavar="DIR|FILE", help="Results directory, or one result file.")
+    ],
     catalogue: Annotated[
         str, typer.Option(metavar="PATH", help="Catalogue of derived runs on the server.")
     ] = "gixi",
     json: JsonLines = False,
 ) -> None:
-    """Bring finished results (`<uid>.nxs`) into Tiled; images stay in their files.
+    """Bring result files into Tiled; images stay where they are.
 
-    Runs that are there already are left as they are. The exit status is 1 when a file could not be
-    registered.
+    A finished run (`<uid>.nxs`) becomes a run like any other; a result that holds no run (of
+    `process --out`) a node in `gixi_files`. What is there already is left as it is. The exit status
+    is 1 when a file could not be registered.
     """
-    from gixi_bluesky.callbacks.offline import register_result, result_uids
+    from gixi_bluesky.callbacks.offline import register_result, result_files
     from gixi_bluesky.errors import GixiError, RunCompleteError, UnavailableError
     from gixi_bluesky.tiled_adapters.connection import catalogue_at, connect
     from gixi_bluesky.tiled_adapters.settings import TiledSettings
 
-    uids = result_uids(directory)
-    if not uids:
-        message = f"there are no finished results (<uid>.nxs) in {directory}"
+    paths = result_files(results) if results.is_dir() else [results]
+    if not paths:
+        message = f"there are no finished results (<uid>.nxs) in {results}"
         raise UnavailableError(message)
     root = connect(TiledSettings(uri=tiled_uri))
     all_ok = True
     with contextlib.closing(root.context):
         client = catalogue_at(root, catalogue)
-        for uid in uids:
+        for path in paths:
             status, reason = "registered", ""
             try:
-                register_result(directory, uid, client)
+                register_result(path, client)
             except RunCompleteError:
                 status = "there already"
             except GixiError as error:
                 all_ok, status, reason = False, "failed", str(error)
-                complain(f"{uid}: {error}")
+                complain(f"{path.name}: {error}")
             if json:
-                print_json({"uid": uid, "status": status, "reason": reason})
+                print_json({"uid": path.stem, "status": status, "reason": reason})
             else:
-                say(f"{uid}: {status}")
+                say(f"{path.name}: {status}")
     if not all_ok:
         raise typer.Exit(1)

@@ -19,9 +19,13 @@ _MEANINGS = {
     "energy_kev": "energy",
     "wavelength_angstrom": "wavelength",
     "distance_mm": "distance",
+    "arm_in_plane_deg": "detector arm, in plane",
+    "arm_out_of_plane_deg": "detector arm, out of plane",
     "pixel_size_mm": "pixel size",
     "beam_center_px": "beam centre",
 }
+_ARM = ("arm_in_plane_deg", "arm_out_of_plane_deg")
+_UNLESS = dict.fromkeys(_ARM, " if the detector moves on an arm")
 _NEEDED = {
     "distance_mm": "800.0    # sample to detector",
     "pixel_size_mm": "[0.172, 0.172]    # rows, columns",
@@ -61,7 +65,7 @@ def findings_of(run: Inspection) -> list[Finding]:
         if found:
             detail = "; ".join(_shown(candidate) for candidate in found[:3])
         else:
-            detail = f"not found: give geometry.{name}"
+            detail = f"not found: give geometry.{name}{_UNLESS.get(name, '')}"
         findings.append(Finding(meaning, True, detail))
     return findings
 
@@ -81,6 +85,9 @@ def starter_config(run: Inspection) -> str:
     lines += _lines(run, beam, "12.7")
     for name, example in _NEEDED.items():
         lines += _lines(run, name, example, document=name == "distance_mm")
+    # Whether the detector is on the arm that was found nobody can tell from the names.
+    for name in _ARM:
+        lines += _hints(run, name, 0)
     lines += ["  flip: vertical    # files have row 0 at the top; q_z grows with the row"]
     lines += ["matching:", "  cif: []    # files or folders of the phases that may be there"]
     return "\n".join(lines) + "\n"
@@ -100,16 +107,23 @@ def _image(run: Inspection) -> Finding:
 
 def _shown(candidate: Candidate) -> str:
     unit = f" {candidate.unit}" if candidate.unit else ", unit not stated"
-    return f"{candidate.key} in the {candidate.place}: {candidate.value:g}{unit}"
+    beyond = "" if candidate.reachable else ", where frames cannot look it up"
+    return f"{candidate.key} in the {candidate.place}: {candidate.value:g}{unit}{beyond}"
+
+
+def _hints(run: Inspection, name: str, first: int) -> list[str]:
+    """Return what else it may be, as comments."""
+    return [
+        f"  # {name}: perhaps {_shown(candidate)}" for candidate in run.candidates[name][first:3]
+    ]
 
 
 def _lines(run: Inspection, name: str, example: str, *, document: bool = True) -> list[str]:
     """Return a setting taken from the documents, or one to be filled in."""
     found = run.candidates[name]
-    hints = [f"  # {name}: perhaps {_shown(candidate)}" for candidate in found[1:3]]
-    if not document:
-        hints = [f"  # {name}: perhaps {_shown(candidate)}" for candidate in found[:3]]
-    if not found or not document:
+    usable = document and bool(found) and found[0].reachable
+    hints = _hints(run, name, 1 if usable else 0)
+    if not usable:
         return [*hints, f"  # {name}: {example}"]
     unit = f", unit: {found[0].unit}" if found[0].unit else ""
     return [f'  {name}: {{from: "{found[0].key}"{unit}}}', *hints]

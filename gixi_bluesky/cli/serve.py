@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import threading
 from pathlib import Path
 from typing import Annotated
 
@@ -17,18 +19,33 @@ def serve(
     directory: Annotated[
         Path, typer.Option(metavar="DIR", help="Its state, and the results it may read.")
     ] = Path("results"),
-    port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="8000, or as the file says.")
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            "--config",
+            "-c",
+            metavar="FILE",
+            help="A configuration of Tiled, as for PostgreSQL and Redis (examples/server.yaml).",
+        ),
+    ] = None,
 ) -> None:
     """Serve runs and results with Tiled, on this machine only, until Ctrl-C.
 
     The key comes from TILED_SINGLE_USER_API_KEY; without it a fresh one is made and shown once.
     """
-    from gixi_bluesky.tiled_adapters.server import KEY_VARIABLE, EmbeddedServer
-    from gixi_bluesky.tiled_adapters.server import serve as serve_tiled
+    from gixi_bluesky.tiled_adapters.server import configured_server, embedded_server
+    from gixi_bluesky.tiled_adapters.server_config import KEY_VARIABLE
 
-    def announce(server: EmbeddedServer) -> None:
-        say(f"Tiled serves {server.directory} at {server.uri}")
-        if KEY_VARIABLE not in os.environ:
+    with (
+        configured_server(config, port)
+        if config is not None
+        else embedded_server(directory, port or 8000)
+    ) as server:
+        say(f"Tiled serves {config or server.directory} at {server.uri}")
+        if server.api_key and KEY_VARIABLE not in os.environ:
             say(f"with the key {server.api_key}; set {KEY_VARIABLE} to keep one")
-
-    serve_tiled(directory, port, ready=announce)
+        with contextlib.suppress(KeyboardInterrupt):
+            threading.Event().wait()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -21,10 +21,16 @@ def train(
         Path, typer.Option(metavar="DIR", help="Images, checkpoint, curve and weights.")
     ],
     images: Annotated[int, typer.Option(min=1, help="How many images are seen in all.")] = 40_000,
+    minutes: Annotated[
+        float | None, typer.Option(min=0.1, help="End by then, at a learning rate of zero.")
+    ] = None,
+    size: Annotated[
+        Literal["light", "large"], typer.Option(help="Of the network; light is for CPUs.")
+    ] = "light",
     workers: Annotated[int, typer.Option(min=1, help="Processes that simulate.")] = _WORKERS,
     seed: Annotated[int, typer.Option(min=0, help="First seed of the training images.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")] = "auto",
-    name: Annotated[str, typer.Option(help="Of the weights.")] = "light",
+    name: Annotated[str | None, typer.Option(help="Of the weights; default: the size.")] = None,
 ) -> None:
     """Train the light network on simulated frames and write its weights.
 
@@ -34,6 +40,7 @@ def train(
     manifest: give its path as `detector.weights`.
     """
     from gixi_bluesky.processing.detector import torch_device
+    from gixi_bluesky.processing.detector.light import SIZES
     from gixi_bluesky.processing.simulation.random_scenes import FRAMES_PER_SEED
     from gixi_bluesky.processing.simulation.seeds import CALIBRATION, TRAINING, require_within
     from gixi_bluesky.processing.training import export, loop
@@ -50,7 +57,7 @@ def train(
         say(f"{row['seen']} of {images} images: AP {row['ap0.3']:.3f} at IoU 0.3")
 
     with simulators.simulation(drawn, seeds, held_out, CALIBRATION[:_HELD_OUT_SEEDS], workers):
-        recipe = loop.Recipe(images=images, seed=seed)
-        loop.train(recipe, out, drawn, held_out, device, report)
-    manifest = export.export(out, out, name, held_out, drawn)
-    say(f"{out / name}.safetensors is written, sha256 {manifest.sha256[:12]}")
+        recipe = loop.Recipe.on(device, images, minutes, seed)
+        loop.train(recipe, out, drawn, held_out, device, report, SIZES[size])
+    manifest = export.export(out, out, name or size, held_out, drawn)
+    say(f"{out / manifest.name}.safetensors is written, sha256 {manifest.sha256[:12]}")

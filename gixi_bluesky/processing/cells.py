@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,10 +39,13 @@ class Weights:
 
 def cells_of_pixels(
     geometry: Geometry, grid: Grid, shape: tuple[int, int], lowest_q_z: float
-) -> tuple[Int32, Bool]:
-    """Return each pixel's flat cell (rows, columns), -1 for none, and whether its q_xy > 0."""
+) -> tuple[Int32, NDArray[np.int8]]:
+    """Return each pixel's flat cell (rows, columns), -1 for none, and the part it is folded from.
+
+    part: 0 for q_xy > 0, 1 for the other side; 2 more for q_z < 0 of a grid with a mirror
+    """
     cell = np.full(shape, -1, np.int32)
-    right = np.empty(shape, bool)
+    part_of = np.empty(shape, np.int8)
     columns = np.arange(shape[1], dtype=float)[None, :]
     for start in range(0, shape[0], _ROWS_AT_ONCE):
         part = slice(start, min(start + _ROWS_AT_ONCE, shape[0]))
@@ -51,8 +54,10 @@ def cells_of_pixels(
         inside = _within(row, column, grid.shape) & (q_z >= lowest_q_z)
         flat = np.rint(row[inside]) * grid.shape[1] + np.rint(column[inside])
         cell[part][inside] = flat.astype(np.int32)
-        right[part] = q_xy > 0
-    return cell, right
+        part_of[part] = q_xy <= 0
+        if grid.mirror:
+            part_of[part] += np.int8(2) * (q_z < 0)
+    return cell, part_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +92,10 @@ class _Side:
             np.clip(np.nan_to_num(size.ravel()[here]), 1, _MOST_POINTS).astype(int)
             for size in self.size
         ]
-        for m, n in np.unique(np.stack(counts), axis=1).T:
-            of = (counts[0] == m) & (counts[1] == n)
+        code = counts[0] * (_MOST_POINTS + 1) + counts[1]
+        for present in np.flatnonzero(np.bincount(code)):
+            m, n = divmod(int(present), _MOST_POINTS + 1)
+            of = np.flatnonzero(code == present)
             for i, j in np.ndindex(m, n):
                 down, across = (i + 0.5) / m - 0.5, (j + 0.5) / n - 0.5
                 yield (
@@ -118,18 +125,18 @@ class NarrowCells:
     @classmethod
     def of(
         cls,
-        geometry: Geometry,
-        grid: Grid,
+        centers: Sequence[tuple[Float64, Float64]],
+        above: Bool,
         shape: tuple[int, int],
-        lowest_q_z: float,
         held: Int64,
     ) -> NarrowCells:
         """Find them for frames of `shape` (rows, columns).
 
-        held: (grid rows, grid columns) pixel centres in each cell
+        centers: (row, column) of the cells' centres on the detector, once per side
+        above: (grid rows, grid columns) which cells lie above the lowest q_z
+        held: the same shape, pixel centres in each cell
         """
-        centers = grid.centers()
-        sides = tuple(_Side.of(*geometry.pixel_at(*center), shape) for center in centers)
+        sides = tuple(_Side.of(rows, columns, shape) for rows, columns in centers)
         seen = np.any([side.on for side in sides], axis=0)
         # The smaller extent on the side where it is smaller; NaN where no side knows it.
         extent = np.fmin.reduce(
@@ -138,7 +145,7 @@ class NarrowCells:
         return cls(
             narrow=seen & (~(extent >= _HOLDS_A_PIXEL) | (held == 0)),
             broad=~(extent < _HOLDS_A_BLOCK),
-            reachable=seen & (centers[0][1] >= lowest_q_z),
+            reachable=seen & above,
             area=np.max([np.where(side.on, side.area, 0) for side in sides], axis=0),
             sides=sides,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any
@@ -22,29 +22,49 @@ from gixi_bluesky.processing.evaluation import (
     visible_peaks,
 )
 from gixi_bluesky.processing.settings import DetectorSettings
-from gixi_bluesky.processing.simulation.random_scenes import (
-    FRAMES_PER_SEED,
-    SimulatedFrame,
-    random_frames,
-)
+from gixi_bluesky.processing.simulation.painted import PAINTED_PER_SEED, painted_images
+from gixi_bluesky.processing.simulation.random_scenes import random_frames
 from gixi_bluesky.processing.simulation.seeds import EVALUATION, require_within, structures_for
+from gixi_bluesky.processing.simulation.truth import Truth
 from gixi_bluesky.processing.types import KINDS, Detections
 
-__all__ = ["Bin", "Outcome", "Scorecard", "compare", "evaluation_frames", "scorecard"]
+__all__ = [
+    "Bin",
+    "Exercise",
+    "Outcome",
+    "Scorecard",
+    "compare",
+    "evaluation_frames",
+    "painted_exercises",
+    "scorecard",
+]
 
 Float64 = NDArray[np.float64]
 
 _IOU = 0.3  # of a hit, for everything but average precision
 _VISIBILITY = {"weak": (5.0, 15.0), "medium": (15.0, 50.0), "strong": (50.0, math.inf)}
 _BINS = 10
+_FRAMES_PER_SETUP = 2  # of a seed: many set-ups tell more than many frames of one
+
+
+@dataclass(frozen=True, slots=True)
+class Exercise:
+    """An image before any contrast, and what there is to find.
+
+    intensity: (n_phi, n_q) float32, NaN = no data; q: (n_q,) its axis
+    """
+
+    intensity: NDArray[np.float32]
+    q: Float64
+    truth: Truth
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One detector on one frame: what it found, what there was, and the CPU seconds it took."""
+    """One detector on one image: what it found, what there was, and the CPU seconds it took."""
 
     found: Detections
-    frame: SimulatedFrame
+    exercise: Exercise
     cpu_s: float
 
 
@@ -98,21 +118,34 @@ class Scorecard:
         }
 
 
-def evaluation_frames(seed: int, images: int) -> Iterator[SimulatedFrame]:
+def evaluation_frames(seed: int, images: int) -> Iterator[Exercise]:
     """Return that many frames from `seed` on; raises ConfigError for seeds not kept for it."""
-    seeds = require_within(seed, -(-images // FRAMES_PER_SEED), EVALUATION)
+    seeds = require_within(seed, -(-images // _FRAMES_PER_SETUP), EVALUATION)
     structures = structures_for(EVALUATION)
-    return islice(chain.from_iterable(random_frames(s, structures) for s in seeds), images)
+    frames = chain.from_iterable(
+        random_frames(s, structures, count=_FRAMES_PER_SETUP) for s in seeds
+    )
+    return (Exercise(f.polar.intensity, f.polar.q, f.truth) for f in islice(frames, images))
 
 
-def compare(detectors: Sequence[Detector], frames: Iterator[SimulatedFrame]) -> list[Scorecard]:
-    """Show every frame to every detector; returns their scorecards in order."""
+def painted_exercises(seed: int, images: int) -> Iterator[Exercise]:
+    """Return that many painted images from `seed` on; raises ConfigError as above."""
+    seeds = require_within(seed, -(-images // PAINTED_PER_SEED), EVALUATION)
+    painted = chain.from_iterable(painted_images(s) for s in seeds)
+    return (
+        Exercise(p.intensity, np.linspace(0.0, 1.0, p.intensity.shape[1]), p.truth)
+        for p in islice(painted, images)
+    )
+
+
+def compare(detectors: Sequence[Detector], exercises: Iterable[Exercise]) -> list[Scorecard]:
+    """Show every image to every detector; returns their scorecards in order."""
     outcomes: list[list[Outcome]] = [[] for _ in detectors]
-    for frame in frames:
+    for exercise in exercises:
         for detector, mine in zip(detectors, outcomes, strict=True):
             began = time.process_time()
-            (found,) = detector(detector.prepare(frame.polar.intensity)[None])
-            mine.append(Outcome(found, frame, time.process_time() - began))
+            (found,) = detector(detector.prepare(exercise.intensity)[None])
+            mine.append(Outcome(found, exercise, time.process_time() - began))
     pairs = zip(detectors, outcomes, strict=True)
     return [scorecard(detector.name, detector.sha256, mine) for detector, mine in pairs]
 
@@ -121,9 +154,9 @@ def scorecard(weights: str, sha256: str, outcomes: Sequence[Outcome]) -> Scoreca
     """Sum up what one detector did."""
     threshold = DetectorSettings().score_threshold
     found = [outcome.found for outcome in outcomes]
-    wanted = [visible_peaks(outcome.frame.truth) for outcome in outcomes]
+    wanted = [visible_peaks(outcome.exercise.truth) for outcome in outcomes]
     known = [
-        KnownBoxes(o.frame.truth.boxes[w], o.frame.truth.boxes[~w])
+        KnownBoxes(o.exercise.truth.boxes[w], o.exercise.truth.boxes[~w])
         for o, w in zip(outcomes, wanted, strict=True)
     ]
     rules = {str(iou): judge(found, known, iou) for iou in (0.1, 0.3, 0.5)}
@@ -162,8 +195,8 @@ def _recalls(
     hit, snr, kind = [], [], []
     for outcome, asked, owner in zip(outcomes, wanted, verdicts.owners, strict=True):
         hit.append(_hit(outcome, owner, threshold))
-        snr.append(outcome.frame.truth.snr[asked])
-        kind.append(np.array(outcome.frame.truth.kind, dtype=str)[asked])
+        snr.append(outcome.exercise.truth.snr[asked])
+        kind.append(np.array(outcome.exercise.truth.kind, dtype=str)[asked])
     if not hit:
         return dict.fromkeys((*_VISIBILITY, *KINDS), math.nan)
     hits, snrs, kinds = np.concatenate(hit), np.concatenate(snr), np.concatenate(kind)
@@ -182,8 +215,8 @@ def _dq_over_q(
     for outcome, asked, owner in zip(outcomes, wanted, verdicts.owners, strict=True):
         hit = _hit(outcome, owner, threshold)
         centre = outcome.found.boxes[owner[hit]][:, [0, 2]].mean(axis=1)
-        axis = outcome.frame.polar.q
-        q = outcome.frame.truth.q[asked][hit]
+        axis = outcome.exercise.q
+        q = outcome.exercise.truth.q[asked][hit]
         errors.append(np.abs(np.interp(centre, np.arange(len(axis)), axis) - q) / q)
     together = np.concatenate(errors)
     return float(np.median(together)) if len(together) else math.nan

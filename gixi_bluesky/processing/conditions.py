@@ -1,4 +1,4 @@
-"""What may differ from frame to frame: angle, energy, distance, the beam's intensity."""
+"""What may differ from frame to frame: angles, energy, distance, the beam's intensity."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from gixi_bluesky.processing.settings import (
     GeometrySettings,
 )
 
-__all__ = ["Conditions", "sources"]
+__all__ = ["ANGLES", "Conditions", "sources"]
 
-_GEOMETRY = ("incidence_angle_deg", "wavelength_angstrom", "energy_kev", "distance_mm")
+ANGLES = ("incidence_angle_deg", "arm_in_plane_deg", "arm_out_of_plane_deg")
+_GEOMETRY = (*ANGLES, "wavelength_angstrom", "energy_kev", "distance_mm")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,8 @@ class Conditions:
     wavelength_angstrom: float | None = None
     energy_kev: float | None = None
     distance_mm: float | None = None
+    arm_in_plane_deg: float | None = None
+    arm_out_of_plane_deg: float | None = None
     monitor: float | None = None
 
     def given(self) -> dict[str, float]:
@@ -39,7 +42,7 @@ class Conditions:
         """
         return replace(
             self,
-            incidence_angle_deg=_round(self.incidence_angle_deg, 4),
+            **{name: _round(getattr(self, name), 4) for name in ANGLES},
             wavelength_angstrom=_digits(self.wavelength_angstrom),
             energy_kev=_digits(self.energy_kev),
             distance_mm=_round(self.distance_mm, 3),

@@ -3,22 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gixi_bluesky.errors import GeometryError
+from gixi_bluesky.errors import FrameError, GeometryError
 from gixi_bluesky.processing.masks import invalid_pixels
 from gixi_bluesky.processing.references import read_reference
-from gixi_bluesky.processing.settings import CorrectionSettings
+from gixi_bluesky.processing.settings import CorrectionSettings, DarkRun
 
-__all__ = ["PixelCorrection"]
+__all__ = ["Dark", "PixelCorrection"]
 
 Bool = NDArray[np.bool_]
 Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
 Turn = Callable[[NDArray[Any]], NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Dark:
+    """Counts without beam of one exposure, laid as frames are read.
+
+    mean, variance: (rows, columns) float64, counts, and counts² of that mean; NaN = not known
+    """
+
+    mean: Float64
+    variance: Float64
+
+    @classmethod
+    def of(cls, images: NDArray[Any], settings: CorrectionSettings) -> Dark:
+        """Average (n, rows, columns): the variance is their scatter, of one the noise model's."""
+        stack = np.where(invalid_pixels(images, settings.dummy), np.nan, images.astype(float))
+        mean = stack.mean(axis=0)
+        if len(stack) > 1:
+            return cls(mean, stack.var(axis=0, ddof=1) / len(stack))
+        gain = settings.gain or (1.0 if images.dtype.kind in "iu" else 0.0)
+        return cls(mean, np.maximum(gain * mean, 0) + settings.readout_noise**2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +71,10 @@ class PixelCorrection:
         """
         if settings.dark is None and settings.flat is None and settings.saturation is None:
             return None
-        dark, variance, flat = np.zeros(shape), np.zeros(shape), np.ones(shape)
-        if settings.dark is not None:
-            dark, variance = _dark(settings, shape)
+        dark, flat = _dark(settings, shape), np.ones(shape)
         if settings.flat is not None:
             flat = read_reference(settings.flat, "flat", shape).astype(float)
-        usable = np.isfinite(dark) & np.isfinite(flat) & (flat > 0)
+        usable = np.isfinite(dark.mean) & np.isfinite(flat) & (flat > 0)
         if not usable.any():
             message = "no pixel is left by dark and flat: one of them is all zero or not finite"
             raise GeometryError(message)
@@ -64,36 +84,50 @@ class PixelCorrection:
             return turn(np.where(usable, values, 0).astype(np.float32))
 
         return cls(
-            dark=laid(dark),
-            dark_variance=laid(variance),
+            dark=laid(dark.mean),
+            dark_variance=laid(dark.variance),
             inverse_flat=laid(inverse),
             usable=turn(usable),
             saturation=settings.saturation,
             dummy=settings.dummy,
         )
 
-    def __call__(self, frame: NDArray[Any]) -> Float32:
-        """Return corrected counts (rows, columns) of a frame after `orient`; no data is NaN."""
+    def with_dark(self, dark: Dark, turn: Turn) -> PixelCorrection:
+        """Return the correction with another dark; pixels that it does not know are no data.
+
+        Raises FrameError for a dark of another shape.
+        """
+        mean, variance = (turn(part).astype(np.float32) for part in (dark.mean, dark.variance))
+        if mean.shape != self.dark.shape:
+            message = f"the dark has shape {dark.mean.shape}; expected that of the frame"
+            raise FrameError(message)
+        known = np.isfinite(mean) & np.isfinite(variance)
+        return replace(self, dark=mean, dark_variance=np.where(known, variance, np.float32(0)))
+
+    def __call__(self, frame: NDArray[Any], exposures: int = 1) -> Float32:
+        """Return corrected counts (rows, columns) of a frame after `orient`; no data is NaN.
+
+        exposures: how many the frame is the sum of; a sum knows its saturated pixels already
+        """
         invalid = invalid_pixels(frame, self.dummy)
-        if self.saturation is not None:
+        if self.saturation is not None and exposures == 1:
             invalid |= frame >= self.saturation
         with np.errstate(over="ignore", invalid="ignore"):  # not finite is no data
-            counts = frame.astype(np.float32) - self.dark
+            counts = frame.astype(np.float32) - np.float32(exposures) * self.dark
         counts *= self.inverse_flat
         counts[invalid] = np.nan
         return counts
 
 
-def _dark(
-    settings: CorrectionSettings, shape: tuple[int, int]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the mean dark and its variance: the scatter of a stack, else the noise model's."""
-    if settings.dark is None:
-        return np.zeros(shape), np.zeros(shape)
-    read = read_reference(settings.dark, "dark", shape, stack=True)
-    stack = read.reshape(-1, *shape).astype(float)
-    mean = stack.mean(axis=0)
-    if len(stack) > 1:
-        return mean, stack.var(axis=0, ddof=1) / len(stack)
-    gain = settings.gain or (1.0 if read.dtype.kind in "iu" else 0.0)
-    return mean, np.maximum(gain * mean, 0) + settings.readout_noise**2
+def _dark(settings: CorrectionSettings, shape: tuple[int, int]) -> Dark:
+    """Return the dark of a file; none, or one that each run brings, is zero here."""
+    if isinstance(settings.dark, DarkRun) and settings.dark.file is None:
+        message = (
+            f"the dark lies in the run {settings.dark.run} and was not fetched; call "
+            "gixi_bluesky.callbacks.with_fetched_dark(config), or name a file as corrections.dark"
+        )
+        raise GeometryError(message)
+    if settings.dark_file is None:
+        return Dark(np.zeros(shape), np.zeros(shape))
+    read = read_reference(settings.dark_file, "dark", shape, stack=True)
+    return Dark.of(read.reshape(-1, *shape), settings)

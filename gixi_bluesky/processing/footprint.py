@@ -8,6 +8,7 @@ are sampled: bilinear at points about a pixel apart.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -62,19 +63,29 @@ class Footprint:
 
     @classmethod
     def build(
-        cls, geometry: Geometry, grid: Grid, valid: Bool, scale: Float32, *, horizon: bool = True
+        cls,
+        geometry: Geometry,
+        grid: Grid,
+        centers: Sequence[tuple[Float64, Float64]],
+        valid: Bool,
+        scale: Float32,
+        *,
+        horizon: bool = True,
     ) -> Footprint:
-        """Weigh the `valid` pixels (rows, columns); with `horizon`, none from below it."""
+        """Weigh the `valid` pixels (rows, columns); with `horizon`, none from below it.
+
+        centers: (row, column) of the grid's `centers` on the detector
+        """
         lowest = geometry.horizon_q_z if horizon else -np.inf
         if geometry.critical_angle_rad:  # rays below the critical angle all lie on the horizon
             lowest = np.nextafter(lowest, np.inf)
-        cell, right = cells_of_pixels(geometry, grid, valid.shape, lowest)
+        cell, part = cells_of_pixels(geometry, grid, valid.shape, lowest)
         counts = [
-            np.bincount(cell[side & (cell >= 0)], minlength=scale.size).reshape(grid.shape)
-            for side in (right, ~right)
+            np.bincount(cell[(part == number) & (cell >= 0)], minlength=scale.size)
+            for number in range(4 if grid.mirror else 2)
         ]
-        held = np.maximum(*counts)
-        cells = NarrowCells.of(geometry, grid, valid.shape, lowest, held)
+        held = np.max(counts, axis=0).reshape(grid.shape)
+        cells = NarrowCells.of(centers, grid.centers()[0][1] >= lowest, valid.shape, held)
         pixels, blocks, window = _matrices(cell, valid, cells)
         weight = (_row_sums(pixels) + _row_sums(blocks)).reshape(grid.shape)
         # A block's entry speaks for four pixels.
@@ -154,7 +165,9 @@ def _matrices(
     single = np.flatnonzero(binned & ~whole)
     samples = cells.weights(usable)
     rows, columns = np.nonzero(whole[::2, ::2])
-    quarters = np.stack([cell[2 * rows + i, 2 * columns + j] for i, j in np.ndindex(2, 2)])
+    even = cell[: cell.shape[0] // 2 * 2, : n_columns // 2 * 2]
+    here = whole[: even.shape[0] : 2, : even.shape[1] : 2]
+    quarters = np.stack([even[i::2, j::2][here] for i, j in np.ndindex(2, 2)])
     read = np.concatenate([single // n_columns, samples.pixels // n_columns, 2 * rows + 1, [0]])
     first = int(read[:-1].min(initial=cell.shape[0])) // 2 * 2
     window = slice(first, max(int(read.max()) + 1, first + 1))
@@ -183,7 +196,8 @@ def _in_whole_blocks(pixels: Bool) -> Bool:
     even = pixels[: 2 * rows, : 2 * columns]
     blocks = even[::2, ::2] & even[::2, 1::2] & even[1::2, ::2] & even[1::2, 1::2]
     whole = np.zeros_like(pixels)
-    whole[: 2 * rows, : 2 * columns] = blocks.repeat(2, axis=0).repeat(2, axis=1)
+    for i, j in np.ndindex(2, 2):
+        whole[i : 2 * rows : 2, j : 2 * columns : 2] = blocks
     return whole
 
 

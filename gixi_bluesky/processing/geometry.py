@@ -23,11 +23,12 @@ from numpy.typing import ArrayLike, NDArray
 from gixi_bluesky.errors import GeometryError
 from gixi_bluesky.log import get_logger
 from gixi_bluesky.processing.conditions import Conditions
+from gixi_bluesky.processing.nexus_geometry import read_nexus
 from gixi_bluesky.processing.orientation import Orientation
 from gixi_bluesky.processing.poni import Poni, read_poni
 from gixi_bluesky.processing.settings import FromDocument, GeometrySettings
 
-__all__ = ["Geometry", "orient", "orientation_of"]
+__all__ = ["Geometry", "calibration_of", "orient", "orientation_of"]
 
 Float64 = NDArray[np.float64]
 Scalar = TypeVar("Scalar", bound=np.generic)
@@ -94,7 +95,7 @@ class Geometry:
         The shape is needed to turn a PONI; without it only the settings and the file are checked.
         With neither `flip` nor `orientation` row 0 is the lowest, unless the PONI says otherwise;
         a beam in the upper half is then warned about.
-        An incidence angle that comes from documents is 0 until `with_incidence`.
+        Angles that come from documents are 0 where `conditions` do not hold them.
         Raises GeometryError for a PONI that cannot be used or does not fit the shape, and for a
         wavelength or distance that only the documents of a frame know.
         """
@@ -106,15 +107,14 @@ class Geometry:
                 "or distance; give them for a frame that has none"
             )
             raise GeometryError(message)
-        angle = settings.incidence_angle_deg
-        incidence = 0.0 if isinstance(angle, FromDocument) else math.radians(angle)
-        if settings.poni is not None:
-            geometry = _from_poni(
-                read_poni(settings.poni), settings, shape, incidence, measured=measured
-            )
+        incidence = _radians(settings.incidence_angle_deg)
+        arm = _radians(settings.arm_in_plane_deg), _radians(settings.arm_out_of_plane_deg)
+        calibration = calibration_of(settings)
+        if calibration is not None:
+            geometry = _from_poni(calibration, settings, shape, incidence, measured=measured)
             if shape is not None and settings.flip is None and settings.orientation is None:
                 _warn_if_upside_down(geometry, orientation_of(settings).shape(shape)[0])
-            return geometry
+            return geometry.with_arm(*arm)
         if (
             not isinstance(settings.distance_mm, float)
             or settings.pixel_size_mm is None
@@ -131,11 +131,22 @@ class Geometry:
             pixel_size_m=pixel,
             poni_m=((row + 0.5) * pixel[0], (column + 0.5) * pixel[1]),
             incidence_angle_rad=incidence,
-        )
+        ).with_arm(*arm)
 
     def with_incidence(self, incidence_angle_deg: float) -> Geometry:
         """Return the same set-up at another incidence angle."""
         return replace(self, incidence_angle_rad=math.radians(incidence_angle_deg))
+
+    def with_arm(self, in_plane_rad: float, out_of_plane_rad: float) -> Geometry:
+        """Return the set-up with the detector turned about the sample, tilt and all, by an arm.
+
+        in_plane_rad: towards growing columns, about the vertical; this circle carries the other
+        out_of_plane_rad: upwards, towards growing rows
+        """
+        if not (in_plane_rad or out_of_plane_rad):
+            return self
+        turned = _rotation(in_plane_rad, 0, 0) @ _rotation(0, -out_of_plane_rad, 0)
+        return replace(self, rotations_rad=_angles(turned @ self.rotation))
 
     def with_critical_angle(self, critical_angle_deg: float) -> Geometry:
         """Return the same set-up with q_z inside a film of this critical angle."""
@@ -159,11 +170,7 @@ class Geometry:
     @property
     def rotation(self) -> Float64:
         """(3, 3) rotation of detector axes (rows, columns, beam) into the laboratory, pyFAI's."""
-        (s1, c1), (s2, c2), (s3, c3) = ((math.sin(r), math.cos(r)) for r in self.rotations_rad)
-        first = np.array([[1, 0, 0], [0, c1, s1], [0, -s1, c1]])
-        second = np.array([[c2, 0, -s2], [0, 1, 0], [s2, 0, c2]])
-        third = np.array([[c3, -s3, 0], [s3, c3, 0], [0, 0, 1]])
-        return third @ second @ first
+        return _rotation(*self.rotations_rad)
 
     @property
     def beam_center_px(self) -> tuple[float, float]:
@@ -277,9 +284,18 @@ def orientation_of(settings: GeometrySettings) -> Orientation:
         return Orientation.from_flip(settings.flip)
     if settings.orientation is not None:
         return Orientation.from_sample(settings.orientation)
+    calibration = calibration_of(settings)
+    return Orientation() if calibration is None else calibration.orientation
+
+
+def calibration_of(settings: GeometrySettings) -> Poni | None:
+    """Return the calibration that a file states, None where the settings hold the numbers.
+
+    Raises GeometryError for a file that cannot be used.
+    """
     if settings.poni is not None:
-        return read_poni(settings.poni).orientation
-    return Orientation()
+        return read_poni(settings.poni)
+    return None if settings.nexus is None else read_nexus(settings.nexus)
 
 
 def orient(frame: NDArray[Scalar], settings: GeometrySettings) -> NDArray[Scalar]:
@@ -342,9 +358,23 @@ def _warn_if_upside_down(geometry: Geometry, n_rows: int) -> None:
     row, _ = geometry.beam_center_px
     if row > n_rows / 2:
         get_logger(beam_row=round(row, 1), rows=n_rows).warning(
-            "the PONI puts most rows below the beam; frames with row 0 at the top need "
+            "the calibration puts most rows below the beam; frames with row 0 at the top need "
             "`flip: vertical` (or say `flip: none` if this is right)"
         )
+
+
+def _radians(angle_deg: float | FromDocument) -> float:
+    """Return a fixed angle, rad; one that each frame's documents give is 0."""
+    return 0.0 if isinstance(angle_deg, FromDocument) else math.radians(angle_deg)
+
+
+def _rotation(rot1: float, rot2: float, rot3: float) -> Float64:
+    """R3 R2 R1, (3, 3), of pyFAI's angles, rad."""
+    (s1, c1), (s2, c2), (s3, c3) = ((math.sin(r), math.cos(r)) for r in (rot1, rot2, rot3))
+    first = np.array([[1, 0, 0], [0, c1, s1], [0, -s1, c1]])
+    second = np.array([[c2, 0, -s2], [0, 1, 0], [s2, 0, c2]])
+    third = np.array([[c3, -s3, 0], [s3, c3, 0], [0, 0, 1]])
+    return third @ second @ first
 
 
 def _angles(rotation: Float64) -> tuple[float, float, float]:

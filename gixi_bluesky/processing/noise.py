@@ -43,13 +43,15 @@ class Noise:
         unit_variance: Float32,
         *,
         integer: bool,
+        exposures: int = 1,
     ) -> Noise:
         """Return the noise the settings state, or that of the scatter of a float frame.
 
         intensity, unit_variance: (rows, columns) mean of each cell and the variance it would
         have if a pixel's were 1; rows along the direction in which intensity changes slowly
+        exposures: how many the frame is the sum of
         """
-        floor = settings.readout_noise**2
+        floor = settings.readout_noise**2 * exposures
         if settings.gain is not None:
             return cls(settings.gain, floor)
         if integer:

@@ -17,22 +17,28 @@ import gixi_bluesky
 from gixi_bluesky.errors import FrameError, GeometryError
 from gixi_bluesky.log import get_logger
 from gixi_bluesky.processing.conditions import Conditions, sources
-from gixi_bluesky.processing.counts import PixelCorrection
+from gixi_bluesky.processing.counts import Dark, PixelCorrection
 from gixi_bluesky.processing.detector import load_detector
-from gixi_bluesky.processing.geometry import Geometry, orient, orientation_of
+from gixi_bluesky.processing.geometry import Geometry, calibration_of, orient, orientation_of
 from gixi_bluesky.processing.masks import load_mask, require_image
 from gixi_bluesky.processing.matching import match
 from gixi_bluesky.processing.peaks import measure
 from gixi_bluesky.processing.remap import Remapper
 from gixi_bluesky.processing.settings import (
     CorrectionSettings,
+    DarkStream,
     DetectorSettings,
     GeometrySettings,
     GridSettings,
     MatchingSettings,
 )
 from gixi_bluesky.processing.structures import Structure, read_structures
-from gixi_bluesky.processing.types import Detections, FrameResult, PolarImage
+from gixi_bluesky.processing.types import (
+    CartesianImage,
+    Detections,
+    FrameResult,
+    PolarImage,
+)
 from gixi_bluesky.provenance import Provenance, file_sha256, result_hash
 
 __all__ = ["Pipeline", "PipelineSettings"]
@@ -60,11 +66,20 @@ class PipelineSettings(Protocol):
     def matching(self) -> MatchingSettings: ...  # noqa: D102
 
 
+@dataclass(frozen=True, slots=True)
+class _Exposure:
+    """How a frame was taken: the dark that its run brought, and how many exposures it sums."""
+
+    dark: Dark | None = None
+    number: int = 1
+
+
 @dataclass(slots=True)
 class _Remapped:
     """One frame half way: remapped and made ready for the detector."""
 
     polar: PolarImage
+    cartesian: CartesianImage | None
     prepared: NDArray[np.float32]
     incidence_angle_deg: float
     seconds: dict[str, float] = field(default_factory=dict)
@@ -87,25 +102,41 @@ class Pipeline:
         self.structures: tuple[Structure, ...] = read_structures(
             config.matching.cif, q_max=config.grid.q_max_inv_angstrom
         )
-        self.detector = load_detector(config.detector.weights, device=config.detector.device)
+        self.detector = load_detector(
+            config.detector.weights, device=config.detector.device, space=config.grid.space
+        )
         self._remappers: OrderedDict[tuple[tuple[int, int], Conditions], Remapper] = OrderedDict()
+        self._dark_pixels: dict[tuple[tuple[int, int], Dark], PixelCorrection] = {}
         self.maps_built = 0
         self._frames = 0
 
     def __call__(
-        self, frame: ArrayLike, incidence_angle_deg: float | None = None, **conditions: float
+        self,
+        frame: ArrayLike,
+        incidence_angle_deg: float | None = None,
+        *,
+        dark: Dark | None = None,
+        exposures: int = 1,
+        **conditions: float,
     ) -> FrameResult:
         """Analyse one frame: (rows, columns), any real dtype; None = the configuration's angle.
 
-        conditions: energy_kev, wavelength_angstrom, distance_mm or monitor of this frame
+        dark: where the configuration takes it from the run
+        exposures: how many the frame is the sum of, see `FrameSum`
+        conditions: others of this frame, by the names of `Conditions`
         Raises FrameError for an image that cannot be analysed.
         """
         wanted = self._conditions(Conditions(incidence_angle_deg, **conditions))
-        remapped = self._remap(np.asarray(frame), wanted)
+        remapped = self._remap(np.asarray(frame), wanted, _Exposure(dark, exposures))
         return self._finish([remapped], first=0)[0]
 
     def batch(
-        self, frames: ArrayLike, incidence_angle_deg: float | None = None, **conditions: float
+        self,
+        frames: ArrayLike,
+        incidence_angle_deg: float | None = None,
+        *,
+        dark: Dark | None = None,
+        **conditions: float,
     ) -> list[FrameResult]:
         """Analyse (n, rows, columns) frames of one set-up; the same results as one by one."""
         wanted = self._conditions(Conditions(incidence_angle_deg, **conditions))
@@ -115,7 +146,8 @@ class Pipeline:
             raise FrameError(message)
         results: list[FrameResult] = []
         for start in range(0, len(stack), _BATCH):
-            remapped = [self._remap(frame, wanted) for frame in stack[start : start + _BATCH]]
+            chosen = stack[start : start + _BATCH]
+            remapped = [self._remap(frame, wanted, _Exposure(dark)) for frame in chosen]
             results += self._finish(remapped, first=start)
         return results
 
@@ -124,20 +156,25 @@ class Pipeline:
         """What decides the results of this pipeline, and what it ran on."""
         config, poni, mask = self._config, self._config.geometry.poni, self._config.geometry.mask
         cifs = {s.slug: s.sha256 for s in self.structures}
-        geometry = config.geometry.model_dump(mode="json", exclude={"poni", "mask"})
+        geometry = config.geometry.model_dump(mode="json", exclude={"poni", "nexus", "mask"})
+        calibration = calibration_of(config.geometry) if config.geometry.nexus else None
+        nexus_sha256 = calibration.sha256 if calibration else None
         poni_sha256 = file_sha256(poni) if poni else None
         mask_sha256 = file_sha256(mask) if mask else None
-        correction_sha256 = {
-            name: file_sha256(path)
-            for name in ("dark", "flat")
-            if (path := getattr(config.corrections, name)) is not None
-        }
+        corrections = config.corrections
+        files = {"dark": corrections.dark_file, "flat": corrections.flat}
+        correction_sha256 = {name: file_sha256(path) for name, path in files.items() if path}
         deciding = {
             "geometry": geometry,
             "poni_sha256": poni_sha256,
+            "nexus_sha256": nexus_sha256,
             "mask_sha256": mask_sha256,
             "grid": config.grid.model_dump(mode="json"),
-            "corrections": config.corrections.model_dump(mode="json", exclude={"dark", "flat"}),
+            "corrections": corrections.model_dump(mode="json", exclude={"dark", "flat"}),
+            # Its content is that of the raw run, whose uid decides too.
+            "dark_stream": corrections.dark.model_dump(mode="json")
+            if isinstance(corrections.dark, DarkStream)
+            else None,
             "correction_sha256": correction_sha256,
             "detector": config.detector.model_dump(mode="json", exclude={"weights", "device"}),
             "weights_sha256": self.detector.sha256,
@@ -154,6 +191,7 @@ class Pipeline:
             cif_sha256=cifs,
             mask_sha256=mask_sha256,
             poni_sha256=poni_sha256,
+            nexus_sha256=nexus_sha256,
             correction_sha256=correction_sha256,
             device=self.detector.device,
         )
@@ -208,21 +246,45 @@ class Pipeline:
             return replace(given, incidence_angle_deg=configured)
         return given
 
-    def _remap(self, frame: NDArray[Any], conditions: Conditions) -> _Remapped:
+    def _pixels(self, remapper: Remapper, dark: Dark | None) -> PixelCorrection | None:
+        """Return the correction by the dark that the run brought, None for that of the files."""
+        if not isinstance(self._config.corrections.dark, DarkStream):
+            return None
+        if dark is None or remapper.pixels is None:
+            message = (
+                f"the configuration takes the dark from the stream "
+                f"{self._config.corrections.dark.stream!r} of the run; give dark for a frame"
+            )
+            raise FrameError(message)
+        key = (remapper.shape, dark)
+        if key not in self._dark_pixels:
+            turn = orientation_of(self._config.geometry)
+            # One at a time: runs come one after the other, mostly.
+            self._dark_pixels = {key: remapper.pixels.with_dark(dark, turn.apply)}
+        return self._dark_pixels[key]
+
+    def _remap(self, frame: NDArray[Any], conditions: Conditions, exposure: _Exposure) -> _Remapped:
         require_image(frame)
         seconds: dict[str, float] = {}
-        with _timed(seconds, "remap"):
-            rows, columns = frame.shape
+        rows, columns = frame.shape
+        built = self.maps_built
+        with _timed(seconds, "maps"):
             remapper = self.remapper((rows, columns), conditions)
+        if self.maps_built == built:
+            del seconds["maps"]
+        with _timed(seconds, "remap"):
             turned = orient(frame, self._config.geometry)
-            polar = remapper(turned)
+            how = self._pixels(remapper, exposure.dark), exposure.number
+            polar, cartesian = remapper(turned, *how), remapper.cartesian(turned, *how)
             if conditions.monitor is not None:
                 polar = polar.over(conditions.monitor)
+                cartesian = cartesian and cartesian.over(conditions.monitor)
         with _timed(seconds, "contrast"):
-            prepared = self.detector.prepare(polar.intensity)
+            prepared = self.detector.prepare((cartesian or polar).intensity)
         with _timed(seconds, "sides"):
             warnings = self._compare_sides(remapper, turned)
-        return _Remapped(polar, prepared, conditions.incidence_angle_deg or 0.0, seconds, warnings)
+        angle = conditions.incidence_angle_deg or 0.0
+        return _Remapped(polar, cartesian, prepared, angle, seconds, warnings)
 
     def _compare_sides(self, remapper: Remapper, frame: NDArray[Any]) -> tuple[str, ...]:
         """Warn, now and then, if rings do not lie at the same |q| on both sides of the beam."""
@@ -254,7 +316,7 @@ class Pipeline:
         seconds = one.seconds | {"detect": detect_s}
         with _timed(seconds, "measure"):
             kept = detections.above(settings.score_threshold, settings.max_peaks)
-            peaks = measure(one.polar, kept)
+            peaks = measure(one.cartesian or one.polar, kept)
         with _timed(seconds, "match"):
             matches, match_peaks = match(peaks, self.structures, self._config.matching, one.polar)
         return FrameResult(
@@ -266,6 +328,7 @@ class Pipeline:
             seconds=seconds,
             warnings=one.warnings,
             index=index,
+            cartesian=one.cartesian,
         )
 
 

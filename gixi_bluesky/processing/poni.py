@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+import json
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ __all__ = ["Poni", "read_poni"]
 
 @dataclass(frozen=True, slots=True)
 class Poni:
-    """A calibration as its file states it.
+    """A calibration as its file states it, a PONI or a NeXus file.
 
     distance_m, poni_m (2), pixel_size_m (2): m, axis 1 first; rotations_rad (3): rad
     wavelength_angstrom: angstrom, None where the file has none
@@ -33,6 +35,12 @@ class Poni:
     orientation: Orientation
     detector_shape: tuple[int, int] | None
 
+    @property
+    def sha256(self) -> str:
+        """Hash of what it states, whatever else its file holds."""
+        numbers = {key: value for key, value in asdict(self).items() if key != "path"}
+        return hashlib.sha256(json.dumps(numbers, sort_keys=True).encode()).hexdigest()
+
     def pixel_size_for(self, shape: tuple[int, int]) -> tuple[float, float]:
         """Pixel size of frames of `shape`, which may be binned; GeometryError if they do not fit.
 
@@ -44,7 +52,7 @@ class Poni:
         if full[0] % shape[0] or full[1] % shape[1]:
             message = (
                 f"the frame is {shape[0]} x {shape[1]} pixels, but {self.path} is for a detector "
-                f"of {full[0]} x {full[1]}; use the PONI file of this detector"
+                f"of {full[0]} x {full[1]}; use the calibration of this detector"
             )
             raise GeometryError(message)
         rows, columns = self.pixel_size_m

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter1d
 
-from gixi_bluesky.processing.types import PolarImage
+from gixi_bluesky.processing.types import RemappedImage
 
 __all__ = [
     "BoxShapes",
@@ -45,17 +45,17 @@ class WeightedImage:
     weighted_variance: Float32
 
     @classmethod
-    def from_polar(cls, polar: PolarImage) -> WeightedImage:
+    def of(cls, image: RemappedImage) -> WeightedImage:
         """Weigh every bin; full ones alike, so that where the sides fold does not count double."""
-        valid = np.isfinite(polar.intensity) & np.isfinite(polar.variance) & (polar.pixels > 0)
+        valid = np.isfinite(image.intensity) & np.isfinite(image.variance) & (image.pixels > 0)
         filled = valid.sum(axis=0)
-        usual = np.where(valid, polar.pixels, 0).sum(axis=0) / np.maximum(filled, 1)
+        usual = np.where(valid, image.pixels, 0).sum(axis=0) / np.maximum(filled, 1)
         usual = np.maximum(usual, 1e-6).astype(np.float32)
-        weight = np.where(valid, np.minimum(polar.pixels / usual, np.float32(1)), np.float32(0))
+        weight = np.where(valid, np.minimum(image.pixels / usual, np.float32(1)), np.float32(0))
         return cls(
             weight=weight,
-            weighted=np.where(valid, weight * polar.intensity, np.float32(0)),
-            weighted_variance=np.where(valid, weight * weight * polar.variance, np.float32(0)),
+            weighted=np.where(valid, weight * image.intensity, np.float32(0)),
+            weighted_variance=np.where(valid, weight * weight * image.variance, np.float32(0)),
         )
 
     def part(self, rows: slice, columns: slice) -> WeightedImage:
@@ -264,18 +264,19 @@ def angular_profiles(
     return rows, height, variance
 
 
-def noise_scale(polar: PolarImage) -> Float64:
-    """(n_q,) true over stated standard error of means over neighbouring bins.
+def noise_scale(image: RemappedImage) -> Float64:
+    """(columns,) true over stated standard error of means over neighbouring bins.
 
     Footprints of neighbouring bins overlap, so the errors of sums are larger than the variance
     map says for independent bins; and the gain may be wrong. Second differences of block means
-    along phi are free of rings and background; their scatter against the stated one tells.
+    along the rows are free of rings and background; their scatter against the stated one tells.
     """
-    mean = _block_sums(polar.intensity) / np.prod(BLOCK)
-    stated = _block_sums(polar.variance) / np.prod(BLOCK) ** 2
+    mean = _block_sums(image.intensity) / np.prod(BLOCK)
+    stated = _block_sums(image.variance) / np.prod(BLOCK) ** 2
+    n = image.intensity.shape[1]
     rows, columns = mean.shape
     if rows < 3:
-        return np.ones(len(polar.q))
+        return np.ones(n)
     bend = mean[2:] - 2 * mean[1:-1] + mean[:-2]
     sigma = np.sqrt(stated[2:] + 4 * stated[1:-1] + stated[:-2])
     z = np.divide(bend, sigma, out=np.full_like(bend, np.nan), where=sigma > 0)
@@ -290,8 +291,8 @@ def noise_scale(polar: PolarImage) -> Float64:
         centres.append((first + group / 2) * BLOCK[1])
         scales.append(np.clip((high - low) / 2, 0.5, 20.0))
     if not centres:
-        return np.ones(len(polar.q))
-    return np.interp(np.arange(len(polar.q)), centres, scales)
+        return np.ones(n)
+    return np.interp(np.arange(n), centres, scales)
 
 
 def _block_sums(image: Float32) -> Float32:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -13,31 +14,19 @@ from gixi_bluesky.errors import FrameError, GeometryError
 from gixi_bluesky.processing.counts import PixelCorrection
 from gixi_bluesky.processing.footprint import Footprint
 from gixi_bluesky.processing.geometry import Geometry
-from gixi_bluesky.processing.grids import Grid, PolarGrid, QGrid
+from gixi_bluesky.processing.grids import CartesianGrid, Grid, PolarGrid, QGrid
 from gixi_bluesky.processing.masks import invalid_pixels, require_image
 from gixi_bluesky.processing.noise import Noise
 from gixi_bluesky.processing.orientation import Orientation
 from gixi_bluesky.processing.settings import CorrectionSettings, GridSettings
 from gixi_bluesky.processing.sides import Sides
-from gixi_bluesky.processing.types import PolarImage, RemappedImage
+from gixi_bluesky.processing.types import CartesianImage, PolarImage, RemappedImage
 
-__all__ = ["QImage", "Remapper"]
+__all__ = ["Remapper"]
 
 Bool = NDArray[np.bool_]
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class QImage(RemappedImage):
-    """A frame on (q_z, q_xy); row 0 is the lowest q_z.
-
-    q_xy: (columns,) float64, signed, 1/angstrom
-    q_z: (rows,) float64, 1/angstrom
-    """
-
-    q_xy: Float64
-    q_z: Float64
 
 
 class Remapper:
@@ -62,7 +51,14 @@ class Remapper:
             message = f"the mask has shape {mask.shape}; expected {tuple(shape)}, the frame's"
             raise GeometryError(message)
         self.geometry = geometry
-        self.grid = PolarGrid(grid.q_max_inv_angstrom, grid.shape, grid.side)
+        mirror = grid.below_horizon == "fold"
+        if mirror and geometry.incidence_angle_rad:
+            message = (
+                f"grid.below_horizon is fold, at an incidence of {geometry.incidence_angle_deg:g} "
+                "deg; only in transmission, at 0 deg, are both signs of q_z alike"
+            )
+            raise GeometryError(message)
+        self.grid = PolarGrid(grid.q_max_inv_angstrom, grid.shape, grid.side, mirror)
         self._q, self._phi = self.grid.q, self.grid.phi
         self.shape = (int(shape[0]), int(shape[1]))
         self._corrections = corrections
@@ -70,17 +66,36 @@ class Remapper:
         self._valid = np.ones(self.shape, bool) if mask is None else ~mask
         if pixels is not None:
             self._valid &= pixels.usable
-        self._pixels = pixels
+        self.pixels = pixels
         self._polar = self._average(self.grid)
+        self._cartesian: tuple[CartesianGrid, _Average] | None = None
+        if grid.space == "cartesian":
+            searched = CartesianGrid(self.grid.q_max, self.grid.shape, self.grid.side, mirror)
+            self._cartesian = searched, self._average(searched)
         self._pictures: dict[QGrid, _Average] = {}
 
-    def __call__(self, frame: NDArray[Any]) -> PolarImage:
+    def __call__(
+        self, frame: NDArray[Any], pixels: PixelCorrection | None = None, exposures: int = 1
+    ) -> PolarImage:
         """Return the polar image of one frame (rows, columns), after `orient`.
 
+        pixels: instead of those that it was built with; exposures: how many the frame sums
         Raises FrameError for a wrong shape or dtype and for a frame without data on the grid.
         """
-        image = self._polar(frame)
+        image = self._polar(frame, pixels, exposures)
         return PolarImage(image.intensity, image.variance, image.pixels, q=self._q, phi=self._phi)
+
+    def cartesian(
+        self, frame: NDArray[Any], pixels: PixelCorrection | None = None, exposures: int = 1
+    ) -> CartesianImage | None:
+        """Return the frame on (q_z, |q_xy|), within the polar grid's reach, if searched there."""
+        if self._cartesian is None:
+            return None
+        grid, average = self._cartesian
+        image = average(frame, pixels, exposures)
+        return CartesianImage(
+            image.intensity, image.variance, image.pixels, q_xy=grid.q, q_z=grid.q_z
+        )
 
     def q_map(
         self,
@@ -88,7 +103,7 @@ class Remapper:
         shape: tuple[int, int] = (512, 512),
         q_xy_range: tuple[float, float] | None = None,
         q_z_range: tuple[float, float] | None = None,
-    ) -> QImage:
+    ) -> CartesianImage:
         """Return the same frame on (q_z, q_xy), both signs of q_xy, for the picture.
 
         The ranges default to what the detector sees of the polar grid's circle.
@@ -103,7 +118,9 @@ class Remapper:
         if grid not in self._pictures:
             self._pictures = {grid: self._average(grid)}
         image = self._pictures[grid](frame)
-        return QImage(image.intensity, image.variance, image.pixels, q_xy=grid.q_xy, q_z=grid.q_z)
+        return CartesianImage(
+            image.intensity, image.variance, image.pixels, q_xy=grid.q_xy, q_z=grid.q_z
+        )
 
     @cached_property
     def sides(self) -> Sides:
@@ -112,7 +129,7 @@ class Remapper:
 
     def _average(self, grid: Grid) -> _Average:
         return _Average(
-            self.geometry, grid, self._corrections, self._valid, self._horizon, self._pixels
+            self.geometry, grid, self._corrections, self._valid, self._horizon, self.pixels
         )
 
 
@@ -132,8 +149,9 @@ class _Average:
         self._corrections = corrections
         self._pixels = pixels
         self._dummy = () if pixels is not None else corrections.dummy
-        scale = _correction(geometry, grid, corrections)
-        self._footprint = Footprint.build(geometry, grid, valid, scale, horizon=horizon)
+        centers = [geometry.pixel_at(*center) for center in grid.centers()]
+        scale = _correction(geometry, centers, corrections)
+        self._footprint = Footprint.build(geometry, grid, centers, valid, scale, horizon=horizon)
         if not self._footprint.weight.any():
             message = (
                 "no cell of the grid is data: the detector sees none of it, or all is masked; "
@@ -148,16 +166,20 @@ class _Average:
             self._footprint.weight,
         )
         self._last = self._whole
-        self._spread = None if pixels is None else _Spread.of(pixels, self._footprint)
+        self._spread: _Spread | None = None
 
-    def __call__(self, frame: NDArray[Any]) -> RemappedImage:
+    def __call__(
+        self, frame: NDArray[Any], pixels: PixelCorrection | None = None, exposures: int = 1
+    ) -> RemappedImage:
         frame = require_image(np.asarray(frame))
         if frame.shape != self._shape:
             message = f"the frame has shape {frame.shape} after turning; expected {self._shape}"
             raise FrameError(message)
         integer = frame.dtype.kind in "iu"
+        if pixels is not None and pixels is not self._pixels:
+            self._pixels, self._spread = pixels, None
         if self._pixels is not None:
-            frame = self._pixels(frame)
+            frame = self._pixels(frame, exposures)
         layout = _layout(frame)
         if layout != self._footprint.layout:
             self._footprint = self._footprint.laid(layout)
@@ -172,11 +194,14 @@ class _Average:
             intensity,
             lacking.unit_variance,
             integer=integer,
+            exposures=exposures,
         )
         per_count, unit_variance = lacking.per_count, lacking.unit_variance
         # Noise that was estimated is that of corrected counts already.
-        if self._spread is not None and (integer or self._corrections.gain is not None):
-            variance = self._spread.variance(noise, intensity, per_count, unit_variance)
+        if self._pixels is not None and (integer or self._corrections.gain is not None):
+            if self._spread is None:
+                self._spread = _Spread.of(self._pixels, self._footprint)
+            variance = self._spread.variance(noise, intensity, per_count, unit_variance, exposures)
         else:
             variance = noise.variance(intensity, per_count, unit_variance)
         return RemappedImage(intensity, variance, lacking.pixels)
@@ -256,7 +281,8 @@ class _Spread:
     @classmethod
     def of(cls, pixels: PixelCorrection, footprint: Footprint) -> _Spread:
         def mean(values: Float32) -> Float32:
-            window = np.ascontiguousarray(values[footprint.window])
+            known = np.nan_to_num(values[footprint.window])
+            window = np.ascontiguousarray(footprint.layout.inverse.apply(known))
             return np.take(footprint.means(window), footprint.places) / footprint.scale
 
         inverse = pixels.inverse_flat
@@ -269,24 +295,36 @@ class _Spread:
         )
 
     def variance(
-        self, noise: Noise, intensity: Float32, per_count: Float32, unit_variance: Float32
+        self,
+        noise: Noise,
+        intensity: Float32,
+        per_count: Float32,
+        unit_variance: Float32,
+        exposures: int,
     ) -> Float32:
-        """Return the variance of each cell's mean, as `Noise.variance` does without correction."""
+        """Return the variance of each cell's mean, as `Noise.variance` does without correction.
+
+        The same dark is taken off each exposure, so its own error grows with their number.
+        """
         signal = noise.variance(intensity, per_count * self.per_count, unit_variance * self.unit)
-        extra = np.float32(noise.gain) * self.dark + self.dark_variance
+        n = np.float32(exposures)
+        extra = np.float32(noise.gain) * n * self.dark + n * n * self.dark_variance
         return signal + unit_variance * np.maximum(extra, 0)
 
 
-def _correction(geometry: Geometry, grid: Grid, settings: CorrectionSettings) -> Float32:
+def _correction(
+    geometry: Geometry,
+    centers: Sequence[tuple[Float64, Float64]],
+    settings: CorrectionSettings,
+) -> Float32:
     """Return what multiplies the counts of each cell, (rows, columns); 1 where out of reach.
 
     Taken at the cells' centres, as all of it changes slowly over the detector; the sides of a
     folded grid are averaged, they differ only by the detector's tilt.
     """
     factors = []
-    for q_xy, q_z in grid.centers():
-        rows, columns = geometry.pixel_at(q_xy, q_z)
-        factor = np.ones(grid.shape)
+    for rows, columns in centers:
+        factor = np.ones(rows.shape)
         if settings.solid_angle:
             factor *= geometry.solid_angle_factor(rows, columns)
         if settings.polarization is not None:

@@ -12,6 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 __all__ = [
     "ContrastSettings",
     "CorrectionSettings",
+    "DarkRun",
+    "DarkStream",
     "DetectorSettings",
     "DocumentKey",
     "EnergyFromDocument",
@@ -78,13 +80,16 @@ class LengthFromDocument(DocumentKey):
     units = {"cm": 10.0, "m": 1e3, "um": 1e-3}
 
 
+ArmAngle = Annotated[float, Field(gt=-90, lt=90)] | FromDocument
+
+
 class GeometrySettings(Settings):
-    """Where the detector is; either the explicit numbers or a PONI file."""
+    """Where the detector is; either the explicit numbers, a PONI file or a NeXus file."""
 
     wavelength_angstrom: PositiveFloat | WavelengthFromDocument | None = None
     energy_kev: PositiveFloat | EnergyFromDocument | None = None
     distance_mm: PositiveFloat | LengthFromDocument | None = Field(
-        None, description="sample to detector; beside a PONI only from the documents"
+        None, description="sample to detector; beside a file only from the documents"
     )
     pixel_size_mm: tuple[PositiveFloat, PositiveFloat] | None = Field(
         None, description="rows, columns"
@@ -93,11 +98,18 @@ class GeometrySettings(Settings):
         None, description="row, column after `flip`; pixel centres at integers"
     )
     incidence_angle_deg: Annotated[float, Field(ge=0, lt=90)] | FromDocument = 0.0
+    arm_in_plane_deg: ArmAngle = Field(
+        0.0, description="turn of the detector about the sample towards growing columns"
+    )
+    arm_out_of_plane_deg: ArmAngle = Field(
+        0.0, description="turn of the detector about the sample upwards; carried by the other one"
+    )
     flip: Flip | None = Field(None, description="applied to the array before anything else")
     orientation: Annotated[int, Field(ge=1, le=8)] | None = Field(
         None, description="as in pyFAI and EXIF; instead of `flip`"
     )
     poni: Path | None = None
+    nexus: Path | None = Field(None, description="FILE or FILE::GROUP, an NXdetector")
     mask: Path | None = Field(None, description="npy, edf, tiff or h5; nonzero = masked")
 
     @model_validator(mode="after")
@@ -110,19 +122,25 @@ class GeometrySettings(Settings):
             "pixel_size_mm": self.pixel_size_mm,
             "beam_center_px": self.beam_center_px,
         }
-        if self.poni is not None:
+        files = [name for name in ("poni", "nexus") if getattr(self, name) is not None]
+        if len(files) > 1:
+            message = "got both poni and nexus; give one of them"
+            raise ValueError(message)
+        if files:
             clash = [
                 name
                 for name, value in explicit.items()
                 if value is not None and not isinstance(value, DocumentKey)
             ]
             if clash:
-                message = f"got poni and also {', '.join(clash)}; give the PONI or the numbers"
+                message = (
+                    f"got {files[0]} and also {', '.join(clash)}; give the file or the numbers"
+                )
                 raise ValueError(message)
             return self
         missing = [name for name, value in explicit.items() if value is None]
         if missing:
-            message = f"missing {', '.join(missing)}; give them or a `poni` file"
+            message = f"missing {', '.join(missing)}; give them, or a `poni` or `nexus` file"
             raise ValueError(message)
         if (self.wavelength_angstrom is None) == (self.energy_kev is None):
             message = "give exactly one of wavelength_angstrom and energy_kev"
@@ -131,7 +149,7 @@ class GeometrySettings(Settings):
 
     @property
     def wavelength(self) -> float | None:
-        """Wavelength in angstrom, None when the PONI file or each frame's documents hold it."""
+        """Wavelength in angstrom, None when the file or each frame's documents hold it."""
         if isinstance(self.energy_kev, float):
             return HC_KEV_ANGSTROM / self.energy_kev
         return self.wavelength_angstrom if isinstance(self.wavelength_angstrom, float) else None
@@ -146,13 +164,40 @@ class GeometrySettings(Settings):
 class GridSettings(Settings):
     """The polar grid: phi from 0 to 90 deg in rows, |q| from 0 to q_max in columns."""
 
+    space: Literal["polar", "cartesian"] = Field(
+        "polar",
+        description="where peaks are searched: (|q|, phi), or (q_xy, q_z) for films with spots "
+        "as of a single crystal",
+    )
+
     q_max_inv_angstrom: PositiveFloat = 3.9
     shape: tuple[Annotated[int, Field(ge=32, le=8192)], Annotated[int, Field(ge=32, le=8192)]] = (
         512,
         1024,
     )
     side: Literal["fold", "right", "left"] = "fold"
-    below_horizon: Literal["mask", "keep"] = "mask"
+    below_horizon: Literal["mask", "keep", "fold"] = Field(
+        "mask", description="fold: in transmission, q_z < 0 counts as q_z > 0"
+    )
+
+
+class DarkStream(Settings):
+    """The dark is in a stream of each run, as `dark` streams are."""
+
+    stream: str = Field(min_length=1)
+    data_key: str | None = Field(None, description="null: as for the images themselves")
+    events: Annotated[int, Field(ge=1, le=1000)] = Field(
+        1, description="how many of its first events make the dark, with all their images"
+    )
+
+
+class DarkRun(Settings):
+    """The dark is another run, in the raw catalogue of the Tiled server."""
+
+    run: str = Field(min_length=1, description="its uid")
+    stream: str = "primary"
+    data_key: str | None = Field(None, description="null: its only image key")
+    file: Path | None = Field(None, description="the copy on this machine; made when needed")
 
 
 class CorrectionSettings(Settings):
@@ -167,8 +212,10 @@ class CorrectionSettings(Settings):
         None, description="counts per photon; null = 1 for integer frames, estimated for float ones"
     )
     readout_noise: Annotated[float, Field(ge=0)] = 0.0
-    dark: Path | None = Field(
-        None, description="counts without beam: npy, edf, tiff or h5; a stack is averaged"
+    dark: Path | DarkStream | DarkRun | None = Field(
+        None,
+        description="counts without beam: npy, edf, tiff or h5; a stack is averaged. Or "
+        "{stream: dark} of each run, or {run: UID} of another one",
     )
     flat: Path | None = Field(
         None, description="relative sensitivity, about 1, divided by; zero and NaN = no data"
@@ -185,9 +232,24 @@ class CorrectionSettings(Settings):
     monitor: DocumentKey | None = Field(
         None, description="counts are divided by it; its scale sets what counts as 1"
     )
+    sum_frames: Annotated[int, Field(ge=1, le=10_000)] = Field(
+        1, description="consecutive images of a run that are summed and analysed as one frame"
+    )
     critical_angle_deg: Annotated[float, Field(gt=0, lt=5)] | None = Field(
         None, description="of the film; gives q_z inside it; null = no correction for refraction"
     )
+
+    @property
+    def dark_file(self) -> Path | None:
+        """The file that holds the dark, None where each run has its own or there is none.
+
+        A run's copy is there once `callbacks.darks.with_fetched_dark` was called.
+        """
+        return self.dark.file if isinstance(self.dark, DarkRun) else _path(self.dark)
+
+
+def _path(value: object) -> Path | None:
+    return value if isinstance(value, Path) else None
 
 
 class ContrastSettings(Settings):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 __all__ = [
     "KINDS",
+    "CartesianImage",
     "Detections",
     "FrameResult",
     "MatchPeaks",
@@ -43,6 +44,26 @@ class RemappedImage:
     variance: Float32
     pixels: Float32
 
+    def over(self, monitor: float) -> Self:
+        """Return the image divided by the beam's intensity, which is taken as exact."""
+        return replace(
+            self,
+            intensity=self.intensity / np.float32(monitor),
+            variance=self.variance / np.float32(monitor) ** 2,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class CartesianImage(RemappedImage):
+    """A frame on (q_z, q_xy); row 0 is the lowest q_z.
+
+    q_xy: (columns,) float64, 1/angstrom; signed in pictures, from 0 on where peaks are searched
+    q_z: (rows,) float64, 1/angstrom
+    """
+
+    q_xy: Float64
+    q_z: Float64
+
 
 @dataclass(frozen=True, slots=True)
 class PolarImage(RemappedImage):
@@ -55,18 +76,10 @@ class PolarImage(RemappedImage):
     q: Float64
     phi: Float64
 
-    def over(self, monitor: float) -> PolarImage:
-        """Return the image divided by the beam's intensity, which is taken as exact."""
-        return replace(
-            self,
-            intensity=self.intensity / np.float32(monitor),
-            variance=self.variance / np.float32(monitor) ** 2,
-        )
-
 
 @dataclass(frozen=True, slots=True)
 class Detections:
-    """Boxes found in one polar image.
+    """Boxes found in one image, polar or as `grid.space` says.
 
     boxes: (m, 4) float32 [q0, phi0, q1, phi1] in pixels, pixel centres at integers
     scores: (m,) float32 in 0…1
@@ -155,10 +168,10 @@ class Peaks(Table):
     q_z: Float64 = _column("1/angstrom", "out-of-plane component of q at the centre")
     fwhm_q: Float64 = _column("1/angstrom", "full width at half maximum along |q|")
     fwhm_phi: Float64 = _column("deg", "full width at half maximum along phi")
-    x0: Float64 = _column("pixel", "left edge of the box, polar column")
-    y0: Float64 = _column("pixel", "lower edge of the box, polar row")
-    x1: Float64 = _column("pixel", "right edge of the box, polar column")
-    y1: Float64 = _column("pixel", "upper edge of the box, polar row")
+    x0: Float64 = _column("pixel", "left edge of the box, column of the searched image")
+    y0: Float64 = _column("pixel", "lower edge of the box, row of the searched image")
+    x1: Float64 = _column("pixel", "right edge of the box, column of the searched image")
+    y1: Float64 = _column("pixel", "upper edge of the box, row of the searched image")
     score: Float64 = _column("", "the detector's confidence, 0 to 1")
     snr: Float64 = _column("", "intensity over its standard error")
     intensity: Float64 = _column(
@@ -210,7 +223,8 @@ class FrameResult:
     """What the pipeline says of one frame.
 
     polar: the remapped image with variance and pixel counts
-    seconds: wall time of each stage
+    cartesian: the image that was searched where `grid.space` is cartesian, else None
+    seconds: wall time of each stage; `maps` only where they had to be built
     warnings: what a scientist should know, one sentence each
     """
 
@@ -222,6 +236,7 @@ class FrameResult:
     seconds: dict[str, float]
     warnings: tuple[str, ...] = ()
     index: int = 0
+    cartesian: CartesianImage | None = None
 
     @property
     def polar_image(self) -> Float32:

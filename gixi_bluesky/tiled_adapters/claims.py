@@ -12,18 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from tiled.client.constructors import from_context
 from tiled.client.utils import ClientError
 from tiled.queries import Eq
 
 from gixi_bluesky.errors import ClaimLostError, StoreError
 from gixi_bluesky.log import get_logger
+from gixi_bluesky.tiled_adapters.connection import container_beside
 
 __all__ = ["CLAIMS", "SESSION_S", "Claim", "store_errors"]
 
 CLAIMS = "gixi_claims"
 SESSION_S = 15.0
-_MISSING = 404
 _CONFLICT = 409
 _log = get_logger()
 
@@ -65,7 +64,7 @@ class Claim:
         alive: Callable[[], bool] = lambda: True,
     ) -> None:
         self._alive = alive
-        self._nodes = _claims_beside(client)
+        self._nodes = container_beside(client, CLAIMS)
         self._uid = uid
         self._session_s = session_s
         self._beats = 0
@@ -193,23 +192,6 @@ class Claim:
 
     def _lost(self, why: str) -> str:
         return f"derived run {self._uid} has another writer: {why}; this writer must stop"
-
-
-def _claims_beside(client: Any) -> Any:
-    """Return the container of claims, beside the catalogue of runs or, at the root, inside it."""
-    path = [*client.path_parts[:-1], CLAIMS]
-    try:
-        return from_context(client.context, node_path_parts=path)
-    except ClientError as error:
-        if error.response.status_code != _MISSING:
-            raise
-    place = client.parent if client.path_parts else client
-    try:
-        place.create_container(CLAIMS)
-    except ClientError as error:
-        if error.response.status_code != _CONFLICT:
-            raise
-    return from_context(client.context, node_path_parts=path)
 
 
 def _machine() -> str:

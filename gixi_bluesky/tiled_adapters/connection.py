@@ -10,10 +10,17 @@ import httpx
 from gixi_bluesky.errors import ConfigError, StoreError
 from gixi_bluesky.tiled_adapters.settings import TiledSettings
 
-__all__ = ["catalogue_at", "connect", "derived_catalogue", "require_reachable"]
+__all__ = [
+    "catalogue_at",
+    "connect",
+    "container_beside",
+    "derived_catalogue",
+    "require_reachable",
+]
 
 _KEY_VARIABLE = "TILED_API_KEY"
 _REACH_S = 10.0
+_MISSING, _CONFLICT = 404, 409
 
 
 def connect(settings: TiledSettings) -> Any:
@@ -59,6 +66,29 @@ def catalogue_at(client: Any, path: str) -> Any:
             )
             raise ConfigError(message) from error
     return client
+
+
+def container_beside(client: Any, name: str) -> Any:
+    """Return the container `name` beside a catalogue or, at the root, inside it; made if need be.
+
+    Raises what the client raises.
+    """
+    from tiled.client.constructors import from_context
+    from tiled.client.utils import ClientError
+
+    path = [*client.path_parts[:-1], name]
+    try:
+        return from_context(client.context, node_path_parts=path)
+    except ClientError as error:
+        if error.response.status_code != _MISSING:
+            raise
+    place = client.parent if client.path_parts else client
+    try:
+        place.create_container(name)
+    except ClientError as error:
+        if error.response.status_code != _CONFLICT:
+            raise
+    return from_context(client.context, node_path_parts=path)
 
 
 def require_reachable(client: Any) -> None:

@@ -1,41 +1,19 @@
-"""Spooled documents on their way to Tiled: in order, each row once, while nobody waits."""
+"""Spooled documents on their way to Tiled: in order, each row once."""
 
 from __future__ import annotations
 
-import contextlib
-import threading
-import time
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-import pandas as pd
-
-from gixi_bluesky.errors import (
-    ClaimLostError,
-    DocumentError,
-    RowsLostError,
-    RunCompleteError,
-    StoreError,
-)
-from gixi_bluesky.log import get_logger
-from gixi_bluesky.tiled_adapters.schema import STREAMS, stored_columns
-from gixi_bluesky.tiled_adapters.spool import (
-    SESSION,
-    SPOOL_FOLDER,
-    Record,
-    SpoolFile,
-    SpoolTakenError,
-    spool_files,
-)
+from gixi_bluesky.errors import DocumentError, RowsLostError, StoreError
+from gixi_bluesky.tiled_adapters.schema import STREAMS
+from gixi_bluesky.tiled_adapters.spool import SESSION, Record, SpoolFile
 from gixi_bluesky.tiled_adapters.writer import DerivedRunStore, RunState
 
-__all__ = ["Delivery", "SpooledStore", "send_abandoned", "send_leftovers"]
+__all__ = ["Delivery", "NewStore"]
 
-_PATIENCE_S = 20.0
-_SPOOLS_PER_RUN = 5
-_LONGEST_PAUSE_S = 30.0
-_log = get_logger()
+# What waits in the spool is sent a few MiB at a time: a request costs more than its rows.
+_BYTES_AT_ONCE = 4 << 20
 
 NewStore = Callable[[], DerivedRunStore]
 
@@ -43,8 +21,9 @@ NewStore = Callable[[], DerivedRunStore]
 class Delivery:
     """Sends what a spool holds to Tiled. `advance` may be repeated after any error.
 
-    Rows of frames that Tiled holds already are left out and the others numbered on from there, so
-    that a spool can be sent from its beginning as often as need be.
+    Flushes that wait are sent as one, in commit order, so that a slow server catches up. Rows of
+    frames that Tiled holds already are left out and the others numbered on from there, so that a
+    spool can be sent from its beginning as often as need be.
     """
 
     def __init__(self, spool: SpoolFile, start: Mapping[str, Any], new_store: NewStore) -> None:
@@ -55,13 +34,14 @@ class Delivery:
         self._start = start
         self._new_store = new_store
         self._position = 0
+        self._outbox: list[tuple[str, Mapping[str, Any]]] = []
         self._tables: dict[str, str] = {}
         self._rows: dict[str, int] = {}
 
     @property
     def caught_up(self) -> bool:
         """Whether Tiled holds all that is spooled."""
-        return self.store is not None and self._position >= self._spool.size
+        return self.store is not None and not self._outbox and self._position >= self._spool.size
 
     @property
     def rows(self) -> dict[str, int]:
@@ -69,19 +49,21 @@ class Delivery:
         return dict(self._rows)
 
     def advance(self) -> None:
-        """Open the run if need be and send what is spooled. Raises as DerivedRunStore does."""
+        """Open the run if need be and send what is spooled now. Raises as DerivedRunStore does."""
         if self.store is None:
             self._open()
+        until = self._spool.size
         try:
-            while (record := self._spool.read(self._position)) is not None:
-                self.send(record.name, record.doc, record)
-                self._position = record.end
+            while self._outbox or (self._position < until and self._take()):
+                while self._outbox:
+                    self.send(*self._outbox[0])
+                    del self._outbox[0]
         except (RowsLostError, DocumentError):
             self.close()
             raise
 
-    def send(self, name: str, doc: Mapping[str, Any], record: Record | None = None) -> None:
-        """Send one document past the spool, or a record of it. Raises as DerivedRunStore does."""
+    def send(self, name: str, doc: Mapping[str, Any]) -> None:
+        """Send one document. Raises as DerivedRunStore does."""
         if self.store is None:
             message = "the run is not open in Tiled"
             raise StoreError(message)
@@ -89,8 +71,8 @@ class Delivery:
             return
         if name == "descriptor":
             self._tables[doc["uid"]] = doc["name"]
-        if name == "event_page":
-            self._send_page(doc, record)
+        if name == "event_page" and self._tables[doc["descriptor"]] in STREAMS:
+            self._send_rows(self._tables[doc["descriptor"]], doc)
             return
         self.store(name, doc)
         self.complete = name == "stop"
@@ -106,290 +88,83 @@ class Delivery:
         self.state = store.open(self._start)
         self._rows = {stream: self.state.rows.get(stream, 0) for stream in STREAMS}
         self._position = 0
+        self._outbox = []
         self.store = store
 
-    def _send_page(self, page: Mapping[str, Any], record: Record | None) -> None:
-        stream = self._tables[page["descriptor"]]
-        if self.store is not None and stream not in STREAMS:
-            self.store("event_page", page)  # images: their row is in the seq_num
+    def _take(self) -> bool:
+        """Move what waits next in the spool to the outbox; say whether there was anything."""
+        began = self._position
+        waiting = _Flush()
+        while self._position - began < _BYTES_AT_ONCE:
+            record = self._spool.read(self._position)
+            if record is None:
+                break
+            stream = self._tables.get(record.doc.get("descriptor", ""), "")
+            if not waiting.take(record, stream, self.state.committed):
+                if self._position == began:
+                    self._position = record.end
+                    self._outbox.append((record.name, record.doc))
+                break
+            self._position = record.end
+        self._outbox += waiting.documents()
+        return self._position > began
+
+    def _send_rows(self, stream: str, page: Mapping[str, Any]) -> None:
+        if self.store is None:
             return
-        frames = page["data"]["frame"]
-        finished = None if record is None else record.frames
+        first, n = self._rows[stream] + 1, len(page["time"])
+        timestamps = dict.fromkeys(page["data"], page["time"])
+        seq_nums = list(range(first, first + n))
+        self.store("event_page", {**page, "seq_num": seq_nums, "timestamps": timestamps})
+        self._rows[stream] += n
+
+
+class _Flush:
+    """Gathers the pages and images of consecutive flushes into those of one."""
+
+    def __init__(self) -> None:
+        self._images: dict[str, Mapping[str, Any]] = {}
+        self._uploads: list[Mapping[str, Any]] = []
+        self._pages: dict[str, dict[str, Any]] = {}
+
+    def take(self, record: Record, stream: str, committed: Collection[int]) -> bool:
+        """Take a record of this stream if it belongs to a flush; say whether it does."""
+        if record.name == "stream_datum":
+            self._images[record.doc["stream_resource"]] = record.doc  # the last says how many
+        elif record.name != "event_page":
+            return False
+        elif stream in STREAMS:
+            self._merge(record, stream, committed)
+        else:
+            self._uploads.append(record.doc)  # their row is in the seq_num
+        return True
+
+    def documents(self) -> list[tuple[str, Mapping[str, Any]]]:
+        """Return the documents in commit order."""
+        return [
+            *(("stream_datum", doc) for doc in self._images.values()),
+            *(("event_page", doc) for doc in self._uploads),
+            *(("event_page", self._pages[name]) for name in STREAMS if name in self._pages),
+        ]
+
+    def _merge(self, record: Record, stream: str, committed: Collection[int]) -> None:
+        """Add the rows of frames that an earlier session finished and Tiled does not hold."""
+        page = record.doc
         keep = [
             k
-            for k, frame in enumerate(frames)
-            if frame not in self.state.committed and (finished is None or frame in finished)
+            for k, frame in enumerate(page["data"]["frame"])
+            if frame not in committed and (record.frames is None or frame in record.frames)
         ]
-        if not keep or self.store is None:
+        if not keep:
             return
-        first = self._rows[stream] + 1
-        data = {name: [values[k] for k in keep] for name, values in page["data"].items()}
-        times = [page["time"][k] for k in keep]
-        self.store(
-            "event_page",
+        merged = self._pages.setdefault(
+            stream,
             {
                 "descriptor": page["descriptor"],
-                "seq_num": list(range(first, first + len(keep))),
-                "time": times,
-                "data": data,
-                "timestamps": dict.fromkeys(data, times),
+                "time": [],
+                "data": {name: [] for name in page["data"]},
             },
         )
-        self._rows[stream] += len(keep)
-
-
-class SpooledStore:
-    """Stands in for DerivedRunStore where nobody may wait for Tiled.
-
-    A document is on the disk when a call returns, and a thread sends it. Only the stop waits: it
-    raises StoreError until Tiled holds the whole run. Where the disk refuses, documents go to
-    Tiled directly.
-
-    shared: other machines write below the directory too; a spool that a silent one still holds
-        is left to it, and another is begun
-    """
-
-    def __init__(self, new_store: NewStore, directory: Path, *, shared: bool = False) -> None:
-        self._new_store = new_store
-        self._shared = shared
-        self._folder = directory.absolute() / SPOOL_FOLDER
-        self.uid = ""
-        self._spool: SpoolFile | None = None
-        self._delivery: Delivery | None = None
-        self._thread: threading.Thread | None = None
-        self._turn = threading.Lock()  # held while something is sent
-        self._wake = threading.Event()
-        self._tried = threading.Event()
-        self._closing = threading.Event()
-        self._error: Exception | None = None
-        self._over: StoreError | None = None
-        self._spooled: dict[str, pd.DataFrame] | None = None
-        self._live: dict[str, Any] | None = None
-        self._stop_spooled = False
-
-    @property
-    def stop_spooled(self) -> bool:
-        """Whether the whole run is on the disk, to be sent by whoever finds it."""
-        return self._stop_spooled
-
-    def open(self, start: Mapping[str, Any]) -> RunState:
-        """Resume the run as Tiled holds it, or where Tiled is away as the spool does.
-
-        Raises RunCompleteError, ClaimLostError, or StoreError when the disk refuses.
-        """
-        self.uid = start["uid"]
-        try:
-            self._spool = self._new_spool(start)
-        except OSError as error:
-            message = f"cannot spool below {self._folder}: {error}"
-            raise StoreError(message) from error
-        self._delivery = Delivery(self._spool, start, self._new_store)
-        self._thread = threading.Thread(target=self._deliver, name="gixi-delivery", daemon=True)
-        self._thread.start()
-        self._tried.wait(_PATIENCE_S)
-        self._raise_over()
-        spooled = _spooled_rows(self._spool)
-        frames = frozenset(spooled["frames"]["frame"].tolist())
-        with self._turn:
-            if self._delivery.caught_up:
-                return RunState(self._delivery.state.committed | frames, self._delivery.rows)
-        self._spooled = spooled
-        return RunState(frames, {stream: len(rows) for stream, rows in spooled.items()})
-
-    def __call__(self, name: str, doc: Mapping[str, Any]) -> None:
-        """Spool one document; of a stop, wait until Tiled holds it."""
-        self._raise_over()
-        if name != "stop":
-            self._append(name, doc)
-            return
-        if not self._stop_spooled:
-            self._append(name, doc)
-            self._stop_spooled = True
-        self._await_complete()
-
-    def read(self, stream: str) -> pd.DataFrame:
-        """Return the rows of a table as `open` found them."""
-        _, delivery = self._opened()
-        if self._spooled is not None:
-            return self._spooled[stream]
-        with self._turn:
-            if delivery.store is None:
-                message = f"Tiled is away while the rows of {stream} are read"
-                raise StoreError(message)
-            return delivery.store.read(stream)
-
-    def refresh_live(self, summary: Mapping[str, Any]) -> None:
-        """Have the running summary sent when there is nothing else to send."""
-        self._raise_over()
-        self._live = dict(summary)
-        self._wake.set()
-
-    def close(self) -> None:
-        """Stop sending; what Tiled does not hold yet is sent by the next process."""
-        if self._spool is None or self._delivery is None:
-            return
-        self._closing.set()
-        self._wake.set()
-        if self._thread is not None:
-            self._thread.join(timeout=5.0)
-        if self._turn.acquire(timeout=1.0):
-            try:
-                done = self._delivery.complete or self._delivery.caught_up
-                self._delivery.close()
-            finally:
-                self._turn.release()
-            _put_away(self._spool, sent=done or isinstance(self._over, RunCompleteError))
-            self._spool = None
-
-    def _new_spool(self, start: Mapping[str, Any]) -> SpoolFile:
-        names = [f"{self.uid}.spool"]
-        if self._shared:
-            names += [f"{self.uid}-{number}.spool" for number in range(2, _SPOOLS_PER_RUN + 1)]
-        for name in names[:-1]:
-            with contextlib.suppress(SpoolTakenError):
-                return SpoolFile(self._folder / name, start)
-        return SpoolFile(self._folder / names[-1], start)
-
-    def _append(self, name: str, doc: Mapping[str, Any]) -> None:
-        spool, delivery = self._opened()
-        try:
-            spool.append(name, doc)
-        except OSError as error:
-            with self._turn:
-                if not delivery.caught_up:
-                    message = f"Tiled is away and the spool {spool.path} refuses: {error}"
-                    raise StoreError(message) from error
-                _log.warning("sent_past_the_spool", path=str(spool.path), error=str(error))
-                delivery.send(name, doc)
-        self._wake.set()
-
-    def _await_complete(self) -> None:
-        spool, delivery = self._opened()
-        deadline = time.monotonic() + _PATIENCE_S
-        while not delivery.complete and self._error is None and time.monotonic() < deadline:
-            self._raise_over()
-            time.sleep(0.02)
-        if not delivery.complete:
-            message = f"the run waits in {spool.path} for Tiled: {self._error or 'it is slow'}"
-            raise StoreError(message)
-
-    def _opened(self) -> tuple[SpoolFile, Delivery]:
-        if self._spool is None or self._delivery is None:
-            message = "the run is not open; call open(start) first"
-            raise StoreError(message)
-        return self._spool, self._delivery
-
-    def _raise_over(self) -> None:
-        if self._over is not None:
-            raise self._over
-
-    def _deliver(self) -> None:
-        """Delivery thread: send what is spooled; after a failure wait, longer each time."""
-        failures = 0
-        while not self._closing.is_set():
-            self._wake.clear()
-            try:
-                with self._turn:
-                    self._advance()
-                failures, self._error = 0, None
-            except (ClaimLostError, RunCompleteError) as error:
-                self._over = error
-                self._tried.set()
-                return
-            except Exception as error:  # whatever a store raises is tried again, later
-                failures += 1
-                self._error = error
-                self._pause(failures, error)
-                continue
-            self._tried.set()
-            self._wake.wait()
-
-    def _advance(self) -> None:
-        _, delivery = self._opened()
-        delivery.advance()
-        live, self._live = self._live, None
-        if live is not None and delivery.store is not None and not delivery.complete:
-            delivery.store.refresh_live(live)
-
-    def _pause(self, failures: int, error: Exception) -> None:
-        spool, _ = self._opened()
-        pause = min(_LONGEST_PAUSE_S, 0.25 * 2 ** min(failures, 8))
-        log = _log.bind(spool=str(spool.path), error=str(error), retry_in_s=pause)
-        log.warning("tiled_refused", exc_info=None if isinstance(error, StoreError) else error)
-        self._tried.set()
-        self._closing.wait(pause)
-
-
-def send_leftovers(directory: Path, new_store: NewStore, closing: threading.Event) -> None:
-    """Send what earlier processes left below a results directory, until that is done or `closing`.
-
-    A run without its stop stays unfinished in Tiled, for whoever resumes it.
-    """
-    left = spool_files(directory)
-    while left and not closing.is_set():
-        for path in list(left):
-            try:
-                if path.exists():
-                    _send_leftover(path, new_store)
-                left.remove(path)
-            except (RuntimeError, DocumentError, OSError) as error:  # a closed client raises it too
-                _log.warning("spool_not_sent", path=str(path), error=str(error))
-        if left:
-            closing.wait(_LONGEST_PAUSE_S)
-
-
-def send_abandoned(directory: Path, new_store: NewStore) -> None:
-    """Send, once, what processes that are gone left below a directory that many write to."""
-    for path in spool_files(directory):
-        try:
-            _send_leftover(path, new_store)
-        except (SpoolTakenError, ClaimLostError):
-            continue  # its writer lives, or its run has another one now
-        except (RuntimeError, DocumentError, OSError) as error:
-            _log.warning("spool_not_sent", path=str(path), error=str(error))
-
-
-def _send_leftover(path: Path, new_store: NewStore) -> None:
-    spool = SpoolFile(path)
-    sent = False
-    try:
-        start = spool.start
-        if start is not None:
-            delivery = Delivery(spool, start, new_store)
-            with contextlib.closing(delivery), contextlib.suppress(RunCompleteError):
-                delivery.advance()
-        sent = True
-        _log.info("spool_sent", path=str(path))
-    finally:
-        _put_away(spool, sent=sent)
-
-
-def _put_away(spool: SpoolFile, *, sent: bool) -> None:
-    if sent:
-        spool.remove()
-    else:
-        spool.close()
-
-
-def _spooled_rows(spool: SpoolFile) -> dict[str, pd.DataFrame]:
-    """Return the finished rows of each table that earlier sessions spooled."""
-    names: dict[str, str] = {}
-    pages = {
-        stream: [pd.DataFrame(columns=[column.name for column in stored_columns(stream)])]
-        for stream in STREAMS
-    }
-    for record in spool.records():
-        if record.name == "descriptor":
-            names[record.doc["uid"]] = record.doc["name"]
-        elif (
-            record.name == "event_page"
-            and record.frames is not None
-            and names[record.doc["descriptor"]] in pages
-        ):
-            rows = pd.DataFrame(record.doc["data"])
-            pages[names[record.doc["descriptor"]]].append(
-                rows[rows["frame"].isin(list(record.frames))]
-            )
-    return {
-        stream: pd.concat(found[1:] or found, ignore_index=True) for stream, found in pages.items()
-    }
+        merged["time"] += [page["time"][k] for k in keep]
+        for name, values in page["data"].items():
+            merged["data"][name] += [values[k] for k in keep]

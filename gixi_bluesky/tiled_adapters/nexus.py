@@ -26,8 +26,10 @@ __all__ = [
     "create_entry",
     "create_images",
     "create_table",
+    "open_result",
     "read_configuration",
     "read_table",
+    "result_metadata",
     "storage_dtype",
     "table_values",
     "write_result_file",
@@ -154,13 +156,29 @@ def read_configuration(path: str | Path) -> dict[str, Any]:
 
     Raises OSError when it is no HDF5 file, KeyError when it is no result file.
     """
+    with open_result(path) as file:
+        return dict(json.loads(file["/entry/process/configuration"].asstr()[()]))
+
+
+def open_result(path: str | Path) -> h5py.File:
+    """Open a result file, finished or not, to read it. Raises OSError when it is no HDF5 file."""
     # A part that its writer did not close opens with SWMR only, a finished file without only.
     try:
-        file = h5py.File(path, "r")
+        return h5py.File(path, "r")
     except OSError:
-        file = h5py.File(path, "r", swmr=True, libver="latest")
-    with file:
-        return dict(json.loads(file["/entry/process/configuration"].asstr()[()]))
+        return h5py.File(path, "r", swmr=True, libver="latest")
+
+
+def result_metadata(file: h5py.File) -> dict[str, Any]:
+    """Return how a result file was made: its configuration, provenance and start document.
+
+    Raises KeyError when it is no result file.
+    """
+    process = file["/entry/process"]
+    return {
+        name: json.loads(process[name].asstr()[()])
+        for name in ("configuration", "provenance", "start_document")
+    }
 
 
 def storage_dtype(column: Column) -> Any:

@@ -45,6 +45,7 @@ class OverviewData:
     seconds: time of each analysed frame by its number
     profiles: robust mean over phi of the polar image by frame number, (n_q,) each
     image: (n_phi, n_q) polar image of `frame`, None = no image is stored
+    searched: polar or cartesian, the space of the boxes' pixels
     onset: first time each present phase has a probability of at least one half
     """
 
@@ -59,6 +60,7 @@ class OverviewData:
     frame: int
     image: NDArray[np.float32] | None
     onset: Mapping[str, float]
+    searched: str = "polar"
 
     def time_of(self, frames: Any) -> Float64:
         """Return the time of each frame number, s."""
@@ -115,6 +117,7 @@ class Overview:
             frame=last,
             image=image,
             onset=_onsets(matches, seconds),
+            searched=self.run.start["gixi"]["grid"].get("space", "polar"),
         )
 
     def _times(self, frames: pd.DataFrame) -> Mapping[int, float]:

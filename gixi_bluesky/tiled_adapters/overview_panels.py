@@ -209,20 +209,26 @@ def _polar(
         norm=norm,
         interpolation="nearest",
     )
-    q_step, phi_step = data.q[1] - data.q[0], data.phi[1] - data.phi[0]
     shown = data.peaks[data.peaks["frame"] == data.frame]
-    for _, peak in shown.iterrows():
-        colour, _ = styles.get(peak["phase"], _UNKNOWN)
-        corner = (data.q[0] + peak["x0"] * q_step, data.phi[0] + peak["y0"] * phi_step)
-        width = (peak["x1"] - peak["x0"]) * q_step
-        height = (peak["y1"] - peak["y0"]) * phi_step
-        axis.add_patch(Rectangle(corner, width, height, fill=False, ec=colour, lw=0.6))
+    if data.searched == "polar":
+        _boxes(axis, shown, styles, (data.q, data.phi))
     _box_labels(axis, shown, styles, _seen_q(data))
     axis.set_xlim(_seen_q(data))
     axis.set_ylim(0.0, 90.0)
     axis.set_yticks((0, 30, 60, 90))
     axis.set_xlabel("|q| (Å$^{-1}$)")
     axis.set_ylabel(r"$\phi$ (deg)")
+
+
+def _boxes(axis: Axes, shown: pd.DataFrame, styles: Styles, axes: tuple[Float64, Float64]) -> None:
+    """Draw the boxes; axes: values of the columns and rows that they count."""
+    (left, x_step), (low, y_step) = ((values[0], values[1] - values[0]) for values in axes)
+    for _, peak in shown.iterrows():
+        colour, _ = styles.get(peak["phase"], _UNKNOWN)
+        corner = (left + peak["x0"] * x_step, low + peak["y0"] * y_step)
+        width = (peak["x1"] - peak["x0"]) * x_step
+        height = (peak["y1"] - peak["y0"]) * y_step
+        axis.add_patch(Rectangle(corner, width, height, fill=False, ec=colour, lw=0.6))
 
 
 def _box_labels(
@@ -265,6 +271,8 @@ def _cartesian(
         interpolation="nearest",
     )
     shown = data.peaks[data.peaks["frame"] == data.frame]
+    if data.searched == "cartesian":  # its rows and columns end where |q| does
+        _boxes(axis, shown, styles, (data.q, np.linspace(0.0, data.q[-1], len(data.phi))))
     for phase, rows in shown.groupby(shown["phase"].fillna("")):
         colour, marker = styles.get(str(phase), _UNKNOWN)
         axis.plot(

@@ -19,6 +19,9 @@ __all__ = [
     "IMAGE_KEY",
     "PURPOSE",
     "Q_BIN",
+    "RESULT_FILES",
+    "RESULT_MIMETYPE",
+    "RESULT_SPEC",
     "RUN_SPEC",
     "SCHEMA_VERSION",
     "STREAMS",
@@ -34,6 +37,11 @@ __all__ = [
 SCHEMA_VERSION = 1
 PURPOSE = "gixi"
 RUN_SPEC = "GIXIRun"
+
+# Result files that hold no run, as a server shows them.
+RESULT_MIMETYPE = "application/x-gixi-hdf5"
+RESULT_SPEC = "GIXIResult"
+RESULT_FILES = "gixi_files"
 
 # The tables in the order in which a flush commits them; a row of `frames` ends the commit.
 STREAMS = ("peaks", "matches", "match_peaks", "frames")

@@ -1,75 +1,39 @@
-"""The embedded Tiled server: sqlite catalogue, duckdb tables, loopback, a key for everyone."""
+"""A Tiled server with our parts in it, in a thread: an embedded one, or as its file says."""
 
 from __future__ import annotations
 
 import contextlib
 import copy
-import os
-import re
-import secrets
 import socket
 import threading
 import time
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from gixi_bluesky.errors import ConfigError, StoreError
+from gixi_bluesky.log import get_logger
+from gixi_bluesky.tiled_adapters.server_config import (
+    CATALOGUES,
+    read_server_config,
+    server_config,
+)
 
-__all__ = [
-    "CATALOGUES",
-    "KEY_VARIABLE",
-    "EmbeddedServer",
-    "embedded_server",
-    "serve",
-    "server_config",
-]
+__all__ = ["EmbeddedServer", "configured_server", "embedded_server"]
 
-CATALOGUES = ("raw", "gixi")
-KEY_VARIABLE = "TILED_SINGLE_USER_API_KEY"
+_LOOPBACK = "127.0.0.1"
 _START_TIMEOUT_S = 60.0
-
-
-def server_config(
-    directory: str | Path,
-    *,
-    api_key: str | None = None,
-    readable: Iterable[str | Path] = (),
-) -> dict[str, Any]:
-    """Return the Tiled configuration of an embedded server that keeps its state below `directory`.
-
-    Files below `directory` and the `readable` folders are served. The key is `api_key`, else the
-    environment's TILED_SINGLE_USER_API_KEY, else a fresh one. Raises ConfigError for a key that
-    Tiled would refuse.
-    """
-    home = Path(directory).absolute()
-    state = home / ".tiled"
-    catalogue = state / "catalog.db"
-    roots = [home, *(Path(folder).absolute() for folder in readable)]
-    return {
-        "catalog": {
-            "uri": f"sqlite:///{catalogue}",
-            "init_if_not_exists": not catalogue.exists(),
-            "writable_storage": [(state / "data").as_uri(), f"duckdb:///{state / 'tables.duckdb'}"],
-            "readable_storage": [root.as_uri() for root in dict.fromkeys(roots)],
-        },
-        "media_types": {
-            "BlueskyRun": {
-                "application/json-seq": "bluesky_tiled_plugins.exporters:json_seq_exporter"
-            }
-        },
-        "authentication": {
-            "single_user_api_key": _checked_key(api_key or os.environ.get(KEY_VARIABLE)),
-            "allow_anonymous_access": False,
-        },
-        "streaming_cache": {"uri": "memory"},
-    }
+_log = get_logger()
 
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedServer:
-    """A running server: where it listens and the key that opens it."""
+    """A server in a thread of ours: where it listens, and the key that opens it if there is one.
+
+    directory: what an embedded server serves; of another, the folder of its configuration
+    """
 
     uri: str
     api_key: str
@@ -104,15 +68,42 @@ def embedded_server(
     api_key: str | None = None,
     readable: Iterable[str | Path] = (),
 ) -> Iterator[EmbeddedServer]:
-    """Serve `directory` on a loopback port from a thread of this process.
+    """Serve `directory` on a loopback port: sqlite catalogue, duckdb tables, a key for everyone.
 
     Raises StoreError when the port is taken or the server does not start.
     """
+    config = server_config(directory, api_key=api_key, readable=readable)
+    home = Path(directory).absolute()
+    (home / ".tiled" / "data").mkdir(parents=True, exist_ok=True)
+    with _serving(config, home, _LOOPBACK, port or 0) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def configured_server(path: Path, port: int | None = None) -> Iterator[EmbeddedServer]:
+    """Serve as a configuration file of Tiled says, on loopback unless it names another host.
+
+    Raises ConfigError for a wrong file, StoreError when the server does not start.
+    """
+    from tiled.utils import prepend_to_sys_path
+
+    config = read_server_config(path)
+    listen = config.get("uvicorn", {})
+    home = path.absolute().parent
+    host = listen.get("host", _LOOPBACK)
+    with (
+        prepend_to_sys_path(home),  # where Tiled looks for what the file names
+        _serving(config, home, host, port or listen.get("port", 8000)) as server,
+    ):
+        yield server
+
+
+@contextlib.contextmanager
+def _serving(config: dict[str, Any], home: Path, host: str, port: int) -> Iterator[EmbeddedServer]:
     import uvicorn
 
-    config = server_config(directory, api_key=api_key, readable=readable)
-    app = _build(Path(directory), config)
-    listening = _listen(port or 0)
+    app = _build(config)
+    listening = _listen(host, port)
     server = uvicorn.Server(
         uvicorn.Config(
             app, log_config=None, log_level="warning", lifespan="on", ws="websockets-sansio"
@@ -125,11 +116,12 @@ def embedded_server(
     running = None
     try:
         _wait(lambda: server.started, thread)
-        uri = f"http://127.0.0.1:{listening.getsockname()[1]}/api/v1"
-        running = EmbeddedServer(
-            uri, config["authentication"]["single_user_api_key"], Path(directory).absolute()
-        )
-        _make_catalogues(running)
+        address = _LOOPBACK if host == "0.0.0.0" else host  # noqa: S104 - compared, not bound
+        uri = f"http://{address}:{listening.getsockname()[1]}/api/v1"
+        key = config["authentication"].get("single_user_api_key") or ""
+        running = EmbeddedServer(uri, key, home)
+        if key:
+            _make_catalogues(running)
         yield running
     finally:
         if running is not None:
@@ -139,58 +131,45 @@ def embedded_server(
         listening.close()
 
 
-def serve(
-    directory: str | Path,
-    port: int = 8000,
-    api_key: str | None = None,
-    readable: Iterable[str | Path] = (),
-    ready: Any = None,
-) -> None:
-    """Serve `directory` until interrupted; `ready` is given the EmbeddedServer once it runs."""
-    with embedded_server(directory, port, api_key, readable) as server:
-        if ready is not None:
-            ready(server)
-        with contextlib.suppress(KeyboardInterrupt):
-            threading.Event().wait()
-
-
-def _build(directory: Path, config: dict[str, Any]) -> Any:
+def _build(config: dict[str, Any]) -> Any:
+    from pydantic import ValidationError
     from tiled.server.app import build_app_from_config
     from tiled.server.settings import get_settings
 
     import gixi_bluesky.tiled_adapters.server_plugin  # noqa: F401 - it registers our queries
+    from gixi_bluesky.tiled_adapters.duckdb_pool import pool_connections
 
-    (directory / ".tiled" / "data").mkdir(parents=True, exist_ok=True)
-    app = build_app_from_config(config)
+    try:
+        with warnings.catch_warnings():
+            # Tiled writes its configuration out with the adapters loaded, which pydantic minds.
+            warnings.filterwarnings("ignore", "Pydantic serializer warnings", UserWarning)
+            app = build_app_from_config(config)
+    except ValidationError as error:
+        # Not the error itself: it would show the key.
+        wrong = "; ".join(f"{_path(one['loc'])}: {one['msg']}" for one in error.errors())
+        message = f"Tiled does not take its configuration: {wrong}"
+        raise ConfigError(message) from None
     # All Tiled servers of a process share one settings object, and so the key of the youngest.
     settings = copy.deepcopy(app.dependency_overrides[get_settings]())
     app.dependency_overrides[get_settings] = lambda: settings
-    _pool_connections(config["catalog"]["writable_storage"][-1])
+    for uri in config["catalog"].get("writable_storage") or ():
+        if str(uri).startswith("duckdb:"):
+            pool_connections(uri)
     return app
 
 
-def _pool_connections(uri: str) -> None:
-    """Give every request for a table its own connection to the database.
-
-    Tiled 0.2.20 shares one DuckDB connection between its threads, so that a read which ends rolls
-    back the append that goes on beside it: error 500, or a crash of the whole process.
-    """
-    from sqlalchemy.pool import QueuePool
-    from tiled.storage import parse_storage
-
-    storage = parse_storage(uri)  # the instance that the catalogue uses
-    clone = storage._adbc_connection.adbc_clone  # noqa: SLF001 - there is no public way
-    vars(storage)["_connection_pool"] = QueuePool(clone, pool_size=5, max_overflow=10)
+def _path(location: Iterable[Any]) -> str:
+    return ".".join(map(str, location))
 
 
-def _listen(port: int) -> socket.socket:
+def _listen(host: str, port: int) -> socket.socket:
     listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listening.bind(("127.0.0.1", port))
+        listening.bind((host, port))
     except OSError as error:
         listening.close()
-        message = f"cannot listen on 127.0.0.1:{port}: {error.strerror}; choose another port"
+        message = f"cannot listen on {host}:{port}: {error.strerror}; choose another port"
         raise StoreError(message) from error
     return listening
 
@@ -211,15 +190,3 @@ def _make_catalogues(server: EmbeddedServer) -> None:
     for name in CATALOGUES:
         if name not in root:
             root.create_container(name, specs=[Spec("CatalogOfBlueskyRuns", version="3.0")])
-
-
-def _checked_key(key: str | None) -> str:
-    if key is None:
-        return secrets.token_hex(32)
-    if not re.fullmatch(r"[a-zA-Z0-9]{8,}", key):
-        message = (
-            f"the key of the Tiled server has {len(key)} characters; "
-            "expected at least 8, letters and digits only"
-        )
-        raise ConfigError(message)
-    return key

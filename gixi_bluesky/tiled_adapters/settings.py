@@ -56,6 +56,12 @@ class OutputSettings(Settings):
             return 0
         return 1 if self.images == "all" else int(self.images.removeprefix("every_"))
 
+    def for_sums_of(self, n: int) -> OutputSettings:
+        """Return the settings for frames that are numbered in steps of `n`."""
+        if n == 1 or self.images == "none":
+            return self
+        return self.model_copy(update={"images": f"every_{n * self.image_step}"})
+
 
 class TiledSettings(Settings):
     """The Tiled server; the key comes from a file or from TILED_API_KEY, never from here."""

@@ -130,6 +130,9 @@ class StoredTable:
                 self._client = self._parent[INTERNAL]
             except KeyError:
                 self._client = self._new()
+            else:
+                # Its own order of columns: of the stream's metadata PostgreSQL forgets the order.
+                self.schema = self._client.structure().arrow_schema_decoded
         return self._client
 
     def _new(self) -> Any:

@@ -16,7 +16,7 @@ from gixi_bluesky.errors import DocumentError, RowsLostError, RunCompleteError, 
 from gixi_bluesky.log import get_logger
 from gixi_bluesky.tiled_adapters.claims import SESSION_S, Claim, store_errors
 from gixi_bluesky.tiled_adapters.images import StoredImages
-from gixi_bluesky.tiled_adapters.schema import STREAMS
+from gixi_bluesky.tiled_adapters.schema import STREAMS, stored_columns
 from gixi_bluesky.tiled_adapters.settings import OutputSettings, TiledSettings
 from gixi_bluesky.tiled_adapters.tables import StoredTable
 from gixi_bluesky.tiled_adapters.uploads import UploadedImages
@@ -151,7 +151,7 @@ class DerivedRunStore:
             return RunState(frozenset(), dict.fromkeys(STREAMS, 0))
         _log.info("run_resumed", uid=start["uid"])
         for name, node in self._run.base.items():
-            self._adopt(name, node.base, node.metadata["data_keys"])
+            self._adopt(name, node.base, _in_order(name, node.metadata["data_keys"]))
         committed = self._settle()
         rows = {name: table.rows for name, table in self._tables.items()}
         return RunState(frozenset(committed.tolist()), {**dict.fromkeys(STREAMS, 0), **rows})
@@ -267,3 +267,10 @@ class DerivedRunStore:
                 _log.error("peaks_missing", frames=done["frame"][~whole].tolist())
             done = done[whole]
         return done["frame"].to_numpy(dtype=np.int64)
+
+
+def _in_order(stream: str, data_keys: Mapping[str, Any]) -> dict[str, Any]:
+    """Return data_keys in the order of the columns, which a stored document may have lost."""
+    columns = [column.name for column in stored_columns(stream)] if stream in STREAMS else []
+    known = {name: data_keys[name] for name in columns if name in data_keys}
+    return {**known, **data_keys}

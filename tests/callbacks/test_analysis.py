@@ -19,7 +19,14 @@ from raw_runs import HDF5, RawRun, feed, hdf5_run, images, inline_run, write_hdf
 
 from gixi_bluesky.callbacks.analysis import Analysis
 from gixi_bluesky.callbacks.documents import RunStart
-from gixi_bluesky.errors import ClaimLostError, ConfigError, StoreError, WeightsError
+from gixi_bluesky.callbacks.publishing import DerivedRun
+from gixi_bluesky.errors import (
+    ClaimLostError,
+    ConfigError,
+    RunCompleteError,
+    StoreError,
+    WeightsError,
+)
 
 Start = Callable[..., Analysis]
 
@@ -192,6 +199,29 @@ def test_documents_that_come_twice_and_runs_that_never_stop(
         assert time.monotonic() < deadline
         time.sleep(0.05)
     assert stores.made[1].live
+
+
+def test_drain_waits_until_the_frames_of_a_stored_run_are_counted(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stores = Stores()
+    analysis = start(lambda: refusing(stores()))
+    ask = DerivedRun.wants
+
+    def slowly(run: DerivedRun, frame: Any) -> bool | None:
+        time.sleep(0.1)
+        return ask(run, frame)
+
+    monkeypatch.setattr(DerivedRun, "wants", slowly)
+    feed(analysis, hdf5_run(tmp_path / "raw.h5", images(5)))
+    assert analysis.drain(20)
+    assert analysis.status()["frames_skipped"] == 5
+
+
+def refusing(store: MemoryStore) -> MemoryStore:
+    """A store that holds the whole run already."""
+    store.failures = [RunCompleteError("it is stored")]
+    return store
 
 
 def test_frames_that_are_stored_already_are_not_analysed(start: Start, tmp_path: Path) -> None:

@@ -19,7 +19,18 @@ from fakes import FAKE, MemoryStore, fake_config
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
-from raw_runs import HDF5, KEY, Documents, RawRun, images, write_hdf5
+from raw_runs import (
+    HDF5,
+    KEY,
+    SHAPE,
+    Documents,
+    RawRun,
+    feed,
+    images,
+    recorded_streams,
+    write_hdf5,
+    write_tiffs,
+)
 
 from gixi_bluesky.callbacks.analysis import Analysis
 
@@ -32,10 +43,11 @@ REQUIRED = {
     "event_page": "seq_num",
     "resource": "spec",
     "datum": "datum_kwargs",
+    "datum_page": "datum_id",
     "stream_resource": "uri",
     "stream_datum": "indices",
 }
-STYLES = ("inline", "page", "stream", "classic")
+STYLES = ("inline", "page", "stream", "tiffs", "classic", "packed", "stacks")
 
 
 @dataclass
@@ -100,6 +112,47 @@ def classic(run: RawRun, n: int, stem: Path) -> tuple[Documents, dict[int, set[i
     return documents, {i: {0, 1, 4 + 2 * i} for i in range(n)}
 
 
+def tiffs(run: RawRun, n: int, folder: Path) -> tuple[Documents, dict[int, set[int]]]:
+    """One stream_datum for all images of a sequence of files."""
+    parameters = {"template": "img_{:05d}.tif", "chunk_shape": [1, *SHAPE]}
+    resource = run.stream_resource(f"{folder}/", "multipart/related;type=image/tiff", **parameters)
+    documents = [run.start(), run.descriptor(), resource]
+    if n:
+        documents.append(run.stream_datum(0, n))
+    return documents, {i: {0, 1, 2, 3} for i in range(n)}
+
+
+def packed(run: RawRun, n: int, stem: Path) -> tuple[Documents, dict[int, set[int]]]:
+    """Pages of datum and events, as databroker-pack and Mongo give them."""
+    documents, _ = classic(run, n, stem)
+    start, descriptor, resource = documents[:3]
+    ids = [f"{run.uid}-r/{i}" for i in range(n)]
+    datums = {
+        "resource": resource[1]["uid"],
+        "datum_id": ids,
+        "datum_kwargs": {"index": list(range(n))},
+    }
+    rows = {
+        "descriptor": run.descriptor_uid,
+        "uid": [f"{run.uid}/{i}" for i in range(n)],
+        "seq_num": list(range(1, n + 1)),
+        "time": [0.0] * n,
+        "data": {KEY: ids},
+        "timestamps": {KEY: [0.0] * n},
+        "filled": {KEY: [False] * n},
+    }
+    pages: Documents = [("datum_page", datums), ("event_page", rows)]
+    return [start, descriptor, resource, *pages], {i: {0, 1, 4} for i in range(n)}
+
+
+def stacks(run: RawRun, n: int, file: Path) -> tuple[Documents, dict[int, set[int]]]:
+    """Two images an event, from the flat file of `stream`."""
+    run.shape = (2, *SHAPE)
+    documents = [run.start(), run.descriptor(), run.stream_resource(file, HDF5)]
+    documents += [run.stream_datum(i, i + 1) for i in range(n)]
+    return documents, {i: {0, 1, 2, 3 + i // 2} for i in range(2 * n)}
+
+
 class Beamline(RuleBasedStateMachine):
     """Runs take turns; documents are doubled, lost, damaged and reordered."""
 
@@ -122,6 +175,9 @@ class Beamline(RuleBasedStateMachine):
             "page": lambda: page(run, n),
             "stream": lambda: stream(run, n, self.folder / "a.h5"),
             "classic": lambda: classic(run, n, self.folder / "shot"),
+            "tiffs": lambda: tiffs(run, n, self.folder),
+            "packed": lambda: packed(run, n, self.folder / "shot"),
+            "stacks": lambda: stacks(run, n, self.folder / "a.h5"),
         }
         documents, needs = make[style]()
         self.runs.append(Announced(run.uid, documents, run.stop(n), needs))
@@ -210,6 +266,7 @@ def check_derived(store: MemoryStore, frames: list[int]) -> None:
 def beamline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[type[Beamline]]:
     folder = tmp_path_factory.mktemp("beamline")
     write_hdf5(folder / "a.h5", images(MOST))
+    write_tiffs(folder, images(MOST))
     for i, image in enumerate(images(MOST)):
         np.save(folder / f"shot_{i}.npy", image)
     made: list[MemoryStore] = []
@@ -229,7 +286,7 @@ def test_each_announced_frame_has_one_row(beamline: type[Beamline]) -> None:
     run_state_machine_as_test(
         beamline,
         settings=settings(
-            max_examples=25,
+            max_examples=30,
             stateful_step_count=25,
             deadline=None,
             suppress_health_check=list(HealthCheck),
@@ -255,3 +312,32 @@ def test_a_run_that_never_stops_is_stored_as_it_goes(beamline: type[Beamline]) -
         assert time.monotonic() < deadline
         time.sleep(0.02)
     assert sorted(outer.table("frames")["frame"]) == list(range(MOST))
+
+
+@pytest.mark.data
+def test_recorded_documents_of_beamlines_are_taken_without_an_error(
+    beamline: type[Beamline], shared_data: Path
+) -> None:
+    """Streams of all files one after the other, the way they came; most hold no images."""
+    beamline.stores.clear()
+    refused = beamline.analysis.status()["documents_refused"]
+    stopped = imaging = 0
+    for _, streams in recorded_streams(shared_data / "bluesky_docs"):
+        for documents in streams:
+            feed(beamline.analysis, documents)
+            stopped += sum(name == "stop" for name, _ in documents)
+            imaging += any(
+                len(key.get("shape", ())) >= 2 and min(key["shape"][-2:]) >= 8
+                for name, doc in documents
+                if name == "descriptor"
+                for key in doc["data_keys"].values()
+                if all(isinstance(size, int) for size in key.get("shape", ()))
+            )
+    assert stopped > 80
+    assert beamline.analysis.drain(60)
+    assert beamline.analysis.status()["documents_refused"] == refused
+    assert 0 < len(beamline.stores) <= imaging
+    for store in beamline.stores:
+        schema_validators[DocumentNames.start].validate(store.start)
+        frames = store.table("frames")["frame"].tolist()
+        assert len(set(frames)) == len(frames)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,44 @@ def test_the_starter_says_what_is_missing_and_works_once_it_is_there(tmp_path: P
     assert config.input.data_key == KEY
     assert config.geometry.energy_kev.value(18000.0) == 18.0
     assert config.geometry.incidence_angle_deg.from_ == "sample_th"
+
+
+def test_an_unusual_run_with_its_detector_on_an_arm(tmp_path: Path) -> None:
+    """Stacks in a fly scan's stream, the motors in a stream of their own, an arm."""
+    run = RawRun((4, *SHAPE), source_wavelength=0.0689)
+    before = RawRun()
+    before.uid = run.uid
+    _, moving = before.descriptor(
+        stream="positions", two_theta=number("deg"), delta=number("mrad"), sam_om=number("degrees")
+    )
+    del moving["data_keys"][KEY]
+    found = inspect_run(
+        [
+            run.start(),
+            ("descriptor", moving),
+            before.event(1, two_theta=12.0, delta=20.0, sam_om=0.3),
+            run.descriptor(stream="fly"),
+            run.stop(),
+        ]
+    )
+    best = {name: c[0].key for name, c in found.candidates.items() if c}
+    assert best == {
+        "incidence_angle_deg": "sam_om",
+        "wavelength_angstrom": "source_wavelength",
+        "arm_in_plane_deg": "two_theta",
+        "arm_out_of_plane_deg": "delta",
+    }
+    text = starter_config(found)
+    assert "stream: fly" in text
+    assert (
+        "# arm_out_of_plane_deg: perhaps delta in the stream positions: 20 mrad, where frames"
+        in text
+    )
+    assert "# incidence_angle_deg: perhaps sam_om in the stream positions" in text
+    text = re.sub(r"  # (\w+): (?!perhaps)", r"  \1: ", text)
+    config = parse_config(yaml.safe_load(text), folder=tmp_path)
+    assert config.geometry.wavelength_angstrom.from_ == "source_wavelength"
+    assert config.geometry.arm_in_plane_deg == 0.0
 
 
 def test_a_run_without_images_is_a_problem_and_nothing_else_is_invented() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from pathlib import Path
@@ -103,6 +104,24 @@ def test_the_order_of_a_flush_is_the_commit_protocol(tmp_path: Path) -> None:
         assert list(publisher.store.table(stream)) == [c.name for c in stored_columns(stream)]
     assert publisher.store.table("frames")["frame"].tolist() == [0, 1, 2]
     assert publisher.store.table("frames")["raw_time"].tolist() == [100.0, 101.0, 102.0]
+
+
+def test_frames_that_come_during_a_flush_wait_for_the_next(tmp_path: Path) -> None:
+    """At 100 frames a second there is always one more: a page of its own would cost too much."""
+
+    class BusyStore(MemoryStore):
+        def __call__(self, name: str, doc: Any) -> None:
+            super().__call__(name, doc)
+            if name == "event_page" and len(self.documents) < 100:
+                publisher.add(next(numbers))
+
+    numbers = itertools.count()
+    publisher = Publisher(tmp_path, BusyStore(), output={"images": "none"})
+    for _ in range(5):
+        publisher.add(next(numbers))
+    for flushed in (5, 9):
+        publisher.run.step()
+        assert len(publisher.store.table("frames")) == flushed
 
 
 def test_every_document_is_valid_and_a_replay_makes_the_same(tmp_path: Path) -> None:
@@ -243,6 +262,8 @@ def test_nothing_is_analysed_before_the_run_is_open_nor_twice(tmp_path: Path) ->
     assert publisher.run.wants(frame(0)) is None
     publisher.run.step()
     assert [publisher.run.wants(frame(number)) for number in range(3)] == [False, False, True]
+    publisher.run.skip()
+    publisher.run.skip()
     publisher.add(2)
     publisher.run.end(closed(3))
     publisher.run.step()
@@ -306,6 +327,8 @@ def test_without_tiled_the_files_know_what_is_done(tmp_path: Path) -> None:
     second = session()
     second.run.step()
     assert [second.run.wants(frame(number)) for number in range(3)] == [False, False, True]
+    second.run.skip()
+    second.run.skip()
     second.add(2, 3.0)
     second.run.end(closed(3))
     second.run.step()

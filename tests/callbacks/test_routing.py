@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import gzip
 import itertools
-import json
 import math
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +21,14 @@ from raw_runs import (
     hdf5_run,
     images,
     inline_run,
+    recorded_streams,
     routed,
     write_hdf5,
     write_tiffs,
 )
 
 from gixi_bluesky.callbacks.frames import (
+    FabioImage,
     FrameReader,
     Hdf5Image,
     InlineImage,
@@ -90,6 +89,15 @@ def test_images_as_nested_lists_and_as_event_pages() -> None:
     }
     documents = [run.start(), run.descriptor(external=""), ("event_page", page), run.stop(2)]
     assert_images(frames_of(routed(router(), documents)), images(2))
+
+
+def test_images_of_files_that_somebody_filled_in_are_images_inside_events() -> None:
+    run = RawRun()
+    name, event = run.event(1, **{KEY: images(1)[0]})
+    event["filled"] = {KEY: True}
+    documents = [run.start(), run.descriptor(external="FILESTORE:"), (name, event), run.stop(1)]
+    (frame,) = frames_of(routed(router(), documents))
+    assert isinstance(frame.image, InlineImage)
 
 
 def test_a_stack_in_an_event_is_several_frames() -> None:
@@ -247,6 +255,10 @@ def test_classic_area_detector_tiff_and_numpy_sequence() -> None:
     documents = classic(run, "AD_TIFF", kwargs, [{"point_number": 0}, {"point_number": 1}], "sub")
     found = [frame.image for frame in frames_of(routed(router(), documents))]
     assert found == [TiffImage(f"/data/sub/shot_00000{i}.tiff", 0, SHAPE) for i in (0, 1)]
+    kwargs = {"template": "%s%s_%5.5d.cbf", "filename": "shot", "initial_number": 1}
+    documents = classic(RawRun(), "AD_CBF", kwargs, [{"point_number": 0}], "sub")
+    (frame,) = frames_of(routed(router(), documents))
+    assert frame.image == FabioImage("/data/sub/shot_00001.cbf", 0)
     documents = classic(RawRun(), "NPY_SEQ", {}, [{"index": 7}], "stem")
     (frame,) = frames_of(routed(router(), documents))
     assert frame.image == NpyImage("/data/stem_7.npy", 0)
@@ -458,34 +470,9 @@ def test_whatever_comes_each_frame_comes_at_most_once(documents: Documents) -> N
     assert max(Counter(numbers).values(), default=1) == 1
 
 
-def stored_streams(folder: Path) -> Iterator[tuple[Path, list[Documents]]]:
-    for path in sorted(folder.rglob("*")):
-        if path.suffix == ".jsonl":
-            yield path, [[tuple(json.loads(line)) for line in path.read_text().splitlines()]]
-        elif path.suffix == ".json" or path.name.endswith(".json.gz"):
-            content = path.read_bytes()
-            text = gzip.decompress(content) if path.suffix == ".gz" else content
-            yield path, [list(_pairs(json.loads(text)))]
-        elif path.suffix == ".msgpack":
-            msgpack = pytest.importorskip("msgpack")
-            with path.open("rb") as stream:
-                unpacked = list(msgpack.Unpacker(stream, raw=False, strict_map_key=False))
-            yield path, [[(name, doc) for name, doc in unpacked]]
-
-
-def _pairs(tree: Any) -> Iterator[tuple[str, Any]]:
-    for item in tree:
-        if isinstance(item, dict):
-            yield item["name"], item["doc"]
-        elif len(item) == 2 and isinstance(item[0], str):
-            yield item[0], item[1]
-        else:
-            yield from _pairs(item)
-
-
 def test_recorded_streams_of_real_beamlines_pass(shared_data: Path) -> None:
     n_streams = 0
-    for path, streams in stored_streams(shared_data / "bluesky_docs"):
+    for path, streams in recorded_streams(shared_data / "bluesky_docs"):
         for documents in streams:
             n_streams += 1
             actions = list(routed(router(), documents))

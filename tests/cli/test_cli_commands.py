@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import h5py
+import numpy as np
 import pytest
 import yaml
 
@@ -119,10 +121,10 @@ def test_check_tries_every_part_and_an_image(run, lines, config_file, image):
     findings = lines(result)
     assert result.exit_code == 0, result.output
     assert [finding["part"] for finding in findings] == [
-        *("configuration", "geometry", "mask", "structures", "weights"),
+        *("configuration", "geometry", "mask", "corrections", "structures", "weights"),
         *("input roots", "results directory", "Tiled", "Kafka", "image"),
     ]
-    assert "MAPbBr3" in findings[3]["detail"]
+    assert "MAPbBr3" in findings[4]["detail"]
 
 
 def test_check_says_what_is_wrong_and_goes_on(run, lines, config_file):
@@ -162,3 +164,33 @@ def test_weights_fetch_refuses_an_unknown_name(run):
     result = run("weights", "fetch", "nonsense")
     assert result.exit_code == 2
     assert "gixi-2022" in result.stderr
+
+
+def test_import_of_a_nexus_detector_and_its_check(run, lines, tmp_path):
+    with h5py.File(tmp_path / "calibration.nxs", "w") as file:
+        for path, nx_class in (("entry", "NXentry"), ("entry/det", "NXdetector")):
+            file.create_group(path).attrs["NX_class"] = nx_class
+        file.create_group("entry/mono").attrs["NX_class"] = "NXmonochromator"
+        values = {
+            "det/distance": (0.26, "m"),
+            "det/beam_center_x": (581.4, "pixel"),
+            "det/beam_center_y": (640.0, "pixel"),
+            "det/x_pixel_size": (0.172, "mm"),
+            "det/y_pixel_size": (0.172, "mm"),
+            "mono/energy": (12700.0, "eV"),
+        }
+        for name, (value, units) in values.items():
+            file[f"entry/{name}"] = value
+            file[f"entry/{name}"].attrs["units"] = units
+        file["entry/det/data"] = np.zeros((1043, 981), np.uint8)
+    config_file = tmp_path / "ours.yaml"
+    source = f"{tmp_path / 'calibration.nxs'}::/entry/det"
+    result = run("config", "import", source, "--out", config_file)
+    assert result.exit_code == 0, result.stderr
+    config = load_config(config_file)
+    assert config.geometry.flip == "vertical"
+    geometry = Geometry.from_settings(config.geometry, (1043, 981))
+    assert geometry.beam_center_px == pytest.approx((1042 - 639.5, 580.9), abs=0.01)
+    told = {one["part"]: one for one in lines(run("check", "--config", config_file, "--json"))}
+    assert told["geometry"]["ok"]
+    assert "0.9763 angstrom, 260.0 mm" in told["geometry"]["detail"]

@@ -114,3 +114,18 @@ def test_no_data_is_null_in_json(run, config_file, image):
     result = run("process", image, "--config", config_file, "--json")
     assert "NaN" not in result.stdout
     assert "Infinity" not in result.stdout
+
+
+def test_consecutive_images_are_summed_if_asked(run, lines, config_file, image):
+    tree = yaml.safe_load(config_file.read_text(encoding="utf-8"))
+    config_file.write_text(
+        yaml.safe_dump({**tree, "corrections": {"sum_frames": 2}}), encoding="utf-8"
+    )
+    result = run("process", image, image, image, "--config", config_file, "--json")
+    assert result.exit_code == 0, result.stderr
+    double, single = lines(result)
+
+    def ring(found):
+        return min(found["peaks"], key=lambda peak: abs(peak["q"] - RINGS[0]))["intensity"]
+
+    assert ring(double) == pytest.approx(2 * ring(single), rel=0.02)

@@ -23,11 +23,12 @@ def threads():
 @pytest.fixture
 def small_frames(monkeypatch):
     """Simulated frames on a small grid."""
-    monkeypatch.setattr(
-        comparison,
-        "evaluation_frames",
-        lambda seed, images: islice(random_frames(seed, shape=(128, 256)), images),
-    )
+
+    def small(seed, images):
+        for frame in islice(random_frames(seed, shape=(128, 256)), images):
+            yield comparison.Exercise(frame.polar.intensity, frame.polar.q, frame.truth)
+
+    monkeypatch.setattr(comparison, "evaluation_frames", small)
 
 
 def test_json_has_a_line_for_each_of_the_weights(run, lines, small_frames, tmp_path):

@@ -11,7 +11,12 @@ import pytest
 
 from gixi_bluesky.errors import ConfigError
 from gixi_bluesky.processing import comparison
-from gixi_bluesky.processing.comparison import compare, evaluation_frames
+from gixi_bluesky.processing.comparison import (
+    Exercise,
+    compare,
+    evaluation_frames,
+    painted_exercises,
+)
 from gixi_bluesky.processing.detector.classical import ClassicalDetector
 from gixi_bluesky.processing.scorecard_figure import save_figure
 from gixi_bluesky.processing.simulation.random_scenes import random_frames
@@ -31,9 +36,7 @@ def a_frame():
         visible=np.ones(4),
         kind=("spot", "segment", "ring", "spot"),
     )
-    axis = 0.01 * np.arange(100)
-    polar = SimpleNamespace(intensity=np.zeros((32, 100), np.float32), q=axis)
-    return SimpleNamespace(truth=truth, polar=polar)
+    return Exercise(np.zeros((32, 100), np.float32), 0.01 * np.arange(100), truth)
 
 
 class Scripted:
@@ -117,7 +120,8 @@ def test_without_frames_nothing_can_be_said():
 
 def test_a_real_detector_on_simulated_frames_finds_strong_peaks_best(tmp_path):
     frames = islice(random_frames(910_001, shape=(128, 256)), 3)
-    (card,) = compare([ClassicalDetector()], frames)
+    exercises = [Exercise(f.polar.intensity, f.polar.q, f.truth) for f in frames]
+    (card,) = compare([ClassicalDetector()], exercises)
     assert card.images == 3
     assert card.peaks > 3
     assert 0 <= card.average_precision["0.5"] <= card.average_precision["0.1"] <= 1
@@ -133,15 +137,25 @@ def test_seeds_of_training_and_calibration_are_refused(seed):
         evaluation_frames(seed, 4)
 
 
-def test_frames_go_on_with_the_next_seed(monkeypatch):
+def test_frames_go_on_with_the_next_seed_after_two_of_a_set_up(monkeypatch):
     asked = []
 
-    def four(seed, structures):
+    def few(seed, structures, count):
         asked.append((seed, sorted(s.name for s in structures)))
-        return [f"{seed}-{i}" for i in range(4)]
+        for i in range(count):
+            polar = SimpleNamespace(intensity=f"{seed}-{i}", q=None)
+            yield SimpleNamespace(polar=polar, truth=None)
 
-    monkeypatch.setattr(comparison, "random_frames", four)
-    frames = list(evaluation_frames(910_010, 6))
+    monkeypatch.setattr(comparison, "random_frames", few)
+    exercises = list(evaluation_frames(910_010, 3))
     held_out = ["CsPbBr3", "LaB6", "PbBr2"]
-    assert frames == [*(f"910010-{i}" for i in range(4)), "910011-0", "910011-1"]
+    assert [e.intensity for e in exercises] == ["910010-0", "910010-1", "910011-0"]
     assert asked == [(910_010, held_out), (910_011, held_out)]
+
+
+def test_painted_images_are_other_ones_than_those_of_training():
+    images = list(painted_exercises(910_000, 9))
+    assert [e.intensity.shape for e in images] == [(512, 512)] * 9
+    assert not np.array_equal(images[0].intensity, images[8].intensity)
+    with pytest.raises(ConfigError, match="within 910000 to"):
+        painted_exercises(9, 8)

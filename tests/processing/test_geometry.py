@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +92,40 @@ def test_modulus_of_q_is_that_of_the_scattering_angle(geometry: Geometry) -> Non
     q = np.hypot(*geometry.q_at(*pixels(SHAPE)))
     expected = integrator(geometry).center_array(SHAPE, unit="q_A^-1", scale=True)
     np.testing.assert_allclose(q, expected, rtol=1e-3, atol=1e-6)
+
+
+@settings(max_examples=20, deadline=None)
+@given(geometries, angles, st.sampled_from(["in plane", "out of plane"]))
+def test_an_arm_of_one_circle_turns_the_detector_as_pyfai_does(
+    geometry: Geometry, angle: float, circle: str
+) -> None:
+    rot1, rot2, _ = geometry.rotations_rad
+    if circle == "in plane":
+        base, moved = (rot1, 0.0, 0.0), (rot1 + angle, 0.0, 0.0)
+        found = replace(geometry, rotations_rad=base).with_arm(angle, 0.0)
+    else:  # pyFAI's rot2 turns the detector down
+        base, moved = (rot1, rot2, 0.0), (rot1, rot2 - angle, 0.0)
+        found = replace(geometry, rotations_rad=base).with_arm(0.0, angle)
+    expected = reference_q(
+        integrator(replace(geometry, rotations_rad=moved)), SHAPE, geometry.incidence_angle_rad
+    )
+    for q, reference in zip(found.q_at(*pixels(SHAPE)), expected, strict=True):
+        np.testing.assert_allclose(np.abs(q), np.abs(reference), rtol=1e-3, atol=1e-3)
+
+
+@given(st.floats(0, 1.2), st.floats(-0.7, 1.2))
+def test_an_arm_of_two_circles_looks_where_diffractometers_do(
+    in_plane: float, out_of_plane: float
+) -> None:
+    """In-plane carries out-of-plane: cos 2theta = cos(in plane) cos(out of plane)."""
+    flat = Geometry(1.0, 0.5, (1e-3, 1e-3), (0.01, 0.02)).with_arm(in_plane, out_of_plane)
+    up, right, beam = (float(part) for part in flat.direction(9.5, 19.5))
+    assert up == pytest.approx(math.sin(out_of_plane), abs=1e-12)
+    assert right == pytest.approx(math.cos(out_of_plane) * math.sin(in_plane), abs=1e-12)
+    assert beam == pytest.approx(math.cos(in_plane) * math.cos(out_of_plane), abs=1e-12)
+    # The rows of pixels stay horizontal, as the circle that turns them about the beam is missing.
+    heights = flat.direction([9.5, 9.5], [0.0, 40.0])[0] * flat.path_lengths_m(9.5, [0.0, 40.0])
+    assert heights[0] == pytest.approx(heights[1], abs=1e-12)
 
 
 @settings(max_examples=30, deadline=None)

@@ -17,7 +17,7 @@ import yaml
 from kafka_broker import Broker
 from kafka_site import Site, assert_whole, wait_for
 from raw_runs import hdf5_run
-from tiled_process import KEY, Server
+from served import KEY, Server
 
 from gixi_bluesky.callbacks.heartbeat import read_heartbeat
 from gixi_bluesky.callbacks.kafka.wire import encode
@@ -37,9 +37,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         one = Site(broker.bootstrap, server, folder)
         one.create(partitions=2)
         yield one
-        for context in server.contexts:
-            context.close()
-        server.kill()
+        server.close()
 
 
 def start(site: Site, heartbeat: Path, *more: str, **sections: object) -> subprocess.Popen[str]:
@@ -53,7 +51,7 @@ def start(site: Site, heartbeat: Path, *more: str, **sections: object) -> subpro
         },
         "grid": {"q_max_inv_angstrom": 2.0, "shape": [32, 64]},
         "detector": {"weights": "classical"},
-        "output": {"directory": str(site.server.folder / "results"), "flush_s": 0.1},
+        "output": {"directory": str(site.server.directory / "results"), "flush_s": 0.1},
         "input": {
             "roots": [str(site.folder)],
             "root_map": {"/beamline": str(site.folder)},

@@ -13,7 +13,7 @@ from consumer_process import REFUSED_SAMPLE
 from kafka_broker import Broker
 from kafka_site import Site, assert_whole, tables, wait_for
 from raw_runs import Documents, images, inline_run
-from tiled_process import Server
+from served import Server
 
 from gixi_bluesky.callbacks.kafka.wire import decode, encode
 from gixi_bluesky.tiled_adapters import queries
@@ -35,9 +35,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     running = Server(tmp_path_factory.mktemp("tiled"))
     running.start()
     yield running
-    for context in running.contexts:
-        context.close()
-    running.kill()
+    running.close()
 
 
 @pytest.fixture

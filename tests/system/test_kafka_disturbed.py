@@ -12,7 +12,7 @@ import pytest
 from consumer_process import ConsumerProcess
 from kafka_broker import Broker
 from kafka_site import Site, assert_whole, tables, wait_for
-from tiled_process import Server
+from served import Server
 
 pytestmark = pytest.mark.system
 
@@ -40,9 +40,7 @@ def site(tmp_path: Path) -> Iterator[Disturbed]:
         one.create(PARTITIONS)
         yield one
         one.close()
-        for context in server.contexts:
-            context.close()
-        server.kill()
+        server.close()
 
 
 def all_but_stopped(consumer: ConsumerProcess) -> None:

@@ -15,7 +15,7 @@ import yaml
 from kafka_broker import create_topic, strict_broker
 from kafka_site import Site, assert_whole
 from raw_runs import images, inline_run
-from tiled_process import Server
+from served import Server
 from typer.testing import CliRunner
 
 from gixi_bluesky.callbacks.kafka.clients import new_consumer
@@ -42,9 +42,7 @@ def site(bootstrap: str, tmp_path: Path) -> Iterator[Site]:
     one = Site(bootstrap, server, tmp_path)
     yield one
     one.close()
-    for context in server.contexts:
-        context.close()
-    server.kill()
+    server.close()
 
 
 def test_a_message_too_large_is_told_and_costs_no_frame(site: Site) -> None:

@@ -112,3 +112,15 @@ def test_the_picture_is_replaced_whole(tmp_path):
     save_overview(MadeUpRun(), path)
     assert path.read_bytes().startswith(b"\x89PNG")
     assert [p.name for p in tmp_path.iterdir()] == ["overview.png"]
+
+
+@pytest.mark.parametrize(("space", "panel"), [("polar", 3), ("cartesian", 4)])
+def test_boxes_are_drawn_in_the_panel_of_the_image_that_was_searched(space, panel):
+    run = MadeUpRun()
+    run.start["gixi"]["grid"]["space"] = space
+    axes = overview_figure(run).axes
+    boxed = [i for i, axis in enumerate(axes) if any(p.get_fill() is False for p in axis.patches)]
+    assert boxed == [panel]
+    corner = axes[panel].patches[0].get_xy()
+    assert corner[0] == pytest.approx((1.06 / Q_MAX * (N_Q - 1) - 1) * Q_MAX / (N_Q - 1))
+    assert corner[1] == pytest.approx(4 * (90 if space == "polar" else Q_MAX) / (N_PHI - 1))

@@ -14,10 +14,10 @@ from tiled_servers import PEAKS_PER_FRAME, columns, descriptor, page, start_docu
 
 from gixi_bluesky.errors import RunCompleteError, StoreError
 from gixi_bluesky.tiled_adapters import delivery
-from gixi_bluesky.tiled_adapters.delivery import SpooledStore, send_leftovers
 from gixi_bluesky.tiled_adapters.schema import STREAMS
 from gixi_bluesky.tiled_adapters.settings import OutputSettings, TiledSettings
 from gixi_bluesky.tiled_adapters.spool import SpoolFile, spool_files
+from gixi_bluesky.tiled_adapters.spooled_store import SpooledStore, send_leftovers
 from gixi_bluesky.tiled_adapters.writer import DerivedRunStore, RunState
 
 
@@ -28,6 +28,8 @@ class Tiled:
         self.catalogue = catalogue
         self.away = False
         self.loses = 0  # pages of peaks that it takes and forgets
+        self.refuses: str | None = None  # the next page of this table, once
+        self.pages: list[str] = []  # the table of each page that came
 
     def __call__(self) -> DerivedRunStore:
         self.require()
@@ -36,12 +38,21 @@ class Tiled:
         class Store(DerivedRunStore):
             def __call__(self, name: str, doc: Any) -> None:
                 tiled.require()
+                if name == "event_page":
+                    tiled.take(doc["descriptor"].split("-")[-1])
                 if name == "event_page" and "peak" in doc["data"] and tiled.loses:
                     tiled.loses -= 1
                     return
                 super().__call__(name, doc)
 
         return Store(self.catalogue, OutputSettings(), TiledSettings(), session_s=2)
+
+    def take(self, stream: str) -> None:
+        self.pages.append(stream)
+        if self.refuses == stream:
+            self.refuses = None
+            message = "Tiled refuses"
+            raise StoreError(message)
 
     def require(self) -> None:
         if self.away:
@@ -116,6 +127,19 @@ def test_a_run_begun_while_tiled_is_away_arrives_when_it_is_back(
     session.stop()
     assert_stored(tiled, session.uid, 4)
     assert spool_files(tmp_path) == []
+
+
+def test_flushes_that_wait_are_sent_as_one_and_a_refusal_doubles_nothing(
+    tiled: Tiled, start: dict[str, Any], tmp_path: Path
+) -> None:
+    tiled.away = True
+    session = Session(tiled, tmp_path, start)
+    for frame in range(4):
+        session.flush(frame)
+    tiled.refuses, tiled.away = "match_peaks", False
+    session.stop()
+    assert tiled.pages == ["peaks", "matches", "match_peaks", "match_peaks", "frames"]
+    assert_stored(tiled, session.uid, 4)
 
 
 def test_nobody_waits_while_tiled_hangs(

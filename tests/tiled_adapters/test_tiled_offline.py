@@ -9,6 +9,8 @@ from uuid import uuid4
 
 import numpy as np
 import pytest
+from fake_pipeline import N_PHI, N_Q
+from result_files import single_file
 from tiled_servers import (
     PEAKS_PER_FRAME,
     PHI,
@@ -98,3 +100,33 @@ def test_a_folder_without_results_is_told(tiled_server: Any, tmp_path: Path) -> 
     done = register(tiled_server, tmp_path)
     assert done.exit_code == 2
     assert "no finished results" in done.stderr
+
+
+def test_a_result_without_a_run_is_served_from_its_file(
+    tiled_server: Any, catalogue: Any, results: Path
+) -> None:
+    single_file(results)
+    (results / "raw.h5").write_bytes(b"no result")
+    told = [json.loads(register(tiled_server, results).stdout)["status"] for _ in range(2)]
+    assert told == ["registered", "there already"]
+    files = catalogue.parent["gixi_files"]
+    (node,) = (one for one in files.values() if one.metadata["file"] == "film.h5")
+    assert node.metadata["configuration"] == {"a": 1}
+    assert list(node) == ["q", "phi", "frame", "polar_image", "peaks", "matches", "match_peaks"]
+    np.testing.assert_array_equal(node["polar_image"][1], np.full((N_PHI, N_Q), 200, "<f4"))
+    assert node["peaks"].read()["q"].tolist() == [1.0, 2.0]
+    assert node["matches"].read()["phase"].tolist() == ["fake", "fake"]
+    assert len(node["q"].read()) == N_Q
+
+
+def test_a_file_that_the_server_does_not_serve_is_told_and_left_out(
+    tiled_server: Any, catalogue: Any, results: Path, tmp_path: Path
+) -> None:
+    single_file(results)
+    register(tiled_server, results)
+    before = list(catalogue.parent["gixi_files"])
+    single_file(tmp_path)
+    done = register(tiled_server, tmp_path / "film.h5")
+    assert done.exit_code == 1
+    assert "readable_storage" in json.loads(done.stdout)["reason"]
+    assert list(catalogue.parent["gixi_files"]) == before

@@ -6,12 +6,8 @@ import httpx
 import pytest
 
 from gixi_bluesky.errors import ConfigError, StoreError
-from gixi_bluesky.tiled_adapters.server import (
-    KEY_VARIABLE,
-    EmbeddedServer,
-    embedded_server,
-    server_config,
-)
+from gixi_bluesky.tiled_adapters.server import EmbeddedServer, embedded_server
+from gixi_bluesky.tiled_adapters.server_config import KEY_VARIABLE, server_config
 
 
 def test_nobody_enters_without_the_key(tiled_server: EmbeddedServer) -> None:

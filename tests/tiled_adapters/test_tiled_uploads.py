@@ -20,9 +20,9 @@ from gixi_bluesky.callbacks.tracking import RawRun
 from gixi_bluesky.errors import ConfigError, StoreError
 from gixi_bluesky.processing.types import Matches, MatchPeaks, Peaks
 from gixi_bluesky.provenance import Provenance
-from gixi_bluesky.tiled_adapters.delivery import SpooledStore
 from gixi_bluesky.tiled_adapters.schema import IMAGE_KEY, IMAGES
 from gixi_bluesky.tiled_adapters.settings import OutputSettings, TiledSettings
+from gixi_bluesky.tiled_adapters.spooled_store import SpooledStore
 from gixi_bluesky.tiled_adapters.writer import DerivedRunStore
 
 OUTPUT = OutputSettings(arrays="tiled")

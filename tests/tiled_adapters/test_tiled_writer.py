@@ -109,6 +109,23 @@ def test_a_run_cut_off_in_mid_flush_resumes_after_its_last_frame(
     assert_each_once(catalogue[start["uid"]], 6)
 
 
+def test_a_server_that_forgets_the_order_of_keys_resumes_too(catalogue: Any, results: Path) -> None:
+    """PostgreSQL keeps metadata as it likes; the columns of the tables stay as they were."""
+    start = start_document()
+    first = RunWriting(catalogue, results, start)
+    first.flush([0, 1])
+    first.abandon()
+    for stream in STREAMS:
+        node = catalogue[first.uid][stream].base
+        told = dict(node.metadata)
+        told["data_keys"] = {name: told["data_keys"][name] for name in sorted(told["data_keys"])}
+        node.replace_metadata(told)
+    second = RunWriting(catalogue, results, start)
+    second.flush([2, 3])
+    second.stop()
+    assert_each_once(catalogue[first.uid], 4)
+
+
 def test_frames_left_out_before_a_crash_are_done_afterwards(catalogue: Any, results: Path) -> None:
     start = start_document()
     first = RunWriting(catalogue, results, start)

@@ -45,16 +45,20 @@ class Detector(Protocol):
         """Find peaks in (n, n_phi, n_q) prepared images, best score first."""
 
 
-def load_detector(name_or_path: str | Path = "default", device: str = "cpu") -> Detector:
+def load_detector(
+    name_or_path: str | Path = "default", device: str = "cpu", space: str = "polar"
+) -> Detector:
     """Return the detector of that name, or of a weights file (.safetensors with its manifest).
 
     device: cpu, cuda, cuda:1, …, or auto for the first GPU if there is one
-    Raises WeightsError when weights are missing, damaged or unknown.
+    space: what the images will be, polar or cartesian (q_z, q_xy)
+    Raises WeightsError when weights are missing, damaged, unknown or made for another space.
     """
     name = _DEFAULT if str(name_or_path) == "default" else name_or_path
     if name == "classical":
         return ClassicalDetector()
     manifest, path = find(name)
+    manifest.grid.require_space(space, manifest.name)
     if manifest.network not in _NETWORKS:
         message = (
             f"the manifest of {manifest.name} names the network {manifest.network!r}; "

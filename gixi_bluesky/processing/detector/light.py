@@ -1,22 +1,27 @@
 """A small two-stage network for polar images: fine in |q|, compressed in phi, aware of no data.
 
-Input is the image and its validity. Strides along phi are 8, 16 and 32 but 2 along |q|, because
-lines are a few columns wide and up to the whole image tall. The second stage pools each proposal
-from the level whose rows fit its height, so one sample a bin is enough.
+Input is the image, its validity, and the image over its local mean and scatter, in which a faint
+line on a steep background looks like a strong one. Strides along phi are 8, 16 and 32 but 2 along
+|q|, because lines are a few columns wide and up to the whole image tall. The second stage pools
+each proposal from the level whose rows fit its height, so one sample a bin is enough.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own idiom
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-__all__ = ["LightArchitecture", "LightNet", "Proposals"]
+__all__ = ["CHANNELS", "SIZES", "LightArchitecture", "LightNet", "Proposals"]
 
+CHANNELS = 3
+_ONEDNN: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
 PHI_STRIDES = (8, 16, 32)
 Q_STRIDE = 2
 
@@ -31,8 +36,8 @@ class LightArchitecture:
     pool: bins (phi, q) of a pooled proposal; context: how far it is widened (phi, q)
     """
 
-    widths: tuple[int, int, int, int] = (16, 24, 40, 64)
-    blocks: tuple[int, int, int] = (1, 2, 3)
+    widths: tuple[int, int, int, int] = (16, 24, 48, 80)
+    blocks: tuple[int, int, int] = (1, 3, 4)
     pyramid: int = 32
     anchor_heights: tuple[tuple[float, float], ...] = ((14, 35), (80, 160), (320, 500))
     anchor_width: float = 6.0
@@ -47,20 +52,42 @@ class LightArchitecture:
         return cls(**{key: _tuples(value) for key, value in sizes.items()})
 
 
+SIZES = {
+    "light": LightArchitecture(),
+    "large": LightArchitecture(
+        widths=(32, 64, 96, 160), blocks=(2, 4, 6), pyramid=64, pool_channels=32, hidden=192
+    ),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Proposals:
     """What the first stage says of every anchor of one batch.
 
     anchors: (a, 4) [q0, phi0, q1, phi1] pixels; logits: (n, a); deltas: (n, a, 4)
+    sizes: (rows, columns) of each level, whose cells hold two anchors each, in row-major order
     """
 
     anchors: Tensor
     logits: Tensor
     deltas: Tensor
+    sizes: tuple[tuple[int, int], ...]
 
 
 def _tuples(value: Any) -> Any:
     return tuple(_tuples(item) for item in value) if isinstance(value, list | tuple) else value
+
+
+class _Pointwise(nn.Conv2d):
+    """A 1x1 convolution; on one CPU thread torch would take a path twice as slow as oneDNN's."""
+
+    def __init__(self, before: int, width: int) -> None:
+        super().__init__(before, width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if _ONEDNN and x.device.type == "cpu" and torch.is_inference(x):
+            return torch.mkldnn_convolution(x, self.weight, self.bias, (0, 0), (1, 1), (1, 1), 1)
+        return super().forward(x)
 
 
 class _Block(nn.Module):
@@ -69,12 +96,17 @@ class _Block(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.depthwise = nn.Conv2d(width, width, (7, 3), padding=(3, 1), groups=width, bias=False)
-        self.norm = nn.BatchNorm2d(width)
-        self.expand = nn.Conv2d(width, 2 * width, 1)
-        self.project = nn.Conv2d(2 * width, width, 1)
+        self.norm: nn.Module = nn.BatchNorm2d(width)
+        self.expand = _Pointwise(width, 2 * width)
+        self.project = _Pointwise(2 * width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.project(F.relu(self.expand(self.norm(self.depthwise(x)))))
+        return x + self.project(F.relu_(self.expand(self.norm(self.depthwise(x)))))
+
+    def fuse(self) -> None:
+        if isinstance(self.norm, nn.BatchNorm2d):
+            self.depthwise = fuse_conv_bn_eval(self.depthwise, self.norm)
+            self.norm = nn.Identity()
 
 
 class _Stage(nn.Sequential):
@@ -85,6 +117,14 @@ class _Stage(nn.Sequential):
         super().__init__(down, nn.BatchNorm2d(width), *(_Block(width) for _ in range(blocks)))
 
 
+class _Smooth(nn.Sequential):
+    """Depthwise 3x3, then pointwise."""
+
+    def __init__(self, width: int) -> None:
+        tall = nn.Conv2d(width, width, 3, padding=1, groups=width)
+        super().__init__(tall, _Pointwise(width, width))
+
+
 class LightNet(nn.Module):
     """Backbone, feature pyramid, proposals and the second stage's head."""
 
@@ -92,32 +132,41 @@ class LightNet(nn.Module):
         super().__init__()
         a = self.architecture = architecture
         self.stem = nn.Sequential(
-            nn.Conv2d(2, a.widths[0], (7, 5), stride=(4, Q_STRIDE), padding=(3, 2), bias=False),
+            nn.Conv2d(
+                CHANNELS, a.widths[0], (7, 5), stride=(4, Q_STRIDE), padding=(3, 2), bias=False
+            ),
             nn.BatchNorm2d(a.widths[0]),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
         )
         pairs = zip(a.widths, a.widths[1:], a.blocks, strict=False)
         self.stages = nn.ModuleList(_Stage(*pair) for pair in pairs)
-        self.lateral = nn.ModuleList(nn.Conv2d(w, a.pyramid, 1) for w in a.widths[1:])
-        self.smooth = nn.ModuleList(
-            nn.Conv2d(a.pyramid, a.pyramid, 3, padding=1) for _ in PHI_STRIDES
-        )
+        self.lateral = nn.ModuleList(_Pointwise(w, a.pyramid) for w in a.widths[1:])
+        self.smooth = nn.ModuleList(_Smooth(a.pyramid) for _ in PHI_STRIDES)
         self.shared = nn.Conv2d(a.pyramid, a.pyramid, 3, padding=1)
-        self.objectness = nn.Conv2d(a.pyramid, 2, 1)
-        self.deltas = nn.Conv2d(a.pyramid, 8, 1)
-        self.reduce = nn.Conv2d(a.pyramid, a.pool_channels, 1)
+        self.objectness = _Pointwise(a.pyramid, 2)
+        self.deltas = _Pointwise(a.pyramid, 8)
+        self.reduce = _Pointwise(a.pyramid, a.pool_channels)
         self.head = nn.Sequential(
             nn.Linear(a.pool_channels * a.pool[0] * a.pool[1], a.hidden),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             nn.Linear(a.hidden, a.hidden),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
         )
         self.verdict = nn.Linear(a.hidden, 1 + 4 + 3)
         # Rare objects: start from a prior of one in a hundred.
         nn.init.constant_(self.objectness.bias, -4.6)  # type: ignore[arg-type] # it has one
 
+    def fuse(self) -> None:
+        """Fold the normalisations into the convolutions before them: the same, faster, for good."""
+        for part in (self.stem, *self.stages):
+            part[0] = fuse_conv_bn_eval(part[0], part[1])
+            part[1] = nn.Identity()
+        for block in self.modules():
+            if isinstance(block, _Block):
+                block.fuse()
+
     def features(self, images: Tensor) -> list[Tensor]:
-        """(n, 2, n_phi, n_q) → three maps (n, c, n_phi / 8·2^i, n_q / 2), fine phi first."""
+        """(n, 3, n_phi, n_q) → three maps (n, c, n_phi / 8·2^i, n_q / 2), fine phi first."""
         x = self.stem(images)
         maps = []
         for stage, lateral in zip(self.stages, self.lateral, strict=True):
@@ -131,11 +180,12 @@ class LightNet(nn.Module):
         """Score every anchor of every level."""
         logits, deltas, anchors = [], [], []
         for level, m in enumerate(maps):
-            x = F.relu(self.shared(m))
+            x = F.relu_(self.shared(m))
             logits.append(self.objectness(x).permute(0, 2, 3, 1).flatten(1))
             deltas.append(self.deltas(x).permute(0, 2, 3, 1).reshape(len(m), -1, 4))
             anchors.append(self._anchors(level, m))
-        return Proposals(torch.cat(anchors), torch.cat(logits, 1), torch.cat(deltas, 1))
+        sizes = tuple((m.shape[2], m.shape[3]) for m in maps)
+        return Proposals(torch.cat(anchors), torch.cat(logits, 1), torch.cat(deltas, 1), sizes)
 
     def judge(self, maps: Sequence[Tensor], boxes: Tensor, image: Tensor) -> Tensor:
         """Second stage: (m, 4) boxes of images `image` (m,) → (m, 8) logit, deltas, kinds."""
@@ -153,16 +203,8 @@ class LightNet(nn.Module):
 
     def _anchors(self, level: int, m: Tensor) -> Tensor:
         a = self.architecture
-        stride = PHI_STRIDES[level]
-        phi = (torch.arange(m.shape[2], device=m.device) + 0.5) * stride - 0.5
-        q = (torch.arange(m.shape[3], device=m.device) + 0.5) * Q_STRIDE - 0.5
-        phi, q = torch.meshgrid(phi, q, indexing="ij")
-        half_q = torch.full_like(q, a.anchor_width / 2)
-        boxes = [
-            torch.stack([q - half_q, phi - h / 2, q + half_q, phi + h / 2], -1)
-            for h in a.anchor_heights[level]
-        ]
-        return torch.stack(boxes, 2).reshape(-1, 4)
+        size = (m.shape[2], m.shape[3])
+        return _anchors(size, PHI_STRIDES[level], a.anchor_heights[level], a.anchor_width, m.device)
 
     def _pool(self, m: Tensor, boxes: Tensor, image: Tensor, stride: int) -> Tensor:
         """One sample a bin, in one pass over the batch laid side by side along phi."""
@@ -191,3 +233,20 @@ class LightNet(nn.Module):
             tall, grid.reshape(1, -1, a.pool[1], 2), padding_mode="border", align_corners=False
         )
         return samples.reshape(c, len(boxes), *a.pool).permute(1, 0, 2, 3)
+
+
+@lru_cache(maxsize=16)
+def _anchors(
+    size: tuple[int, int],
+    stride: int,
+    heights: tuple[float, float],
+    width: float,
+    device: torch.device,
+) -> Tensor:
+    """Return the anchors of a map of `size`, two a cell, (cells * 2, 4)."""
+    phi = (torch.arange(size[0], device=device) + 0.5) * stride - 0.5
+    q = (torch.arange(size[1], device=device) + 0.5) * Q_STRIDE - 0.5
+    phi, q = torch.meshgrid(phi, q, indexing="ij")
+    half = width / 2
+    boxes = [torch.stack([q - half, phi - h / 2, q + half, phi + h / 2], -1) for h in heights]
+    return torch.stack(boxes, 2).reshape(-1, 4)

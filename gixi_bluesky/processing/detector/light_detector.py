@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -12,7 +13,7 @@ from torch import Tensor
 from gixi_bluesky.errors import WeightsError
 from gixi_bluesky.processing.contrast import equalise
 from gixi_bluesky.processing.detector.boxes import clip_boxes, decode_boxes, distinct, suppress
-from gixi_bluesky.processing.detector.light import LightArchitecture, LightNet
+from gixi_bluesky.processing.detector.light import CHANNELS, LightArchitecture, LightNet
 from gixi_bluesky.processing.detector.weights import Manifest
 from gixi_bluesky.processing.types import Detections
 
@@ -22,6 +23,9 @@ _CANDIDATES = 600
 _PROPOSALS = 200
 _PROPOSAL_IOU, _FINAL_IOU = 0.7, 0.35
 _FLOOR = 0.02  # score below which nothing is reported
+_COARSER = 4
+_SURROUNDINGS = (17, 9)  # (|q|, phi) in coarse pixels
+_FARTHEST = 4.0
 
 
 class LightDetector:
@@ -41,6 +45,7 @@ class LightDetector:
             message = f"the weights {manifest.name} do not fit their manifest: {error}"
             raise WeightsError(message) from error
         network.eval()
+        network.fuse()
         self._network = network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload] # torch's stub lacks it
 
     def prepare(self, polar: NDArray[np.floating]) -> NDArray[np.float32]:
@@ -65,17 +70,48 @@ class LightDetector:
 
 
 def as_input(images: NDArray[np.float32]) -> Tensor:
-    """Turn prepared images, NaN = no data, into (n, 2, n_phi, n_q) image and validity."""
-    valid = np.isfinite(images)
-    # Scaled to about unit variance first, so that "no data" differs from "dark".
-    scaled = np.where(valid, (np.nan_to_num(images) - 0.5) * 3.0, 0.0)
-    stacked = torch.from_numpy(np.stack([scaled, valid], axis=1).astype(np.float32))
-    return stacked.contiguous(memory_format=torch.channels_last)
+    """Turn prepared images, NaN = no data, into the network's (n, 3, n_phi, n_q) input.
+
+    Image, validity, and the image over its local mean and scatter; scaled to about unit variance,
+    so that "no data", which is 0 everywhere, differs from "dark".
+    """
+    stacked = np.empty((*images.shape, CHANNELS), np.float32)
+    for image, channels in zip(images, stacked, strict=True):
+        valid = np.isfinite(image)
+        filled = np.where(valid, image, np.float32(0))
+        channels[..., 0] = (filled - np.float32(0.5)) * np.float32(3) * valid
+        channels[..., 1] = valid
+        channels[..., 2] = _over_surroundings(filled, valid.astype(np.float32))
+    return torch.from_numpy(stacked).permute(0, 3, 1, 2)  # channels last in memory
+
+
+def _over_surroundings(image: NDArray[np.float32], valid: NDArray[np.float32]) -> Any:
+    """Return (image - mean) / scatter of the valid pixels around, clipped, 0 where no data.
+
+    Mean and scatter are taken on a fourth of the rows and columns and interpolated.
+    """
+    rows, columns = image.shape
+    coarse = (-(-columns // _COARSER), -(-rows // _COARSER))
+    share, mean, square = (
+        cv2.boxFilter(
+            cv2.resize(part, coarse, interpolation=cv2.INTER_AREA),
+            -1,
+            _SURROUNDINGS,
+            borderType=cv2.BORDER_REFLECT,
+        )
+        for part in (valid, image, image * image)
+    )
+    share = np.maximum(share, np.float32(1e-3))
+    mean = mean / share
+    scatter = np.sqrt(np.maximum(square / share - mean * mean, np.float32(1e-6)))
+    mean, over = (cv2.resize(part, (columns, rows)) for part in (mean, 1 / scatter))
+    z = (image - mean) * over * valid
+    return np.clip(z, -_FARTHEST, _FARTHEST, out=z) * np.float32(0.5)
 
 
 @torch.inference_mode()
 def detect(net: LightNet, images: Tensor) -> list[Detections]:
-    """Find the boxes of (n, 2, n_phi, n_q) images, best first, with uncalibrated scores."""
+    """Find the boxes of (n, 3, n_phi, n_q) images, best first, with uncalibrated scores."""
     maps = net.features(images)
     proposals = net.propose(maps)
     shape = (images.shape[-2] - 1, images.shape[-1] - 1)

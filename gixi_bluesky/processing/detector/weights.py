@@ -51,11 +51,20 @@ class Preprocessing(Settings):
 
 
 class Grid(Settings):
-    """Polar grids that the weights fit: multiples and smallest sizes of (n_phi, n_q)."""
+    """Grids that the weights fit: their space, multiples and smallest sizes of (n_phi, n_q)."""
 
-    kind: Literal["polar"] = "polar"
+    kind: Literal["polar", "cartesian"] = "polar"
     multiple: tuple[int, int] = (32, 4)
     smallest: tuple[int, int] = (64, 64)
+
+    def require_space(self, space: str, name: str) -> None:
+        """Raise WeightsError for images of another space than that of the training."""
+        if space != self.kind:
+            message = (
+                f"grid.space is {space}, and the weights {name} know {self.kind} images only; set "
+                f"detector.weights to classical, which searches both, or grid.space to {self.kind}"
+            )
+            raise WeightsError(message)
 
     def require(self, shape: Sequence[int], name: str) -> None:
         """Raise WeightsError for a grid of (n_phi, n_q) that does not fit."""

@@ -4,11 +4,12 @@ from gixi_bluesky.processing.simulation.panel import Panel, record
 from gixi_bluesky.processing.simulation.render import Renderer
 from gixi_bluesky.processing.simulation.scene import Component, Halo, Phase, Scene, Streak
 from gixi_bluesky.processing.simulation.texture import Texture
-from gixi_bluesky.processing.simulation.truth import Truth, truth
+from gixi_bluesky.processing.simulation.truth import Observer, Truth, truth
 
 __all__ = [
     "Component",
     "Halo",
+    "Observer",
     "Panel",
     "Phase",
     "Renderer",

@@ -13,6 +13,7 @@ __all__ = ["Panel", "record"]
 Float32 = NDArray[np.float32]
 Bool = NDArray[np.bool_]
 
+_ZINGER_COUNTS = 2000.0
 _NO_DATA = -1  # what counting detectors write in gaps and dead pixels
 
 
@@ -21,19 +22,23 @@ class Panel:
     """A counting detector (int32, gaps and dead pixels = -1) or an integrating flat panel.
 
     modules: (rows, columns) of a module, None = one piece; gap: pixels between modules
+    missing: (row, column) numbers of modules that are not there
     beam_stop: row, column, radius in pixels, None = none
     readout_noise: counts, of an integrating panel (float32); None = counting
     gain: counts per photon of an integrating panel
     dead, hot: share of the pixels; seed fixes which
+    zingers: cosmic rays a frame, on the mean
     """
 
     modules: tuple[int, int] | None = None
     gap: tuple[int, int] = (17, 7)
+    missing: tuple[tuple[int, int], ...] = ()
     beam_stop: tuple[float, float, float] | None = None
     readout_noise: float | None = None
     gain: float = 1.0
     dead: float = 0.0
     hot: float = 0.0
+    zingers: float = 0.0
     seed: int = 0
 
     def absent(self, shape: tuple[int, int]) -> Bool:
@@ -43,6 +48,9 @@ class Panel:
             pitch = [m + g for m, g in zip(self.modules, self.gap, strict=True)]
             rows, columns = (np.arange(n) % p for n, p in zip(shape, pitch, strict=True))
             absent |= (rows >= self.modules[0])[:, None] | (columns >= self.modules[1])[None, :]
+            for row, column in self.missing:
+                place = zip((row, column), pitch, strict=True)
+                absent[tuple(slice(i * p, (i + 1) * p) for i, p in place)] = True
         dead = np.random.default_rng([self.seed, 1]).random(shape) < self.dead
         return np.asarray(absent | dead)
 
@@ -73,6 +81,8 @@ def record(expected: Float32, panel: Panel, rng: np.random.Generator) -> NDArray
     """Return one exposure of `expected` mean counts: (rows, columns) int32 or float32."""
     shape = (expected.shape[0], expected.shape[1])
     photons = rng.poisson(expected * panel.transmission(shape) / panel.gain)
+    struck = rng.integers(photons.size, size=rng.poisson(panel.zingers))
+    photons.ravel()[struck] += rng.exponential(_ZINGER_COUNTS, len(struck)).astype(int)
     hot = panel.hot_pixels(shape)
     absent = panel.absent(shape)
     if panel.readout_noise is None:

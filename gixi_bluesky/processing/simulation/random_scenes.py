@@ -20,7 +20,7 @@ from gixi_bluesky.processing.simulation.panel import Panel, record
 from gixi_bluesky.processing.simulation.render import Renderer
 from gixi_bluesky.processing.simulation.scene import Halo, Phase, Scene, Streak
 from gixi_bluesky.processing.simulation.texture import Texture
-from gixi_bluesky.processing.simulation.truth import Truth, truth
+from gixi_bluesky.processing.simulation.truth import Observer, Truth
 from gixi_bluesky.processing.structures import Structure
 from gixi_bluesky.processing.types import PolarImage
 
@@ -28,7 +28,7 @@ __all__ = ["FRAMES_PER_SEED", "SimulatedFrame", "random_frames", "random_structu
 
 _ELEMENTS = ("C", "N", "O", "S", "Br", "I", "Pb", "Sn", "Cs", "Zn", "Ti")
 _MOST_LINES = 40
-FRAMES_PER_SEED = 4
+FRAMES_PER_SEED = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,21 +45,23 @@ class _Setup:
     renderer: Renderer
     panel: Panel
     remapper: Remapper
+    observer: Observer
 
 
 def random_frames(
-    seed: int, structures: Sequence[Structure] = (), shape: tuple[int, int] = (512, 1024)
+    seed: int,
+    structures: Sequence[Structure] = (),
+    shape: tuple[int, int] = (512, 1024),
+    count: int = FRAMES_PER_SEED,
 ) -> Iterator[SimulatedFrame]:
-    """Yield the frames of one random set-up; `structures` are mixed with random lattices."""
+    """Yield `count` frames of one random set-up; `structures` are mixed with random lattices."""
     rng = np.random.default_rng(seed)
     setup = _setup(rng, shape)
-    for _ in range(FRAMES_PER_SEED):
+    for _ in range(count):
         scene = _scene(rng, setup, structures)
         counts = record(setup.renderer.expected(scene), setup.panel, rng)
         polar = setup.remapper(counts)
-        yield SimulatedFrame(
-            counts, polar, truth(setup.renderer, scene, setup.panel, polar.q, polar.phi)
-        )
+        yield SimulatedFrame(counts, polar, setup.observer.truth(scene))
 
 
 def random_structure(rng: np.random.Generator, q_max: float) -> Structure:
@@ -130,14 +132,17 @@ def _setup(rng: np.random.Generator, shape: tuple[int, int]) -> _Setup:
         pixel_size_m=(pixel, pixel),
         poni_m=((row + 0.5) * pixel, (column + 0.5) * pixel),
         incidence_angle_rad=math.radians(rng.uniform(0.08, 0.6)),
+        critical_angle_rad=math.radians(rng.uniform(0.08, 0.3)) if rng.random() < 0.6 else 0.0,
     )
     stop = (row, column, rng.uniform(8, 30)) if rng.random() < 0.6 else None
     panel = Panel(
         modules=(195, 487) if modules else None,
+        missing=_missing(rng) if modules else (),
         beam_stop=stop,
         readout_noise=None if modules else float(rng.uniform(1.0, 30.0)),
         dead=_log_uniform(rng, 1e-6, 1e-3),
         hot=_log_uniform(rng, 1e-7, 1e-4),
+        zingers=_log_uniform(rng, 0.1, 30.0),
         seed=int(rng.integers(1 << 31)),
     )
     renderer = Renderer(geometry, size)
@@ -146,7 +151,18 @@ def _setup(rng: np.random.Generator, shape: tuple[int, int]) -> _Setup:
         shape=shape,
         side=str(rng.choice(["fold", "fold", "fold", "right"])),
     )
-    return _Setup(renderer, panel, Remapper(geometry, grid, CorrectionSettings(), size))
+    # The product is not told of the refraction, as at most beamlines.
+    mask = panel.mask(size) if rng.random() < 0.5 else None
+    remapper = Remapper(renderer.unrefracted, grid, CorrectionSettings(), size, mask)
+    observer = Observer(renderer, panel, remapper.grid.q, remapper.grid.phi, mask, grid.side)
+    return _Setup(renderer, panel, remapper, observer)
+
+
+def _missing(rng: np.random.Generator) -> tuple[tuple[int, int], ...]:
+    """Draw which of the 5 x 2 modules are not there: mostly none."""
+    if rng.random() < 0.75:
+        return ()
+    return tuple((int(rng.integers(5)), int(rng.integers(2))) for _ in range(rng.integers(1, 3)))
 
 
 def _scene(rng: np.random.Generator, setup: _Setup, structures: Sequence[Structure]) -> Scene:
@@ -156,18 +172,31 @@ def _scene(rng: np.random.Generator, setup: _Setup, structures: Sequence[Structu
     noise = math.sqrt(flat + (setup.panel.readout_noise or 0.0) ** 2 + 1.0)
     return Scene(
         phases=tuple(_phase(rng, q_max, structures, noise) for _ in range(count)),
-        halos=tuple(
-            Halo(
-                q=float(rng.uniform(0.3, 1.0) * min(q_max, 3.0)),
-                fwhm_q=float(rng.uniform(0.15, 0.9)),
-                counts=flat * _log_uniform(rng, 0.1, 20.0),
-            )
-            for _ in range(int(rng.integers(0, 4)))
-        ),
+        halos=tuple(_halo(rng, q_max, flat) for _ in range(int(rng.integers(0, 4)))),
         streaks=tuple(_streaks(rng, flat)),
         air=flat * _log_uniform(rng, 0.3, 60.0),
         flat=flat,
+        reflected=_reflected(rng, setup.renderer.geometry),
     )
+
+
+def _halo(rng: np.random.Generator, q_max: float, flat: float) -> Halo:
+    """Draw a halo, always much broader than a line at the same |q|."""
+    q = _log_uniform(rng, 0.1, min(q_max, 3.0))
+    return Halo(
+        q=q,
+        fwhm_q=float(max(rng.uniform(0.22, 1.0) * q, 0.08)),
+        counts=flat * _log_uniform(rng, 0.1, 30.0),
+        anisotropy=float(rng.uniform(-0.5, 0.5)),
+    )
+
+
+def _reflected(rng: np.random.Generator, geometry: Geometry) -> float:
+    """Draw how bright the second peak is: notable only up to some twice the critical angle."""
+    critical = geometry.critical_angle_rad
+    if not critical or geometry.incidence_angle_rad < critical or rng.random() < 0.4:
+        return 0.0
+    return float(rng.uniform(0.05, 1.0) * (critical / geometry.incidence_angle_rad) ** 2)
 
 
 def _streaks(rng: np.random.Generator, flat: float) -> Iterator[Streak]:
@@ -188,8 +217,9 @@ def _phase(
         counts=noise * _log_uniform(rng, 0.3, 150.0),
         texture=_texture(rng),
         size_angstrom=_log_uniform(rng, 90.0, 1500.0),
-        footprint=_log_uniform(rng, 0.001, 0.025),
+        footprint=_log_uniform(rng, 0.001, 0.035),
         lattice_scale=float(rng.uniform(0.98, 1.02)),
+        lorentzian=float(rng.choice([0.0, rng.uniform(0.0, 1.0)])),
     )
 
 

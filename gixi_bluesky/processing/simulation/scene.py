@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,14 +17,16 @@ __all__ = ["Component", "Halo", "Phase", "Scene", "Streak"]
 Float64 = NDArray[np.float64]
 
 SCHERRER_CONSTANT = 0.9
+_REACH_GAUSSIAN, _REACH_LORENTZIAN = 2.0, 7.0  # FWHM
 FWHM_PER_SIGMA = 2.0 * np.sqrt(2.0 * np.log(2.0))
 
 
 @dataclass(frozen=True, slots=True)
 class Component:
-    """One arc, ring or spot: a Gaussian in |q| times a profile in phi.
+    """One arc, ring or spot: a pseudo-Voigt in |q| times a profile in phi.
 
     q, fwhm_q: 1/angstrom
+    lorentzian: its share of the pseudo-Voigt, 0 = Gaussian
     height: mean counts per pixel where both profiles are 1
     angular: (n_phi,) float64 on `phi_axis`, 1 = as bright as a powder ring
     """
@@ -35,6 +37,22 @@ class Component:
     fwhm_q: float
     height: float
     angular: Float64
+    lorentzian: float = 0.0
+
+    @property
+    def reach_q(self) -> float:
+        """How far from `q` there is anything worth rendering, 1/angstrom."""
+        return self.fwhm_q * (_REACH_LORENTZIAN if self.lorentzian > 0 else _REACH_GAUSSIAN)
+
+    def radial(self, q: Float64) -> Float64:
+        """Return the profile at |q|, 1 on top."""
+        off = (q - self.q) / self.fwhm_q
+        gaussian = np.exp(-4.0 * np.log(2.0) * off**2)
+        if not self.lorentzian:
+            return np.asarray(gaussian)
+        return np.asarray(
+            self.lorentzian / (1.0 + 4.0 * off**2) + (1.0 - self.lorentzian) * gaussian
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +63,7 @@ class Phase:
     size_angstrom: crystallite size, broadens by Scherrer's 2 pi K / size
     footprint: dq/q (FWHM) by the length of the illuminated sample
     lattice_scale: lattice over the structure's own
+    lorentzian: share of the lines' pseudo-Voigt
     """
 
     structure: Structure
@@ -53,6 +72,7 @@ class Phase:
     size_angstrom: float = 700.0
     footprint: float = 0.002
     lattice_scale: float = 1.0
+    lorentzian: float = 0.0
 
     def fwhm_q(self, q: Float64) -> Float64:
         """Width of a line at `q`, 1/angstrom: size and footprint, added in squares."""
@@ -77,16 +97,22 @@ class Phase:
                     fwhm_q=float(fwhm[i]),
                     height=float(height[i]),
                     angular=profile,
+                    lorentzian=self.lorentzian,
                 )
 
 
 @dataclass(frozen=True, slots=True)
 class Halo:
-    """A broad ring: wet film, amorphous substrate. counts: mean per pixel on its top."""
+    """A broad ring: wet film, amorphous substrate, diffuse scatter.
+
+    counts: mean per pixel on its top
+    anisotropy: -1…1, how much brighter it is along q_xy than along q_z
+    """
 
     q: float
     fwhm_q: float
     counts: float
+    anisotropy: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +136,7 @@ class Scene:
 
     air: counts of air and small-angle scatter at |q| = 0.1 1/angstrom, falls as 1/q^1.5
     flat: counts that do not depend on q (fluorescence, leakage)
+    reflected: brightness of what the reflected beam scatters, over that of the direct beam
     """
 
     phases: tuple[Phase, ...] = ()
@@ -117,11 +144,13 @@ class Scene:
     streaks: tuple[Streak, ...] = ()
     air: float = 20.0
     flat: float = 1.0
+    reflected: float = 0.0
 
-    def smooth(self, q: Float64) -> Float64:
-        """Return the isotropic scatter at |q|, counts per pixel."""
+    def smooth(self, q: NDArray[Any], phi: NDArray[Any]) -> NDArray[Any]:
+        """Return the scatter of air and halos, counts per pixel; `q` and `phi` (rad) broadcast."""
         total = self.flat + self.air * (np.maximum(q, 0.03) / 0.1) ** -1.5
         for halo in self.halos:
             sigma = halo.fwhm_q / FWHM_PER_SIGMA
-            total = total + halo.counts * np.exp(-0.5 * ((q - halo.q) / sigma) ** 2)
+            radial = halo.counts * np.exp(-0.5 * ((q - halo.q) / sigma) ** 2)
+            total = total + radial * (1.0 + halo.anisotropy * np.cos(2.0 * phi))
         return np.asarray(total)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from gixi_bluesky.processing.simulation.render import Renderer
 from gixi_bluesky.processing.simulation.scene import FWHM_PER_SIGMA, Component, Scene
 from gixi_bluesky.processing.simulation.texture import Hkl, phi_axis
 
-__all__ = ["Truth", "truth"]
+__all__ = ["Observer", "Truth", "kind_of", "truth"]
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -52,32 +53,67 @@ class Truth:
 
 @dataclass(frozen=True, slots=True)
 class _Peak:
-    """Components that cannot be told apart; `surface` (n_phi, n_q) mean counts per pixel."""
+    """Components that cannot be told apart: what the strongest is called, and all their hkl."""
 
     component: Component
     hkl: tuple[Hkl, ...]
 
 
+class Observer:
+    """Tells what there is to find in the scenes of one set-up, on one polar grid.
+
+    q, phi: axes of the grid, 1/angstrom and deg
+    mask: (rows, columns) of the detector, True = masked; None = what the panel itself lacks
+    side: which side of the beam the grid shows, as in the settings of the grid
+    """
+
+    def __init__(
+        self,
+        renderer: Renderer,
+        panel: Panel,
+        q: Float64,
+        phi: Float64,
+        mask: Bool | None = None,
+        side: Literal["fold", "right", "left"] = "fold",
+    ) -> None:
+        self._renderer, self._panel = renderer, panel
+        self._q, self._phi = q, phi
+        valid = renderer.above_horizon & ~panel.absent(renderer.shape)
+        if mask is not None:
+            valid &= ~mask
+        if side != "fold":
+            valid &= (renderer.q_xy >= 0) == (side == "right")
+        self._seen = _seen(renderer, valid, q, phi)
+        self._weight = _pixels(renderer, valid, panel.transmission(renderer.shape), q, phi)
+
+    def truth(self, scene: Scene) -> Truth:
+        """Return the peaks of a scene where an image that knows no refraction shows them."""
+        q, phi = self._q, self._phi
+        peaks = _merged(c for c in self._renderer.apparent(scene) if c.q > 0 and c.height > 0)
+        smooth = scene.smooth(q, np.radians(phi)[:, None])
+        total = np.broadcast_to(smooth, self._seen.shape).astype(np.float32)
+        surfaces = [_surface(peak.component, q, phi) for peak in peaks]
+        for columns, surface in surfaces:
+            total[:, columns] += surface
+        total += (self._panel.readout_noise or 0.0) ** 2
+        rows = []
+        for peak, (columns, surface) in zip(peaks, surfaces, strict=True):
+            box = _box(peak.component, q, phi)
+            window = (slice(box[1], box[3] + 1), slice(box[0], box[2] + 1))
+            seen, weight = self._seen[window], self._weight[window]
+            if seen.size == 0 or not seen.any():
+                continue
+            inside = surface[window[0], box[0] - columns.start : box[2] + 1 - columns.start]
+            signal = float((weight * inside).sum())
+            everything = float((weight * total[window]).sum())
+            cut = _cut(peak.component, box, self._seen, q)
+            rows.append((peak, cut, signal / np.sqrt(everything + 1e-9), float(seen.mean())))
+        return _table(rows, phi)
+
+
 def truth(renderer: Renderer, scene: Scene, panel: Panel, q: Float64, phi: Float64) -> Truth:
     """Return what is to be found on the polar grid of axes `q` (1/angstrom) and `phi` (deg)."""
-    seen = _seen(renderer, panel, q, phi)
-    weight = _pixels(renderer, panel, q, phi)
-    peaks = _merged(renderer.components(scene))
-    total = np.broadcast_to(scene.smooth(q), seen.shape).copy()
-    for peak in peaks:
-        total += _surface(peak.component, q, phi)
-    noise = (panel.readout_noise or 0.0) ** 2
-    rows = []
-    for peak in peaks:
-        box = _box(peak.component, q, phi)
-        window = (slice(box[1], box[3] + 1), slice(box[0], box[2] + 1))
-        if seen[window].size == 0 or not seen[window].any():
-            continue
-        signal = float((weight * _surface(peak.component, q, phi))[window].sum())
-        everything = float((weight * total)[window].sum() + noise * weight[window].sum())
-        rows.append((peak, _cut(peak.component, box, seen, q), signal / np.sqrt(everything + 1e-9),
-                     float(seen[window].mean())))  # fmt: skip
-    return _table(rows, phi)
+    return Observer(renderer, panel, q, phi).truth(scene)
 
 
 def _table(rows: Sequence[tuple[_Peak, Float64, float, float]], phi: Float64) -> Truth:
@@ -91,17 +127,18 @@ def _table(rows: Sequence[tuple[_Peak, Float64, float, float]], phi: Float64) ->
         visible=np.array([visible for *_, visible in rows]),
         phase=tuple(peak.component.phase for peak, *_ in rows),
         hkl=tuple(peak.hkl for peak, *_ in rows),
-        kind=tuple(_kind(float(box[3] - box[1]) * step) for box in boxes),
+        kind=tuple(kind_of(float(box[3] - box[1]) * step) for box in boxes),
     )
 
 
-def _kind(width_deg: float) -> str:
+def kind_of(width_deg: float) -> str:
+    """Return `ring`, `segment` or `spot` for a width along phi, deg between the 13.5 % points."""
     if width_deg > _RING_DEG:
         return "ring"
     return "spot" if width_deg < _SPOT_DEG else "segment"
 
 
-def _merged(components: list[Component]) -> list[_Peak]:
+def _merged(components: Iterable[Component]) -> list[_Peak]:
     """Join components that are one peak to the eye, strongest first."""
     peaks: list[_Peak] = []
     for component in sorted(components, key=lambda c: -c.height * float(c.angular.max())):
@@ -112,13 +149,14 @@ def _merged(components: list[Component]) -> list[_Peak]:
         held = peaks[partner]
         share = component.height * component.angular / max(held.component.height, 1e-12)
         joined = replace(held.component, angular=held.component.angular + share)
-        hkl = held.hkl if component.hkl in held.hkl else (*held.hkl, component.hkl)
-        peaks[partner] = _Peak(joined, hkl)
+        # The indices of another phase would mean nothing beside the name of this one.
+        known = component.phase != held.component.phase or component.hkl in held.hkl
+        peaks[partner] = _Peak(joined, held.hkl if known else (*held.hkl, component.hkl))
     return peaks
 
 
 def _one(a: Component, b: Component) -> bool:
-    if a.phase != b.phase or abs(a.q - b.q) > _ONE_PEAK_Q * max(a.fwhm_q, b.fwhm_q):
+    if abs(a.q - b.q) > _ONE_PEAK_Q * max(a.fwhm_q, b.fwhm_q):
         return False
     (low_a, high_a), (low_b, high_b) = _extent(a.angular), _extent(b.angular)
     # Between the 13.5 % points lie 4 sigma = 1.70 FWHM.
@@ -151,21 +189,23 @@ def _cut(component: Component, box: tuple[int, int, int, int], seen: Bool, q: Fl
     return np.array([x0, rows[0], min(x1, len(q) - 1.0), rows[-1]])
 
 
-def _surface(component: Component, q: Float64, phi: Float64) -> Float64:
-    sigma = component.fwhm_q / FWHM_PER_SIGMA
+def _surface(component: Component, q: Float64, phi: Float64) -> tuple[slice, Float32]:
+    """Return the columns that a peak reaches and its mean counts there, (n_phi, columns)."""
+    reach = component.reach_q + (q[1] - q[0])
+    first, last = np.searchsorted(q, [component.q - reach, component.q + reach])
     angular = np.interp(phi, phi_axis(len(component.angular)), component.angular)
-    radial = np.exp(-0.5 * ((q - component.q) / sigma) ** 2)
-    return np.outer(angular, component.height * radial)
+    radial = component.height * component.radial(q[first:last])
+    surface = np.multiply.outer(angular.astype(np.float32), radial.astype(np.float32))
+    return slice(int(first), int(last)), surface
 
 
-def _seen(renderer: Renderer, panel: Panel, q: Float64, phi: Float64) -> Bool:
+def _seen(renderer: Renderer, valid: Bool, q: Float64, phi: Float64) -> Bool:
     """Return the polar bins whose centre lies on a valid pixel left or right of the beam."""
-    valid = renderer.above_horizon & ~panel.absent(renderer.shape)
     angle = np.radians(phi)[:, None]
     q_xy, q_z = q * np.cos(angle), q * np.sin(angle)
     seen = np.zeros(q_z.shape, dtype=bool)
     for side in (1.0, -1.0):
-        rows, columns = renderer.geometry.pixel_at(side * q_xy, q_z)
+        rows, columns = renderer.unrefracted.pixel_at(side * q_xy, q_z)
         on = np.isfinite(rows) & np.isfinite(columns)
         row = np.round(np.where(on, rows, -1)).astype(int)
         column = np.round(np.where(on, columns, -1)).astype(int)
@@ -174,14 +214,15 @@ def _seen(renderer: Renderer, panel: Panel, q: Float64, phi: Float64) -> Bool:
     return seen
 
 
-def _pixels(renderer: Renderer, panel: Panel, q: Float64, phi: Float64) -> Float64:
+def _pixels(
+    renderer: Renderer, valid: Bool, transmission: Float32, q: Float64, phi: Float64
+) -> Float64:
     """Return how many valid pixels, each by its efficiency, fall into every polar bin."""
-    valid = renderer.above_horizon & ~panel.absent(renderer.shape)
     q_xy, q_z = renderer.q_xy[valid], renderer.q_z[valid]
     column = np.round((np.hypot(q_xy, q_z) - q[0]) / (q[1] - q[0])).astype(int)
     row = np.round((np.degrees(np.arctan2(q_z, np.abs(q_xy))) - phi[0]) / (phi[1] - phi[0]))
     inside = (column < len(q)) & (row < len(phi))
     flat = row[inside].astype(int) * len(q) + column[inside]
-    weight = (renderer.efficiency * panel.transmission(renderer.shape))[valid][inside]
+    weight = (renderer.efficiency * transmission)[valid][inside]
     counted = np.bincount(flat, weights=weight, minlength=len(q) * len(phi))
     return np.asarray(counted.reshape(len(phi), len(q)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,12 +12,17 @@ from numpy.typing import NDArray
 from gixi_bluesky.processing.contrast import equalise
 from gixi_bluesky.processing.evaluation import KnownBoxes, visible_peaks
 from gixi_bluesky.processing.settings import ContrastSettings
+from gixi_bluesky.processing.simulation.painted import painted_images
 from gixi_bluesky.processing.simulation.random_scenes import random_frames
 from gixi_bluesky.processing.simulation.truth import Truth
 from gixi_bluesky.processing.structures import Structure
 from gixi_bluesky.processing.types import KINDS
 
 __all__ = ["TrainingImage", "load_image", "simulate_to_disk"]
+
+_SHAPE = (512, 1024)
+_PAINTED_EVERY = 10
+_WHITE = 65534  # 0 is no data
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,21 +42,24 @@ class TrainingImage:
 def simulate_to_disk(
     seed: int, folder: Path, contrast: ContrastSettings, structures: Sequence[Structure] = ()
 ) -> list[Path]:
-    """Draw the frames of one seed and keep them as small files; done seeds are not drawn again."""
+    """Draw the images of one seed and keep them as files; done seeds are not drawn again.
+
+    Nine seeds of ten give frames of a detector, the tenth painted images of the published style.
+    """
     done = folder / f"{seed:08d}.done"
     if done.exists():
         return sorted(folder.glob(f"{seed:08d}-*.npz"))
     paths = []
-    for i, frame in enumerate(random_frames(seed, structures)):
-        image = equalise(frame.polar.intensity, contrast)
-        grey = np.where(np.isfinite(image), 1 + np.rint(np.nan_to_num(image) * 254), 0)
-        known, kinds, snr = _known(frame.truth)
+    for i, (intensity, truth) in enumerate(_drawn(seed, structures)):
+        image = equalise(intensity, contrast)
+        grey = np.where(np.isfinite(image), 1 + np.rint(np.nan_to_num(image) * _WHITE), 0)
+        known, kinds, snr = _known(truth)
         path = folder / f"{seed:08d}-{i}.npz"
         half_written = path.with_suffix(".part")
         with half_written.open("wb") as file:
-            np.savez_compressed(
+            np.savez(
                 file,
-                grey=grey.astype(np.uint8),
+                grey=grey.astype(np.uint16),
                 boxes=known.boxes,
                 ignored=known.ignored,
                 kinds=kinds,
@@ -63,13 +71,24 @@ def simulate_to_disk(
     return paths
 
 
-def load_image(path: Path) -> TrainingImage:
-    """Read one file of `simulate_to_disk`."""
+def _drawn(
+    seed: int, structures: Sequence[Structure]
+) -> Iterator[tuple[NDArray[np.float32], Truth]]:
+    if seed % _PAINTED_EVERY == _PAINTED_EVERY - 1:
+        for painted in painted_images(seed, _SHAPE):
+            yield painted.intensity, painted.truth
+        return
+    for frame in random_frames(seed, structures, _SHAPE):
+        yield frame.polar.intensity, frame.truth
+
+
+def load_image(path: Path, gamma: float = 1.0) -> TrainingImage:
+    """Read one file of `simulate_to_disk`; its grey levels, 0…1, are raised to `gamma`."""
+    levels = (np.arange(-1, _WHITE + 1, dtype=np.float32) / _WHITE).clip(0) ** np.float32(gamma)
+    levels[0] = np.nan
     with np.load(path, allow_pickle=False) as stored:
-        grey = stored["grey"].astype(np.float32)
-        image = np.where(grey > 0, (grey - 1) / np.float32(254), np.float32(np.nan))
         known = KnownBoxes(stored["boxes"], stored["ignored"])
-        return TrainingImage(image.astype(np.float32), known, stored["kinds"], stored["snr"])
+        return TrainingImage(levels[stored["grey"]], known, stored["kinds"], stored["snr"])
 
 
 def _known(truth: Truth) -> tuple[KnownBoxes, NDArray[np.int64], NDArray[np.float64]]:

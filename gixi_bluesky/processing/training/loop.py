@@ -6,26 +6,29 @@ import json
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from gixi_bluesky.errors import ConfigError
+from gixi_bluesky.errors import ConfigError, TrainingError
 from gixi_bluesky.log import get_logger
 from gixi_bluesky.processing.detector.light import LightArchitecture, LightNet
 from gixi_bluesky.processing.detector.light_detector import as_input, detect
 from gixi_bluesky.processing.evaluation import average_precision, judge
 from gixi_bluesky.processing.training.dataset import TrainingImage, load_image
-from gixi_bluesky.processing.training.losses import Target, loss_of
+from gixi_bluesky.processing.training.feed import Batch, batches
+from gixi_bluesky.processing.training.losses import loss_of
 
 __all__ = ["CHECKPOINT", "CURVE", "Recipe", "averaged_network", "parameters", "train"]
 
 CHECKPOINT = "checkpoint.pt"
 CURVE = "curve.jsonl"
+_READERS = 4  # threads that keep a GPU fed
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +36,12 @@ class Recipe:
     """How to train; stored in the manifest.
 
     images: how many training images are seen in all; the learning rate falls to zero there
+    minutes: or there, if the training has then taken that long, resumptions counted together
+    batch: images a step; learning_rate: at its highest, AdamW's
     """
 
     images: int
+    minutes: float | None = None
     batch: int = 2
     learning_rate: float = 1.5e-3
     weight_decay: float = 0.02
@@ -45,6 +51,13 @@ class Recipe:
     report_every: int = 200
     seed: int = 1
 
+    @classmethod
+    def on(cls, device: str, images: int, minutes: float | None = None, seed: int = 1) -> Recipe:
+        """Return the recipe for a device: a GPU needs more than two images at once to be busy."""
+        if torch.device(device).type == "cuda":
+            return cls(images, minutes, batch=8, learning_rate=2e-3, seed=seed)
+        return cls(images, minutes, seed=seed)
+
 
 @dataclass(slots=True)
 class _State:
@@ -53,6 +66,12 @@ class _State:
     optimiser: torch.optim.Optimizer
     device: torch.device
     seen: int = 0
+    spent_s: float = 0.0
+
+    def progress(self, recipe: Recipe) -> float:
+        """Return how much of the recipe is done, 0…1."""
+        spent = self.spent_s / 60.0 / recipe.minutes if recipe.minutes else 0.0
+        return max(self.seen / recipe.images, spent)
 
 
 def train(
@@ -62,6 +81,7 @@ def train(
     held_out: Path,
     device: str = "cpu",
     report: Callable[[dict[str, float]], None] | None = None,
+    architecture: LightArchitecture | None = None,
 ) -> LightNet:
     """Train on the files in `images`, which may still be growing; returns the averaged network.
 
@@ -69,42 +89,68 @@ def train(
     held_out: files never trained on, for the curve
     device: as torch names it; matrix products are bfloat16 on a GPU, float32 elsewhere
     report: called with each row of the curve once its checkpoint is written
-    Raises ConfigError when there are no images to train on.
+    architecture: of a training that begins; None = the default one
+    Raises ConfigError when there are no images to train on, TrainingError when a loss is no number
+    any more; the last checkpoint then stays as it was.
     """
     if not any(images.glob("*.npz")):
         message = f"got no simulated files in {images}; simulate some before training"
         raise ConfigError(message)
     torch.manual_seed(recipe.seed)
-    state = _start(recipe, folder, torch.device(device))
+    state = _start(recipe, folder, torch.device(device), architecture or LightArchitecture())
     # Another stream after each resumption, or the same images would be drawn again.
     rng = np.random.default_rng((recipe.seed, state.seen))
-    log = get_logger(folder=str(folder))
     test = [load_image(path) for path in sorted(held_out.glob("*.npz"))]
-    began, count = time.monotonic(), 0
-    sums: dict[str, float] = {}
-    while state.seen < recipe.images:
-        batch = [_varied(load_image(path), rng) for path in _drawn(images, recipe.batch, rng)]
-        for name, value in _step(state, recipe, batch).items():
-            sums[name] = sums.get(name, 0.0) + value
-        count += 1
-        if count == recipe.report_every:
-            losses = {name: round(total / count, 4) for name, total in sums.items()}
-            row = {"seen": state.seen, "seconds": round(time.monotonic() - began, 1), **losses}
-            row |= _scores(state, test)
-            with (folder / CURVE).open("a", encoding="utf-8") as curve:
-                curve.write(json.dumps(row) + "\n")
-            log.info("training", **row)
-            _save(state, recipe, folder)
-            if report is not None:
-                report(row)
-            sums, count = {}, 0
-    _save(state, recipe, folder)
+    readers = _READERS if state.device.type == "cuda" else 1
+    sums: dict[str, Tensor | float] = {}
+    count, began, before = 0, time.monotonic(), state.spent_s
+    with batches(images, recipe.batch, rng, readers) as feed:
+        while state.progress(recipe) < 1:
+            for name, value in _step(state, recipe, next(feed).to(state.device)).items():
+                sums[name] = sums.get(name, 0.0) + value
+            count += 1
+            state.spent_s = before + time.monotonic() - began
+            if count == recipe.report_every or state.progress(recipe) >= 1:
+                losses = {name: float(value) / count for name, value in sums.items()}
+                _report(state, recipe, folder, losses, test, report)
+                sums, count = {}, 0
     return state.averaged
 
 
-def _start(recipe: Recipe, folder: Path, device: torch.device) -> _State:
+def _report(
+    state: _State,
+    recipe: Recipe,
+    folder: Path,
+    losses: dict[str, float],
+    test: Sequence[TrainingImage],
+    report: Callable[[dict[str, float]], None] | None,
+) -> None:
+    if not all(math.isfinite(loss) for loss in losses.values()):
+        message = (
+            f"the losses after {state.seen} images are {losses}; expected numbers: lower the "
+            f"learning rate (now at most {recipe.learning_rate:g}) and repeat the command"
+        )
+        raise TrainingError(message)
+    row = {"seen": state.seen, "seconds": round(state.spent_s, 1)}
+    row |= {name: round(loss, 4) for name, loss in losses.items()}
+    row |= _scores(state, test)
+    with (folder / CURVE).open("a", encoding="utf-8") as curve:
+        curve.write(json.dumps(row) + "\n")
+    get_logger(folder=str(folder)).info("training", **row)
+    _save(state, recipe, folder)
+    if report is not None:
+        report(row)
+
+
+def _start(
+    recipe: Recipe, folder: Path, device: torch.device, architecture: LightArchitecture
+) -> _State:
     folder.mkdir(parents=True, exist_ok=True)
-    net = LightNet(LightArchitecture())
+    path = folder / CHECKPOINT
+    stored = torch.load(path, map_location="cpu", weights_only=True) if path.exists() else None
+    if stored is not None:
+        architecture = LightArchitecture.from_json(stored["architecture"])
+    net = LightNet(architecture)
     net.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch has it
     averaged = LightNet(net.architecture).eval().to(device)
     averaged.load_state_dict(net.state_dict())
@@ -112,13 +158,11 @@ def _start(recipe: Recipe, folder: Path, device: torch.device) -> _State:
         net.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
     )
     state = _State(net, averaged, optimiser, device)
-    path = folder / CHECKPOINT
-    if path.exists():
-        stored = torch.load(path, map_location="cpu", weights_only=True)
+    if stored is not None:
         net.load_state_dict(stored["net"])
         averaged.load_state_dict(stored["averaged"])
         optimiser.load_state_dict(stored["optimiser"])
-        state.seen = int(stored["seen"])
+        state.seen, state.spent_s = int(stored["seen"]), float(stored["spent_s"])
     return state
 
 
@@ -127,7 +171,9 @@ def _save(state: _State, recipe: Recipe, folder: Path) -> None:
         "net": state.net.state_dict(),
         "averaged": state.averaged.state_dict(),
         "optimiser": state.optimiser.state_dict(),
+        "architecture": asdict(state.net.architecture),
         "seen": state.seen,
+        "spent_s": state.spent_s,
         "recipe": asdict(recipe),
     }
     half_written = folder / (CHECKPOINT + ".new")
@@ -135,64 +181,40 @@ def _save(state: _State, recipe: Recipe, folder: Path) -> None:
     half_written.replace(folder / CHECKPOINT)
 
 
-def _step(state: _State, recipe: Recipe, batch: Sequence[TrainingImage]) -> dict[str, float]:
+def _step(state: _State, recipe: Recipe, batch: Batch) -> dict[str, Tensor]:
     for group in state.optimiser.param_groups:
-        group["lr"] = recipe.learning_rate * _schedule(state.seen, recipe)
+        group["lr"] = recipe.learning_rate * _schedule(state, recipe)
     state.net.train()
-    images = as_input(np.stack([one.image for one in batch])).to(state.device)
-    targets = [_target(one, state.device) for one in batch]
     gpu = state.device.type == "cuda"
     with torch.autocast(state.device.type, torch.bfloat16, enabled=gpu):
-        losses = loss_of(state.net, images, targets)
-    total = torch.stack(list(losses.values())).sum()
+        losses = loss_of(state.net, batch.images, batch.targets)
+    total = sum(losses.values(), start=torch.zeros((), device=state.device))
     state.optimiser.zero_grad(set_to_none=True)
-    total.backward()  # type: ignore[no-untyped-call]
+    total.backward()  # type: ignore[no-untyped-call]  # torch has no types there
     torch.nn.utils.clip_grad_norm_(state.net.parameters(), recipe.clip)
     state.optimiser.step()
-    state.seen += len(batch)
+    state.seen += len(batch.targets)
     _average(state, recipe)
-    return {name: float(loss.detach()) for name, loss in losses.items()}
+    # Not read yet: that would wait for the GPU at every step.
+    return {name: loss.detach() for name, loss in losses.items()}
 
 
-def _schedule(seen: int, recipe: Recipe) -> float:
-    if seen < recipe.warm_up:
-        return (seen + 1) / recipe.warm_up
-    done = (seen - recipe.warm_up) / max(recipe.images - recipe.warm_up, 1)
-    return 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+def _schedule(state: _State, recipe: Recipe) -> float:
+    if state.seen < recipe.warm_up:
+        return (state.seen + 1) / recipe.warm_up
+    return 0.5 * (1 + math.cos(math.pi * min(state.progress(recipe), 1.0)))
 
 
 @torch.no_grad()
 def _average(state: _State, recipe: Recipe) -> None:
     steps = state.seen / recipe.batch
     keep = min(recipe.average, (1 + steps) / (10 + steps))
-    for mean, now in zip(
-        state.averaged.state_dict().values(), state.net.state_dict().values(), strict=True
-    ):
-        if mean.is_floating_point():
-            mean.lerp_(now, 1 - keep)
-        else:
-            mean.copy_(now)
-
-
-def _drawn(folder: Path, count: int, rng: np.random.Generator) -> list[Path]:
-    paths = sorted(folder.glob("*.npz"))
-    return [paths[i] for i in rng.integers(len(paths), size=count)]
-
-
-def _varied(one: TrainingImage, rng: np.random.Generator) -> TrainingImage:
-    """Change what keeps the truth: the gamma of the contrast."""
-    image = one.image ** np.float32(np.exp(rng.normal(0.0, 0.15)))
-    return replace(one, image=image)
-
-
-def _target(one: TrainingImage, device: torch.device) -> Target:
-    boxes = torch.from_numpy(one.known.boxes)
-    centre, size = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]).clamp(min=1.0)
-    return Target(
-        boxes=torch.cat([centre - size / 2, centre + size / 2], dim=1).to(device),
-        kinds=torch.from_numpy(one.kinds).to(device),
-        ignored=torch.from_numpy(one.known.ignored).to(device),
+    means, nows = (
+        [value for value in net.state_dict().values() if value.is_floating_point()]
+        for net in (state.averaged, state.net)
     )
+    average = get_ema_multi_avg_fn(keep)  # type: ignore[no-untyped-call]  # torch has no types there
+    average(means, nows, state.seen)
 
 
 def _scores(state: _State, test: Sequence[TrainingImage]) -> dict[str, float]:
@@ -205,7 +227,7 @@ def _scores(state: _State, test: Sequence[TrainingImage]) -> dict[str, float]:
 
 def averaged_network(stored: dict[str, Any]) -> LightNet:
     """Return the averaged network of a checkpoint, ready to find peaks."""
-    net = LightNet(LightArchitecture()).eval()
+    net = LightNet(LightArchitecture.from_json(stored["architecture"])).eval()
     net.load_state_dict(stored["averaged"])
     return net
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
@@ -42,6 +43,7 @@ def simulation(
 
 def _alone() -> None:
     cv2.setNumThreads(1)  # one core a worker
+    os.nice(5)  # the trainer goes first
 
 
 def _simulate(seed: int, folder: Path) -> None:

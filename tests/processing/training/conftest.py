@@ -17,11 +17,11 @@ def write_image(path: Path, seed: int) -> None:
     grey = rng.normal(70, 12, (128, 128))
     for q0, phi0, q1, phi1 in PEAKS.astype(int):
         grey[phi0 : phi1 + 1, q0 : q1 + 1] += 110
-    grey = np.clip(grey, 1, 255)
+    grey = np.clip(grey, 1, 255) * 257
     grey[:, 50:56] = 0
-    np.savez_compressed(
+    np.savez(
         path,
-        grey=grey.astype(np.uint8),
+        grey=grey.astype(np.uint16),
         boxes=PEAKS,
         ignored=np.empty((0, 4), np.float32),
         kinds=KINDS,

@@ -36,7 +36,7 @@ def two_frames(monkeypatch, frames):
     """Spare the files the other frames of a seed, and count how often a seed is drawn."""
     drawn: list[int] = []
 
-    def few(seed, structures):
+    def few(seed, structures, shape):
         drawn.append(seed)
         return frames
 
@@ -70,11 +70,25 @@ def test_files_are_the_prepared_frames_to_a_grey_level(tmp_path, frames, two_fra
     for path, frame in zip(paths, frames, strict=True):
         one = load_image(path)
         np.testing.assert_allclose(
-            one.image, equalise(frame.polar.intensity, ContrastSettings()), atol=0.5 / 254 + 1e-6
+            one.image, equalise(frame.polar.intensity, ContrastSettings()), atol=0.5 / 65534 + 1e-6
         )
         assert len(one.known.boxes) == len(one.kinds) == len(one.snr)
         assert len(one.known.boxes) + len(one.known.ignored) == len(frame.truth)
         assert np.all(one.snr >= 5)
+
+
+def test_every_tenth_seed_is_painted(tmp_path, two_frames):
+    paths = simulate_to_disk(19, tmp_path, ContrastSettings())
+    assert not two_frames  # nothing was simulated
+    image = load_image(paths[0]).image
+    assert image.shape == (512, 1024)
+    assert np.isfinite(image).all()
+
+
+def test_a_gamma_bends_the_grey_levels_and_leaves_no_data(tmp_path, two_frames):
+    path = simulate_to_disk(5, tmp_path, ContrastSettings())[0]
+    plain, bent = load_image(path).image, load_image(path, gamma=1.3).image
+    np.testing.assert_allclose(bent, plain**1.3, rtol=1e-4, atol=1e-6)
 
 
 def test_a_seed_that_is_done_is_not_drawn_again(tmp_path, two_frames):

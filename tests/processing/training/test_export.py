@@ -62,7 +62,8 @@ def test_an_export_loads_as_a_calibrated_detector(tmp_path, images, held_out):
         detect(averaged_network(stored), as_input(image))[0], *manifest.calibration
     )
     own = distinct(expected.boxes, expected.scores)
-    np.testing.assert_array_equal(detector(image)[0].scores, expected.scores[own])
+    # Folding the normalisations into the convolutions changes the last digits.
+    np.testing.assert_allclose(detector(image)[0].scores, expected.scores[own], rtol=1e-4)
 
 
 def test_an_export_needs_a_checkpoint_and_held_out_files(tmp_path, images, held_out):

@@ -1,0 +1,69 @@
+"""Result files as a Tiled server shows them: mimetype application/x-gixi-hdf5.
+
+For files that hold no run of their own, as `process --out` and `export --nexus` make them. Another
+server than ours takes the adapter by its configuration:
+
+    catalog:
+      adapters_by_mimetype:
+        application/x-gixi-hdf5: gixi_bluesky.tiled_adapters.result_files:ResultFileAdapter
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tiled.adapters.hdf5 import HDF5ArrayAdapter
+from tiled.adapters.mapping import MapAdapter
+from tiled.adapters.table import TableAdapter
+from tiled.structures.core import Spec
+from tiled.utils import path_from_uri
+
+from gixi_bluesky.tiled_adapters.nexus import open_result, read_table, result_metadata
+from gixi_bluesky.tiled_adapters.schema import IMAGE_DATASET, IMAGE_KEY, RESULT_SPEC, STREAMS
+
+__all__ = ["ResultFileAdapter"]
+
+_AXES = ("q", "phi", "frame")
+
+
+class ResultFileAdapter(MapAdapter):
+    """One result file: the arrays `polar_image`, `q`, `phi` and `frame`, and a table a stream.
+
+    Its metadata is what made it: configuration, provenance and, of a run, the start document. The
+    arrays are read from the file when they are asked for, the tables at once.
+    """
+
+    @classmethod
+    def from_catalog(cls, data_source: Any, node: Any, /, **_: Any) -> ResultFileAdapter:
+        """Open the file of a registered node."""
+        uri = data_source.assets[0].data_uri
+        return cls.from_uris(uri, metadata=node.metadata_, specs=node.specs)
+
+    @classmethod
+    def from_uris(
+        cls, data_uri: str, metadata: Any = None, specs: Any = None, **_: Any
+    ) -> ResultFileAdapter:
+        """Open the file at a `file://` URI.
+
+        Raises OSError when it is no HDF5 file, KeyError when it is no result file.
+        """
+        with open_result(path_from_uri(data_uri)) as file:
+            swmr = file.swmr_mode
+            tables = {
+                stream: TableAdapter.from_pandas(read_table(file["entry"], stream))
+                for stream in STREAMS
+                if stream in file["entry"]
+            }
+            told = metadata or result_metadata(file)
+        arrays = {name: f"/entry/polar/{name}" for name in _AXES} | {IMAGE_KEY: IMAGE_DATASET}
+        return cls(
+            {
+                **{
+                    name: HDF5ArrayAdapter.from_uris(data_uri, dataset=dataset, swmr=swmr)
+                    for name, dataset in arrays.items()
+                },
+                **tables,
+            },
+            metadata=told,
+            specs=specs or [Spec(RESULT_SPEC)],
+        )

@@ -1,0 +1,283 @@
+"""A store where nobody waits for Tiled: documents go to the disk, a thread sends them."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from gixi_bluesky.errors import ClaimLostError, DocumentError, RunCompleteError, StoreError
+from gixi_bluesky.log import get_logger
+from gixi_bluesky.tiled_adapters.delivery import Delivery, NewStore
+from gixi_bluesky.tiled_adapters.schema import STREAMS, stored_columns
+from gixi_bluesky.tiled_adapters.spool import SPOOL_FOLDER, SpoolFile, SpoolTakenError, spool_files
+from gixi_bluesky.tiled_adapters.writer import RunState
+
+__all__ = ["SpooledStore", "send_abandoned", "send_leftovers"]
+
+_PATIENCE_S = 20.0
+_SPOOLS_PER_RUN = 5
+_LONGEST_PAUSE_S = 30.0
+_log = get_logger()
+
+
+class SpooledStore:
+    """Stands in for DerivedRunStore where nobody may wait for Tiled.
+
+    A document is on the disk when a call returns, and a thread sends it. Only the stop waits: it
+    raises StoreError until Tiled holds the whole run. Where the disk refuses, documents go to
+    Tiled directly.
+
+    shared: other machines write below the directory too; a spool that a silent one still holds
+        is left to it, and another is begun
+    """
+
+    def __init__(self, new_store: NewStore, directory: Path, *, shared: bool = False) -> None:
+        self._new_store = new_store
+        self._shared = shared
+        self._folder = directory.absolute() / SPOOL_FOLDER
+        self.uid = ""
+        self._spool: SpoolFile | None = None
+        self._delivery: Delivery | None = None
+        self._thread: threading.Thread | None = None
+        self._turn = threading.Lock()  # held while something is sent
+        self._wake = threading.Event()
+        self._tried = threading.Event()
+        self._closing = threading.Event()
+        self._error: Exception | None = None
+        self._over: StoreError | None = None
+        self._spooled: dict[str, pd.DataFrame] | None = None
+        self._live: dict[str, Any] | None = None
+        self._stop_spooled = False
+
+    @property
+    def stop_spooled(self) -> bool:
+        """Whether the whole run is on the disk, to be sent by whoever finds it."""
+        return self._stop_spooled
+
+    def open(self, start: Mapping[str, Any]) -> RunState:
+        """Resume the run as Tiled holds it, or where Tiled is away as the spool does.
+
+        Raises RunCompleteError, ClaimLostError, or StoreError when the disk refuses.
+        """
+        self.uid = start["uid"]
+        try:
+            self._spool = self._new_spool(start)
+        except OSError as error:
+            message = f"cannot spool below {self._folder}: {error}"
+            raise StoreError(message) from error
+        self._delivery = Delivery(self._spool, start, self._new_store)
+        self._thread = threading.Thread(target=self._deliver, name="gixi-delivery", daemon=True)
+        self._thread.start()
+        self._tried.wait(_PATIENCE_S)
+        self._raise_over()
+        spooled = _spooled_rows(self._spool)
+        frames = frozenset(spooled["frames"]["frame"].tolist())
+        with self._turn:
+            if self._delivery.caught_up:
+                return RunState(self._delivery.state.committed | frames, self._delivery.rows)
+        self._spooled = spooled
+        return RunState(frames, {stream: len(rows) for stream, rows in spooled.items()})
+
+    def __call__(self, name: str, doc: Mapping[str, Any]) -> None:
+        """Spool one document; of a stop, wait until Tiled holds it."""
+        self._raise_over()
+        if name != "stop":
+            self._append(name, doc)
+            return
+        if not self._stop_spooled:
+            self._append(name, doc)
+            self._stop_spooled = True
+        self._await_complete()
+
+    def read(self, stream: str) -> pd.DataFrame:
+        """Return the rows of a table as `open` found them."""
+        _, delivery = self._opened()
+        if self._spooled is not None:
+            return self._spooled[stream]
+        with self._turn:
+            if delivery.store is None:
+                message = f"Tiled is away while the rows of {stream} are read"
+                raise StoreError(message)
+            return delivery.store.read(stream)
+
+    def refresh_live(self, summary: Mapping[str, Any]) -> None:
+        """Have the running summary sent when there is nothing else to send."""
+        self._raise_over()
+        self._live = dict(summary)
+        self._wake.set()
+
+    def close(self) -> None:
+        """Stop sending; what Tiled does not hold yet is sent by the next process."""
+        if self._spool is None or self._delivery is None:
+            return
+        self._closing.set()
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join(timeout=5.0)
+        if self._turn.acquire(timeout=1.0):
+            try:
+                done = self._delivery.complete or self._delivery.caught_up
+                self._delivery.close()
+            finally:
+                self._turn.release()
+            _put_away(self._spool, sent=done or isinstance(self._over, RunCompleteError))
+            self._spool = None
+
+    def _new_spool(self, start: Mapping[str, Any]) -> SpoolFile:
+        names = [f"{self.uid}.spool"]
+        if self._shared:
+            names += [f"{self.uid}-{number}.spool" for number in range(2, _SPOOLS_PER_RUN + 1)]
+        for name in names[:-1]:
+            with contextlib.suppress(SpoolTakenError):
+                return SpoolFile(self._folder / name, start)
+        return SpoolFile(self._folder / names[-1], start)
+
+    def _append(self, name: str, doc: Mapping[str, Any]) -> None:
+        spool, delivery = self._opened()
+        try:
+            spool.append(name, doc)
+        except OSError as error:
+            with self._turn:
+                if not delivery.caught_up:
+                    message = f"Tiled is away and the spool {spool.path} refuses: {error}"
+                    raise StoreError(message) from error
+                _log.warning("sent_past_the_spool", path=str(spool.path), error=str(error))
+                delivery.send(name, doc)
+        self._wake.set()
+
+    def _await_complete(self) -> None:
+        spool, delivery = self._opened()
+        deadline = time.monotonic() + _PATIENCE_S
+        while not delivery.complete and self._error is None and time.monotonic() < deadline:
+            self._raise_over()
+            time.sleep(0.02)
+        if not delivery.complete:
+            message = f"the run waits in {spool.path} for Tiled: {self._error or 'it is slow'}"
+            raise StoreError(message)
+
+    def _opened(self) -> tuple[SpoolFile, Delivery]:
+        if self._spool is None or self._delivery is None:
+            message = "the run is not open; call open(start) first"
+            raise StoreError(message)
+        return self._spool, self._delivery
+
+    def _raise_over(self) -> None:
+        if self._over is not None:
+            raise self._over
+
+    def _deliver(self) -> None:
+        """Delivery thread: send what is spooled; after a failure wait, longer each time."""
+        failures = 0
+        while not self._closing.is_set():
+            self._wake.clear()
+            try:
+                with self._turn:
+                    self._advance()
+                failures, self._error = 0, None
+            except (ClaimLostError, RunCompleteError) as error:
+                self._over = error
+                self._tried.set()
+                return
+            except Exception as error:  # whatever a store raises is tried again, later
+                failures += 1
+                self._error = error
+                self._pause(failures, error)
+                continue
+            self._tried.set()
+            self._wake.wait()
+
+    def _advance(self) -> None:
+        _, delivery = self._opened()
+        delivery.advance()
+        live, self._live = self._live, None
+        if live is not None and delivery.store is not None and not delivery.complete:
+            delivery.store.refresh_live(live)
+
+    def _pause(self, failures: int, error: Exception) -> None:
+        spool, _ = self._opened()
+        pause = min(_LONGEST_PAUSE_S, 0.25 * 2 ** min(failures, 8))
+        log = _log.bind(spool=str(spool.path), error=str(error), retry_in_s=pause)
+        log.warning("tiled_refused", exc_info=None if isinstance(error, StoreError) else error)
+        self._tried.set()
+        self._closing.wait(pause)
+
+
+def send_leftovers(directory: Path, new_store: NewStore, closing: threading.Event) -> None:
+    """Send what earlier processes left below a results directory, until that is done or `closing`.
+
+    A run without its stop stays unfinished in Tiled, for whoever resumes it.
+    """
+    left = spool_files(directory)
+    while left and not closing.is_set():
+        for path in list(left):
+            try:
+                if path.exists():
+                    _send_leftover(path, new_store)
+                left.remove(path)
+            except (RuntimeError, DocumentError, OSError) as error:  # a closed client raises it too
+                _log.warning("spool_not_sent", path=str(path), error=str(error))
+        if left:
+            closing.wait(_LONGEST_PAUSE_S)
+
+
+def send_abandoned(directory: Path, new_store: NewStore) -> None:
+    """Send, once, what processes that are gone left below a directory that many write to."""
+    for path in spool_files(directory):
+        try:
+            _send_leftover(path, new_store)
+        except (SpoolTakenError, ClaimLostError):
+            continue  # its writer lives, or its run has another one now
+        except (RuntimeError, DocumentError, OSError) as error:
+            _log.warning("spool_not_sent", path=str(path), error=str(error))
+
+
+def _send_leftover(path: Path, new_store: NewStore) -> None:
+    spool = SpoolFile(path)
+    sent = False
+    try:
+        start = spool.start
+        if start is not None:
+            delivery = Delivery(spool, start, new_store)
+            with contextlib.closing(delivery), contextlib.suppress(RunCompleteError):
+                delivery.advance()
+        sent = True
+        _log.info("spool_sent", path=str(path))
+    finally:
+        _put_away(spool, sent=sent)
+
+
+def _put_away(spool: SpoolFile, *, sent: bool) -> None:
+    if sent:
+        spool.remove()
+    else:
+        spool.close()
+
+
+def _spooled_rows(spool: SpoolFile) -> dict[str, pd.DataFrame]:
+    """Return the finished rows of each table that earlier sessions spooled."""
+    names: dict[str, str] = {}
+    pages = {
+        stream: [pd.DataFrame(columns=[column.name for column in stored_columns(stream)])]
+        for stream in STREAMS
+    }
+    for record in spool.records():
+        if record.name == "descriptor":
+            names[record.doc["uid"]] = record.doc["name"]
+        elif (
+            record.name == "event_page"
+            and record.frames is not None
+            and names[record.doc["descriptor"]] in pages
+        ):
+            rows = pd.DataFrame(record.doc["data"])
+            pages[names[record.doc["descriptor"]]].append(
+                rows[rows["frame"].isin(list(record.frames))]
+            )
+    return {
+        stream: pd.concat(found[1:] or found, ignore_index=True) for stream, found in pages.items()
+    }
