@@ -18,8 +18,8 @@ import pytest
 import yaml
 from kafka_broker import Broker, committed, create_topic
 from scan_publisher import GEOMETRY
+from served import KEY, Server
 from slurm_cluster import SlurmCluster, wait_for
-from tiled_process import KEY, Server
 
 from gixi_bluesky.callbacks.heartbeat import Heartbeat, read_heartbeat
 from gixi_bluesky.callbacks.slurm_script import heartbeat_file
@@ -140,11 +140,11 @@ class Site:
 
     def derived(self, raw_uid: str) -> list[Any]:
         """Return the derived runs of a raw run."""
-        return queries.runs_for(self.server.catalogue(), raw_uid)
+        return queries.runs_for(self.server.catalog("gixi"), raw_uid)
 
     def await_stored(self, raw_uids: list[str], frames: int, timeout_s: float = 120.0) -> None:
         """Wait until every run is stored with so many frames."""
-        catalogue = self.server.catalogue()
+        catalogue = self.server.catalog("gixi")
 
         def stored(uid: str) -> bool:
             stops = [run.metadata.get("stop") for run in queries.runs_for(catalogue, uid)]
@@ -249,6 +249,4 @@ def site(slurm_cluster: SlurmCluster, tmp_path_factory: pytest.TempPathFactory) 
             yield Site(folder, broker, server, slurm_cluster)
         finally:
             slurm_cluster.clear()
-            for context in server.contexts:
-                context.close()
-            server.kill()
+            server.close()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -17,14 +20,27 @@ def require_program(program: str, package: str, path: str | None = None) -> str:
     if (found := _found(program, path)) is not None:
         return found
     if os.geteuid() == 0 and shutil.which("apt-get"):
-        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        for command in (["update"], ["install", "-y", "--no-install-recommends", package]):
-            subprocess.run(
-                ["apt-get", "-qq", *command], env=environment, check=False, capture_output=True
-            )
+        # Tests that run side by side do not install at once.
+        with (Path(tempfile.gettempdir()) / "gixi-apt.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if _found(program, path) is None:
+                _install(package)
         if (found := _found(program, path)) is not None:
             return found
     pytest.skip(f"there is no {program}; install the Debian package {package}")
+
+
+def _install(package: str) -> None:
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    options = ["-qq", "-o", "DPkg::Lock::Timeout=120"]
+    for command in (["update"], ["install", "-y", "--no-install-recommends", package]):
+        subprocess.run(
+            ["apt-get", *options, *command],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            check=False,
+            capture_output=True,
+        )
 
 
 def _found(program: str, path: str | None) -> str | None:

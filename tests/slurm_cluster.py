@@ -18,10 +18,14 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from debian import program, require_programs
+from debian_packages import require_program
 
-PROGRAMS = ("slurmctld", "slurmd", "sbatch", "scontrol", "munged")
-PACKAGES = ("slurmctld", "slurmd", "slurm-client", "munge")
+PROGRAMS = {  # and the packages that they come in
+    "slurmctld": "slurmctld",
+    "slurmd": "slurmd",
+    "sbatch": "slurm-client",
+    "munged": "munge",
+}
 NODES = ("gixi0", "gixi1")
 GPUS_PER_NODE = 2
 _CPUS_PER_NODE = 8  # as many as the jobs ask for, whatever the machine has
@@ -160,7 +164,8 @@ def wait_for(condition: Callable[[], object], what: str, timeout_s: float = 60.0
 @pytest.fixture(scope="session")
 def slurm_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SlurmCluster]:
     """A two-node Slurm of this test process; SLURM_CONF leads the commands to it."""
-    require_programs(PROGRAMS, PACKAGES)
+    for name in PROGRAMS:
+        daemon(name)
     if os.geteuid() != 0:
         pytest.skip("a Slurm of one's own needs root: its false GPUs are device nodes")
     cluster = SlurmCluster(tmp_path_factory.mktemp("slurm"))
@@ -187,7 +192,7 @@ def keep(folder: Path) -> None:
     environment = {**os.environ, "SLURM_CONF": str(configuration)}
 
     def start(name: str, *options: str) -> None:
-        command = [program(name) or name, *options]
+        command = [daemon(name), *options]
         subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL)
 
     # No terminal and no group of ours: a Ctrl-C at the tests comes here as the end of stdin.
@@ -202,6 +207,11 @@ def keep(folder: Path) -> None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         time.sleep(0.05)
+
+
+def daemon(name: str) -> str:
+    """Return where a program is; daemons are not on everybody's path."""
+    return require_program(name, PROGRAMS[name], path="/usr/sbin")
 
 
 def munge_options(folder: Path) -> Sequence[str]:
