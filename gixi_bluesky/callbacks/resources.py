@@ -37,7 +37,9 @@ def classic_image(
     if reader is None:
         known = ", ".join(sorted(_CLASSIC))
         return Unreadable(
-            "unavailable", f"no reader for resource spec {resource.spec!r}; known are {known}"
+            "unavailable",
+            f"no reader for resource spec {resource.spec!r}; known are {known}. Where files lie "
+            "as one of these has them, say so in input.specs",
         )
     try:
         return reader(resource, datum.kwargs, image, stack, size)

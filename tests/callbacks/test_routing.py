@@ -270,6 +270,10 @@ def test_unknown_formats_are_unavailable_frames(tmp_path: Path) -> None:
     assert isinstance(frame.image, Unreadable)
     assert frame.image.status == "unavailable"
     assert "MYSTERY" in frame.image.reason
+    assert "say so in input.specs" in frame.image.reason
+    documents = classic(RawRun(), "MYSTERY", {}, [{"index": 3}], "stem")
+    (frame,) = frames_of(routed(router(specs={"MYSTERY": "NPY_SEQ"}), documents))
+    assert frame.image == NpyImage("/data/stem_3.npy", 0)
     run = RawRun()
     resource = run.stream_resource(tmp_path / "a.zarr", "application/x-zarr")
     documents = [run.start(), run.descriptor(), resource, run.stream_datum(0, 1)]
