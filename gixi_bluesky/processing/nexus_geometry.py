@@ -1,8 +1,8 @@
 """Calibrations in NeXus files: a detector group, and the beam of its entry.
 
-Read are NXdetector's distance (detector_distance in the files of an Eiger), beam_center_x and _y, x_pixel_size and y_pixel_size, and the
-wavelength or energy of NXbeam or NXmonochromator. x counts columns and y rows of the array as it
-is read, from the outer edge of the first pixel.
+Read are NXdetector's distance (detector_distance in the files of an Eiger), beam_center_x and _y,
+x_pixel_size and y_pixel_size, and the wavelength or energy of NXbeam or NXmonochromator. x counts
+columns and y rows of the array as it is read, from the outer edge of the first pixel.
 """
 
 from __future__ import annotations
