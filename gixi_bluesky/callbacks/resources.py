@@ -17,7 +17,7 @@ from gixi_bluesky.callbacks.frames import (
     Unreadable,
 )
 
-__all__ = ["classic_image", "stream_image", "stream_stack"]
+__all__ = ["CLASSIC_SPECS", "classic_image", "stream_image", "stream_stack"]
 
 _DATASET = "/entry/data/data"  # where area detector HDF5 plugins write
 # Formatting codes of file names; anything richer could fill the memory or reach attributes.
@@ -208,3 +208,4 @@ _CLASSIC: dict[str, _Classic] = {
     "AD_HDF5_SWMR_STREAM": _area_detector_hdf5,
     "AD_TIFF": _area_detector_tiff,
 }
+CLASSIC_SPECS = frozenset(_CLASSIC)
