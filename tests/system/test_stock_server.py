@@ -51,7 +51,7 @@ def stock_server(folder: Path) -> Iterator[str]:
     )
     uri = f"http://127.0.0.1:{port}/api/v1"
     try:
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + 150
         while time.monotonic() < deadline:
             with contextlib.suppress(httpx.HTTPError):
                 if httpx.get(f"{uri}/").is_success:
