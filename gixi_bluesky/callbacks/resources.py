@@ -17,7 +17,7 @@ from gixi_bluesky.callbacks.frames import (
     Unreadable,
 )
 
-__all__ = ["classic_image", "stream_image", "stream_stack"]
+__all__ = ["CLASSIC_SPECS", "classic_image", "stream_image", "stream_stack"]
 
 _DATASET = "/entry/data/data"  # where area detector HDF5 plugins write
 # Formatting codes of file names; anything richer could fill the memory or reach attributes.
@@ -265,3 +265,4 @@ _CLASSIC: dict[str, _Classic] = {
     "AD_EIGER2": _eiger,
     "AD_EIGER_SLICE": _eiger,
 }
+CLASSIC_SPECS = frozenset(_CLASSIC)
