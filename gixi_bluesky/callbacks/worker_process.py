@@ -36,6 +36,9 @@ def main(arguments: list[str]) -> None:
     """Serve the parent at the other end of the socket whose descriptor is the argument."""
     # Ctrl-C pauses the scan; it must not kill the analysis.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Slurm tells every process of a job to end; the parent says when this one may.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     os.nice(_NICENESS)
     with Connection(int(arguments[0])) as parent:
         sys.path[:] = parent.recv()
