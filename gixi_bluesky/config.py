@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError, model_validator
 
+from gixi_bluesky.callbacks.kafka.settings import KafkaSettings
 from gixi_bluesky.callbacks.settings import InputSettings, QueueSettings
 from gixi_bluesky.errors import ConfigError
 from gixi_bluesky.processing.settings import (
@@ -34,6 +35,12 @@ _PATHS = (
     ("matching", "cif"),
     ("queue", "spill_directory"),
     ("tiled", "api_key_file"),
+    ("kafka", "shared_spool"),
+    ("kafka", "heartbeat_file"),
+    ("kafka", "sasl_password_file"),
+    ("kafka", "ssl_ca_file"),
+    ("kafka", "ssl_certificate_file"),
+    ("kafka", "ssl_key_file"),
 )
 _RESULT_FILES = {".nxs", ".h5", ".hdf5"}
 
@@ -50,6 +57,7 @@ class Config(Settings):
     queue: QueueSettings = QueueSettings()
     output: OutputSettings = OutputSettings()
     tiled: TiledSettings = TiledSettings()
+    kafka: KafkaSettings = KafkaSettings()
 
     @model_validator(mode="after")
     def _dark_apart(self) -> Config:

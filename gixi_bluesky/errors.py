@@ -10,6 +10,7 @@ GixiError
 ├── TrainingError (ArithmeticError)  a training diverged
 ├── DocumentError (ValueError)       a document from outside breaks its schema
 ├── RefusedPathError (PermissionError)  a path or link leads out of the configured roots
+├── BrokerError (ConnectionError)    Kafka refused, or is away
 └── StoreError (RuntimeError)        Tiled or the results directory refused
     ├── RunCompleteError             this derived run is there and complete
     ├── RowsLostError                the server lost rows that it had taken
@@ -21,6 +22,7 @@ Messages say what was got, what was expected and what to do.
 from __future__ import annotations
 
 __all__ = [
+    "BrokerError",
     "ClaimLostError",
     "ConfigError",
     "DocumentError",
@@ -76,6 +78,10 @@ class DocumentError(GixiError, ValueError):
 
 class RefusedPathError(GixiError, PermissionError):
     """A path, or a link inside a file, leads out of the configured roots."""
+
+
+class BrokerError(GixiError, ConnectionError):
+    """Kafka refused, or is away."""
 
 
 class StoreError(GixiError, RuntimeError):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from prometheus_client import REGISTRY, CollectorRegistry, Histogram, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-__all__ = ["FRAME_LATENCY", "AnalysisCollector", "serve_metrics"]
+__all__ = ["FRAME_LATENCY", "AnalysisCollector", "Served", "serve_metrics"]
 
 Status = Callable[[], Mapping[str, Any]]
 
@@ -38,6 +39,16 @@ _GAUGES = {
     "worker_alive": ("gixi_worker_running_bool", "1 while the analysis process lives"),
     "runs_open": ("gixi_runs_growing_count", "Raw runs that have not stopped"),
 }
+# Of a Kafka consumer only.
+_CONSUMER_COUNTERS = {
+    "messages_read": ("gixi_messages_read", "Messages taken from Kafka, repeated ones too"),
+    "dead_letters": ("gixi_messages_refused", "Messages that became dead letters"),
+    "undelivered": ("gixi_messages_undelivered", "Messages of ours that the broker never took"),
+}
+_PARTITION_GAUGES = {
+    "lag": ("gixi_partition_unread_messages", "Consumer lag: messages not read yet"),
+    "uncommitted": ("gixi_partition_uncommitted_messages", "Messages that a successor reads again"),
+}
 _ENDS = {"frames_done": "ok", "frames_dropped": "dropped", "frames_failed": "failed"}
 
 
@@ -60,6 +71,38 @@ class AnalysisCollector(Collector):
             yield CounterMetricFamily(name, meaning, value=status[key])
         for key, (name, meaning) in _GAUGES.items():
             yield GaugeMetricFamily(name, meaning, value=float(status[key]))
+        if (gpu_bytes := status.get("gpu_bytes")) is not None:
+            meaning = "Memory that the analysis holds on its GPU"
+            yield GaugeMetricFamily("gixi_gpu_held_bytes", meaning, value=float(gpu_bytes))
+        for key, (name, meaning) in _CONSUMER_COUNTERS.items():
+            if key in status:
+                yield CounterMetricFamily(name, meaning, value=status[key])
+        for key, (name, meaning) in _PARTITION_GAUGES.items():
+            if "partitions" in status:
+                yield _by_partition(name, meaning, key, status["partitions"])
+
+
+def _by_partition(
+    name: str, meaning: str, key: str, partitions: Mapping[str, Mapping[str, int]]
+) -> GaugeMetricFamily:
+    """Return one number of each partition, given as topic:number."""
+    gauge = GaugeMetricFamily(name, meaning, labels=["topic", "partition"])
+    for place, numbers in partitions.items():
+        topic, _, number = place.rpartition(":")
+        gauge.add_metric([topic, number], float(numbers[key]))
+    return gauge
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """Metrics that are being served; call it to end that."""
+
+    port: int
+    end: Callable[[], None]
+
+    def __call__(self) -> None:
+        """Stop serving."""
+        self.end()
 
 
 def serve_metrics(
@@ -67,8 +110,11 @@ def serve_metrics(
     port: int,
     address: str = "127.0.0.1",
     registry: CollectorRegistry = REGISTRY,
-) -> Callable[[], None]:
-    """Serve the metrics at http://address:port/metrics; call what is returned to end that."""
+) -> Served:
+    """Serve the metrics at http://address:port/metrics, at a free port for 0.
+
+    Raises OSError when the port is taken.
+    """
     collector = AnalysisCollector(status)
     registry.register(collector)
     server, thread = start_http_server(port, address, registry)
@@ -79,4 +125,4 @@ def serve_metrics(
         server.server_close()
         thread.join()
 
-    return end
+    return Served(server.server_port, end)

@@ -68,10 +68,12 @@ def test_every_example_configuration_loads(path):
 
 
 def test_the_readmes_configuration_loads(tmp_path):
-    (text,) = blocks(ROOT / "README.md", "yaml")
+    first, kafka = blocks(ROOT / "README.md", "yaml")
     path = tmp_path / "config.yaml"
-    path.write_text(text)
+    path.write_text(first)
     assert load_config(path).matching.cif == (tmp_path / "cifs",)
+    path.write_text(first + kafka)
+    assert load_config(path).kafka.topics == ("bluesky.documents",)
 
 
 @pytest.mark.parametrize(("page", "line"), commands())

@@ -10,7 +10,7 @@ import weakref
 from collections import Counter
 from collections.abc import Callable, Mapping
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import Any, Self
 
 from gixi_bluesky.callbacks.dark_runs import with_fetched_dark
 from gixi_bluesky.callbacks.jobs import Outcome
@@ -21,7 +21,14 @@ from gixi_bluesky.callbacks.queue import FrameQueue
 from gixi_bluesky.callbacks.routing import Router
 from gixi_bluesky.callbacks.settings import InputSettings
 from gixi_bluesky.callbacks.stores import RunStore, store_builder
-from gixi_bluesky.callbacks.tracking import Action, Frame, FrameTimed, RunClosed, RunOpened
+from gixi_bluesky.callbacks.tracking import (
+    Action,
+    Frame,
+    FrameTimed,
+    RawRun,
+    RunClosed,
+    RunOpened,
+)
 from gixi_bluesky.callbacks.worker import Worker
 from gixi_bluesky.errors import ConfigError, DocumentError, StoreError
 from gixi_bluesky.log import get_logger
@@ -74,13 +81,14 @@ class Analysis:
         self._joining = None if raw is None else Joining(raw)
         self._inbox: SimpleQueue[tuple[str, Any]] = SimpleQueue()
         self._runs: dict[str, DerivedRun] = {}
-        self._queue = FrameQueue(config.queue, self._drop)
+        self._queue = self._new_queue()
         self._worker = Worker(
             config,
             self._queue,
             self._deliver,
             wanted=self._wanted,
             keeps_image=self._keeps_image,
+            ready=self._is_ready,
             factory=factory,
         )
         self._counts: Counter[str] = Counter()
@@ -97,10 +105,7 @@ class Analysis:
         except ConfigError:
             self._worker.close()
             raise
-        self._threads = [
-            threading.Thread(target=self._follow, name="gixi-documents", daemon=True),
-            threading.Thread(target=self._publish, name="gixi-store", daemon=True),
-        ]
+        self._threads = self._new_threads()
         for thread in self._threads:
             thread.start()
         _open_analyses.add(self)
@@ -148,6 +153,7 @@ class Analysis:
             "worker_alive": self._worker.alive,
             "worker_pid": self._worker.pid,
             "worker_restarts": self._worker.restarts,
+            "gpu_bytes": self._worker.gpu_bytes,
             "runs_open": sum(not run.stopped for run in runs if not run.over),
             "runs_closing": sum(run.stopped for run in runs if not run.over),
             "runs_closed": counts.get("runs_closed", 0),
@@ -183,7 +189,7 @@ class Analysis:
         """Have `undo` called when this analysis closes."""
         self._on_close.append(undo)
 
-    def __enter__(self) -> Analysis:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -248,13 +254,7 @@ class Analysis:
     def _act(self, action: Action) -> None:
         match action:
             case RunOpened():
-                run = DerivedRun(
-                    action.raw,
-                    self._ready,
-                    self._new_store(),
-                    self._config.output,
-                    self._config.tiled,
-                )
+                run = self._new_run(action.raw)
                 self._runs[action.raw.uid] = run
                 _log.info("run_opened", uid=run.documents.uid, raw_uid=action.raw.uid)
             case Frame():
@@ -267,8 +267,30 @@ class Analysis:
                 if (ended := self._runs.get(action.run_uid)) is not None:
                     ended.end(action)
 
-    def _wanted(self, frame: Frame) -> bool | None:
+    def _new_queue(self) -> FrameQueue:
+        return FrameQueue(self._config.queue, self._drop)
+
+    def _new_threads(self) -> list[threading.Thread]:
+        return [
+            threading.Thread(target=self._follow, name="gixi-documents", daemon=True),
+            threading.Thread(target=self._publish, name="gixi-store", daemon=True),
+        ]
+
+    def _new_run(self, raw: RawRun) -> DerivedRun:
+        store, output, tiled = self._new_store(), self._config.output, self._config.tiled
+        return DerivedRun(raw, self._ready, store, output, tiled)
+
+    def _run_of(self, frame: Frame) -> DerivedRun | None:
+        """Return the run of a frame, None when it was forgotten and perhaps begun anew since."""
         run = self._runs.get(frame.run_uid)
+        return run if run is not None and frame.received >= run.since else None
+
+    def _is_ready(self, run_uid: str) -> bool:
+        run = self._runs.get(run_uid)
+        return run is None or run.ready
+
+    def _wanted(self, frame: Frame) -> bool | None:
+        run = self._run_of(frame)
         wanted = run.wants(frame) if run is not None else False
         if wanted is False:
             self._count("skipped")
@@ -277,7 +299,7 @@ class Analysis:
         return wanted
 
     def _keeps_image(self, frame: Frame) -> bool:
-        run = self._runs.get(frame.run_uid)
+        run = self._run_of(frame)
         return run is not None and run.keeps_image(frame)
 
     def _deliver(self, frame: Frame, outcome: Outcome) -> None:
@@ -295,7 +317,7 @@ class Analysis:
             )
         for warning in outcome.result.warnings if outcome.result is not None else ():
             _log.warning("frame_warning", raw_uid=frame.run_uid, frame=frame.number, reason=warning)
-        if (run := self._runs.get(frame.run_uid)) is not None:
+        if (run := self._run_of(frame)) is not None:
             run.add(frame, outcome)
 
     def _drop(self, frame: Frame, reason: str) -> None:

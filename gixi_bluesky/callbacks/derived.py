@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from uuid import UUID, uuid5
 
@@ -64,7 +65,7 @@ class DerivedDocuments:
         self.start = self._start(ready, output, tiled)
 
     def _start(self, ready: Ready, output: OutputSettings, tiled: TiledSettings) -> dict[str, Any]:
-        raw, provenance = self._raw, ready.provenance.as_dict()
+        raw, provenance = self._raw, _storable(ready.provenance.as_dict())
         start: dict[str, Any] = {
             "uid": self.uid,
             "time": raw.start.time,
@@ -123,13 +124,16 @@ class DerivedDocuments:
     def page(
         self, stream: str, columns: Mapping[str, Sequence[Any]], first: int, time: float
     ) -> dict[str, Any]:
-        """Return rows of a table as an event page whose first seq_num is `first`."""
+        """Return rows of a table as an event page whose first seq_num is `first`.
+
+        The uid of a row follows from its frame, so that it is the same however often it is made.
+        """
         n = len(columns["frame"])
         values = {c.name: stored_values(c, columns[c.name]) for c in stored_columns(stream)}
         times = [time] * n
         page = {
             "descriptor": self._descriptor_uid(stream),
-            "uid": [self._uid(f"{stream}/{number}") for number in range(first, first + n)],
+            "uid": [self._uid(f"{stream}/{row}") for row in _rows(columns["frame"])],
             "seq_num": list(range(first, first + n)),
             "time": times,
             "data": values,
@@ -178,7 +182,8 @@ class DerivedDocuments:
         self, closed: RunClosed, rows: Mapping[str, int], summary: Mapping[str, Any]
     ) -> dict[str, Any]:
         """Return the stop document with the summary; it says which frames never came."""
-        summary = dict(summary)
+        whole = "incomplete" if closed.n_missing else "complete"
+        summary = {**summary, "completeness": "abandoned" if closed.stop.abandoned else whole}
         reason = closed.stop.reason
         if closed.n_missing:
             summary["n_missing"] = closed.n_missing
@@ -221,6 +226,23 @@ class DerivedDocuments:
             schema_validators[_KEYS[kind]].validate(doc)
             self._checked.add((kind, stream))
         return doc
+
+
+def _storable(value: Any) -> Any:
+    """Turn mappings whose keys event-model refuses, such as paths, into lists of pairs."""
+    if isinstance(value, Mapping):
+        items = [(str(key), _storable(item)) for key, item in value.items()]
+        if any("." in key or "/" in key or not key for key, _ in items):
+            return [list(item) for item in items]
+        return dict(items)
+    return [_storable(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _rows(frames: Sequence[int]) -> Iterator[str]:
+    """Yield frame/row for the rows of each frame, which stand together."""
+    for frame, rows in itertools.groupby(frames):
+        for row, _ in enumerate(rows):
+            yield f"{frame}/{row}"
 
 
 def _first_row(page: Mapping[str, Any]) -> dict[str, Any]:

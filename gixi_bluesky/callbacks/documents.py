@@ -133,13 +133,14 @@ class StreamDatum:
 
 @dataclass(frozen=True, slots=True)
 class RunStop:
-    """A raw run has ended."""
+    """A raw run has ended, or is taken to have (`abandoned`) because nothing more came of it."""
 
     run_uid: str
     time: float
     exit_status: str
     reason: str
     num_events: Mapping[str, int]
+    abandoned: bool = False
 
 
 Document = RunStart | Descriptor | Event | Resource | Datum | StreamResource | StreamDatum | RunStop

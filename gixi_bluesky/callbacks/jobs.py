@@ -86,8 +86,12 @@ class Analysed:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How the analysis of one frame ended: ok with a result, else why not."""
+    """How the analysis of one frame ended: ok with a result, else why not.
+
+    gpu_bytes: memory that the analysis process holds on its GPU, None without one
+    """
 
     status: str
     reason: str = ""
     result: Analysed | None = None
+    gpu_bytes: int | None = None

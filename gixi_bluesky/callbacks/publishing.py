@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from gixi_bluesky.callbacks.arrays import RunArrays
 from gixi_bluesky.callbacks.derived import DerivedDocuments
@@ -18,15 +18,20 @@ from gixi_bluesky.callbacks.tracking import Frame, RawRun, RunClosed
 from gixi_bluesky.errors import ClaimLostError, RunCompleteError, StoreError
 from gixi_bluesky.log import get_logger
 from gixi_bluesky.metrics import FRAME_LATENCY
-from gixi_bluesky.tiled_adapters.schema import STREAMS, stored_columns
+from gixi_bluesky.tiled_adapters.schema import IMAGE_KEY, STREAMS, stored_columns
 from gixi_bluesky.tiled_adapters.settings import OutputSettings, TiledSettings
+from gixi_bluesky.tiled_adapters.spooled_store import SpooledStore
 from gixi_bluesky.tiled_adapters.writer import RunState
 
-__all__ = ["DerivedRun"]
+__all__ = ["DerivedRun", "Echo"]
 
 _FRAMES_PER_FLUSH = 200
 _BACKLOG_BYTES = 256 << 20
 _LONGEST_PAUSE_S = 30.0
+_WRITER_PAUSE_S = 1.0
+_ROWS_TOLD = 500
+_TIMES_KEPT = 10_000
+_REFUSALS = frozenset({400, 413, 422})  # of the content, not of the key or the moment
 _log = get_logger()
 
 
@@ -42,11 +47,24 @@ class _Row:
         return result.image.nbytes if result is not None and result.image is not None else 0
 
 
+class Echo(Protocol):
+    """Tells others of the derived documents of one run; each at least once, never raising."""
+
+    def __call__(self, name: str, doc: Mapping[str, Any]) -> None: ...  # noqa: D102
+
+    @property
+    def pending(self) -> int:
+        """How many documents nobody has acknowledged."""
+
+
 class DerivedRun:
     """Gathers the outcomes of one raw run (from any thread) and stores them (from one thread).
 
     A flush that fails is repeated from the document it failed at. `step` does what is due and
     never raises.
+
+    renew: builds another store while somebody else still writes the run; None = it is given up
+    echo: is told of each document once it is stored, and of the stop before
     """
 
     def __init__(
@@ -56,13 +74,21 @@ class DerivedRun:
         store: RunStore,
         output: OutputSettings,
         tiled: TiledSettings,
+        *,
+        renew: Callable[[], RunStore] | None = None,
+        echo: Echo | None = None,
     ) -> None:
+        self.since = time.monotonic()
         self.documents = DerivedDocuments(raw, ready, output, tiled)
         self.raw = raw
         self.complete = False
         self.given_up = ""
+        self.broken = ""
         self.last_error = ""
         self._store = store
+        self._renew = renew
+        self._echo = echo
+        self._stop_told = False
         self._output = output
         self._summary = RunSummary({phase["slug"]: phase["name"] for phase in ready.phases})
         self._lock = threading.Lock()
@@ -95,6 +121,16 @@ class DerivedRun:
         """Whether the raw run has ended."""
         return self._closed is not None
 
+    @property
+    def ready(self) -> bool:
+        """Whether frames can be taken: the run is open and has room, or is over."""
+        return self.over or (self._state is not None and self._row_bytes <= _BACKLOG_BYTES)
+
+    @property
+    def spooled(self) -> bool:
+        """Whether all of the run, with its stop, is on a disk if not in Tiled."""
+        return self.complete or (isinstance(self._store, SpooledStore) and self._store.stop_spooled)
+
     def wants(self, frame: Frame) -> bool | None:
         """Say whether a frame must be analysed; None while not known, or while no room is left."""
         with self._lock:
@@ -126,6 +162,8 @@ class DerivedRun:
     def set_time(self, seq_num: int, event_time: float) -> None:
         """Take the time of an event that came after its frames."""
         self._times[seq_num] = event_time
+        if len(self._times) > _TIMES_KEPT:
+            del self._times[next(iter(self._times))]
 
     def end(self, closed: RunClosed) -> None:
         """Take the end of the raw run; the derived run ends when all frames are answered."""
@@ -139,11 +177,15 @@ class DerivedRun:
         try:
             self._advance(now)
             self._failures = 0
+            self.last_error = ""
         except RunCompleteError:
             _log.info("run_complete_already", uid=self.documents.uid, raw_uid=self.raw.uid)
             self.complete = True
         except ClaimLostError as error:
-            self._give_up(str(error))
+            if self._renew is None or self._state is not None:
+                self._give_up(str(error))
+            else:
+                self._wait_for_writer(self._renew, error, now)
         except Exception as error:  # whatever a store raises is tried again, later
             self._postpone(error, now)
 
@@ -171,10 +213,13 @@ class DerivedRun:
     def _open(self) -> RunState:
         state = self._store.open(self.documents.start)
         self._counts = {stream: state.rows.get(stream, 0) for stream in STREAMS}
+        self._tell("start", self.documents.start)
         if state.committed:
             for stream in STREAMS:
                 rows = self._store.read(stream)
-                self._summary.add(stream, {str(key): rows[key].tolist() for key in rows})
+                columns = {str(key): rows[key].tolist() for key in rows}
+                self._summary.add(stream, columns)
+                self._tell_again(stream, columns)
         self._outbox += [("descriptor", self.documents.descriptor(stream)) for stream in STREAMS]
         with self._lock:
             self._rows = [r for r in self._rows if r.frame.number not in state.committed]
@@ -207,7 +252,23 @@ class DerivedRun:
     def _send(self) -> None:
         while self._outbox:
             self._store(*self._outbox[0])
+            self._tell(*self._outbox[0])
             del self._outbox[0]
+
+    def _tell(self, name: str, doc: Mapping[str, Any]) -> None:
+        # Images that travel inside documents are for the server alone: no topic has room for them.
+        if self._echo is not None and IMAGE_KEY not in doc.get("data", ()):
+            self._echo(name, doc)
+
+    def _tell_again(self, stream: str, columns: Mapping[str, list[Any]]) -> None:
+        """Tell of rows that an earlier writer stored, and may not have told of."""
+        if self._echo is None or not columns["frame"]:
+            return
+        self._tell("descriptor", self.documents.descriptor(stream))
+        now = time.time()
+        for begin in range(0, len(columns["frame"]), _ROWS_TOLD):
+            page = {key: values[begin : begin + _ROWS_TOLD] for key, values in columns.items()}
+            self._tell("event_page", self.documents.page(stream, page, begin + 1, now))
 
     def _columns(self, stream: str, rows: list[_Row]) -> dict[str, list[Any]]:
         if stream == "frames":
@@ -247,7 +308,15 @@ class DerivedRun:
         summary = self._summary.as_dict()
         if self._arrays.error:
             summary["arrays_error"] = self._arrays.error
-        self._store("stop", self.documents.stop(closed, self._counts, summary))
+        stop = self.documents.stop(closed, self._counts, summary)
+        if self._echo is not None:
+            # First: a run that has its stop is never opened again, so nobody would tell of it.
+            if not self._stop_told:
+                self._tell("stop", stop)
+                self._stop_told = True
+            if self._echo.pending:
+                return
+        self._store("stop", stop)
         self._store.close()
         self.complete = True
         _log.info("run_stored", uid=self.documents.uid, raw_uid=self.raw.uid, **_told(summary))
@@ -257,14 +326,34 @@ class DerivedRun:
         self.given_up = self.last_error = reason
         self.close()
 
+    def _wait_for_writer(
+        self, renew: Callable[[], RunStore], error: ClaimLostError, now: float
+    ) -> None:
+        if str(error) != self.last_error:
+            _log.info("run_awaited", uid=self.documents.uid, reason=str(error))
+        self.last_error = str(error)
+        self._store.close()
+        self._store = renew()
+        self._not_before = now + _WRITER_PAUSE_S
+
     def _postpone(self, error: Exception, now: float) -> None:
         self._failures += 1
         self.last_error = f"{type(error).__name__}: {error}"
+        if self._failures > 1 and _is_for_good(error):
+            self.broken = self.last_error
         pause = min(_LONGEST_PAUSE_S, 0.5 * 2 ** min(self._failures, 8))
         self._not_before = now + pause
         log = _log.bind(uid=self.documents.uid, error=self.last_error, retry_in_s=pause)
         # A StoreError says all there is to say; of anything else the place matters.
         log.warning("store_failed", exc_info=None if isinstance(error, StoreError) else error)
+
+
+def _is_for_good(error: Exception) -> bool:
+    """Say whether the run itself is refused, and not just now."""
+    if not isinstance(error, StoreError):
+        return not isinstance(error, OSError)
+    response = getattr(error.__cause__, "response", None)
+    return getattr(response, "status_code", 0) in _REFUSALS
 
 
 def _numbered(stream: str, row: _Row) -> dict[str, list[Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,6 +21,7 @@ from gixi_bluesky.log import get_logger
 __all__ = ["FrameQueue"]
 
 _MIB = 1 << 20
+_ASK_AGAIN_S = 0.05
 _log = get_logger()
 
 
@@ -31,11 +33,19 @@ class FrameQueue:
     memory; then, and when the disk is full, frames are dropped too. `put` never waits.
 
     dropped: called with each frame that is given up and why, on the thread that put or spilled
+    fed: whoever puts frames looks at `full` first, so that none is spilled or dropped
     """
 
-    def __init__(self, settings: QueueSettings, dropped: Callable[[Frame, str], None]) -> None:
+    def __init__(
+        self,
+        settings: QueueSettings,
+        dropped: Callable[[Frame, str], None],
+        *,
+        fed: bool = False,
+    ) -> None:
         self._limit = int(settings.max_mib * _MIB)
-        self._spills = settings.overflow == "spill"
+        self._fed = fed
+        self._spills = settings.overflow == "spill" and not fed
         self._dropped = dropped
         self._frames: deque[Frame] = deque()
         self._bytes = 0
@@ -54,29 +64,58 @@ class FrameQueue:
         """Bytes held in memory."""
         return self._bytes
 
+    @property
+    def full(self) -> bool:
+        """Whether whoever can wait should wait."""
+        return self._bytes > self._limit
+
+    @property
+    def roomy(self) -> bool:
+        """Whether whoever waited may go on: half of it is free."""
+        return self._bytes <= self._limit / 2
+
     def put(self, frame: Frame) -> None:
         """Append a frame; makes room at once or lets the spilling thread make it."""
         with self._changed:
             self._frames.append(frame)
             self._bytes += frame.image.nbytes
             ceiling = 2 * self._limit if self._spills else self._limit
-            victims = self._evict(ceiling) if self._bytes > ceiling else []
+            over = self._bytes > ceiling and not self._fed
+            victims = self._evict(ceiling) if over else []
             if self._spills and self._bytes > self._limit and self._thread is None:
                 self._thread = threading.Thread(target=self._spill, name="gixi-spill", daemon=True)
                 self._thread.start()
             self._changed.notify_all()
         self._give_up(victims, "the queue was full")
 
-    def take(self, timeout: float) -> Frame | None:
-        """Remove and return the oldest frame, None when there is none for `timeout` seconds."""
+    def take(self, timeout: float, ready: Callable[[str], bool] = lambda _: True) -> Frame | None:
+        """Remove and return the oldest frame whose run is ready, None after `timeout` seconds.
+
+        ready: says of a run's uid whether its frames may be taken; asked again now and then
+        """
+        deadline = time.monotonic() + timeout
         with self._changed:
-            if not self._frames and timeout > 0:
-                self._changed.wait_for(lambda: self._frames or self._closing, timeout)
-            if not self._frames:
-                return None
-            frame = self._frames.popleft()
+            while (place := self._oldest(ready)) is None:
+                left = deadline - time.monotonic()
+                if left <= 0 or self._closing:
+                    return None
+                self._changed.wait(min(left, _ASK_AGAIN_S))
+            frame = self._frames[place]
+            del self._frames[place]
             self._bytes -= frame.image.nbytes
             return frame
+
+    def discard(self, run_uid: str | None = None) -> None:
+        """Forget the frames of one run, or all of them, as if they had never come."""
+        with self._changed:
+            everything, self._frames = self._frames, deque()
+            gone: list[Frame] = []
+            for frame in everything:
+                chosen = run_uid is None or frame.run_uid == run_uid
+                (gone if chosen else self._frames).append(frame)
+            self._bytes -= sum(frame.image.nbytes for frame in gone)
+        for frame in gone:
+            self.release(frame)
 
     def release(self, frame: Frame) -> None:
         """Forget a frame that was taken: its spilled image is no longer needed."""
@@ -94,6 +133,15 @@ class FrameQueue:
             self._thread.join(timeout=10.0)
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _oldest(self, ready: Callable[[str], bool]) -> int | None:
+        answers: dict[str, bool] = {}
+        for place, frame in enumerate(self._frames):
+            if frame.run_uid not in answers:
+                answers[frame.run_uid] = ready(frame.run_uid)
+            if answers[frame.run_uid]:
+                return place
+        return None
 
     def _evict(self, ceiling: int) -> list[Frame]:
         """Remove the oldest frames that hold pixels until the rest fits; called with the lock."""

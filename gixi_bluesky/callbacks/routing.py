@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from gixi_bluesky.callbacks.conditions import ConditionLookup
@@ -56,7 +56,7 @@ class Router:
         self._lookup = ConditionLookup(sources or {})
         self._trackers: dict[str, RunTracker] = {}
         self._homes: dict[str, str] = {}  # uid of a run, descriptor or resource → run uid
-        self._ignored: OrderedDict[str, None] = OrderedDict()  # the same of other runs
+        self._ignored: OrderedDict[str, str] = OrderedDict()  # the same of other runs
         self._parked: deque[tuple[str, Document, int]] = deque()
         self._parked_bytes = 0
         self._missed_since: dict[str, float] = {}
@@ -79,9 +79,25 @@ class Router:
 
     def feed(self, name: str, doc: Mapping[str, Any]) -> Iterator[Action]:
         """Take one document and yield what follows from it. Raises DocumentError."""
-        nbytes = payload_bytes(doc)
-        for document in parse(name, doc):
+        yield from self.route(parse(name, doc), payload_bytes(doc))
+
+    def route(self, documents: Iterable[Document], nbytes: int = 0) -> Iterator[Action]:
+        """Take parsed documents and yield what follows; `nbytes`: what each holds in memory."""
+        for document in documents:
             yield from self._feed(document, nbytes)
+
+    def forget(self, run_uid: str) -> None:
+        """Forget a run, open or stopped, so that its documents may come again from the start."""
+        self._trackers.pop(run_uid, None)
+        for missing in [m for m, doc, _ in self._parked if self._home_of(doc) == run_uid]:
+            self._take_parked(missing)
+        for homes in (self._homes, self._ignored):
+            for known in [known for known, home in homes.items() if home == run_uid]:
+                del homes[known]
+
+    def ignore(self, run_uid: str) -> None:
+        """Leave alone what comes of a run from now on."""
+        self._ignore(run_uid, run_uid)
 
     def tick(self, now: float | None = None) -> Iterator[Action]:
         """Release frames that waited long enough for their event; `now` as time.monotonic()."""
@@ -93,8 +109,12 @@ class Router:
             yield from self._begin(document)
             return
         needed = self._needed(document)
-        if not needed or any(uid in self._ignored for uid in needed):
-            self._ignore(_defined(document))
+        if not needed:
+            self._ignore(_defined(document), "")
+            return
+        home = next((self._ignored[uid] for uid in needed if uid in self._ignored), None)
+        if home is not None:
+            self._ignore(_defined(document), home)
             return
         missing = next((uid for uid in needed if uid not in self._homes), None)
         if missing is None:
@@ -109,7 +129,7 @@ class Router:
         if start.uid in self._homes or start.uid in self._ignored:
             return
         if start.purpose == PURPOSE or not _chosen(start, self._settings.select):
-            self._ignore(start.uid)
+            self._ignore(start.uid, start.uid)
         else:
             self._homes[start.uid] = start.uid
             self._trackers[start.uid] = RunTracker(
@@ -138,7 +158,7 @@ class Router:
         del self._trackers[uid]
         for known in [known for known, home in self._homes.items() if home == uid]:
             del self._homes[known]
-            self._ignore(known)
+            self._ignore(known, uid)
 
     def _needed(self, document: Document) -> tuple[str, ...]:
         """Return the uids that must be known before the document means anything."""
@@ -160,10 +180,10 @@ class Router:
         needed = self._needed(document)
         return self._homes.get(needed[0]) if needed else None
 
-    def _ignore(self, uid: str | None) -> None:
+    def _ignore(self, uid: str | None, run_uid: str) -> None:
         if uid is None:
             return
-        self._ignored[uid] = None
+        self._ignored[uid] = run_uid
         while len(self._ignored) > _IGNORED_REMEMBERED:
             self._ignored.popitem(last=False)
 

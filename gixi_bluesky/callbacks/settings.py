@@ -5,11 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from gixi_bluesky.processing.settings import PositiveFloat, Settings
 
-__all__ = ["InputSettings", "QueueSettings"]
+__all__ = ["InputSettings", "Pairs", "QueueSettings"]
+
+
+def _mapping(value: Any) -> Any:
+    return dict(value) if isinstance(value, list | tuple) else value
+
+
+# Documents cannot hold mappings with any key, so stored configurations have pairs instead.
+Pairs = BeforeValidator(_mapping)
 
 
 class InputSettings(Settings):
@@ -17,11 +25,11 @@ class InputSettings(Settings):
 
     stream: str = "primary"
     data_key: str | None = Field(None, description="null: exactly one 2-D image key must exist")
-    select: dict[str, Any] = Field(
+    select: Annotated[dict[str, Any], Pairs] = Field(
         default_factory=dict, description="keys and values that the start document must have"
     )
     roots: tuple[Path, ...] = Field((), description="files are read only below these folders")
-    root_map: dict[str, str] = Field(
+    root_map: Annotated[dict[str, str], Pairs] = Field(
         default_factory=dict, description="prefix in the documents → prefix on this machine"
     )
     specs: dict[str, str] = Field(

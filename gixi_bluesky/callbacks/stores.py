@@ -15,12 +15,13 @@ import pandas as pd
 
 from gixi_bluesky.errors import ClaimLostError, ConfigError, RunCompleteError, StoreError
 from gixi_bluesky.log import get_logger
+from gixi_bluesky.tiled_adapters.claims import SESSION_S
 from gixi_bluesky.tiled_adapters.connection import derived_catalogue, require_reachable
 from gixi_bluesky.tiled_adapters.nexus import read_table
 from gixi_bluesky.tiled_adapters.schema import STREAMS
-from gixi_bluesky.tiled_adapters.settings import OutputSettings, TiledSettings
+from gixi_bluesky.tiled_adapters.settings import OutputSettings
 from gixi_bluesky.tiled_adapters.spool import spool_files
-from gixi_bluesky.tiled_adapters.spooled_store import SpooledStore, send_leftovers
+from gixi_bluesky.tiled_adapters.spooled_store import SpooledStore, send_abandoned, send_leftovers
 from gixi_bluesky.tiled_adapters.writer import DerivedRunStore, RunState
 
 __all__ = ["LocalStore", "RunStore", "store_builder"]
@@ -38,11 +39,23 @@ class RunStore(Protocol):
     def close(self) -> None: ...  # noqa: D102
 
 
-def store_builder(config: Any, client: Any = None) -> Callable[[], RunStore]:
+def store_builder(
+    config: Any,
+    client: Any = None,
+    *,
+    session_s: float = SESSION_S,
+    spool: Path | None = None,
+    alive: Callable[[], bool] = lambda: True,
+) -> Callable[[], RunStore]:
     """Return what builds the store of one derived run.
 
     client: a Tiled client of the catalogue; None = the one `config.tiled` names, and without a
-    uri there HDF5 files only. Raises ConfigError or StoreError when the server cannot be used.
+    uri there HDF5 files only.
+    session_s: how long a writer may be silent before it loses its run
+    spool: a folder for spools that many processes share, and send on for those that are gone;
+        None = below the results directory, for this process alone
+    alive: says whether this process may still write; asked before everything that is written
+    Raises ConfigError or StoreError when the server cannot be used.
     """
     output, tiled = config.output, config.tiled
     ours = client is None and tiled.uri is not None
@@ -56,7 +69,14 @@ def store_builder(config: Any, client: Any = None) -> Callable[[], RunStore]:
             )
             raise ConfigError(message)
         return lambda: LocalStore(output)
-    stores = _SpooledStores(client, output, tiled)
+
+    def new_store() -> DerivedRunStore:
+        require_reachable(client)
+        return DerivedRunStore(client, output, tiled, session_s, alive)
+
+    stores = _SpooledStores(
+        new_store, spool or output.directory, sweep_s=None if spool is None else session_s
+    )
     if ours:
         weakref.finalize(stores, client.context.close)
     return stores
@@ -65,26 +85,36 @@ def store_builder(config: Any, client: Any = None) -> Callable[[], RunStore]:
 class _SpooledStores:
     """Builds the stores that send to Tiled, and sends what an earlier process could not."""
 
-    def __init__(self, client: Any, output: OutputSettings, tiled: TiledSettings) -> None:
-        self._directory = output.directory
-
-        def new_store() -> DerivedRunStore:
-            require_reachable(client)
-            return DerivedRunStore(client, output, tiled)
-
+    def __init__(
+        self, new_store: Callable[[], DerivedRunStore], directory: Path, sweep_s: float | None
+    ) -> None:
+        self._directory = directory
         self._new_store = new_store
-        if spool_files(self._directory):
-            gone = threading.Event()
-            weakref.finalize(self, gone.set)
-            threading.Thread(
-                target=send_leftovers,
-                args=(self._directory, new_store, gone),
-                name="gixi-leftovers",
-                daemon=True,
-            ).start()
+        self._shared = sweep_s is not None
+        if sweep_s is None and not spool_files(directory):
+            return
+        gone = threading.Event()
+        weakref.finalize(self, gone.set)
+        args: tuple[Any, ...] = (directory, new_store, gone)
+        threading.Thread(
+            target=send_leftovers if sweep_s is None else _sweep,
+            args=args if sweep_s is None else (*args, sweep_s),
+            name="gixi-leftovers",
+            daemon=True,
+        ).start()
 
     def __call__(self) -> SpooledStore:
-        return SpooledStore(self._new_store, self._directory)
+        return SpooledStore(self._new_store, self._directory, shared=self._shared)
+
+
+def _sweep(
+    directory: Path,
+    new_store: Callable[[], DerivedRunStore],
+    gone: threading.Event,
+    sweep_s: float,
+) -> None:
+    while not gone.wait(sweep_s):
+        send_abandoned(directory, new_store)
 
 
 class LocalStore:

@@ -21,10 +21,14 @@ class _Phase:
     max_probability: float = 0.0
     n_frames: int = 0
     onset_frame: int | None = None
+    onset_time: float | None = None
 
 
 class RunSummary:
-    """Counts frames, peaks and phases as their rows are stored; rows may come in any order.
+    """Counts frames, peaks and phases as their rows are stored; frames may come in any order.
+
+    The row of a frame in `frames` comes after its other rows. What is kept does not grow with the
+    number of frames.
 
     names: the phases' names by slug
     """
@@ -32,7 +36,6 @@ class RunSummary:
     def __init__(self, names: Mapping[str, str]) -> None:
         self._names = dict(names)
         self._status: Counter[str] = Counter()
-        self._times: dict[int, float] = {}
         self._n_peaks = 0
         self._bin_frames: Counter[str] = Counter()
         self._positions: dict[int, tuple[int, float]] = {}
@@ -42,7 +45,7 @@ class RunSummary:
         """Take rows of a stored table, given by column."""
         if stream == "frames":
             self._status.update(columns["status"])
-            self._times.update(zip(columns["frame"], columns["raw_time"], strict=True))
+            self._add_times(dict(zip(columns["frame"], columns["raw_time"], strict=True)))
         elif stream == "peaks":
             self._add_peaks(columns["frame"], columns["q"])
         elif stream == "matches":
@@ -87,6 +90,12 @@ class RunSummary:
                 phase.n_frames += 1
                 if phase.onset_frame is None or frame < phase.onset_frame:
                     phase.onset_frame = frame
+                    phase.onset_time = None
+
+    def _add_times(self, times: Mapping[int, float]) -> None:
+        for phase in self._phases.values():
+            if phase.onset_time is None and phase.onset_frame is not None:
+                phase.onset_time = times.get(phase.onset_frame)
 
     def _peak_q(self) -> list[float]:
         """Return the mean |q| of the peaks in each bin, of the most frequent bins."""
@@ -94,7 +103,7 @@ class RunSummary:
         return sorted(round(total / count, 5) for count, total in frequent)
 
     def _phase(self, slug: str, phase: _Phase) -> dict[str, Any]:
-        onset = self._times.get(phase.onset_frame) if phase.onset_frame is not None else None
+        onset = phase.onset_time
         known = onset is not None and math.isfinite(onset)
         return {
             "name": self._names.get(slug, slug),

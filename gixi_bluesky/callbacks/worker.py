@@ -46,6 +46,7 @@ class Worker:
     deliver: called with each frame and its outcome, on the worker's thread
     wanted: says whether a frame needs analysing; None = not known yet, ask again
     keeps_image: says whether the polar image of a frame is stored
+    ready: says of a run's uid whether its frames may be taken now
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Worker:
         *,
         wanted: Callable[[Frame], bool | None] = lambda _: True,
         keeps_image: Callable[[Frame], bool] = lambda _: True,
+        ready: Callable[[str], bool] = lambda _: True,
         factory: str = PIPELINE,
     ) -> None:
         self._file_timeout_s: float = config.input.file_timeout_s
@@ -64,6 +66,7 @@ class Worker:
         self._deliver = deliver
         self._wanted = wanted
         self._keeps_image = keeps_image
+        self._ready = ready
         self._process = AnalysisProcess(config, factory)
         self._next: Frame | None = None
         self._sent: deque[_Sent] = deque()
@@ -72,6 +75,7 @@ class Worker:
         self._thread = threading.Thread(target=self._run, name="gixi-worker", daemon=True)
         self.restarts = 0
         self.last_error = ""
+        self.gpu_bytes: int | None = None
 
     @property
     def alive(self) -> bool:
@@ -124,7 +128,7 @@ class Worker:
         """Hand frames over while the process has room for them."""
         while len(self._sent) < IN_FLIGHT and not self._stopping.is_set():
             if self._next is None:
-                self._next = self._queue.take(timeout=0.0 if self._sent else 0.2)
+                self._next = self._queue.take(0.0 if self._sent else 0.2, self._ready)
             if self._next is None:
                 return
             wanted = self._wanted(self._next)
@@ -164,6 +168,7 @@ class Worker:
         outcome = self._process.answer(_POLL_S)
         if outcome is not None:
             self._oldest_since = time.monotonic()
+            self.gpu_bytes = outcome.gpu_bytes
             self._answer(self._sent.popleft().frame, outcome)
         elif time.monotonic() > self._limit(self._sent[0].job):
             self._process.end()

@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import traceback
+from dataclasses import replace
 from importlib import import_module
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,9 @@ def main(arguments: list[str]) -> None:
     """Serve the parent at the other end of the socket whose descriptor is the argument."""
     # Ctrl-C pauses the scan; it must not kill the analysis.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Slurm tells every process of a job to end; the parent says when this one may.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     os.nice(_NICENESS)
     with Connection(int(arguments[0])) as parent:
         sys.path[:] = parent.recv()
@@ -76,7 +80,8 @@ def _serve(parent: Connection, setup: Setup, pipeline: Any) -> None:
         if job is None:
             return
         try:
-            parent.send(_analyse(job, setup, pipeline, reader))
+            outcome = _analyse(job, setup, pipeline, reader)
+            parent.send(replace(outcome, gpu_bytes=_gpu_bytes()))
         except ConnectionError:
             return
 
@@ -103,6 +108,13 @@ def _analyse(job: Job, setup: Setup, pipeline: Any, reader: ImageSource) -> Outc
             raise  # the device is lost to this process: the next one may have it again
         _log.error("frame_failed", error=repr(error), traceback=traceback.format_exc())
         return Outcome("failed", f"{type(error).__name__}: {error}")
+
+
+def _gpu_bytes() -> int | None:
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized():
+        return None
+    return int(torch.cuda.memory_reserved())
 
 
 def _shared(image: SharedImage, setup: Setup) -> np.ndarray[Any, Any]:

@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 from gixi_bluesky.cli.check import check
 from gixi_bluesky.cli.config_command import config_app
 from gixi_bluesky.cli.console import complain
+from gixi_bluesky.cli.consume import consume
 from gixi_bluesky.cli.demo import demo
 from gixi_bluesky.cli.evaluate import evaluate
 from gixi_bluesky.cli.export import export
@@ -73,6 +74,7 @@ def _common(
 
 app.command()(demo)
 app.command()(process)
+app.command()(consume)
 app.command()(reprocess)
 app.command()(register)
 app.command()(serve)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,6 +13,8 @@ from gixi_bluesky.cli.findings import Finding, tell
 from gixi_bluesky.cli.options import JsonLines
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from gixi_bluesky.config import Config
 
 __all__ = ["check"]
@@ -34,9 +36,20 @@ def check(
         Path | None,
         typer.Option(metavar="FILE", help="With --run: write a configuration to start from."),
     ] = None,
+    bootstrap: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="Also try Kafka there, with kafka.topics."),
+    ] = None,
+    topic: Annotated[
+        list[str] | None, typer.Option(metavar="TOPIC", help="Instead of kafka.topics.")
+    ] = None,
+    consumers: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="How many consumers are meant to share the topics."),
+    ] = None,
     json: JsonLines = False,
 ) -> None:
-    """Try each part of the set-up: geometry, mask, CIFs, weights, folders, Tiled.
+    """Try each part of the set-up: geometry, mask, CIFs, weights, folders, Tiled, Kafka.
 
     With --run, tell which key of a stored run is the image, what geometry its documents hold and
     what is missing. The exit status is 1 when a part has a problem.
@@ -49,12 +62,16 @@ def check(
     if config is None:
         raise typer.BadParameter("give --config FILE, or --run TILED_URI UID")
     findings = []
-    for part, attempt in _attempts(config, image):
+    kafka = (bootstrap, topic, consumers)
+    for part, attempt in _attempts(config, image, kafka):
+        warnings: list[str] = []
         try:
             detail, ok = attempt(), True
+            if not isinstance(detail, str):
+                detail, warnings = detail
         except (GixiError, OSError) as error:
             detail, ok = str(error), False
-        findings.append(Finding(part, ok, detail))
+        findings.append(Finding(part, ok, detail, tuple(warnings)))
         tell(findings[-1], json=json)
         if part == "configuration" and not ok:
             break
@@ -77,8 +94,17 @@ def _check_run(uri: str, uid: str, write: Path | None, *, json: bool) -> None:
         raise typer.Exit(1)
 
 
-def _attempts(file: Path, image: str | None) -> list[tuple[str, Callable[[], str]]]:
-    """Return the parts in the order in which they are tried; each raises what is wrong."""
+_Found = str | tuple[str, list[str]]
+_Kafka = tuple[str | None, list[str] | None, int | None]
+
+
+def _attempts(
+    file: Path, image: str | None, kafka: _Kafka
+) -> list[tuple[str, Callable[[], _Found]]]:
+    """Return the parts in the order in which they are tried; each raises what is wrong.
+
+    Each returns what was found, or that and warnings.
+    """
     from gixi_bluesky.config import load_config
 
     loaded: list[Config] = []
@@ -87,7 +113,7 @@ def _attempts(file: Path, image: str | None) -> list[tuple[str, Callable[[], str
         loaded.append(load_config(file))
         return str(file)
 
-    parts: list[tuple[str, Callable[[Config], str]]] = [
+    parts: list[tuple[str, Callable[[Config], _Found]]] = [
         ("geometry", _geometry),
         ("mask", _mask),
         ("corrections", _corrections),
@@ -96,6 +122,7 @@ def _attempts(file: Path, image: str | None) -> list[tuple[str, Callable[[], str
         ("input roots", _roots),
         ("results directory", _results),
         ("Tiled", _tiled),
+        ("Kafka", lambda config: _kafka(config, image, kafka)),
     ]
     if image is not None:
         parts.append(("image", lambda config: _image(config, image)))
@@ -193,16 +220,33 @@ def _tiled(config: Config) -> str:
     return f"{config.tiled.uri} takes, serves and removes runs in {config.tiled.derived!r}"
 
 
-def _image(config: Config, name: str) -> str:
-    from gixi_bluesky.callbacks import with_fetched_dark
+def _kafka(config: Config, image: str | None, asked: _Kafka) -> _Found:
+    from gixi_bluesky.callbacks.kafka.checks import kafka_warnings
+    from gixi_bluesky.cli.consume import with_kafka
+
+    bootstrap, topics, consumers = asked
+    config = with_kafka(config, bootstrap=bootstrap, topics=topics)
+    if config.kafka.bootstrap is None:
+        return "none; `consume` needs kafka.bootstrap or --bootstrap"
+    nbytes = None if image is None else int(_frame(config, image)[1].nbytes)
+    return kafka_warnings(config, consumers=consumers, image_bytes=nbytes)
+
+
+def _frame(config: Config, name: str) -> tuple[str, NDArray[Any]]:
     from gixi_bluesky.callbacks.frames import FrameReader
     from gixi_bluesky.callbacks.image_files import image_references
     from gixi_bluesky.callbacks.paths import FileAccess
+
+    label, reference = next(image_references(name))
+    return label, FrameReader(FileAccess.from_settings(config.input)).read(reference)
+
+
+def _image(config: Config, name: str) -> str:
+    from gixi_bluesky.callbacks import with_fetched_dark
     from gixi_bluesky.processing import Pipeline
 
     config = with_fetched_dark(config)
-    label, reference = next(image_references(name))
-    frame = FrameReader(FileAccess.from_settings(config.input)).read(reference)
+    label, frame = _frame(config, name)
     result = Pipeline(config)(frame)
     seconds = sum(result.seconds.values())
     return f"{label}: {len(result.peaks)} peaks in {seconds:.2f} s"

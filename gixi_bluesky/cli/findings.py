@@ -11,11 +11,15 @@ __all__ = ["Finding", "tell"]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What trying one part showed; `detail` says how to mend it when it is not ok."""
+    """What trying one part showed; `detail` says how to mend it when it is not ok.
+
+    warnings: what works now and may not later
+    """
 
     part: str
     ok: bool
     detail: str
+    warnings: tuple[str, ...] = ()
 
 
 def tell(finding: Finding, *, json: bool) -> None:
@@ -26,3 +30,6 @@ def tell(finding: Finding, *, json: bool) -> None:
     sign = "[green]ok[/]     " if finding.ok else "[bold red]problem[/]"
     output.print(f"{sign} {finding.part}:", end=" ", highlight=False)
     output.print(finding.detail, markup=False, highlight=False, soft_wrap=True)
+    for warning in finding.warnings:
+        output.print("[yellow]warning[/]", end=" ", highlight=False)
+        output.print(f"{finding.part}: {warning}", markup=False, highlight=False, soft_wrap=True)

@@ -7,7 +7,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -52,9 +52,18 @@ class Claim:
 
     Whoever wants to take it over watches the beat for one whole session first, so no two clocks
     are ever compared; only a dead process of the same machine is taken over at once.
+
+    alive: says whether this writer may go on; while it may not, it neither beats nor writes
     """
 
-    def __init__(self, client: Any, uid: str, session_s: float = SESSION_S) -> None:
+    def __init__(
+        self,
+        client: Any,
+        uid: str,
+        session_s: float = SESSION_S,
+        alive: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self._alive = alive
         self._nodes = container_beside(client, CLAIMS)
         self._uid = uid
         self._session_s = session_s
@@ -76,11 +85,14 @@ class Claim:
         threading.Thread(target=self._keep_beating, name="gixi-claim", daemon=True).start()
 
     def check(self) -> None:
-        """Raise ClaimLostError unless this writer may write now.
+        """Raise ClaimLostError unless this writer may write now, StoreError if that is unsure.
 
         A writer that was silent for a session takes a new epoch first, which the server refuses
         when somebody else has taken the run meanwhile.
         """
+        if not self._alive():
+            message = f"run {self._uid} is not written while this process may have lost it"
+            raise StoreError(message)
         with self._lock:
             if self._node is None:
                 raise ClaimLostError(self._lost("the claim was given up"))
@@ -164,7 +176,7 @@ class Claim:
             with self._lock:
                 if self._node is None:
                     return
-                if self._silent_s() > self._session_s:
+                if self._silent_s() > self._session_s or not self._alive():
                     continue  # too late to beat: `check` decides
                 node = self._node
             began = time.clock_gettime(time.CLOCK_BOOTTIME)

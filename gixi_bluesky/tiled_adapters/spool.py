@@ -18,7 +18,7 @@ import numpy as np
 
 from gixi_bluesky.errors import StoreError
 
-__all__ = ["SESSION", "SPOOL_FOLDER", "Record", "SpoolFile", "spool_files"]
+__all__ = ["SESSION", "SPOOL_FOLDER", "Record", "SpoolFile", "SpoolTakenError", "spool_files"]
 
 SPOOL_FOLDER = ".spool"
 SESSION = "session"
@@ -39,10 +39,14 @@ class Record:
     frames: Collection[int] | None
 
 
+class SpoolTakenError(StoreError):
+    """Another process writes this spool, or sends it."""
+
+
 class SpoolFile:
     """An append-only file of documents, each on the disk (fsync) before `append` returns.
 
-    One process has it at a time: raises StoreError while another holds it, OSError when the disk
+    One process has it at a time: raises SpoolTakenError while another does, OSError when the disk
     refuses. A record that a crash cut off is forgotten. `append` and `read` may be called from
     different threads.
     """
@@ -64,7 +68,7 @@ class SpoolFile:
         except BlockingIOError as error:
             os.close(self._file)
             message = f"{path} is being sent or written by another process; trying again later"
-            raise StoreError(message) from error
+            raise SpoolTakenError(message) from error
         except BaseException:
             os.close(self._file)
             raise

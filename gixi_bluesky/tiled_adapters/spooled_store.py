@@ -15,12 +15,13 @@ from gixi_bluesky.errors import ClaimLostError, DocumentError, RunCompleteError,
 from gixi_bluesky.log import get_logger
 from gixi_bluesky.tiled_adapters.delivery import Delivery, NewStore
 from gixi_bluesky.tiled_adapters.schema import STREAMS, stored_columns
-from gixi_bluesky.tiled_adapters.spool import SPOOL_FOLDER, SpoolFile, spool_files
+from gixi_bluesky.tiled_adapters.spool import SPOOL_FOLDER, SpoolFile, SpoolTakenError, spool_files
 from gixi_bluesky.tiled_adapters.writer import RunState
 
-__all__ = ["SpooledStore", "send_leftovers"]
+__all__ = ["SpooledStore", "send_abandoned", "send_leftovers"]
 
 _PATIENCE_S = 20.0
+_SPOOLS_PER_RUN = 5
 _LONGEST_PAUSE_S = 30.0
 _log = get_logger()
 
@@ -31,10 +32,14 @@ class SpooledStore:
     A document is on the disk when a call returns, and a thread sends it. Only the stop waits: it
     raises StoreError until Tiled holds the whole run. Where the disk refuses, documents go to
     Tiled directly.
+
+    shared: other machines write below the directory too; a spool that a silent one still holds
+        is left to it, and another is begun
     """
 
-    def __init__(self, new_store: NewStore, directory: Path) -> None:
+    def __init__(self, new_store: NewStore, directory: Path, *, shared: bool = False) -> None:
         self._new_store = new_store
+        self._shared = shared
         self._folder = directory.absolute() / SPOOL_FOLDER
         self.uid = ""
         self._spool: SpoolFile | None = None
@@ -50,6 +55,11 @@ class SpooledStore:
         self._live: dict[str, Any] | None = None
         self._stop_spooled = False
 
+    @property
+    def stop_spooled(self) -> bool:
+        """Whether the whole run is on the disk, to be sent by whoever finds it."""
+        return self._stop_spooled
+
     def open(self, start: Mapping[str, Any]) -> RunState:
         """Resume the run as Tiled holds it, or where Tiled is away as the spool does.
 
@@ -57,7 +67,7 @@ class SpooledStore:
         """
         self.uid = start["uid"]
         try:
-            self._spool = SpoolFile(self._folder / f"{start['uid']}.spool", start)
+            self._spool = self._new_spool(start)
         except OSError as error:
             message = f"cannot spool below {self._folder}: {error}"
             raise StoreError(message) from error
@@ -118,6 +128,15 @@ class SpooledStore:
                 self._turn.release()
             _put_away(self._spool, sent=done or isinstance(self._over, RunCompleteError))
             self._spool = None
+
+    def _new_spool(self, start: Mapping[str, Any]) -> SpoolFile:
+        names = [f"{self.uid}.spool"]
+        if self._shared:
+            names += [f"{self.uid}-{number}.spool" for number in range(2, _SPOOLS_PER_RUN + 1)]
+        for name in names[:-1]:
+            with contextlib.suppress(SpoolTakenError):
+                return SpoolFile(self._folder / name, start)
+        return SpoolFile(self._folder / names[-1], start)
 
     def _append(self, name: str, doc: Mapping[str, Any]) -> None:
         spool, delivery = self._opened()
@@ -205,6 +224,17 @@ def send_leftovers(directory: Path, new_store: NewStore, closing: threading.Even
                 _log.warning("spool_not_sent", path=str(path), error=str(error))
         if left:
             closing.wait(_LONGEST_PAUSE_S)
+
+
+def send_abandoned(directory: Path, new_store: NewStore) -> None:
+    """Send, once, what processes that are gone left below a directory that many write to."""
+    for path in spool_files(directory):
+        try:
+            _send_leftover(path, new_store)
+        except (SpoolTakenError, ClaimLostError):
+            continue  # its writer lives, or its run has another one now
+        except (RuntimeError, DocumentError, OSError) as error:
+            _log.warning("spool_not_sent", path=str(path), error=str(error))
 
 
 def _send_leftover(path: Path, new_store: NewStore) -> None:

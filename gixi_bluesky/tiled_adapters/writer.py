@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,7 +54,9 @@ class DerivedRunStore:
         output: OutputSettings,
         tiled: TiledSettings,
         session_s: float = SESSION_S,
+        alive: Callable[[], bool] = lambda: True,
     ) -> None:
+        self._alive = alive
         self._client = client
         self._output = output
         self._tiled = tiled
@@ -78,7 +80,7 @@ class DerivedRunStore:
         with store_errors(f"opening run {uid}"):
             self._client = self._client.include_data_sources()
             self._refuse_complete(uid)
-            self._claim = Claim(self._client, uid, self._session_s)
+            self._claim = Claim(self._client, uid, self._session_s, self._alive)
             self._claim.acquire()
             try:
                 self._refuse_complete(uid)

@@ -181,6 +181,7 @@ def test_the_summary_stands_in_the_stop(tmp_path: Path) -> None:
     assert stop["reason"] == "2 of 7 frames never came."
     summary = stop["gixi"]
     assert summary["missing_frames"] == [5, 6]
+    assert summary["completeness"] == "incomplete"
     counts = [summary[key] for key in ("n_frames", "n_peaks", "n_dropped", "n_failed")]
     assert counts == [5, 3, 1, 1]
     assert summary["q_bins"] == {"b0010": 1, "b0060": 2}

@@ -122,7 +122,7 @@ def test_check_tries_every_part_and_an_image(run, lines, config_file, image):
     assert result.exit_code == 0, result.output
     assert [finding["part"] for finding in findings] == [
         *("configuration", "geometry", "mask", "corrections", "structures", "weights"),
-        *("input roots", "results directory", "Tiled", "image"),
+        *("input roots", "results directory", "Tiled", "Kafka", "image"),
     ]
     assert "MAPbBr3" in findings[4]["detail"]
 

@@ -1,0 +1,385 @@
+"""One member of the group: polls, hands documents on, and commits what is safe."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from gixi_bluesky.callbacks.documents import Document, RunStart, RunStop, parse, payload_bytes
+from gixi_bluesky.callbacks.kafka.letters import DeadLetters, Letter
+from gixi_bluesky.callbacks.kafka.marks import Marks, OpenRun, Partition, Place
+from gixi_bluesky.callbacks.kafka.membership import Membership
+from gixi_bluesky.callbacks.kafka.offsets import StartAt, start_offsets
+from gixi_bluesky.callbacks.kafka.stream import Ended, StreamAnalysis
+from gixi_bluesky.callbacks.kafka.wire import decode, encode
+from gixi_bluesky.errors import BrokerError, DocumentError
+from gixi_bluesky.log import get_logger
+
+__all__ = ["Consumer"]
+
+_POLL_S = 0.05
+_COMMIT_S = 1.0
+_SILENCE_S = 1.0
+_LOST_PAUSE_S = 2.0
+_REVOKE_S = 5.0
+_ASK_S = 5.0
+_QUIET_S = 10.0  # a broker that is away is told of this often
+_log = get_logger()
+
+
+class Consumer:
+    """Reads the topics and feeds the analysis. For one thread, that of `step`.
+
+    A partition's offset moves past a run when that run is stored, and past a dead letter when the
+    broker has that. Partitions that are lost commit nothing, and their runs are given up.
+
+    membership: told each time round; what writes asks it
+    lags: by partition, how many messages are not read and how many not committed, each second
+    client: builds the confluent_kafka.Consumer; given its callbacks
+    abandoned_s: a run that is silent for so long is closed
+    """
+
+    def __init__(
+        self,
+        client: Callable[..., Any],
+        topics: tuple[str, ...],
+        analysis: StreamAnalysis,
+        letters: DeadLetters,
+        membership: Membership,
+        *,
+        start_at: StartAt,
+        abandoned_s: float,
+    ) -> None:
+        self.marks = Marks()
+        self.last_error = ""
+        self.messages = 0
+        self._analysis = analysis
+        self._letters = letters
+        self._membership = membership
+        self._noted_at = 0.0
+        self._start_at = start_at
+        self._abandoned_s = abandoned_s
+        self._client = client(on_commit=self._committed, error_cb=self._note)
+        self._paused = False
+        self.lags: dict[Place, tuple[int, int]] = {}
+        self._commit_at = self._silence_at = 0.0
+        self._again: dict[str, float] = {}  # runs lost to another writer → when to read them again
+        membership.poll()
+        membership.confirm()
+        self._client.subscribe(
+            list(topics), on_assign=self._assign, on_revoke=self._revoke, on_lost=self._lose
+        )
+
+    def step(self) -> None:
+        """Take the next message, if there is one, and do what is due. Raises BrokerError."""
+        if not self._membership.poll():
+            self._confirm()
+        message = self._client.poll(_POLL_S)
+        if message is not None:
+            self._take(message)
+        self._analysis.tick()
+        self._join()
+        self._settle()
+        self._hold_back()
+        now = time.monotonic()
+        if now >= self._silence_at:
+            self._silence_at = now + _SILENCE_S
+            self._close_silent()
+            self._read_again(now)
+        if now >= self._commit_at:
+            self._commit_at = now + _COMMIT_S
+            self._commit(asynchronous=True)
+            self.lags = self._look_at_lags()
+
+    def drain(self, timeout: float, meanwhile: Callable[[], None]) -> None:
+        """Finish and store what is in work, commit, and leave what waits to others.
+
+        meanwhile: called again and again while waiting
+        """
+
+        def wait() -> None:
+            self._come_round()
+            meanwhile()
+
+        deadline = time.monotonic() + timeout
+        self._client.pause(self._assignment())
+        self._paused = True
+        self._analysis.drop_waiting()
+        while self._analysis.busy and time.monotonic() < deadline:
+            self._client.poll(_POLL_S)
+            wait()
+        left = max(deadline - time.monotonic(), 1.0)
+        self._analysis.release(tuple(self.marks.runs), left, meanwhile=wait)
+        self._settle()
+        self._commit(asynchronous=False)
+
+    def close(self) -> None:
+        """Leave the group."""
+        self._client.close()
+
+    def _look_at_lags(self) -> dict[Place, tuple[int, int]]:
+        from confluent_kafka import KafkaException, TopicPartition
+
+        lags = {}
+        for place, partition in self.marks.partitions.items():
+            try:
+                where = TopicPartition(place.topic, place.number)
+                _, end = self._client.get_watermark_offsets(where, cached=True)
+            except KafkaException:
+                continue
+            lags[place] = (
+                max(end - partition.position, 0),
+                max(end, partition.position) - partition.committed,
+            )
+        return lags
+
+    def topic_of(self, run_uid: str) -> str | None:
+        """Return the topic in which a run began."""
+        run = self.marks.runs.get(run_uid)
+        return None if run is None else run.topic
+
+    def _take(self, message: Any) -> None:
+        error = message.error()
+        partition = self.marks.partitions.get(Place(message.topic(), message.partition()))
+        if error is not None:
+            self._take_error(error, partition)
+            return
+        if partition is None:
+            return  # fetched before the partition was revoked
+        self.messages += 1
+        offset = message.offset()
+        partition.passed(offset, message.timestamp()[1] / 1000, time.time())
+        try:
+            self._feed(*decode(message.value()), partition, offset)
+        except DocumentError as refused:
+            partition.held.add(offset)
+            key, value = message.key() or b"", message.value()
+            origin = (partition.place.topic, partition.place.number, offset)
+            self._letters.send(Letter(*origin, key, value, str(refused)))
+
+    def _feed(self, name: str, doc: Mapping[str, Any], partition: Partition, offset: int) -> None:
+        documents = parse(name, doc)
+        for document in documents:
+            # Before: what tells of the derived run asks for the topic at once.
+            self.marks.saw(document, partition, offset)
+        try:
+            self._analysis.route(documents, payload_bytes(doc))
+        finally:
+            for document in documents:
+                if isinstance(document, RunStop):
+                    self._end_unwanted(document.run_uid)
+
+    def _come_round(self) -> None:
+        self._membership.poll()
+
+    def _confirm(self) -> None:
+        """Ask the broker, after a long sleep, whether the partitions are still ours."""
+        offsets = self._offsets(lambda partition: partition.committed)
+        if not offsets or self._commit_these(offsets, asynchronous=False):
+            self._membership.confirm()
+            _log.warning("slept", partitions_kept=len(offsets))
+
+    def _end_unwanted(self, run_uid: str) -> None:
+        """Let a run that stopped and never had a derived one hold its marks no longer."""
+        if run_uid in self._again or self._analysis.has(run_uid):
+            return
+        if run_uid in self.marks.runs:
+            self.marks.end(run_uid)
+
+    def _take_error(self, error: Any, partition: Partition | None) -> None:
+        from confluent_kafka import KafkaError
+
+        if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - its public name has it
+            if partition is not None:
+                partition.reached_end()
+        elif error.fatal():
+            message = f"Kafka ended this consumer: {error.str()}"
+            raise BrokerError(message)
+        else:
+            self._note(error)
+
+    def _join(self) -> None:
+        """Feed what was fetched of runs that began before us."""
+        for name, doc in self._analysis.joined():
+            try:
+                documents = parse(name, doc)
+                for document in documents:
+                    self._learn(document)
+                self._analysis.route(documents, payload_bytes(doc))
+            except DocumentError as error:
+                _log.warning("document_refused", reason=str(error))
+
+    def _learn(self, document: Document) -> None:
+        if isinstance(document, RunStart):
+            topics = {place.topic for place in self.marks.partitions}
+            self.marks.open(document, min(topics, default=""))
+        self.marks.learn(document)
+
+    def _settle(self) -> None:
+        """Take note of what became safe."""
+        for ended in self._analysis.ended():
+            run = self.marks.runs.get(ended.run_uid)
+            if run is None:
+                continue
+            if ended.how == "lost":
+                _log.warning("run_read_again", raw_uid=run.uid, reason=ended.reason)
+                self._again[run.uid] = time.monotonic() + _LOST_PAUSE_S
+            elif ended.how == "failed":
+                self._bury(run, ended)
+            else:
+                self.marks.end(run.uid)
+        for topic, number, offset in self._letters.safe():
+            if (partition := self.marks.partitions.get(Place(topic, number))) is not None:
+                partition.held.discard(offset)
+
+    def _bury(self, run: OpenRun, ended: Ended) -> None:
+        """Give up a run that cannot be stored: its start becomes a dead letter."""
+        reason = f"the run cannot be stored: {ended.reason}"
+        for place, offset in run.first.items():
+            if (partition := self.marks.partitions.get(place)) is not None:
+                partition.held.add(offset)
+                value, key = encode("start", run.start), run.uid.encode()
+                self._letters.send(Letter(place.topic, place.number, offset, key, value, reason))
+        self._analysis.leave_alone(run.uid)
+        self.marks.end(run.uid)
+
+    def _read_again(self, now: float) -> None:
+        for uid in [uid for uid, when in self._again.items() if when <= now]:
+            del self._again[uid]
+            if (run := self.marks.runs.get(uid)) is not None:
+                self._rewind(run)
+
+    def _rewind(self, run: OpenRun) -> None:
+        """Read a run once more from its start."""
+        from confluent_kafka import TopicPartition
+
+        self._analysis.release([run.uid], 0.0, flush=False)
+        self.marks.forget(run.uid)
+        for place, first in run.first.items():
+            if (partition := self.marks.partitions.get(place)) is not None:
+                partition.position = min(first, partition.position)
+                self._client.seek(TopicPartition(place.topic, place.number, partition.position))
+
+    def _close_silent(self) -> None:
+        for run in self.marks.silent(self._abandoned_s):
+            if not self._read_to_end(run):
+                self.marks.heard(run)
+                continue
+            _log.warning("run_abandoned", raw_uid=run.uid)
+            self._analysis.abandon(run.uid, self._abandoned_s)
+            self._end_unwanted(run.uid)
+
+    def _read_to_end(self, run: OpenRun) -> bool:
+        """Ask the broker whether there is really nothing more; while it is away nobody knows."""
+        from confluent_kafka import KafkaException, TopicPartition
+
+        for place in run.last.keys() & self.marks.partitions.keys():
+            where = TopicPartition(place.topic, place.number)
+            try:
+                _, end = self._client.get_watermark_offsets(where, timeout=_ASK_S, cached=False)
+            except KafkaException:
+                return False
+            if self.marks.partitions[place].at_end and end > self.marks.partitions[place].position:
+                return False
+        return True
+
+    def _hold_back(self) -> None:
+        if not self._paused and self._analysis.full:
+            self._client.pause(self._assignment())
+            self._paused = True
+            for partition in self.marks.partitions.values():
+                partition.at_end = False  # nobody looks any more
+        elif self._paused and self._analysis.roomy:
+            self._client.resume(self._assignment())
+            self._paused = False
+
+    def _assignment(self) -> list[Any]:
+        from confluent_kafka import TopicPartition
+
+        return [TopicPartition(place.topic, place.number) for place in self.marks.partitions]
+
+    def _assign(self, client: Any, assigned: list[Any]) -> None:
+        found = start_offsets(client, assigned, self._start_at)
+        client.incremental_assign(found)
+        for one in found:
+            self.marks.assign(Place(one.topic, one.partition), one.offset)
+        self._letters.look_again()
+        # A group that has never committed would begin elsewhere after a crash.
+        if found:
+            self._commit_these(found, asynchronous=False)
+        if self._paused:
+            client.pause(assigned)
+        _log.info("assigned", partitions=[f"{one.topic}:{one.partition}" for one in found])
+
+    def _revoke(self, _: Any, revoked: list[Any]) -> None:
+        places = [Place(one.topic, one.partition) for one in revoked]
+        runs = [run for run in self.marks.runs.values() if run.first.keys() & set(places)]
+        uids = [run.uid for run in runs]
+        self._analysis.release(uids, _REVOKE_S, meanwhile=self._come_round)
+        self._settle()
+        self._commit(asynchronous=False)
+        self._leave(places)
+        _log.info("revoked", partitions=[str(place) for place in places])
+
+    def _lose(self, _: Any, lost: list[Any]) -> None:
+        """Others have the partitions already: store nothing more, commit nothing."""
+        places = [Place(one.topic, one.partition) for one in lost]
+        runs = [run for run in self.marks.runs.values() if run.first.keys() & set(places)]
+        self._analysis.release([run.uid for run in runs], _REVOKE_S, flush=False)
+        self._leave(places)
+        _log.warning("lost", partitions=[str(place) for place in places])
+
+    def _leave(self, places: list[Place]) -> None:
+        for place in places:
+            for run in self.marks.revoke(place):
+                self._again.pop(run.uid, None)
+                # What a run has in partitions that stay is read again there.
+                self._rewind(run)
+
+    def _commit(self, *, asynchronous: bool) -> None:
+        def due(partition: Partition) -> int | None:
+            mark = self.marks.mark(partition)
+            return mark if mark > partition.committed else None
+
+        if self._membership() and (offsets := self._offsets(due)):
+            self._commit_these(offsets, asynchronous=asynchronous)
+
+    def _offsets(self, offset_of: Callable[[Partition], int | None]) -> list[Any]:
+        from confluent_kafka import TopicPartition
+
+        return [
+            TopicPartition(place.topic, place.number, offset)
+            for place, partition in self.marks.partitions.items()
+            if (offset := offset_of(partition)) is not None
+        ]
+
+    def _commit_these(self, offsets: list[Any], *, asynchronous: bool) -> bool:
+        """Commit and say whether that was not refused."""
+        from confluent_kafka import KafkaException
+
+        try:
+            done = self._client.commit(offsets=offsets, asynchronous=asynchronous)
+        except KafkaException as error:
+            # It is tried again with the next one; after a lost assignment nobody should.
+            self._note(error.args[0])
+            return False
+        if not asynchronous:
+            self._committed(None, done)
+            return all(one.error is None for one in done)
+        return True
+
+    def _committed(self, error: Any, offsets: list[Any]) -> None:
+        if error is not None:
+            self._note(error)
+            return
+        for one in offsets:
+            partition = self.marks.partitions.get(Place(one.topic, one.partition))
+            if partition is not None and one.error is None:
+                partition.committed = max(partition.committed, one.offset)
+
+    def _note(self, error: Any) -> None:
+        self.last_error = error.str()
+        if time.monotonic() - self._noted_at > _QUIET_S:
+            self._noted_at = time.monotonic()
+            _log.warning("kafka_error", error=self.last_error)

@@ -1,0 +1,187 @@
+"""How far each partition is safe: the first message of the oldest run that is not stored."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from gixi_bluesky.callbacks.documents import (
+    Datum,
+    Descriptor,
+    Document,
+    Event,
+    Resource,
+    RunStart,
+    RunStop,
+    StreamDatum,
+    StreamResource,
+)
+
+__all__ = ["Marks", "OpenRun", "Partition", "Place"]
+
+_ENDED_REMEMBERED = 100_000
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Place:
+    """A partition of a topic."""
+
+    topic: str
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.topic}:{self.number}"
+
+
+@dataclass(slots=True)
+class OpenRun:
+    """A run that is not stored.
+
+    first: its first message in each partition; `last` the stream's time of its last one
+    """
+
+    uid: str
+    start: Mapping[str, Any]
+    topic: str
+    first: dict[Place, int] = field(default_factory=dict)
+    last: dict[Place, float] = field(default_factory=dict)
+
+
+class Partition:
+    """One assignment of a partition; another assignment of the same one is another object.
+
+    Its clock is the time of its messages (seconds since 1970, never ahead of ours), which goes on
+    while there is nothing to read: a backlog is no silence.
+    """
+
+    def __init__(self, place: Place, position: int, generation: int) -> None:
+        self.place = place
+        self.generation = generation
+        self.position = position  # of the next message
+        self.committed = position
+        self.at_end = False
+        self.held: set[int] = set()  # messages that are not safe though no run has them
+        self._message_time = 0.0
+        self._idle_since = 0.0
+
+    def passed(self, offset: int, written: float, now: float) -> None:
+        """Take note of a message; `now` as time.time()."""
+        self.position = offset + 1
+        self.at_end = False
+        self._message_time = max(self._message_time, min(written, now))
+
+    def reached_end(self) -> None:
+        """Take note that there is nothing more to read."""
+        if not self.at_end:
+            self.at_end = True
+            self._idle_since = time.monotonic()
+
+    @property
+    def clock(self) -> float:
+        """The time up to which the stream is known."""
+        idle = time.monotonic() - self._idle_since if self.at_end else 0.0
+        return self._message_time + idle
+
+
+class Marks:
+    """Which runs are open, in which partitions, and what may be committed.
+
+    For one thread. Runs that nobody analyses are open too, so that whoever reads on from a mark
+    reads the start of every run that goes on.
+    """
+
+    def __init__(self) -> None:
+        self.partitions: dict[Place, Partition] = {}
+        self.runs: dict[str, OpenRun] = {}
+        self._homes: dict[str, str] = {}  # uid of a descriptor or resource → run uid
+        self._ended: OrderedDict[str, None] = OrderedDict()
+        self._generation = 0
+
+    def assign(self, place: Place, position: int) -> Partition:
+        """Begin an assignment."""
+        self._generation += 1
+        self.partitions[place] = Partition(place, position, self._generation)
+        return self.partitions[place]
+
+    def revoke(self, place: Place) -> list[OpenRun]:
+        """End an assignment and return the runs that were open in it, forgotten here."""
+        self.partitions.pop(place, None)
+        gone = [run for run in self.runs.values() if place in run.first]
+        for run in gone:
+            self.forget(run.uid)
+        return gone
+
+    def place_of(self, document: Document) -> str | None:
+        """Return the uid of the run that a document belongs to, None while nobody knows."""
+        match document:
+            case RunStart():
+                return document.uid
+            case Descriptor() | StreamResource() | Resource() | RunStop():
+                return document.run_uid or None
+            case Datum():
+                return self._homes.get(document.resource)
+            case Event() | StreamDatum():
+                return self._homes.get(document.descriptor)
+
+    def learn(self, document: Document) -> None:
+        """Remember what later documents name this one by."""
+        run = self.place_of(document)
+        if run is not None and isinstance(document, Descriptor | Resource | StreamResource):
+            self._homes[document.uid] = run
+
+    def saw(self, document: Document, partition: Partition, offset: int) -> None:
+        """Take note of a document: its run is open until `end`, if its start was seen."""
+        uid = self.place_of(document)
+        if uid is None or uid in self._ended:
+            return
+        if isinstance(document, RunStart) and uid not in self.runs:
+            self.runs[uid] = OpenRun(uid, document.metadata, partition.place.topic)
+        run = self.runs.get(uid)
+        if run is None:
+            return
+        run.first.setdefault(partition.place, offset)
+        run.last[partition.place] = partition.clock
+        self.learn(document)
+
+    def open(self, start: RunStart, topic: str) -> None:
+        """Take note of a run whose start came another way."""
+        if start.uid not in self.runs and start.uid not in self._ended:
+            self.runs[start.uid] = OpenRun(start.uid, start.metadata, topic)
+
+    def end(self, uid: str) -> None:
+        """Let a run that is stored, or that nobody wants, hold no mark any more."""
+        self.forget(uid)
+        self._ended[uid] = None
+        while len(self._ended) > _ENDED_REMEMBERED:
+            self._ended.popitem(last=False)
+
+    def forget(self, uid: str) -> None:
+        """Forget a run; its documents open it again."""
+        self.runs.pop(uid, None)
+        for known in [known for known, home in self._homes.items() if home == uid]:
+            del self._homes[known]
+
+    def mark(self, partition: Partition) -> int:
+        """Return the offset from which the next owner must read."""
+        place = partition.place
+        firsts = (run.first[place] for run in self.runs.values() if place in run.first)
+        return min([partition.position, *firsts, *partition.held])
+
+    def heard(self, run: OpenRun) -> None:
+        """Take a run as having said something just now."""
+        for place in run.last.keys() & self.partitions.keys():
+            run.last[place] = self.partitions[place].clock
+
+    def silent(self, seconds: float) -> Iterator[OpenRun]:
+        """Yield the runs of which no partition has said anything for longer than this."""
+        for run in tuple(self.runs.values()):
+            clocks = [
+                self.partitions[place].clock - last
+                for place, last in run.last.items()
+                if place in self.partitions
+            ]
+            if clocks and min(clocks) > seconds:
+                yield run

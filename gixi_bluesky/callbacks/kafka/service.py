@@ -1,0 +1,265 @@
+"""The consumer as a service: started from a configuration, told by signals when to end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+
+from gixi_bluesky.callbacks.heartbeat import Heartbeat, State, write_heartbeat
+from gixi_bluesky.callbacks.kafka.clients import (
+    create_topics,
+    new_consumer,
+    new_producer,
+    require_topics,
+)
+from gixi_bluesky.callbacks.kafka.consumer import Consumer
+from gixi_bluesky.callbacks.kafka.letters import DeadLetters
+from gixi_bluesky.callbacks.kafka.membership import Membership
+from gixi_bluesky.callbacks.kafka.offsets import StartAt
+from gixi_bluesky.callbacks.kafka.outbox import Outbox, RunTopic
+from gixi_bluesky.callbacks.kafka.settings import KafkaSettings
+from gixi_bluesky.callbacks.kafka.stream import StreamAnalysis
+from gixi_bluesky.callbacks.process import PIPELINE
+from gixi_bluesky.callbacks.stores import store_builder
+from gixi_bluesky.errors import ConfigError
+from gixi_bluesky.log import get_logger
+from gixi_bluesky.metrics import serve_metrics
+
+__all__ = ["Service", "asked_to_stop"]
+
+_BEAT_S = 1.0
+_RATE_S = 60.0
+_TILED_PATIENCE_S = 120.0
+_TILED_PAUSE_S = 2.0
+_log = get_logger()
+
+
+class Service:
+    """Reads the configured topics until `stopping` says so, and ends in order.
+
+    config: the package's Config, with `kafka.bootstrap`, `kafka.topics`, `input.roots` and `tiled`
+    start_at: where a group begins that has committed nothing
+    factory: "module:name" of what builds the pipeline in the analysis process
+
+    Raises what a wrong set-up raises: ConfigError, BrokerError, StoreError.
+    """
+
+    def __init__(self, config: Any, start_at: StartAt, *, factory: str = PIPELINE) -> None:
+        _require_safe(config)
+        self._config = config
+        self._kafka: KafkaSettings = config.kafka
+        self._start_at = start_at
+        self._factory = factory
+        self._state: State = "starting"
+        self._port: int | None = None
+        self._parts: tuple[StreamAnalysis, Consumer, Outbox, DeadLetters] | None = None
+        self._beat_at = 0.0
+        self._rates: deque[tuple[float, int]] = deque()
+
+    def run(self, stopping: Callable[[], bool]) -> None:
+        """Serve until `stopping` says so."""
+        self._beat()
+        try:
+            with contextlib.ExitStack() as stack:
+                self._start(stack, stopping)
+                self._serve(stopping)
+        except BaseException as error:
+            self._state = "failed"
+            with contextlib.suppress(OSError):
+                self._beat(last_error=f"{type(error).__name__}: {error}")
+            raise
+        self._state = "stopped"
+        self._beat()
+
+    def status(self) -> dict[str, Any]:
+        """Return how it goes: what Analysis tells, and messages, partitions and dead letters."""
+        if self._parts is None:
+            return {}
+        analysis, consumer, outbox, letters = self._parts
+        told = analysis.status()
+        return {
+            **told,
+            "messages_read": consumer.messages,
+            "dead_letters": letters.count,
+            "undelivered": outbox.undelivered,
+            "partitions": {
+                str(place): {"lag": lag, "uncommitted": uncommitted}
+                for place, (lag, uncommitted) in consumer.lags.items()
+            },
+            "last_error": told["last_error"] or consumer.last_error or outbox.last_error,
+        }
+
+    def _start(self, stack: contextlib.ExitStack, stopping: Callable[[], bool]) -> None:
+        settings = self._kafka
+        outbox = Outbox(lambda **more: new_producer(settings, **more))
+        stack.callback(outbox.close)
+        self._require_topics()
+        self._await_tiled(stopping)
+        spool = settings.shared_spool or self._config.output.directory
+        membership = Membership(settings.session_s)
+        build = store_builder(
+            self._config, session_s=settings.session_s, spool=spool, alive=membership
+        )
+        analysis = stack.enter_context(
+            StreamAnalysis(
+                self._config,
+                store=build,
+                factory=self._factory,
+                echo=self._echo,
+                trusts_spool=settings.shared_spool is not None,
+            )
+        )
+        letters = DeadLetters(
+            outbox,
+            {topic: dead for topic, (_, dead) in settings.inputs.items()},
+            lambda: new_consumer(settings, **{"group.id": f"{settings.group}.letters"}),
+        )
+        stack.callback(letters.close)
+        consumer = Consumer(
+            lambda **more: new_consumer(settings, **more),
+            settings.topics,
+            analysis,
+            letters,
+            membership,
+            start_at=self._start_at,
+            abandoned_s=settings.abandoned_s,
+        )
+        stack.callback(consumer.close)
+        self._parts = (analysis, consumer, outbox, letters)
+        if settings.metrics_port is not None:
+            address = settings.metrics_address
+            served = serve_metrics(self.status, settings.metrics_port, address)
+            stack.callback(served)
+            self._port = served.port
+
+    def _serve(self, stopping: Callable[[], bool]) -> None:
+        if self._parts is None:
+            return
+        _, consumer, outbox, _ = self._parts
+        self._state = "running"
+        _log.info("consuming", topics=self._kafka.topics, group=self._kafka.group)
+        while not stopping():
+            consumer.step()
+            outbox.poll()
+            if time.monotonic() >= self._beat_at:
+                self._beat()
+        self._state = "draining"
+        self._beat()
+        _log.info("draining")
+        consumer.drain(self._kafka.drain_s, outbox.poll)
+        if left := outbox.flush(_BEAT_S):
+            _log.warning("messages_not_acknowledged", messages=left)
+
+    def _require_topics(self) -> None:
+        """Make sure that all topics are there before anything is read."""
+        settings = self._kafka
+        probe = new_producer(settings)
+        partitions = require_topics(probe, settings, settings.topics)
+        wanted: dict[str, int] = {}
+        for topic, (derived, dead) in settings.inputs.items():
+            wanted[dead] = 1
+            if derived is not None:
+                wanted[derived] = partitions[topic]
+        known = probe.list_topics(timeout=_TILED_PAUSE_S * 5).topics
+        missing = {name: n for name, n in wanted.items() if name not in known}
+        if missing:
+            create_topics(settings, missing)
+
+    def _await_tiled(self, stopping: Callable[[], bool]) -> None:
+        """Wait for a server that is away, as in a restart; what it then refuses is a mistake."""
+        deadline = time.monotonic() + _TILED_PATIENCE_S
+        while time.monotonic() < deadline and not stopping():
+            try:
+                httpx.get(self._config.tiled.uri, timeout=_TILED_PAUSE_S * 5)
+                return
+            except httpx.TransportError as error:
+                _log.warning("tiled_away", uri=self._config.tiled.uri, error=repr(error))
+                self._beat(last_error=f"Tiled is away: {error!r}")
+                time.sleep(_TILED_PAUSE_S)
+
+    def _echo(self, run_uid: str) -> RunTopic | None:
+        if self._parts is None:
+            return None
+        _, consumer, outbox, _ = self._parts
+        raw = consumer.topic_of(run_uid)
+        derived, _dead = self._kafka.inputs.get(raw or "", (None, ""))
+        return None if derived is None else RunTopic(outbox, derived, run_uid)
+
+    def _beat(self, last_error: str = "") -> None:
+        self._beat_at = time.monotonic() + _BEAT_S
+        path = self._kafka.heartbeat_file
+        if path is None:
+            return
+        status = self.status()
+        partitions = status.get("partitions", {})
+        frames = sum(status.get(f"frames_{end}", 0) for end in ("done", "dropped", "failed"))
+        heartbeat = Heartbeat(
+            pid=os.getpid(),
+            host=socket.gethostname(),
+            time=time.time(),
+            state=self._state,
+            group=self._kafka.group,
+            topics=self._kafka.topics,
+            metrics_port=self._port,
+            partitions=tuple(sorted(partitions)),
+            lag=sum(numbers["lag"] for numbers in partitions.values()),
+            frames=frames,
+            frames_per_second=self._rate(frames),
+            last_error=last_error or status.get("last_error", ""),
+        )
+        try:
+            write_heartbeat(path, heartbeat)
+        except OSError as error:
+            _log.warning("heartbeat_not_written", path=str(path), error=str(error))
+
+    def _rate(self, frames: int) -> float:
+        """Return frames a second over the last minute."""
+        now = time.monotonic()
+        self._rates.append((now, frames))
+        while self._rates[0][0] < now - _RATE_S and len(self._rates) > 1:
+            self._rates.popleft()
+        since, before = self._rates[0]
+        return round((frames - before) / (now - since), 3) if now > since else 0.0
+
+
+@contextlib.contextmanager
+def asked_to_stop() -> Iterator[Callable[[], bool]]:
+    """Yield whether SIGTERM, SIGUSR1 or SIGINT came; a second signal ends the process at once."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+    asked: list[int] = []
+
+    def ask(number: int, _: object) -> None:
+        asked.append(number)
+        for one in numbers:
+            signal.signal(one, signal.SIG_DFL)
+
+    before = {number: signal.signal(number, ask) for number in numbers}
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _require_safe(config: Any) -> None:
+    """Raise ConfigError for what a consumer of documents from elsewhere must not do without."""
+    if not config.kafka.topics:
+        message = "no topic is configured; give --topic TOPIC or kafka.topics"
+        raise ConfigError(message)
+    if not config.input.roots:
+        message = (
+            "documents from Kafka may name any file: give input.roots, the folders below which "
+            "images are read (and input.root_map, where they lie elsewhere on this machine)"
+        )
+        raise ConfigError(message)
+    if config.tiled.uri is None:
+        message = "no Tiled server is configured; give --tiled URI or tiled.uri"
+        raise ConfigError(message)

@@ -1,0 +1,223 @@
+"""Low-water marks: a state machine of runs, partitions and owners never loses a run's start."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precondition, rule
+
+from gixi_bluesky.callbacks.documents import Document, RunStart, parse
+from gixi_bluesky.callbacks.kafka.marks import Marks, Partition, Place
+
+HERE = Place("raw", 0)
+
+
+def start(uid: str) -> Document:
+    return parse("start", {"uid": uid, "time": 1.0})[0]
+
+
+def descriptor(uid: str) -> Document:
+    doc = {"uid": f"{uid}-d", "run_start": uid, "name": "primary", "data_keys": {}}
+    return parse("descriptor", doc)[0]
+
+
+def event(uid: str) -> Document:
+    doc = {"descriptor": f"{uid}-d", "seq_num": 1, "time": 1.0, "data": {}}
+    return parse("event", doc)[0]
+
+
+def stop(uid: str) -> Document:
+    return parse("stop", {"run_start": uid, "time": 1.0, "exit_status": "success"})[0]
+
+
+class Reading:
+    """Feeds documents to the marks of one partition."""
+
+    def __init__(self, place: Place = HERE, marks: Marks | None = None) -> None:
+        self.marks = marks or Marks()
+        self.partition = self.marks.assign(place, 0)
+
+    def take(self, *documents: Document, written: float = 1.0) -> None:
+        for document in documents:
+            offset = self.partition.position
+            self.partition.passed(offset, written, now=1e9)
+            self.marks.saw(document, self.partition, offset)
+
+    @property
+    def mark(self) -> int:
+        return self.marks.mark(self.partition)
+
+
+def test_the_oldest_open_run_holds_the_mark() -> None:
+    reading = Reading()
+    reading.take(start("a"), descriptor("a"), start("b"), event("a"), stop("a"), event("b"))
+    assert reading.mark == 0
+    reading.marks.end("a")
+    assert reading.mark == 2
+    reading.marks.end("b")
+    assert reading.mark == 6
+
+
+def test_a_message_that_is_not_safe_holds_the_mark() -> None:
+    reading = Reading()
+    reading.take(start("a"))
+    reading.partition.held.add(0)
+    reading.marks.end("a")
+    assert reading.mark == 0
+    reading.partition.held.discard(0)
+    assert reading.mark == 1
+
+
+def test_an_ended_run_is_not_opened_by_a_redelivery() -> None:
+    reading = Reading()
+    reading.take(start("a"), stop("a"))
+    reading.marks.end("a")
+    reading.partition.position = 0
+    reading.take(start("a"), descriptor("a"), stop("a"))
+    assert reading.mark == 3
+
+
+def test_a_revoked_run_is_opened_by_a_redelivery() -> None:
+    reading = Reading()
+    reading.take(start("a"), descriptor("a"))
+    assert [run.uid for run in reading.marks.revoke(HERE)] == ["a"]
+    again = Reading(marks=reading.marks)
+    assert again.partition.generation > reading.partition.generation
+    again.take(start("a"))
+    assert again.mark == 0
+
+
+def test_documents_of_an_unknown_run_hold_nothing() -> None:
+    reading = Reading()
+    reading.take(descriptor("a"), event("a"), stop("b"))
+    assert reading.mark == 3
+
+
+def test_a_run_joined_midway_holds_from_its_first_message_here() -> None:
+    reading = Reading()
+    reading.take(stop("x"))
+    known = start("a")
+    assert isinstance(known, RunStart)
+    reading.marks.open(known, "raw")
+    reading.marks.learn(descriptor("a"))
+    assert reading.mark == 1
+    reading.take(event("a"), event("a"))
+    assert reading.mark == 1
+    reading.marks.end("a")
+    assert reading.mark == 3
+
+
+def test_a_backlog_is_no_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    reading = Reading()
+    reading.take(start("a"), written=1000.0)
+    now[0] += 500  # paused or slow: the stream has not said that time went by
+    assert not list(reading.marks.silent(60))
+    reading.take(start("b"), written=1030.0)
+    assert not list(reading.marks.silent(60))
+    reading.take(descriptor("b"), written=1061.0)
+    assert [run.uid for run in reading.marks.silent(60)] == ["a"]
+    reading.marks.end("a")
+    reading.partition.reached_end()
+    now[0] += 59
+    assert not list(reading.marks.silent(60))
+    now[0] += 2
+    assert [run.uid for run in reading.marks.silent(60)] == ["b"]
+
+
+def test_a_message_from_the_future_makes_nobody_silent() -> None:
+    reading = Reading()
+    now = time.time()
+    reading.partition.passed(0, now, now)
+    reading.marks.saw(start("a"), reading.partition, 0)
+    reading.partition.passed(1, now + 1e9, now)
+    reading.marks.saw(start("b"), reading.partition, 1)
+    assert not list(reading.marks.silent(60))
+
+
+class Owners(RuleBasedStateMachine):
+    """Two partitions change their owner at random; whoever reads from a mark sees whole runs."""
+
+    runs = Bundle("runs")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.logs: dict[Place, list[Document]] = {Place("t", k): [] for k in range(2)}
+        self.committed = dict.fromkeys(self.logs, 0)
+        self.stored: set[str] = set()
+        self.started: dict[str, tuple[Place, int]] = {}
+        self.marks = Marks()
+        self.ours: dict[Place, Partition] = {}
+        self.n = 0
+
+    @rule(target=runs, number=st.integers(0, 1))
+    def begin(self, number: int) -> str:
+        self.n += 1
+        uid, place = f"run-{self.n}", Place("t", number)
+        self.started[uid] = (place, len(self.logs[place]))
+        self.logs[place] += [start(uid), descriptor(uid)]
+        return uid
+
+    @rule(uid=runs, last=st.booleans())
+    def go_on(self, uid: str, last: bool) -> None:
+        self.logs[self.started[uid][0]].append(stop(uid) if last else event(uid))
+
+    @rule(number=st.integers(0, 1))
+    def take_over(self, number: int) -> None:
+        place = Place("t", number)
+        self.marks.revoke(place)
+        self.ours[place] = self.marks.assign(place, self.committed[place])
+
+    @rule()
+    def restart(self) -> None:
+        self.marks, self.ours = Marks(), {}
+
+    @precondition(lambda self: self.ours)
+    @rule(data=st.data(), n=st.integers(1, 5))
+    def read(self, data: Any, n: int) -> None:
+        partition = data.draw(st.sampled_from(list(self.ours.values())))
+        for document in self.logs[partition.place][partition.position :][:n]:
+            offset = partition.position
+            partition.passed(offset, 1.0, 2.0)
+            self.marks.saw(document, partition, offset)
+
+    @precondition(lambda self: self.marks.runs)
+    @rule(data=st.data())
+    def store(self, data: Any) -> None:
+        uid = data.draw(st.sampled_from(sorted(self.marks.runs)))
+        self.stored.add(uid)
+        self.marks.end(uid)
+
+    @rule()
+    def commit(self) -> None:
+        for place, partition in self.ours.items():
+            mark = self.marks.mark(partition)
+            assert mark <= partition.position
+            self.committed[place] = max(self.committed[place], mark)
+
+    @invariant()
+    def no_committed_offset_is_past_an_unstored_run(self) -> None:
+        for uid, (place, first) in self.started.items():
+            assert uid in self.stored or self.committed[place] <= first
+
+    def teardown(self) -> None:
+        for number in range(2):
+            self.take_over(number)
+            partition = self.ours[Place("t", number)]
+            for document in self.logs[partition.place][partition.position :]:
+                offset = partition.position
+                partition.passed(offset, 1.0, 2.0)
+                self.marks.saw(document, partition, offset)
+        for uid in list(self.marks.runs):
+            self.marks.end(uid)
+        for partition in self.ours.values():
+            assert self.marks.mark(partition) == len(self.logs[partition.place])
+
+
+TestOwners = Owners.TestCase
+TestOwners.settings = settings(max_examples=60, stateful_step_count=40)

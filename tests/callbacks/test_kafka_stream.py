@@ -1,0 +1,288 @@
+"""The analysis behind a consumer: waits instead of dropping, forgets, and does not grow."""
+
+from __future__ import annotations
+
+import gc
+import time
+import tracemalloc
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from fakes import FAKE, MemoryStore, Stores, fake_config
+from raw_runs import KEY, RawRun, feed, images, inline_run
+
+from gixi_bluesky.callbacks.documents import parse
+from gixi_bluesky.callbacks.kafka.marks import Marks, Place
+from gixi_bluesky.callbacks.kafka.stream import Ended, StreamAnalysis
+from gixi_bluesky.callbacks.stores import store_builder
+from gixi_bluesky.errors import ClaimLostError, DocumentError, StoreError
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline, "it did not come true in time"
+        time.sleep(0.01)
+    return found
+
+
+def ended(analysis: StreamAnalysis) -> list[Ended]:
+    return wait_for(lambda: list(analysis.ended()))
+
+
+@pytest.fixture
+def stores() -> Stores:
+    return Stores()
+
+
+@pytest.fixture
+def analysis(tmp_path: Path, stores: Stores) -> Iterator[StreamAnalysis]:
+    config = fake_config(tmp_path, queue={"max_mib": 0.02})
+    with StreamAnalysis(config, store=stores, factory=FAKE, raw=None) as one:
+        yield one
+
+
+def test_frames_are_analysed_before_the_stop(analysis: StreamAnalysis, stores: Stores) -> None:
+    documents = inline_run(images(3))
+    feed(analysis, documents[:4])
+    wait_for(lambda: stores.made and len(stores.only.table("frames")) == 2)
+    feed(analysis, documents[4:])
+    assert ended(analysis) == [Ended(documents[0][1]["uid"], "stored")]
+    assert stores.only.stop["gixi"]["completeness"] == "complete"
+
+
+def test_a_full_queue_says_so_and_drops_nothing(
+    analysis: StreamAnalysis, stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stores.options = {"delay": 0.2}
+    big = np.ones((40, 64, 64), "<u2")
+    assert analysis.roomy
+    feed(analysis, inline_run(big))
+    assert analysis.full
+    (end,) = ended(analysis)
+    assert end.how == "stored"
+    assert not analysis.full
+    assert analysis.roomy
+    assert stores.only.table("frames")["status"].tolist() == ["ok"] * 40
+    assert analysis.status()["frames_dropped"] == 0
+
+
+def test_documents_that_break_their_schema_raise(analysis: StreamAnalysis) -> None:
+    with pytest.raises(DocumentError, match="uid"):
+        analysis("start", {"time": 1.0})
+
+
+def test_a_released_run_begins_anew_with_its_documents(
+    analysis: StreamAnalysis, stores: Stores
+) -> None:
+    """Also when it had stopped: its partition was lost before it was stored, and came back."""
+    documents = inline_run(images(3))
+    uid = documents[0][1]["uid"]
+    stores.options = {"delay": 0.3}
+    feed(analysis, documents)
+    analysis.release([uid], 10.0, flush=False)
+    assert not analysis.has(uid)
+    assert stores.only.closed
+    assert not [name for name, _ in stores.only.documents if name == "stop"]
+    stores.options = {}
+    feed(analysis, documents)
+    assert ended(analysis) == [Ended(uid, "stored")]
+    assert stores.made[1].table("frames")["frame"].tolist() == [0, 1, 2]
+
+
+def test_a_release_stores_what_is_analysed(analysis: StreamAnalysis, stores: Stores) -> None:
+    documents = inline_run(images(3))
+    feed(analysis, documents[:-1])
+    wait_for(lambda: analysis.status()["frames_done"] == 3)
+    analysis.release([documents[0][1]["uid"]], 10.0)
+    assert stores.only.table("frames")["frame"].tolist() == [0, 1, 2]
+    assert stores.only.closed
+
+
+class OnceTaken(Stores):
+    """The first store finds another writer, the second one does not."""
+
+    def __call__(self) -> MemoryStore:
+        store = super().__call__()
+        if len(self.made) == 1:
+            store.failures.append(ClaimLostError("another process writes it"))
+        return store
+
+
+def test_a_run_that_somebody_still_writes_is_waited_for(tmp_path: Path) -> None:
+    stores = OnceTaken()
+    documents = inline_run(images(3))
+    config = fake_config(tmp_path)
+    with StreamAnalysis(config, store=stores, factory=FAKE, raw=None) as analysis:
+        feed(analysis, documents)
+        assert ended(analysis) == [Ended(documents[0][1]["uid"], "stored")]
+    assert stores.made[1].table("frames")["frame"].tolist() == [0, 1, 2]
+
+
+def test_a_run_lost_midway_says_so(analysis: StreamAnalysis, stores: Stores) -> None:
+    documents = inline_run(images(3))
+    feed(analysis, documents[:3])
+    wait_for(lambda: stores.made and len(stores.only.table("frames")) == 1)
+    stores.only.failures.append(ClaimLostError("another process writes it"))
+    feed(analysis, documents[3:])
+    (end,) = ended(analysis)
+    assert (end.how, end.reason) == ("lost", "another process writes it")
+
+
+def test_only_a_fault_of_the_run_itself_ends_it(tmp_path: Path) -> None:
+    class Failing(Stores):
+        error: type[Exception] = StoreError
+
+        def __call__(self) -> MemoryStore:
+            store = super().__call__()
+            store.failures += [self.error("no") for _ in range(2)]
+            return store
+
+    config = fake_config(tmp_path)
+    for error, how in ((StoreError, "stored"), (LookupError, "failed")):
+        stores = Failing()
+        stores.error = error
+        documents = inline_run(images(1))
+        with StreamAnalysis(config, store=stores, factory=FAKE, raw=None) as analysis:
+            feed(analysis, documents)
+            (end,) = ended(analysis)
+            assert end.how == how
+            assert ("LookupError" in end.reason) == (how == "failed")
+
+
+def test_a_silent_run_is_closed_as_abandoned(analysis: StreamAnalysis, stores: Stores) -> None:
+    documents = inline_run(images(3))
+    uid = documents[0][1]["uid"]
+    feed(analysis, documents[:4])
+    analysis.abandon(uid, 60)
+    analysis.abandon("nobody", 60)
+    assert ended(analysis) == [Ended(uid, "stored")]
+    stop = stores.only.stop
+    assert (stop["exit_status"], stop["gixi"]["completeness"]) == ("abort", "abandoned")
+    assert stop["reason"].startswith("abandoned: nothing came for 60 s")
+    feed(analysis, documents[4:])
+    assert not analysis.has(uid)
+
+
+class Echo:
+    """Keeps what was told; acknowledges when it is let."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, Mapping[str, Any]]] = []
+        self.pending = 0
+
+    def __call__(self, name: str, doc: Mapping[str, Any]) -> None:
+        self.told.append((name, doc))
+
+    def uids(self, stream: str) -> list[str]:
+        (descriptor,) = {
+            doc["uid"] for name, doc in self.told if name == "descriptor" and doc["name"] == stream
+        }
+        pages = [doc for name, doc in self.told if name == "event_page"]
+        return [uid for page in pages if page["descriptor"] == descriptor for uid in page["uid"]]
+
+
+def test_the_stop_is_stored_when_all_is_acknowledged(tmp_path: Path, stores: Stores) -> None:
+    echo = Echo()
+    echo.pending = 1
+    documents = inline_run(images(3))
+    config = fake_config(tmp_path)
+    with StreamAnalysis(
+        config, store=stores, factory=FAKE, raw=None, echo=lambda _: echo
+    ) as analysis:
+        feed(analysis, documents)
+        wait_for(lambda: echo.told and echo.told[-1][0] == "stop")
+        assert "stop" not in [name for name, _ in stores.only.documents]
+        echo.pending = 0
+        (end,) = ended(analysis)
+    assert end.how == "stored"
+    assert [name for name, _ in echo.told].count("stop") == 1
+    assert len(echo.uids("frames")) == 3
+
+
+class Resumed(MemoryStore):
+    """Holds two frames that an earlier writer stored."""
+
+    COMMITTED = frozenset({0, 2})
+    earlier: MemoryStore
+
+    def __init__(self) -> None:
+        super().__init__(committed=self.COMMITTED)
+
+    def read(self, stream: str) -> pd.DataFrame:
+        rows = self.earlier.table(stream)
+        return rows[rows["frame"].isin(list(self.COMMITTED))]
+
+
+def test_rows_of_an_earlier_writer_are_told_again_by_the_same_uids(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have died between storing them and telling of them."""
+    documents = inline_run(images(3))
+    first, second = Echo(), Echo()
+    stores = Stores()
+    for echo, new_store in ((first, stores), (second, Resumed)):
+        config = fake_config(tmp_path)
+        with StreamAnalysis(
+            config, store=new_store, factory=FAKE, raw=None, echo=lambda _, echo=echo: echo
+        ) as analysis:
+            feed(analysis, documents)
+            ended(analysis)
+        monkeypatch.setattr(Resumed, "earlier", stores.only, raising=False)
+    for stream in ("frames", "peaks", "matches", "match_peaks"):
+        assert len(first.uids(stream)) == 3
+        assert sorted(second.uids(stream)) == sorted(first.uids(stream))
+
+
+FRAMES, WARM = 4000, 1500
+
+
+def held() -> int:
+    """Return the bytes of Python's objects, a moment later."""
+    time.sleep(0.1)
+    gc.collect()
+    return tracemalloc.get_traced_memory()[0]
+
+
+def test_a_long_run_does_not_grow_in_memory(tmp_path: Path) -> None:
+    """Two hours of a run in fast time: its frames, events that follow them, and its marks."""
+    config = fake_config(tmp_path, output={"images": "every_10"}, queue={"max_mib": 1})
+    run = RawRun((9, 12))
+    marks = Marks()
+    partition = marks.assign(Place("raw", 0), 0)
+    image = np.ones((9, 12), "<u2")
+    with StreamAnalysis(config, store=store_builder(config), factory=FAKE, raw=None) as analysis:
+
+        def take(name: str, doc: dict[str, Any]) -> None:
+            documents = parse(name, doc)
+            offset = partition.position
+            partition.passed(offset, 1.8 * offset, 1e12)
+            for document in documents:
+                marks.saw(document, partition, offset)
+            assert not list(marks.silent(3600))
+            analysis.route(documents)
+            analysis.tick()
+            while analysis.full:
+                time.sleep(0.01)
+
+        take(*run.start())
+        take(*run.descriptor(external=""))
+        tracemalloc.start()
+        for number in range(1, FRAMES + 1):
+            take(*run.event(number, **{KEY: image}))
+            if number == WARM:
+                wait_for(lambda: analysis.status()["frames_done"] == WARM, 120)
+                # What still waits for its flush makes it more.
+                warm = min(held() for _ in range(10))
+        wait_for(lambda: analysis.status()["frames_done"] == FRAMES, 120)
+        # 40 bytes a frame would be one number kept of each.
+        wait_for(lambda: held() - warm < 40 * (FRAMES - WARM))
+        tracemalloc.stop()
+        take(*run.stop(FRAMES))
+        assert ended(analysis) == [Ended(run.uid, "stored")]
+        marks.end(run.uid)
+        assert marks.mark(partition) == FRAMES + 3
