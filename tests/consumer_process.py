@@ -21,6 +21,7 @@ from gixi_bluesky.callbacks import stores
 from gixi_bluesky.callbacks.heartbeat import Heartbeat, read_heartbeat
 from gixi_bluesky.callbacks.kafka.offsets import StartAt
 from gixi_bluesky.callbacks.kafka.service import Service, asked_to_stop
+from gixi_bluesky.callbacks.process import PIPELINE
 from gixi_bluesky.config import load_config
 from gixi_bluesky.errors import DocumentError
 from gixi_bluesky.log import configure_logging
@@ -28,6 +29,7 @@ from gixi_bluesky.tiled_adapters.spooled_store import SpooledStore
 from gixi_bluesky.tiled_adapters.writer import RunState
 
 REFUSED_SAMPLE = "refused"
+REAL_PIPELINE = "GIXI_REAL_PIPELINE"
 
 
 class FaultyStore(SpooledStore):
@@ -91,7 +93,8 @@ def main() -> None:
     kafka = config.kafka.model_copy(update={"heartbeat_file": Path(sys.argv[2])})
     config = config.model_copy(update={"kafka": kafka})
     with asked_to_stop() as stopping:
-        Service(config, StartAt.parse("earliest"), factory=FAKE).run(stopping)
+        factory = PIPELINE if os.environ.get(REAL_PIPELINE) else FAKE
+        Service(config, StartAt.parse("earliest"), factory=factory).run(stopping)
 
 
 if __name__ == "__main__":

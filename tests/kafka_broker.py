@@ -35,7 +35,7 @@ FAST_PRODUCER: dict[str, Any] = {
     "message.max.bytes": 32 << 20,
     "reconnect.backoff.max.ms": 500,
 }
-_START_S = 60.0
+_START_S = 120.0
 _READ_S = 60.0
 # Any signature will do for moto.
 _S3_HEADERS = {

@@ -41,7 +41,7 @@ class Site:
         self.group = f"group-{number}"
         self.partitions = 0
         self.arrays = "none"
-        self.input: dict[str, Any] = {}
+        self.sections: dict[str, Any] = {}
         self.ends: dict[int, int] = {}
         self.uids: list[str] = []
         self.consumers: list[ConsumerProcess] = []
@@ -68,7 +68,7 @@ class Site:
                 "flush_s": 0.1,
                 "arrays": self.arrays,
             },
-            "input": {"roots": [str(self.server.directory)], "data_key": "img", **self.input},
+            "input": {"roots": [str(self.server.directory)], "data_key": "img"},
             "tiled": {"uri": self.server.uri},
             "kafka": {
                 "bootstrap": self.bootstrap,
@@ -78,6 +78,7 @@ class Site:
                 "options": {"heartbeat.interval.ms": 300, "reconnect.backoff.max.ms": 500},
                 **kafka,
             },
+            **self.sections,
         }
         path = self.folder / f"{self.topic}-{name}.yaml"
         path.write_text(yaml.safe_dump(tree), encoding="utf-8")

@@ -8,36 +8,22 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
-from kafka_broker import Broker
 from kafka_site import Site, assert_whole, wait_for
 from raw_runs import hdf5_run
-from served import KEY, Server
+from served import KEY
 
 from gixi_bluesky.callbacks.heartbeat import read_heartbeat
 from gixi_bluesky.callbacks.kafka.wire import encode
 from gixi_bluesky.tiled_adapters import queries
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
 
 FRAMES = 4
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    folder = tmp_path_factory.mktemp("site")
-    with Broker(folder) as broker:
-        server = Server(folder)
-        server.start()
-        one = Site(broker.bootstrap, server, folder)
-        one.create(partitions=2)
-        yield one
-        server.close()
 
 
 def start(site: Site, heartbeat: Path, *more: str, **sections: object) -> subprocess.Popen[str]:
@@ -83,6 +69,7 @@ def state(heartbeat: Path, process: subprocess.Popen[str]) -> str:
 def test_files_of_the_beamline_are_analysed_here(site: Site) -> None:
     """Named by the beamline's paths, written after they were announced; one leads elsewhere."""
     frames = np.random.default_rng(1).poisson(50, (FRAMES, 60, 80)).astype("<u2")
+    site.create(partitions=2)
     here = site.folder / "film.h5"
     documents = hdf5_run(here, frames)
     here.rename(site.folder / "later.h5")
@@ -116,6 +103,7 @@ def test_files_of_the_beamline_are_analysed_here(site: Site) -> None:
 
 def test_a_second_ctrl_c_stops_at_once_and_nothing_is_lost(site: Site) -> None:
     frames = np.random.default_rng(2).poisson(50, (FRAMES, 60, 80)).astype("<u2")
+    site.create(partitions=1)
     documents = hdf5_run(site.folder / "waits.h5", frames)
     (site.folder / "waits.h5").rename(site.folder / "not-yet.h5")
     with start(site, site.folder / "second.json", "--from", "earliest") as process:
@@ -157,9 +145,9 @@ def port(site: Site, name: str) -> int | None:
     ],
 )
 def test_a_wrong_set_up_fails_at_once_with_the_mend(
-    site: Site, tmp_path: Path, sections: dict[str, object], more: tuple[str, ...], told: str
+    site: Site, sections: dict[str, object], more: tuple[str, ...], told: str
 ) -> None:
-    with start(site, tmp_path / "wrong.json", *more, **sections) as process:
+    with start(site, site.folder / "wrong.json", *more, **sections) as process:
         _, errors = process.communicate(timeout=90)
     assert process.returncode == 2
     assert told in errors

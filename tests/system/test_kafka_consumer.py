@@ -3,46 +3,21 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import msgpack
 import pytest
 from consumer_process import REFUSED_SAMPLE
-from kafka_broker import Broker
 from kafka_site import Site, assert_whole, tables, wait_for
 from raw_runs import Documents, images, inline_run
-from served import Server
 
 from gixi_bluesky.callbacks.kafka.wire import decode, encode
 from gixi_bluesky.tiled_adapters import queries
 from gixi_bluesky.tiled_adapters.spool import spool_files
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
 
 FRAMES = 8
-
-
-@pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
-    with Broker(tmp_path_factory.mktemp("kafka")) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    running = Server(tmp_path_factory.mktemp("tiled"))
-    running.start()
-    yield running
-    running.close()
-
-
-@pytest.fixture
-def site(broker: Broker, server: Server, tmp_path: Path) -> Iterator[Site]:
-    one = Site(broker.bootstrap, server, tmp_path)
-    yield one
-    one.close()
 
 
 def test_runs_of_several_partitions_are_shared_and_stored(site: Site) -> None:

@@ -9,12 +9,11 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from consumer_process import ConsumerProcess
 from kafka_broker import Broker
 from kafka_site import Site, assert_whole, tables, wait_for
 from served import Server
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
 
 FRAMES = 16
 PARTITIONS = 4
@@ -33,19 +32,16 @@ def site(tmp_path: Path) -> Iterator[Disturbed]:
     folders = [tmp_path / name for name in ("kafka", "tiled")]
     for folder in folders:
         folder.mkdir()
+    server = Server(folders[1])
     with Broker(folders[0]) as broker:
-        server = Server(folders[1])
-        server.start()
         one = Disturbed(broker, server, tmp_path)
-        one.create(PARTITIONS)
-        yield one
-        one.close()
-        server.close()
-
-
-def all_but_stopped(consumer: ConsumerProcess) -> None:
-    """Wait until one consumer has every partition."""
-    consumer.wait_until(lambda beat: len(beat.partitions) == PARTITIONS)
+        try:
+            server.start()
+            one.create(PARTITIONS)
+            yield one
+        finally:
+            one.close()
+            server.close()
 
 
 def test_nothing_is_lost_or_doubled_whatever_is_killed(site: Disturbed) -> None:
@@ -68,7 +64,7 @@ def test_nothing_is_lost_or_doubled_whatever_is_killed(site: Disturbed) -> None:
         time.sleep(5)
         site.server.start()
         b.send(signal.SIGSTOP)
-        all_but_stopped(c)
+        c.wait_until(lambda beat: len(beat.partitions) == PARTITIONS)
         b.send(signal.SIGCONT)
     site.await_committed(180)
     assert_as_if_undisturbed(site, poison)

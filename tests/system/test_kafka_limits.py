@@ -24,7 +24,7 @@ from gixi_bluesky.callbacks.kafka.settings import KafkaSettings
 from gixi_bluesky.callbacks.kafka.wire import encode
 from gixi_bluesky.cli import app
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
 
 FRAMES = 4
 
@@ -36,16 +36,14 @@ def bootstrap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
-def site(bootstrap: str, tmp_path: Path) -> Iterator[Site]:
-    server = Server(tmp_path)
-    server.start()
-    one = Site(bootstrap, server, tmp_path)
+def strict_site(bootstrap: str, tiled_server: Server, tmp_path: Path) -> Iterator[Site]:
+    one = Site(bootstrap, tiled_server, tmp_path)
     yield one
     one.close()
-    server.close()
 
 
-def test_a_message_too_large_is_told_and_costs_no_frame(site: Site) -> None:
+def test_a_message_too_large_is_told_and_costs_no_frame(strict_site: Site) -> None:
+    site = strict_site
     site.create(partitions=1)
     create_topic(site.bootstrap, f"{site.topic}.gixi", 1, **{"max.message.bytes": "1000"})
     create_topic(site.bootstrap, f"{site.topic}.dead-letters", 1, **{"max.message.bytes": "2000"})

@@ -92,16 +92,25 @@ class Consumer:
             self._commit(asynchronous=True)
             self.lags = self._look_at_lags()
 
-    def drain(self, timeout: float, meanwhile: Callable[[], None] = lambda: None) -> None:
-        """Finish and store what is in work, commit, and leave what waits to others."""
+    def drain(self, timeout: float, meanwhile: Callable[[], None]) -> None:
+        """Finish and store what is in work, commit, and leave what waits to others.
+
+        meanwhile: called again and again while waiting
+        """
+
+        def wait() -> None:
+            self._come_round()
+            meanwhile()
+
         deadline = time.monotonic() + timeout
         self._client.pause(self._assignment())
         self._paused = True
         self._analysis.drop_waiting()
         while self._analysis.busy and time.monotonic() < deadline:
             self._client.poll(_POLL_S)
-            meanwhile()
-        self._analysis.release(self.marks.runs, max(deadline - time.monotonic(), 1.0))
+            wait()
+        left = max(deadline - time.monotonic(), 1.0)
+        self._analysis.release(tuple(self.marks.runs), left, meanwhile=wait)
         self._settle()
         self._commit(asynchronous=False)
 
@@ -160,6 +169,9 @@ class Consumer:
             for document in documents:
                 if isinstance(document, RunStop):
                     self._end_unwanted(document.run_uid)
+
+    def _come_round(self) -> None:
+        self._membership.poll()
 
     def _confirm(self) -> None:
         """Ask the broker, after a long sleep, whether the partitions are still ours."""
@@ -303,7 +315,8 @@ class Consumer:
     def _revoke(self, _: Any, revoked: list[Any]) -> None:
         places = [Place(one.topic, one.partition) for one in revoked]
         runs = [run for run in self.marks.runs.values() if run.first.keys() & set(places)]
-        self._analysis.release([run.uid for run in runs], _REVOKE_S)
+        uids = [run.uid for run in runs]
+        self._analysis.release(uids, _REVOKE_S, meanwhile=self._come_round)
         self._settle()
         self._commit(asynchronous=False)
         self._leave(places)

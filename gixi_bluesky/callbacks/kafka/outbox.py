@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from gixi_bluesky.callbacks.kafka.wire import encode
+from gixi_bluesky.errors import BrokerError
 from gixi_bluesky.log import get_logger
 
 __all__ = ["Outbox", "RunTopic"]
@@ -23,12 +24,14 @@ class Outbox:
 
     A delivery that times out is sent again; one that the broker will never take, such as one too
     large for it, is counted in `undelivered`, logged, and answered with the reason. Any thread may
-    `send`; answers come on the thread that calls `poll`.
+    `send`; answers come on the thread that calls `poll`, which raises BrokerError when the producer
+    has ended for good: then nothing of what was sent is safe.
     """
 
     def __init__(self, new_producer: Callable[..., Any]) -> None:
         self._producer = new_producer(error_cb=self._note)
         self._closing = threading.Event()
+        self._fatal = ""
         self.last_error = ""
         self.undelivered = 0
         self.delivered = 0
@@ -52,7 +55,7 @@ class Outbox:
                 _log.warning("message_sent_again", topic=topic, error=error.str())
                 self.send(topic, key, value, answer, headers)
             else:
-                self._refuse(topic, key, error.str(), answer)
+                self._refuse(topic, key, error, answer)
 
         while not self._closing.is_set():
             try:
@@ -67,12 +70,15 @@ class Outbox:
             except BufferError:
                 self._producer.poll(_ROOM_S)
             except KafkaException as error:
-                self._refuse(topic, key, error.args[0].str(), answer)
+                self._refuse(topic, key, error.args[0], answer)
                 return
 
     def poll(self) -> None:
-        """Give the answers that have come."""
+        """Give the answers that have come. Raises BrokerError."""
         self._producer.poll(0)
+        if self._fatal:
+            message = f"Kafka ended our producer: {self._fatal}"
+            raise BrokerError(message)
 
     def flush(self, timeout: float) -> int:
         """Wait for the answers; return how many are still missing."""
@@ -84,15 +90,22 @@ class Outbox:
         self._producer.purge()
         self._producer.flush(1.0)
 
-    def _refuse(self, topic: str, key: bytes, why: str, answer: Answer) -> None:
-        if not self._closing.is_set():
-            self.undelivered += 1
-            self.last_error = f"a message for {topic} cannot be delivered: {why}"
-            _log.error("message_undelivered", topic=topic, key=key.decode(), reason=why)
+    def _refuse(self, topic: str, key: bytes, error: Any, answer: Answer) -> None:
+        if self._closing.is_set():
+            return  # nobody knows what became of it, so it is not safe
+        why = error.str()
+        if error.fatal():
+            self._fatal = why
+            return
+        self.undelivered += 1
+        self.last_error = f"a message for {topic} cannot be delivered: {why}"
+        _log.error("message_undelivered", topic=topic, key=repr(key), reason=why)
         answer(why)
 
     def _note(self, error: Any) -> None:
         self.last_error = error.str()
+        if error.fatal():
+            self._fatal = error.str()
 
 
 class RunTopic:

@@ -20,6 +20,7 @@ from gixi_bluesky.log import get_logger
 __all__ = ["Ended", "StreamAnalysis"]
 
 _MISSED_S = 2.0
+_JOIN_S = 0.1
 _log = get_logger()
 
 How = Literal["stored", "spooled", "lost", "failed"]
@@ -126,10 +127,18 @@ class StreamAnalysis(Analysis):
         stop = RunStop(run_uid, time.time(), "abort", reason, {}, abandoned=True)
         self.route((stop,))
 
-    def release(self, run_uids: Iterable[str], timeout: float, *, flush: bool = True) -> None:
+    def release(
+        self,
+        run_uids: Iterable[str],
+        timeout: float,
+        *,
+        flush: bool = True,
+        meanwhile: Callable[[], None] = lambda: None,
+    ) -> None:
         """Give runs up where they are, so that another owner can go on; wait `timeout` seconds.
 
         flush: what is analysed is stored first
+        meanwhile: called again and again while waiting
         """
         keepers = []
         for uid in run_uids:
@@ -142,7 +151,9 @@ class StreamAnalysis(Analysis):
             self._runs.pop(uid, None)
         deadline = time.monotonic() + timeout
         for keeper in keepers:
-            keeper.join(max(deadline - time.monotonic(), 0.0))
+            while keeper.is_alive() and time.monotonic() < deadline:
+                keeper.join(_JOIN_S)
+                meanwhile()
 
     def leave_alone(self, run_uid: str) -> None:
         """Give a run up for good; what still comes of it is left alone."""
