@@ -121,6 +121,10 @@ class SlurmSite:
             timeout=120,
         )
 
+    def scontrol(self, *words: str) -> str:
+        """Do what an operator of the cluster does; return what it says."""
+        return self.slurm.run("scontrol", *words)
+
     def submit(self, topic: str, *options: str) -> Job:
         """Submit consumers of a topic, which is made for them."""
         create_topic(self.broker.bootstrap, topic, PARTITIONS)

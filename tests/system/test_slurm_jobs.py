@@ -25,8 +25,12 @@ def test_two_tasks_share_the_topic_and_drain_when_cancelled(slurm_site: SlurmSit
     assert {row["node"] for row in told} == set(NODES)
     places = sorted(place for row in told for place in row["partitions"])
     assert places == [f"shared:{number}" for number in range(4)]
-    assert all(not row["stale"] and row["problem"] == "" for row in told)
-    wait_for(lambda: sum(row["lag"] for row in job.status()) == 0, "nothing is behind")
+    assert not any(row["stale"] for row in told)
+    # On a busy machine the last error may be of a Tiled that was slow, until the run is stored.
+    wait_for(
+        lambda: all(row["lag"] == 0 and not row["problem"] for row in job.status()),
+        "nothing is behind or wrong",
+    )
     assert sum(row["frames"] for row in job.status()) == 4 * FRAMES
 
     # Prometheus finds their metrics, and the log lines name run and frame for machines.
@@ -71,7 +75,7 @@ def test_a_consumer_goes_on_after_the_time_limit_and_on_another_node(slurm_site:
 
     wait_for(lambda: job.status()[0]["restarts"] == 1, "the time limit comes near", 120)
     assert "drained before the time limit" in job.log(0)
-    slurm_site.slurm.run("scontrol", "update", f"jobid={job.id}", "timelimit=60")  # once is enough
+    slurm_site.scontrol("update", f"jobid={job.id}", "timelimit=60")  # once is enough
     job.await_start(0, 2)
     second = slurm_site.publish("limited", 1, FRAMES, 0.1)
     second.finish()
@@ -105,9 +109,9 @@ def test_cancel_reaches_a_job_that_has_only_just_begun(slurm_site: SlurmSite) ->
 def test_a_folder_that_the_nodes_do_not_see_is_told(slurm_site: SlurmSite) -> None:
     job = slurm_site.submit("unseen", "--sbatch=--hold")
     elsewhere = job.folder.rename(slurm_site.folder / "elsewhere")
-    slurm_site.slurm.run("scontrol", "release", str(job.id))
+    slurm_site.scontrol("release", str(job.id))
     wait_for(
-        lambda: "JobLaunchFailure" in slurm_site.slurm.run("scontrol", "show", "job", str(job.id)),
+        lambda: "JobLaunchFailure" in slurm_site.scontrol("show", "job", str(job.id)),
         "end",
     )
     elsewhere.rename(job.folder)
