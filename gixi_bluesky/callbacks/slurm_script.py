@@ -171,8 +171,7 @@ def _check(array: ConsumerArray) -> None:
         )
         raise ConfigError(message)
     for option in settings.sbatch:
-        names = [word.split("=")[0] for word in shlex.split(option)]
-        if not option.startswith("-") or any(_is_ours(name) for name in names):
+        if not option.startswith("-") or any(_is_ours(name) for name in _names(option)):
             message = (
                 f"got the sbatch option {option!r}; expected one such as --constraint=a100, and "
                 f"none of {', '.join(_OURS)}, which the script sets"
@@ -190,6 +189,14 @@ def _check(array: ConsumerArray) -> None:
 def _holds_key(word: str) -> bool:
     parts = urlsplit(word) if "://" in word else None
     return parts is not None and ("@" in parts.netloc or "api_key" in parts.query)
+
+
+def _names(option: str) -> list[str]:
+    try:
+        return [word.split("=")[0] for word in shlex.split(option)]
+    except ValueError as error:
+        message = f"got the sbatch option {option!r}: {error}"
+        raise ConfigError(message) from error
 
 
 def _is_ours(name: str) -> bool:

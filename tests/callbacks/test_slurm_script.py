@@ -164,6 +164,7 @@ def test_every_word_reaches_the_consumer_as_it_was_given(words: list[str], name:
         {"settings": SlurmSettings(sbatch=("--mem=1G --array=0-9",))},
         {"settings": SlurmSettings(sbatch=("-a0-9",))},
         {"settings": SlurmSettings(sbatch=("rm -rf",))},
+        {"settings": SlurmSettings(sbatch=("--comment='",))},
         {"settings": SlurmSettings(prologue=("module load cuda\r",))},
         {"consume": ("--tiled", "http://host/api/v1?api_key=abc")},
         {"consume": ("--tiled", "http://user:word@host/api/v1")},
