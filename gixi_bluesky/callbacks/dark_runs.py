@@ -31,7 +31,9 @@ def with_fetched_dark(config: Any) -> Any:
     there, has not ended or holds no such images.
     """
     dark = config.corrections.dark
-    if not isinstance(dark, DarkRun) or dark.file is not None:
+    if not isinstance(dark, DarkRun):
+        return config
+    if dark.file is not None and dark.file.is_file():  # of another machine's results it may not be
         return config
     name = re.sub(r"[^\w.-]", "_", f"{dark.run}-{dark.stream}-{dark.data_key or 'image'}")
     file = Path(config.output.directory).absolute() / ".darks" / f"{name}.npy"

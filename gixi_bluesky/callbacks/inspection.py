@@ -50,6 +50,11 @@ class ImageKey:
     key: str
     shape: tuple[int, ...]
 
+    @property
+    def is_dark(self) -> bool:
+        """Whether its stream is called as those of images without beam are."""
+        return "dark" in self.stream.lower()
+
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
@@ -73,6 +78,7 @@ class Candidate:
 class Inspection:
     """What was found in one run.
 
+    images: darks last
     candidates: by the name of the setting, best first
     """
 
@@ -114,7 +120,8 @@ def inspect_run(documents: Iterable[tuple[str, Mapping[str, Any]]]) -> Inspectio
                         values.setdefault((place, key), value)
                 case _:
                     pass
-    imaging = {f"stream {image.stream}" for image in found.images}
+    found.images.sort(key=lambda image: (image.is_dark, image.stream != "primary"))
+    imaging = {f"stream {image.stream}" for image in found.images if not image.is_dark}
     values = {("event" if place in imaging else place, k): v for (place, k), v in values.items()}
     for name in _NAMES:
         found.candidates[name] = _candidates(name, values, units)

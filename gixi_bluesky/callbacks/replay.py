@@ -12,6 +12,7 @@ from tiled.client.utils import ClientError
 from tiled.queries import Key
 
 from gixi_bluesky.callbacks.analysis import Analysis
+from gixi_bluesky.callbacks.brokers import stored_documents
 from gixi_bluesky.callbacks.stores import store_builder
 from gixi_bluesky.errors import StoreError
 
@@ -77,7 +78,7 @@ def _replay(run: Any, analysis: Analysis, opened: list[Any], timeout: float | No
     if not run.metadata.get("stop"):
         return Replayed(uid, None, "it has not ended")
     try:
-        for name, doc in run.documents():
+        for name, doc in stored_documents(run):
             analysis(name, doc)
     except (ClientError, httpx.HTTPError) as error:
         message = (

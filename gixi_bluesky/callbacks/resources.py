@@ -17,7 +17,7 @@ from gixi_bluesky.callbacks.frames import (
     Unreadable,
 )
 
-__all__ = ["classic_image", "stream_image", "stream_stack"]
+__all__ = ["CLASSIC_SPECS", "classic_image", "stream_image", "stream_stack"]
 
 _DATASET = "/entry/data/data"  # where area detector HDF5 plugins write
 # Formatting codes of file names; anything richer could fill the memory or reach attributes.
@@ -37,7 +37,9 @@ def classic_image(
     if reader is None:
         known = ", ".join(sorted(_CLASSIC))
         return Unreadable(
-            "unavailable", f"no reader for resource spec {resource.spec!r}; known are {known}"
+            "unavailable",
+            f"no reader for resource spec {resource.spec!r}; known are {known}. Where files lie "
+            "as one of these has them, say so in input.specs",
         )
     try:
         return reader(resource, datum.kwargs, image, stack, size)
@@ -208,14 +210,34 @@ def _area_detector_cbf(
     stack: tuple[int, ...],
     size: tuple[int, int] | None,  # noqa: ARG001 - one signature for all specs
 ) -> FrameRef:
-    return FabioImage(_area_detector_file(resource, datum, image, stack), 0)
+    first = int(resource.kwargs.get("initial_number", 1))
+    return FabioImage(_area_detector_file(resource, datum, image, stack, first), 0)
+
+
+def _eiger(
+    resource: Resource,
+    datum: Mapping[str, Any],
+    image: int,
+    stack: tuple[int, ...],
+    size: tuple[int, int] | None,
+) -> FrameRef:
+    """Return an image of the data files of a sequence, without the links of its master file."""
+    kwargs = resource.kwargs
+    per_file = int(kwargs.get("images_per_file") or kwargs.get("frame_per_point") or 1)
+    number = int(datum["frame_num"]) * math.prod(stack) if datum.get("frame_num") else 0
+    file, row = divmod(number + image, per_file)
+    name = f"{resource.path}_{int(datum['seq_id'])}_data_{file + 1:06d}.h5"
+    return Hdf5Image(name, _DATASET, row, rows_columns=size)
 
 
 def _area_detector_file(
-    resource: Resource, datum: Mapping[str, Any], image: int, stack: tuple[int, ...]
+    resource: Resource,
+    datum: Mapping[str, Any],
+    image: int,
+    stack: tuple[int, ...],
+    first: int = 0,
 ) -> str:
-    """Return the path of a file that holds one image."""
-    first = int(resource.kwargs.get("initial_number") or 0)
+    """Return the path of a file that holds one image; the first one's number is `first`."""
     number = first + int(datum["point_number"]) * _frames_per_point(resource, stack) + image
     name = _file_name(str(resource.kwargs["template"]), str(resource.kwargs["filename"]), number)
     # The template's first %s is the folder, with its slash; _file_name leaves the folder out.
@@ -239,4 +261,8 @@ _CLASSIC: dict[str, _Classic] = {
     "AD_HDF5_SINGLE": _area_detector_single_hdf5,
     "AD_TIFF": _area_detector_tiff,
     "AD_CBF": _area_detector_cbf,
+    "AD_EIGER": _eiger,
+    "AD_EIGER2": _eiger,
+    "AD_EIGER_SLICE": _eiger,
 }
+CLASSIC_SPECS = frozenset(_CLASSIC)

@@ -32,6 +32,10 @@ class InputSettings(Settings):
     root_map: Annotated[dict[str, str], Pairs] = Field(
         default_factory=dict, description="prefix in the documents → prefix on this machine"
     )
+    specs: dict[str, str] = Field(
+        default_factory=dict,
+        description="spec of resource documents here → the known one that lays files alike",
+    )
     file_timeout_s: PositiveFloat = Field(
         10.0, description="how long to wait for a file or dataset that is not there yet"
     )

@@ -121,9 +121,10 @@ def _image(gathering: _Gathering, parts: list[Frame]) -> FrameRef:
 
 
 def _note(numbers: list[int], wanted: int) -> str:
-    if len(numbers) == wanted or numbers == list(range(numbers[0], numbers[-1] + 1)):
-        span = f"{numbers[0]} to {numbers[-1]}" if len(numbers) > 1 else f"{numbers[0]} alone"
+    if len(numbers) == 1:
+        told = f"image {numbers[0]} alone"
+    elif numbers == list(range(numbers[0], numbers[-1] + 1)):
+        told = f"sum of images {numbers[0]} to {numbers[-1]}"
     else:
-        span = ", ".join(str(number) for number in numbers)
-    missing = f", {wanted - len(numbers)} fewer than wanted" if len(numbers) < wanted else ""
-    return f"sum of images {span}{missing}"
+        told = f"sum of images {', '.join(str(number) for number in numbers)}"
+    return told + (f", {wanted - len(numbers)} fewer than wanted" if len(numbers) < wanted else "")

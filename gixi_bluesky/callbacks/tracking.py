@@ -6,6 +6,7 @@ import math
 import time
 from collections import OrderedDict
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -204,7 +205,8 @@ class RunTracker:
         resource = self._resources.get(datum.resource) if datum is not None else None
         if datum is None or not isinstance(resource, Resource):
             return Unreadable("unavailable", f"the datum {datum_id!r:.80} never came")
-        return classic_image(resource, datum, image, stack, size)
+        spec = self._settings.specs.get(resource.spec, resource.spec)
+        return classic_image(replace(resource, spec=spec), datum, image, stack, size)
 
     def _stream_datum(self, datum: StreamDatum) -> Iterator[Action]:
         # At the stop it may never have come; whether it was of our key nobody knows.

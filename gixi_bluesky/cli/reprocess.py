@@ -15,10 +15,16 @@ if TYPE_CHECKING:
 
 __all__ = ["reprocess"]
 
+_BROKER = "databroker:"
+
 
 def reprocess(
-    tiled_uri: Annotated[
-        str, typer.Argument(metavar="TILED_URI", help="Server; the key is in TILED_API_KEY.")
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="TILED_URI|databroker:NAME",
+            help="Server, the key is in TILED_API_KEY; or a catalogue that databroker knows.",
+        ),
     ],
     config: ConfigFile,
     raw_uids: Annotated[
@@ -32,8 +38,10 @@ def reprocess(
 ) -> None:
     """Analyse stored runs again; the new derived runs stand beside the old ones.
 
-    The exit status is 1 when one of the runs gave no derived run.
+    Those of a databroker catalogue go to `tiled.uri` of the configuration. The exit status is 1
+    when one of the runs gave no derived run.
     """
+    from gixi_bluesky.callbacks.brokers import broker_catalogue
     from gixi_bluesky.callbacks.replay import found_runs, replay
     from gixi_bluesky.config import load_config
     from gixi_bluesky.tiled_adapters.connection import catalogue_at, connect
@@ -41,13 +49,15 @@ def reprocess(
     if not (raw_uids or search):
         raise typer.BadParameter("give the uids of raw runs, or --search KEY=VALUE")
     settings = load_config(config)
-    tiled = settings.tiled.model_copy(update={"uri": tiled_uri})
-    settings = settings.model_copy(update={"tiled": tiled})
-    root = connect(tiled)
+    broker = source.removeprefix(_BROKER) if source.startswith(_BROKER) else None
+    if broker is None:
+        tiled = settings.tiled.model_copy(update={"uri": source})
+        settings = settings.model_copy(update={"tiled": tiled})
+    root = connect(settings.tiled)
     all_done = True
     with contextlib.closing(root.context):
-        derived = catalogue_at(root, tiled.derived)
-        raw = catalogue_at(root, tiled.raw)
+        derived = catalogue_at(root, settings.tiled.derived)
+        raw = catalogue_at(root, settings.tiled.raw) if broker is None else broker_catalogue(broker)
         runs = found_runs(raw, tuple(raw_uids or ()), _terms(search or []))
         say(f"{len(runs)} runs to analyse")
         for replayed in replay(runs, settings, derived):

@@ -89,6 +89,10 @@ def starter_config(run: Inspection) -> str:
     for name in _ARM:
         lines += _hints(run, name, 0)
     lines += ["  flip: vertical    # files have row 0 at the top; q_z grows with the row"]
+    dark = next((image for image in run.images[1:] if image.is_dark), None)
+    if dark is not None:
+        source = f"{{stream: {dark.stream}, data_key: {dark.key}}}"
+        lines += ["corrections:", f"  dark: {source}"]
     lines += ["matching:", "  cif: []    # files or folders of the phases that may be there"]
     return "\n".join(lines) + "\n"
 
@@ -98,10 +102,12 @@ def _image(run: Inspection) -> Finding:
         message = "no key is a 2-D image; is this the right run, and does its detector declare one?"
         return Finding("image", False, message)
     told = "; ".join(
-        f"{image.key} in {image.stream}, {' x '.join(map(str, image.shape))}"
+        f"{'darks, ' if image.is_dark else ''}{image.key} in {image.stream}, "
+        f"{' x '.join(map(str, image.shape))}"
         for image in run.images
     )
-    choice = "" if len(run.images) == 1 else "; choose with input.stream and input.data_key"
+    several = sum(not image.is_dark for image in run.images) > 1
+    choice = "; choose with input.stream and input.data_key" if several else ""
     return Finding("image", True, told + choice)
 
 

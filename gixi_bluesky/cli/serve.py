@@ -28,7 +28,7 @@ def serve(
             "--config",
             "-c",
             metavar="FILE",
-            help="A configuration of Tiled, as for PostgreSQL and Redis (examples/server.yaml).",
+            help="A configuration of Tiled, as for PostgreSQL and Redis (examples/server.yml).",
         ),
     ] = None,
 ) -> None:

@@ -6,10 +6,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from gixi_bluesky.processing.counts import Dark
     from gixi_bluesky.processing.detector import load_detector
     from gixi_bluesky.processing.geometry import Geometry
     from gixi_bluesky.processing.pipeline import Pipeline
+    from gixi_bluesky.processing.sums import FrameSum
     from gixi_bluesky.processing.types import (
+        CartesianImage,
         Detections,
         FrameResult,
         Matches,
@@ -19,8 +22,11 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "CartesianImage",
+    "Dark",
     "Detections",
     "FrameResult",
+    "FrameSum",
     "Geometry",
     "MatchPeaks",
     "Matches",
@@ -32,6 +38,9 @@ __all__ = [
 
 # Lazy, so that importing settings or types does not load torch.
 _HOMES = {
+    "CartesianImage": "types",
+    "Dark": "counts",
+    "FrameSum": "sums",
     "Geometry": "geometry",
     "Pipeline": "pipeline",
     "load_detector": "detector",

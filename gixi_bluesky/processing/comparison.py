@@ -173,7 +173,7 @@ def scorecard(weights: str, sha256: str, outcomes: Sequence[Outcome]) -> Scoreca
         recall=_recalls(outcomes, wanted, verdicts, threshold),
         precision=_mean(kept),
         dq_over_q=_dq_over_q(outcomes, wanted, verdicts, threshold),
-        calibration=tuple(_bins(verdicts)),
+        calibration=tuple(_bins(rules["dq"])),
         cpu_s=_mean([outcome.cpu_s for outcome in outcomes]),
         recalls=hits / max(verdicts.n_known, 1),
         precisions=hits / np.arange(1, len(hits) + 1),

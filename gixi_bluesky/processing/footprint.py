@@ -182,12 +182,20 @@ def _matrices(
         ),
         shape=(cells.narrow.size, n_rows * n_columns),
     )
-    block = ((rows - first // 2) * (n_columns // 2) + columns).astype(np.int32)
-    blocks = sparse.coo_array(
-        (np.ones(quarters.size, np.float32), (quarters.ravel(), np.tile(block, 4))),
-        shape=(cells.narrow.size, max((n_rows // 2) * (n_columns // 2), 1)),
-    )
-    return pixels.tocsr(), blocks.tocsr(), window
+    n_blocks = max((n_rows // 2) * (n_columns // 2), 1)
+    # Blocks come in rising order: four entries in each column that has any.
+    per_block = np.zeros(n_blocks + 1, np.int32)
+    per_block[(rows - first // 2) * (n_columns // 2) + columns + 1] = 4
+    blocks = sparse.csc_array(
+        (
+            np.ones(quarters.size, np.float32),
+            quarters.T.ravel(),
+            np.cumsum(per_block, dtype=np.int32),
+        ),
+        shape=(cells.narrow.size, n_blocks),
+    ).tocsr()
+    blocks.sum_duplicates()
+    return pixels.tocsr(), blocks, window
 
 
 def _in_whole_blocks(pixels: Bool) -> Bool:

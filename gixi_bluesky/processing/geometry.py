@@ -108,7 +108,11 @@ class Geometry:
             )
             raise GeometryError(message)
         incidence = _radians(settings.incidence_angle_deg)
-        arm = _radians(settings.arm_in_plane_deg), _radians(settings.arm_out_of_plane_deg)
+        arm = (
+            _radians(settings.arm_in_plane_deg),
+            _radians(settings.arm_out_of_plane_deg),
+            settings.arm_carrier,
+        )
         calibration = calibration_of(settings)
         if calibration is not None:
             geometry = _from_poni(calibration, settings, shape, incidence, measured=measured)
@@ -137,15 +141,20 @@ class Geometry:
         """Return the same set-up at another incidence angle."""
         return replace(self, incidence_angle_rad=math.radians(incidence_angle_deg))
 
-    def with_arm(self, in_plane_rad: float, out_of_plane_rad: float) -> Geometry:
+    def with_arm(
+        self, in_plane_rad: float, out_of_plane_rad: float, carrier: str = "in_plane"
+    ) -> Geometry:
         """Return the set-up with the detector turned about the sample, tilt and all, by an arm.
 
-        in_plane_rad: towards growing columns, about the vertical; this circle carries the other
+        in_plane_rad: towards growing columns, about the vertical
         out_of_plane_rad: upwards, towards growing rows
+        carrier: in_plane or out_of_plane, the circle that carries the other one
         """
         if not (in_plane_rad or out_of_plane_rad):
             return self
-        turned = _rotation(in_plane_rad, 0, 0) @ _rotation(0, -out_of_plane_rad, 0)
+        circles = _rotation(in_plane_rad, 0, 0), _rotation(0, -out_of_plane_rad, 0)
+        outer, inner = circles if carrier == "in_plane" else circles[::-1]
+        turned = outer @ inner
         return replace(self, rotations_rad=_angles(turned @ self.rotation))
 
     def with_critical_angle(self, critical_angle_deg: float) -> Geometry:

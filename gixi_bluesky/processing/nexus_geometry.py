@@ -1,8 +1,8 @@
 """Calibrations in NeXus files: a detector group, and the beam of its entry.
 
-Read are NXdetector's distance, beam_center_x and _y, x_pixel_size and y_pixel_size, and the
-wavelength or energy of NXbeam or NXmonochromator. x counts columns and y rows of the array as it
-is read, from the outer edge of the first pixel.
+Read are NXdetector's distance (detector_distance in the files of an Eiger), beam_center_x and _y,
+x_pixel_size and y_pixel_size, and the wavelength or energy of NXbeam or NXmonochromator. x counts
+columns and y rows of the array as it is read, from the outer edge of the first pixel.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ _KEVS = {"kev": 1.0, "ev": 1e-3, "mev": 1e3}
 _PIXELS = ("pixel", "pixels", "px")
 _PLURAL = {"meter": "m", "metre": "m", "millimeter": "mm", "millimetre": "mm", "micrometer": "um"}
 _BEAM_CLASSES = ("NXbeam", "NXmonochromator")
+_DISTANCES = ("distance", "detector_distance")
 _WAVELENGTHS = ("incident_wavelength", "wavelength")
 _ENERGIES = ("incident_energy", "energy")
 _TILTS = ("polar_angle", "azimuthal_angle", "pitch", "yaw", "roll")
@@ -66,12 +67,13 @@ def _read(path: Path, group: str, _mtime_ns: int, _size: int) -> Poni:
 
 def _detector(file: h5py.File, path: Path, group: str) -> h5py.Group:
     if group:
-        found = _own(file, group)
-        if not isinstance(found, h5py.Group) or _class(found) != "NXdetector":
+        named = _own(file, group)
+        if not isinstance(named, h5py.Group) or _class(named) != "NXdetector":
             message = f"{path} has no NXdetector {group!r}"
             raise GeometryError(message)
-        return found
-    detectors = [one for one in _groups(file, ("NXdetector",)) if "distance" in one]
+        return named
+    found = _groups(file, ("NXdetector",))
+    detectors = [one for one in found if any(name in one for name in _DISTANCES)]
     if len(detectors) != 1:
         told = ", ".join(one.name for one in detectors) or "none"
         message = (
@@ -84,7 +86,8 @@ def _detector(file: h5py.File, path: Path, group: str) -> h5py.Group:
 
 def _calibration(path: Path, detector: h5py.Group) -> Poni:
     _require_straight(path, detector)
-    distance = _number(path, detector, "distance", _METRES)
+    named = next((name for name in _DISTANCES if name in detector), _DISTANCES[0])
+    distance = _number(path, detector, named, _METRES)
     pixel = tuple(_number(path, detector, f"{axis}_pixel_size", _METRES) for axis in "yx")
     center = tuple(
         _center(path, detector, f"beam_center_{axis}", size)

@@ -102,7 +102,10 @@ class GeometrySettings(Settings):
         0.0, description="turn of the detector about the sample towards growing columns"
     )
     arm_out_of_plane_deg: ArmAngle = Field(
-        0.0, description="turn of the detector about the sample upwards; carried by the other one"
+        0.0, description="turn of the detector about the sample upwards"
+    )
+    arm_carrier: Literal["in_plane", "out_of_plane"] = Field(
+        "in_plane", description="the circle that carries the other one"
     )
     flip: Flip | None = Field(None, description="applied to the array before anything else")
     orientation: Annotated[int, Field(ge=1, le=8)] | None = Field(

@@ -83,10 +83,12 @@ class Detections:
 
     boxes: (m, 4) float32 [q0, phi0, q1, phi1] in pixels, pixel centres at integers
     scores: (m,) float32 in 0…1
+    kinds: (m,) int64 index into KINDS, as the network sees them; None = the detector tells none
     """
 
     boxes: Float32
     scores: Float32
+    kinds: Int64 | None = None
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -94,8 +96,12 @@ class Detections:
     def above(self, threshold: float, limit: int) -> Detections:
         """Return the at most `limit` best detections with a score of at least `threshold`."""
         best = np.argsort(-self.scores, kind="stable")[:limit]
-        best = best[self.scores[best] >= threshold]
-        return Detections(self.boxes[best], self.scores[best])
+        return self.chosen(best[self.scores[best] >= threshold])
+
+    def chosen(self, index: NDArray[np.intp] | NDArray[np.bool_]) -> Detections:
+        """Return some of the detections, by their numbers or a mask."""
+        kinds = None if self.kinds is None else self.kinds[index]
+        return Detections(self.boxes[index], self.scores[index], kinds)
 
 
 def _column(unit: str, description: str, dtype: str = "<f8") -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from html import escape
 from typing import Any, cast
 
 import numpy as np
@@ -121,20 +123,40 @@ class GIXIRun(BlueskyRunV3):
 
     def __repr__(self) -> str:
         summary = self.summary
-        phases = sorted(
-            summary.get("phases", {}).values(), key=lambda one: -(one.get("max_probability") or 0)
-        )
         told = ", ".join(
-            f"{one['name']} {one['max_probability']:.2f}"
-            for one in phases[:_SHOWN_PHASES]
-            if one.get("max_probability") is not None
+            f"{phase['name']} {phase['max_probability']:.2f}"
+            for phase in _probable(summary)[:_SHOWN_PHASES]
         )
-        state = "complete" if self.metadata.get("stop") else "growing"
         return (
             f"<GIXIRun {self.metadata['start']['uid'][:8]} of raw {self.raw_uid[:8]}: "
             f"{summary.get('n_frames', 0)} frames, {summary.get('n_peaks', 0)} peaks"
-            f"{', ' + told if told else ''}, {state}>"
+            f"{', ' + told if told else ''}, {self._state}>"
         )
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: counts, and each phase with its probability and onset."""
+        summary, start = self.summary, self.metadata["start"]
+        names = ("n_frames", "n_peaks", "n_dropped", "n_failed")
+        counts = ", ".join(f"{summary.get(name, 0)} {name[2:]}" for name in names)
+        rows = "".join(
+            f"<tr><td>{escape(str(phase['name']))}</td><td>{phase['max_probability']:.2f}</td>"
+            f"<td>{phase.get('n_frames', 0)}</td><td>{_onset(phase)}</td></tr>"
+            for phase in _probable(summary)
+        )
+        table = (
+            "<table><tr><th>phase</th><th>probability</th><th>frames</th><th>from frame</th></tr>"
+            f"{rows}</table>"
+        )
+        sample = escape(str(start.get("sample_name", "")))
+        return (
+            f"<div><b>GIXIRun</b> <code>{escape(start['uid'])}</code> {sample}<br>"
+            f"of raw <code>{escape(self.raw_uid)}</code>, {self._state}: {counts}"
+            f"{table if rows else ''}</div>"
+        )
+
+    @property
+    def _state(self) -> str:
+        return "complete" if self.metadata.get("stop") else "growing"
 
     def _rows(self, stream: str, frame: int | None = None) -> pd.DataFrame:
         """Return a table without its time stamps; a row that was stored twice counts once."""
@@ -147,3 +169,18 @@ class GIXIRun(BlueskyRunV3):
         if frame is not None:
             rows = rows[rows["frame"] == frame]
         return rows.reset_index(drop=True)
+
+
+def _probable(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the phases of a summary that have a probability, the highest first."""
+    phases = [
+        phase
+        for phase in summary.get("phases", {}).values()
+        if phase.get("max_probability") is not None
+    ]
+    return sorted(phases, key=lambda phase: -phase["max_probability"])
+
+
+def _onset(phase: Mapping[str, Any]) -> str:
+    frame = phase.get("onset_frame")
+    return "" if frame is None else str(frame)

@@ -6,6 +6,8 @@ server than ours takes the adapter by its configuration:
     catalog:
       adapters_by_mimetype:
         application/x-gixi-hdf5: gixi_bluesky.tiled_adapters.result_files:ResultFileAdapter
+
+With it come the queries that a server answers fast (`server_plugin`).
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from tiled.adapters.table import TableAdapter
 from tiled.structures.core import Spec
 from tiled.utils import path_from_uri
 
+import gixi_bluesky.tiled_adapters.server_plugin  # noqa: F401 - it registers our queries
 from gixi_bluesky.tiled_adapters.nexus import open_result, read_table, result_metadata
 from gixi_bluesky.tiled_adapters.schema import IMAGE_DATASET, IMAGE_KEY, RESULT_SPEC, STREAMS
 

@@ -136,7 +136,6 @@ def _build(config: dict[str, Any]) -> Any:
     from tiled.server.app import build_app_from_config
     from tiled.server.settings import get_settings
 
-    import gixi_bluesky.tiled_adapters.server_plugin  # noqa: F401 - it registers our queries
     from gixi_bluesky.tiled_adapters.duckdb_pool import pool_connections
 
     try:

@@ -72,7 +72,7 @@ def read_server_config(path: Path) -> dict[str, Any]:
         message = f"{path} is no YAML: {error}"
         raise ConfigError(message) from error
     if not isinstance(told, dict) or not isinstance(told.get("catalog"), dict):
-        message = f"{path} has no section `catalog`; see examples/server.yaml"
+        message = f"{path} has no section `catalog`; see examples/server.yml"
         raise ConfigError(message)
     return _with_ours(told)
 

@@ -133,6 +133,18 @@ def test_several_image_keys_are_all_told() -> None:
     assert "choose with" in told
 
 
+def test_darks_are_told_apart_and_taken_as_such(tmp_path: Path) -> None:
+    run, dark = RawRun(), RawRun()
+    dark.uid = run.uid
+    found = inspect_run([run.start(), dark.descriptor("dark"), run.descriptor(), run.stop(0)])
+    (told,) = [f.detail for f in findings_of(found) if f.part == "image"]
+    assert told == f"{KEY} in primary, 9 x 12; darks, {KEY} in dark, 9 x 12"
+    text = re.sub(r"  # (\w+): (?!perhaps)", r"  \1: ", starter_config(found))
+    config = parse_config(yaml.safe_load(text), folder=tmp_path)
+    assert config.input.stream == "primary"
+    assert config.corrections.dark.stream == "dark"
+
+
 def test_recorded_runs_of_real_beamlines_can_be_looked_through(shared_data: Path) -> None:
     for path in sorted((shared_data / "bluesky_docs").rglob("*.json")):
         tree = json.loads(path.read_text())

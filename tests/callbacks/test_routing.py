@@ -255,13 +255,32 @@ def test_classic_area_detector_tiff_and_numpy_sequence() -> None:
     documents = classic(run, "AD_TIFF", kwargs, [{"point_number": 0}, {"point_number": 1}], "sub")
     found = [frame.image for frame in frames_of(routed(router(), documents))]
     assert found == [TiffImage(f"/data/sub/shot_00000{i}.tiff", 0, SHAPE) for i in (0, 1)]
-    kwargs = {"template": "%s%s_%5.5d.cbf", "filename": "shot", "initial_number": 1}
+    kwargs = {"template": "%s%s_%6.6d_WAXS.cbf", "filename": "shot"}
     documents = classic(RawRun(), "AD_CBF", kwargs, [{"point_number": 0}], "sub")
     (frame,) = frames_of(routed(router(), documents))
-    assert frame.image == FabioImage("/data/sub/shot_00001.cbf", 0)
+    assert frame.image == FabioImage("/data/sub/shot_000001_WAXS.cbf", 0)
     documents = classic(RawRun(), "NPY_SEQ", {}, [{"index": 7}], "stem")
     (frame,) = frames_of(routed(router(), documents))
     assert frame.image == NpyImage("/data/stem_7.npy", 0)
+
+
+def test_the_files_of_an_eiger() -> None:
+    run = RawRun((5, *SHAPE))
+    documents = classic(run, "AD_EIGER2", {"images_per_file": 2}, [{"seq_id": 7}], "sub/abc")
+    found = [frame.image for frame in frames_of(routed(router(), documents))]
+    names = [f"/data/sub/abc_7_data_00000{i}.h5" for i in (1, 1, 2, 2, 3)]
+    assert found == [
+        Hdf5Image(name, "/entry/data/data", row, rows_columns=SHAPE)
+        for name, row in zip(names, (0, 1, 0, 1, 0), strict=True)
+    ]
+    slices = [{"seq_id": 7, "frame_num": i} for i in range(3)]
+    documents = classic(RawRun(), "AD_EIGER_SLICE", {"images_per_file": 2}, slices, "sub/abc")
+    found = [frame.image for frame in frames_of(routed(router(), documents))]
+    assert [(image.name[-9:], image.event) for image in found] == [
+        ("000001.h5", 0),
+        ("000001.h5", 1),
+        ("000002.h5", 0),
+    ]
 
 
 def test_unknown_formats_are_unavailable_frames(tmp_path: Path) -> None:
@@ -270,6 +289,10 @@ def test_unknown_formats_are_unavailable_frames(tmp_path: Path) -> None:
     assert isinstance(frame.image, Unreadable)
     assert frame.image.status == "unavailable"
     assert "MYSTERY" in frame.image.reason
+    assert "say so in input.specs" in frame.image.reason
+    documents = classic(RawRun(), "MYSTERY", {}, [{"index": 3}], "stem")
+    (frame,) = frames_of(routed(router(specs={"MYSTERY": "NPY_SEQ"}), documents))
+    assert frame.image == NpyImage("/data/stem_3.npy", 0)
     run = RawRun()
     resource = run.stream_resource(tmp_path / "a.zarr", "application/x-zarr")
     documents = [run.start(), run.descriptor(), resource, run.stream_datum(0, 1)]

@@ -41,7 +41,7 @@ def test_images_of_a_file_are_summed_and_the_rest_at_the_stop(tmp_path: Path) ->
     assert [f.note for f in frames] == [
         "sum of images 0 to 2",
         "sum of images 3 to 5",
-        "sum of images 6 alone, 2 fewer than wanted",
+        "image 6 alone, 2 fewer than wanted",
     ]
     assert [len(f.image.parts) for f in frames if isinstance(f.image, SummedImages)] == [3, 3, 1]
 

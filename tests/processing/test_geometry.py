@@ -117,11 +117,17 @@ def test_an_arm_of_one_circle_turns_the_detector_as_pyfai_does(
 def test_an_arm_of_two_circles_looks_where_diffractometers_do(
     in_plane: float, out_of_plane: float
 ) -> None:
-    """In-plane carries out-of-plane: cos 2theta = cos(in plane) cos(out of plane)."""
+    """Either way cos 2theta = cos(in plane) cos(out of plane)."""
     flat = Geometry(1.0, 0.5, (1e-3, 1e-3), (0.01, 0.02)).with_arm(in_plane, out_of_plane)
     up, right, beam = (float(part) for part in flat.direction(9.5, 19.5))
     assert up == pytest.approx(math.sin(out_of_plane), abs=1e-12)
     assert right == pytest.approx(math.cos(out_of_plane) * math.sin(in_plane), abs=1e-12)
+    assert beam == pytest.approx(math.cos(in_plane) * math.cos(out_of_plane), abs=1e-12)
+    other = Geometry(1.0, 0.5, (1e-3, 1e-3), (0.01, 0.02))
+    other = other.with_arm(in_plane, out_of_plane, carrier="out_of_plane")
+    up, right, beam = (float(part) for part in other.direction(9.5, 19.5))
+    assert up == pytest.approx(math.sin(out_of_plane) * math.cos(in_plane), abs=1e-12)
+    assert right == pytest.approx(math.sin(in_plane), abs=1e-12)
     assert beam == pytest.approx(math.cos(in_plane) * math.cos(out_of_plane), abs=1e-12)
     # The rows of pixels stay horizontal, as the circle that turns them about the beam is missing.
     heights = flat.direction([9.5, 9.5], [0.0, 40.0])[0] * flat.path_lengths_m(9.5, [0.0, 40.0])

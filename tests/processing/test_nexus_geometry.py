@@ -110,6 +110,15 @@ def test_lengths_in_any_unit_and_a_centre_in_metres(tmp_path: Path) -> None:
     assert_same(Geometry.from_settings(settings(path), SHAPE), by_hand())
 
 
+def test_the_master_file_of_an_eiger(tmp_path: Path) -> None:
+    """It calls the distance otherwise and links to its data files, which are not opened."""
+    stated = {key: value for key, value in STATED.items() if key != "distance"}
+    path = write(tmp_path / "scan_master.h5", stated | {"detector_distance": (0.25, "m")})
+    with h5py.File(path, "a") as file:
+        file["entry/data/data_000001"] = h5py.ExternalLink("absent.h5", "/entry/data/data")
+    assert_same(Geometry.from_settings(settings(path), SHAPE), by_hand())
+
+
 def test_a_group_is_chosen_by_name_also_through_links_within_the_file(tmp_path: Path) -> None:
     path = write(tmp_path / "a.nxs")
     write(path, STATED | {"distance": (9.0, "m")}, detector="far")

@@ -13,7 +13,9 @@ from gixi_bluesky.processing.geometry import Geometry
 from gixi_bluesky.processing.remap import Remapper
 from gixi_bluesky.processing.settings import CorrectionSettings, GeometrySettings, GridSettings
 from gixi_bluesky.processing.simulation import (
+    Component,
     Halo,
+    Observer,
     Panel,
     Phase,
     Renderer,
@@ -262,3 +264,87 @@ def test_more_counts_are_more_visible(perovskite, renderer):
     weak = truth(renderer, powder(perovskite, counts=1.0), Panel(), q, phi)
     strong = truth(renderer, powder(perovskite, counts=100.0), Panel(), q, phi)
     assert (strong.snr > 5 * weak.snr).all()
+
+
+@pytest.fixture(scope="module")
+def refracting(geometry):
+    return Renderer(geometry.with_incidence(0.2).with_critical_angle(0.15), SHAPE)
+
+
+def test_refraction_lifts_peaks_out_of_the_plane_and_truth_follows(
+    perovskite, geometry, refracting
+):
+    """Where a remap that knows no refraction shows an arc, there truth has its box."""
+    texture = Texture(contact=(1, 0, 0), mosaic_deg=2.0)
+    scene = powder(perovskite, counts=3000.0, texture=texture)
+    remap = Remapper(refracting.unrefracted, GRID, CorrectionSettings(), SHAPE)
+    polar = remap(refracting.expected(scene))
+    found = truth(refracting, scene, Panel(), polar.q, polar.phi)
+    steep = [i for i, hkl in enumerate(found.hkl) if (1, 0, 0) in hkl and found.phi[i] > 60]
+    flat = [i for i, hkl in enumerate(found.hkl) if (1, 0, 0) in hkl and found.phi[i] < 30]
+    assert steep
+    assert flat
+    assert found.q[steep[0]] > found.q[flat[0]] + 0.001
+    assert found.q[flat[0]] == pytest.approx(line_q(1, 0, 0), abs=0.002)
+    rows = slice(int(found.boxes[steep[0], 1]), int(found.boxes[steep[0], 3]))
+    profile = mean_over_phi(polar.intensity[rows])
+    assert centroid_near(polar.q, profile, found.q[steep[0]]) == pytest.approx(
+        found.q[steep[0]], abs=0.002
+    )
+
+
+def test_the_reflected_beam_doubles_a_peak_by_twice_the_incidence_inside(perovskite, refracting):
+    scene = powder(perovskite, texture=Texture(contact=(1, 0, 0), mosaic_deg=1.0))
+    doubled = replace(scene, reflected=0.5)
+    once, twice = (list(refracting.apparent(s)) for s in (scene, doubled))
+    assert len(twice) == 2 * len(once)
+    first, second = (c for c in twice if c.hkl == (1, 0, 0) and c.angular.argmax() > 900)
+    apart = 2 * refracting.geometry.horizon_q_z
+    assert second.q - first.q == pytest.approx(apart, rel=0.05)
+    assert second.height == pytest.approx(0.5 * first.height)
+
+
+def test_a_line_narrower_than_a_pixel_is_as_wide_as_one_and_as_strong(perovskite, renderer):
+    scene = powder(perovskite)
+    sharp = replace(scene, phases=(replace(scene.phases[0], size_angstrom=1e5, footprint=0.0),))
+    components = renderer.components(sharp)
+    assert min(c.fwhm_q for c in components) >= renderer.pixel_q
+    (phase,) = sharp.phases
+    inside = [c for c in phase.components(1024) if c.q < renderer.q[-1]]
+    for blurred, line in zip(components, inside, strict=True):
+        assert blurred.height * blurred.fwhm_q == pytest.approx(line.height * line.fwhm_q)
+
+
+@given(share=st.floats(0, 1), fwhm=st.floats(0.01, 0.2))
+def test_a_pseudo_voigt_has_its_width_whatever_its_share(share, fwhm):
+    line = Component("x", (1, 0, 0), 1.0, fwhm, 1.0, np.ones(2), lorentzian=share)
+    assert line.radial(np.array([1.0]))[0] == pytest.approx(1.0)
+    assert line.radial(np.array([1.0 + fwhm / 2]))[0] == pytest.approx(0.5)
+
+
+def test_zingers_strike_as_often_as_told():
+    dark = np.zeros(SHAPE, np.float32)
+    rng = np.random.default_rng(1)
+    struck = [np.count_nonzero(record(dark, Panel(zingers=20.0), rng)) for _ in range(30)]
+    assert np.mean(struck) == pytest.approx(20.0, rel=0.2)
+
+
+def test_a_missing_module_holds_no_data_and_no_box(perovskite, renderer):
+    panel = Panel(modules=(195, 220), missing=((1, 0),))
+    frame = record(np.full(SHAPE, 7.0, np.float32), panel, np.random.default_rng(1))
+    assert (frame[212:407, :220] == -1).all()
+    assert (frame[212:407, 227:447] >= 0).all()
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_truth_shows_one_side_only_if_the_grid_does(perovskite, geometry, renderer, side):
+    grid = GRID.model_copy(update={"side": side})
+    polar = Remapper(geometry, grid, CorrectionSettings(), SHAPE)(
+        record(renderer.expected(powder(perovskite)), Panel(), np.random.default_rng(1))
+    )
+    observer = Observer(renderer, Panel(), polar.q, polar.phi, side=side)
+    found = observer.truth(powder(perovskite))
+    data = np.isfinite(polar.intensity)
+    assert len(found)
+    for x0, y0, x1, y1 in np.round(found.boxes[found.visible > 0.5]).astype(int):
+        assert data[y0 : y1 + 1, x0 : x1 + 1].mean() > 0.3

@@ -57,7 +57,7 @@ class Server:
         self.await_answer()
 
     def await_answer(self) -> None:
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + 150
         headers = {"Authorization": f"Apikey {KEY}"}
         while time.monotonic() < deadline:
             try:

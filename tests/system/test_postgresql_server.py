@@ -28,7 +28,7 @@ from gixi_bluesky.tiled_adapters.schema import STREAMS, q_bin
 
 pytestmark = pytest.mark.system
 
-EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "server.yaml"
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "server.yml"
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
             assert theirs in told
             told = told.replace(theirs, ours)
         (folder / "data").mkdir()
-        config = folder / "server.yaml"
+        config = folder / "server.yml"
         config.write_text(told, encoding="utf-8")
         running = Server(folder, "--config", str(config), PGPASSFILE=str(databases.password_file))
         try:

@@ -16,9 +16,11 @@ pytestmark = pytest.mark.system
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
     running = Server(tmp_path)
-    running.start()
-    yield running
-    running.close()
+    try:
+        running.start()
+        yield running
+    finally:
+        running.close()
 
 
 def test_a_server_killed_five_times_in_mid_run_costs_nothing_and_nobody_waits(

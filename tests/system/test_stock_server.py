@@ -1,4 +1,4 @@
-"""Result files on a Tiled server that somebody else runs, with our adapter in its configuration."""
+"""A Tiled server that somebody else runs, with our adapter in its configuration."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from result_files import single_file
 from tiled.client import from_uri
 
 from gixi_bluesky.callbacks.offline import register_result
+from gixi_bluesky.tiled_adapters import queries
 
 pytestmark = pytest.mark.system
 
@@ -51,7 +52,7 @@ def stock_server(folder: Path) -> Iterator[str]:
     )
     uri = f"http://127.0.0.1:{port}/api/v1"
     try:
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + 150
         while time.monotonic() < deadline:
             with contextlib.suppress(httpx.HTTPError):
                 if httpx.get(f"{uri}/").is_success:
@@ -63,7 +64,7 @@ def stock_server(folder: Path) -> Iterator[str]:
         server.wait(30)
 
 
-def test_a_stock_server_shows_result_files_by_its_configuration(tmp_path: Path) -> None:
+def test_it_shows_result_files_and_answers_our_queries(tmp_path: Path) -> None:
     path = single_file(tmp_path / "results")
     with stock_server(tmp_path) as uri:
         root = from_uri(uri, api_key=KEY)
@@ -72,4 +73,6 @@ def test_a_stock_server_shows_result_files_by_its_configuration(tmp_path: Path) 
         assert node["peaks"].read()["q"].tolist() == [1.0, 2.0]
         assert node["polar_image"].shape == (2, N_PHI, N_Q)
         assert node.metadata["configuration"] == {"a": 1}
+        assert queries.knows(root), "the adapter brings them"
+        assert queries.with_phase(root, "MAPbBr3") == []
         root.context.close()

@@ -7,12 +7,18 @@ from typing import Any
 from uuid import uuid4
 
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tiled.structures.core import Spec
-from tiled_servers import PEAKS_PER_FRAME, RunWriting, image_of, start_document
+from tiled_servers import (
+    PEAKS_PER_FRAME,
+    RunWriting,
+    columns,
+    image_of,
+    page,
+    start_document,
+)
 
 from gixi_bluesky.errors import StoreError
 from gixi_bluesky.processing.structures import _slug
@@ -87,27 +93,53 @@ def test_a_run_tells_what_it_found(run: Any) -> None:
     assert run.provenance["version"] == "0.1"
 
 
-def test_tracks_gather_the_peaks_that_were_followed(
-    run: Any, monkeypatch: pytest.MonkeyPatch
+def test_a_notebook_shows_the_run_and_nothing_that_its_metadata_could_smuggle_in(
+    catalogue: Any,
 ) -> None:
-    peaks = pd.DataFrame(
-        {
-            "frame": [0, 0, 1, 1, 2],
-            "track": [7, -1, 7, 3, 7],
-            "q": [1.0, 2.0, 1.1, 3.0, 1.2],
-            "phi": [40.0, 0.0, 40.0, 10.0, 40.0],
-            "intensity": [5.0, 1.0, 9.0, 2.0, 7.0],
-        }
-    )
-    monkeypatch.setattr(type(run), "peaks", lambda _: peaks)
+    told = summary({"MAPbBr3": 0.97, "PbI2": 0.2}, [1.06])
+    told["phases"]["MAPbBr3"] |= {"n_frames": 2, "onset_frame": 1}
+    uid = store_summary(catalogue, told, sample_name="<script>film</script>")
+    shown = catalogue[uid]._repr_html_()
+    assert "complete: 3 frames, 9 peaks, 0 dropped, 0 failed" in shown
+    assert "<td>MAPbBr3</td><td>0.97</td><td>2</td><td>1</td>" in shown
+    assert shown.index("MAPbBr3") < shown.index("PbI2")
+    assert "&lt;script&gt;film" in shown
+    assert "<script>" not in shown
+
+
+def test_tracks_gather_the_peaks_that_were_followed(
+    catalogue: Any, tiled_server: EmbeddedServer
+) -> None:
+    writing = RunWriting(catalogue, tiled_server.directory / "results", start_document())
+    rows = {
+        "frame": [0, 0, 1, 1, 2],
+        "peak": [0, 1, 0, 1, 0],
+        "track": [7, -1, 7, 3, 7],
+        "q": [1.0, 2.0, 1.1, 3.0, 1.2],
+        "phi": [40.0, 0.0, 40.0, 10.0, 40.0],
+        "intensity": [5.0, 1.0, 9.0, 2.0, 7.0],
+    }
+    others = {name: values[:1] * 5 for name, values in columns("peaks", [0]).items()}
+    writing.store("event_page", page(writing.uid, "peaks", 1, {**others, **rows}))
+    run = catalogue[writing.uid]
     tracks = run.tracks()
     assert tracks["track"].tolist() == [7, 3]
     longest = tracks.iloc[0]
     assert longest[["n_frames", "first_frame", "last_frame"]].tolist() == [3, 0, 2]
     assert longest["q"] == pytest.approx(1.1)
     assert longest["intensity"] == 9.0
-    monkeypatch.setattr(type(run), "peaks", lambda _: peaks.assign(track=-1))
-    assert run.tracks().empty
+    writing.abandon()
+
+
+def test_a_run_without_followed_peaks_has_no_tracks(
+    catalogue: Any, tiled_server: EmbeddedServer
+) -> None:
+    writing = RunWriting(catalogue, tiled_server.directory / "results", start_document())
+    data = columns("peaks", [0])
+    data["track"] = [-1] * len(data["track"])
+    writing.store("event_page", page(writing.uid, "peaks", 1, data))
+    assert catalogue[writing.uid].tracks().empty
+    writing.abandon()
 
 
 def test_an_image_that_is_not_kept_is_a_clear_error(run: Any) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -209,6 +210,32 @@ def test_the_live_summary_is_replaced_whole_or_in_part(catalogue: Any, results: 
     assert run.summary == {"n_frames": 5, "phases": {"a": {"max_probability": 0.7}}}
     writing.stop(n_frames=9)
     assert run.summary == {"n_frames": 9}
+
+
+def test_every_node_of_a_run_gets_its_access_tags(
+    catalogue: Any, results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server of the tests has no access policy: what it is asked for is what can be seen."""
+    client, created = catalogue.context.http_client, {}
+    send = client.send
+
+    def watch(request: httpx.Request, **options: Any) -> httpx.Response:
+        if request.method == "POST":
+            created[request.url.path.rsplit("/api/v1/", 1)[-1]] = json.loads(request.content)
+        return send(request, **options)
+
+    monkeypatch.setattr(client, "send", watch)
+    writing = RunWriting(catalogue, results, start_document(tiled_access_tags=["team"]))
+    writing.flush([0])
+    writing.abandon()
+    tags = {path: body.get("access_tags") for path, body in created.items() if "/gixi" in path}
+    tags.pop("metadata/gixi_claims", None)
+    below = f"gixi/{writing.uid}"
+    nodes = {"metadata/gixi", f"metadata/{below}", f"register/{below}/images"}
+    nodes |= {f"metadata/{below}/{stream}" for stream in STREAMS}
+    assert nodes == set(tags)
+    assert all(one == ["team"] for one in tags.values()), tags
+    assert "tiled_access_tags" not in created["metadata/gixi"]["metadata"]["start"]
 
 
 def test_a_second_writer_is_refused_while_the_first_lives(catalogue: Any, results: Path) -> None:

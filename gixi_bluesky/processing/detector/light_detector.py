@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -13,15 +14,21 @@ from torch import Tensor
 from gixi_bluesky.errors import WeightsError
 from gixi_bluesky.processing.contrast import equalise
 from gixi_bluesky.processing.detector.boxes import clip_boxes, decode_boxes, distinct, suppress
-from gixi_bluesky.processing.detector.light import CHANNELS, LightArchitecture, LightNet
+from gixi_bluesky.processing.detector.light import (
+    CHANNELS,
+    LightArchitecture,
+    LightNet,
+    Proposals,
+)
 from gixi_bluesky.processing.detector.weights import Manifest
 from gixi_bluesky.processing.types import Detections
 
 __all__ = ["LightDetector", "as_input", "calibrated", "detect", "logit"]
 
-_CANDIDATES = 600
-_PROPOSALS = 200
-_PROPOSAL_IOU, _FINAL_IOU = 0.7, 0.35
+# A crowded frame has hundreds of peaks, each proposed by several anchors; an empty one has few.
+_LEAST_PROPOSED = 0.2  # score of the first stage
+_CANDIDATES, _PROPOSALS = 2000, 500
+_PROPOSAL_IOU, _FINAL_IOU = 0.6, 0.3
 _FLOOR = 0.02  # score below which nothing is reported
 _COARSER = 4
 _SURROUNDINGS = (17, 9)  # (|q|, phi) in coarse pixels
@@ -66,7 +73,7 @@ class LightDetector:
         for start in range(0, len(images), size):
             batch = as_input(images[start : start + size]).to(self.device)
             found += detect(self._network, batch)
-        return [_one_a_peak(calibrated(one, *self._calibration)) for one in found]
+        return [calibrated(one, *self._calibration) for one in found]
 
 
 def as_input(images: NDArray[np.float32]) -> Tensor:
@@ -114,21 +121,33 @@ def detect(net: LightNet, images: Tensor) -> list[Detections]:
     """Find the boxes of (n, 3, n_phi, n_q) images, best first, with uncalibrated scores."""
     maps = net.features(images)
     proposals = net.propose(maps)
-    shape = (images.shape[-2] - 1, images.shape[-1] - 1)
     results = []
     for i in range(len(images)):
-        best = proposals.logits[i].topk(min(_CANDIDATES, proposals.logits.shape[1]))
-        boxes = decode_boxes(proposals.deltas[i, best.indices], proposals.anchors[best.indices])
-        kept = _kept(boxes, best.values.sigmoid(), _PROPOSAL_IOU)[:_PROPOSALS]
-        boxes, first = boxes[kept], best.values.sigmoid()[kept]
+        boxes, first = _proposed(proposals, i)
         here = torch.zeros(len(boxes), dtype=torch.long, device=boxes.device)
         verdict = net.judge([m[i : i + 1] for m in maps], boxes, here)
         # Both stages have a say: the second sharpens boxes but ranks slightly worse alone.
         scores = verdict[:, 0].sigmoid() * first.sqrt()
+        shape = (images.shape[-2] - 1, images.shape[-1] - 1)
         boxes = clip_boxes(decode_boxes(verdict[:, 1:5], boxes), shape)
-        kept = _kept(boxes, scores, _FINAL_IOU)
-        results.append(Detections(_array(boxes[kept]), _array(scores[kept])))
+        kinds = verdict[:, 5:].argmax(1).cpu().numpy()
+        found = Detections(_array(boxes), _array(scores), kinds)
+        found = found.chosen(suppress(found.boxes, found.scores, _FINAL_IOU))
+        results.append(found.chosen(distinct(found.boxes, found.scores)))
     return results
+
+
+def _proposed(proposals: Proposals, image: int) -> tuple[Tensor, Tensor]:
+    """Return the boxes (p, 4) that the second stage shall judge and their scores (p,)."""
+    logits = proposals.logits[image]
+    best = logits.topk(min(_CANDIDATES, len(logits)))
+    scores = best.values.sigmoid()
+    likely = scores >= _LEAST_PROPOSED
+    index, scores = best.indices[likely], scores[likely]
+    boxes = decode_boxes(proposals.deltas[image, index], proposals.anchors[index])
+    kept = suppress(_array(boxes), _array(scores), _PROPOSAL_IOU)[:_PROPOSALS]
+    chosen = torch.as_tensor(np.asarray(kept, np.int64), device=boxes.device)
+    return boxes[chosen], scores[chosen]
 
 
 def calibrated(found: Detections, slope: float, offset: float) -> Detections:
@@ -137,24 +156,13 @@ def calibrated(found: Detections, slope: float, offset: float) -> Detections:
     Slope and offset are fitted on held-out simulation; what falls below the floor is left out.
     """
     scores = 1 / (1 + np.exp(-(slope * logit(found.scores) + offset)))
-    above = scores >= _FLOOR
-    return Detections(found.boxes[above], scores[above].astype(np.float32))
-
-
-def _one_a_peak(found: Detections) -> Detections:
-    own = distinct(found.boxes, found.scores)
-    return Detections(found.boxes[own], found.scores[own])
+    return replace(found, scores=scores.astype(np.float32)).chosen(scores >= _FLOOR)
 
 
 def logit(scores: NDArray[np.floating]) -> NDArray[np.float64]:
     """Return log(p / (1 - p)), finite also for scores of 0 and 1."""
     p = np.clip(scores.astype(np.float64), 1e-6, 1 - 1e-6)
     return np.asarray(np.log(p / (1 - p)))
-
-
-def _kept(boxes: Tensor, scores: Tensor, iou: float) -> Tensor:
-    indices = suppress(_array(boxes), _array(scores), iou)
-    return torch.as_tensor(np.asarray(indices, np.int64), device=boxes.device)
 
 
 def _array(tensor: Tensor) -> NDArray[Any]:

@@ -168,11 +168,11 @@ def _missing(rng: np.random.Generator) -> tuple[tuple[int, int], ...]:
 def _scene(rng: np.random.Generator, setup: _Setup, structures: Sequence[Structure]) -> Scene:
     q_max = float(setup.renderer.q[-1])
     flat = _log_uniform(rng, 0.05, 30.0)
-    count = int(rng.choice([0, 1, 2, 3, 4], p=[0.06, 0.4, 0.3, 0.16, 0.08]))
+    count = int(rng.choice([0, 1, 2, 3, 4], p=[0.12, 0.38, 0.28, 0.14, 0.08]))
     noise = math.sqrt(flat + (setup.panel.readout_noise or 0.0) ** 2 + 1.0)
     return Scene(
         phases=tuple(_phase(rng, q_max, structures, noise) for _ in range(count)),
-        halos=tuple(_halo(rng, q_max, flat) for _ in range(int(rng.integers(0, 4)))),
+        halos=tuple(_halo(rng, q_max, flat) for _ in range(int(rng.integers(0, 5)))),
         streaks=tuple(_streaks(rng, flat)),
         air=flat * _log_uniform(rng, 0.3, 60.0),
         flat=flat,
@@ -185,7 +185,7 @@ def _halo(rng: np.random.Generator, q_max: float, flat: float) -> Halo:
     q = _log_uniform(rng, 0.1, min(q_max, 3.0))
     return Halo(
         q=q,
-        fwhm_q=float(max(rng.uniform(0.22, 1.0) * q, 0.08)),
+        fwhm_q=max(_log_uniform(rng, 0.12, 1.0) * q, 0.08),
         counts=flat * _log_uniform(rng, 0.1, 30.0),
         anisotropy=float(rng.uniform(-0.5, 0.5)),
     )

@@ -18,14 +18,13 @@ from gixi_bluesky.errors import WeightsError
 from gixi_bluesky.processing.detector.light import LightNet
 from gixi_bluesky.processing.detector.light_detector import as_input, detect, logit
 from gixi_bluesky.processing.detector.weights import Grid, Manifest, Preprocessing, save
-from gixi_bluesky.processing.evaluation import Verdicts, judge
+from gixi_bluesky.processing.evaluation import Verdicts, judge_by_q
 from gixi_bluesky.processing.settings import ContrastSettings
 from gixi_bluesky.processing.training.dataset import load_image
 from gixi_bluesky.processing.training.loop import CHECKPOINT, averaged_network, parameters
 
 __all__ = ["calibrate", "calibrate_network", "export"]
 
-_HIT_IOU = 0.3
 # Strides of the network: phi is halved five times, |q| once.
 _GRID = Grid(multiple=(32, 2), smallest=(64, 64))
 
@@ -77,7 +76,7 @@ def calibrate_network(net: LightNet, held_out: Path) -> tuple[float, float]:
         message = f"got no simulated files in {held_out}; calibration needs frames held out"
         raise WeightsError(message)
     found = (detect(net, as_input(one.image[None]))[0] for one in test)
-    return calibrate(judge(found, [one.known for one in test], _HIT_IOU))
+    return calibrate(judge_by_q(found, [one.known for one in test]))
 
 
 def calibrate(verdicts: Verdicts) -> tuple[float, float]:

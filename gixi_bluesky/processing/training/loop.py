@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -125,12 +125,7 @@ def _report(
     test: Sequence[TrainingImage],
     report: Callable[[dict[str, float]], None] | None,
 ) -> None:
-    if not all(math.isfinite(loss) for loss in losses.values()):
-        message = (
-            f"the losses after {state.seen} images are {losses}; expected numbers: lower the "
-            f"learning rate (now at most {recipe.learning_rate:g}) and repeat the command"
-        )
-        raise TrainingError(message)
+    _require_numbers(state, recipe, losses)
     row = {"seen": state.seen, "seconds": round(state.spent_s, 1)}
     row |= {name: round(loss, 4) for name, loss in losses.items()}
     row |= _scores(state, test)
@@ -140,6 +135,16 @@ def _report(
     _save(state, recipe, folder)
     if report is not None:
         report(row)
+
+
+def _require_numbers(state: _State, recipe: Recipe, losses: Mapping[str, float]) -> None:
+    if all(math.isfinite(loss) for loss in losses.values()):
+        return
+    message = (
+        f"the losses after {state.seen} images are {dict(losses)}; expected numbers: lower the "
+        f"learning rate (now at most {recipe.learning_rate:g}) and repeat the command"
+    )
+    raise TrainingError(message)
 
 
 def _start(
@@ -188,6 +193,8 @@ def _step(state: _State, recipe: Recipe, batch: Batch) -> dict[str, Tensor]:
     gpu = state.device.type == "cuda"
     with torch.autocast(state.device.type, torch.bfloat16, enabled=gpu):
         losses = loss_of(state.net, batch.images, batch.targets)
+    if not gpu:  # where looking costs nothing; a GPU would be waited for, and is asked at reports
+        _require_numbers(state, recipe, {name: loss.item() for name, loss in losses.items()})
     total = sum(losses.values(), start=torch.zeros((), device=state.device))
     state.optimiser.zero_grad(set_to_none=True)
     total.backward()  # type: ignore[no-untyped-call]  # torch has no types there

@@ -8,9 +8,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from gixi_bluesky.errors import ConfigError
+from gixi_bluesky.errors import ConfigError, TrainingError
 from gixi_bluesky.processing.detector.light_detector import as_input, detect
 from gixi_bluesky.processing.evaluation import average_precision, judge
+from gixi_bluesky.processing.training import loop
 from gixi_bluesky.processing.training.dataset import load_image
 from gixi_bluesky.processing.training.loop import (
     CHECKPOINT,
@@ -114,3 +115,28 @@ def test_the_averaged_network_is_what_the_checkpoint_holds(tmp_path, images, hel
 def test_without_images_there_is_no_training(tmp_path, held_out):
     with pytest.raises(ConfigError, match="simulate some before training"):
         train(QUICK, tmp_path / "run", tmp_path, held_out)
+
+
+def test_a_loss_that_is_no_number_ends_it_and_the_last_checkpoint_stays(
+    tmp_path, images, held_out, monkeypatch
+):
+    folder = tmp_path / "run"
+    train(QUICK, folder, images, held_out)
+    kept = (folder / CHECKPOINT).read_bytes()
+    real = loop.loss_of
+
+    def broken(net, images, targets):
+        return {name: part * torch.nan for name, part in real(net, images, targets).items()}
+
+    monkeypatch.setattr(loop, "loss_of", broken)
+    with pytest.raises(TrainingError, match="lower the learning rate"):
+        train(replace(QUICK, images=16), folder, images, held_out)
+    assert (folder / CHECKPOINT).read_bytes() == kept
+
+
+def test_a_training_with_a_time_limit_ends_with_it(tmp_path, images, held_out):
+    rows = []
+    recipe = replace(QUICK, images=10**6, minutes=0.05)
+    train(recipe, tmp_path / "run", images, held_out, report=rows.append)
+    assert 3.0 <= rows[-1]["seconds"] < 60.0
+    assert rows[-1]["seen"] < 10**6

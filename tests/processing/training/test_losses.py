@@ -9,6 +9,7 @@ import torch
 from gixi_bluesky.processing.detector.light import LightArchitecture, LightNet
 from gixi_bluesky.processing.detector.light_detector import as_input
 from gixi_bluesky.processing.evaluation import box_iou
+from gixi_bluesky.processing.training import losses
 from gixi_bluesky.processing.training.losses import Target, loss_of, pair_iou
 
 SMALL = LightArchitecture(
@@ -51,19 +52,19 @@ PEAK, OTHER = [20.0, 10.0, 26.0, 90.0], [60.0, 40.0, 64.0, 70.0]
 @pytest.mark.parametrize("mixed", [False, True])
 def test_losses_and_their_slopes_are_finite(net, images, targets, mixed):
     with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
-        losses = loss_of(net, images, targets)
-    assert set(losses) >= PARTS_OF_ANY_IMAGE
-    torch.stack([loss.float() for loss in losses.values()]).sum().backward()
-    assert all(torch.isfinite(loss) for loss in losses.values())
+        parts = loss_of(net, images, targets)
+    assert set(parts) >= PARTS_OF_ANY_IMAGE
+    torch.stack([part.float() for part in parts.values()]).sum().backward()
+    assert all(torch.isfinite(part) for part in parts.values())
     slopes = [p.grad for p in net.parameters() if p.grad is not None]
     assert all(torch.isfinite(slope).all() for slope in slopes)
     assert any(slope.abs().max() > 0 for slope in slopes)
 
 
 def test_nothing_to_find_teaches_no_box(net, images):
-    losses = loss_of(net, images, [target([], [])] * 2)
-    assert losses["box"] == 0
-    assert losses["refine"] == 0
+    parts = loss_of(net, images, [target([], [])] * 2)
+    assert parts["box"] == 0
+    assert parts["refine"] == 0
 
 
 def test_ignored_boxes_do_not_count_as_background(net, images):
@@ -72,6 +73,31 @@ def test_ignored_boxes_do_not_count_as_background(net, images):
     open_ = loss_of(net, images, [target([], [])] * 2)["score"]
     ignored = loss_of(net, images, [target([], everywhere)] * 2)["score"]
     assert ignored < open_
+
+
+def test_anchors_near_a_box_are_all_that_may_stand_for_it(net, images):
+    """The columns that are looked at hold every anchor of all that costs little enough."""
+    proposals = net.propose(net.features(images))
+    boxes = torch.tensor([PEAK, OTHER, [0.0, 0.0, 3.0, 127.0], [123.0, 100.0, 127.0, 110.0]])
+    near = losses._near(boxes, proposals)
+    everywhere = losses._cost(boxes, proposals.anchors[None])
+    for i, found in enumerate(near):
+        cheap = torch.nonzero(everywhere[i] <= losses._WORST_COST)[:, 0]
+        assert len(cheap)
+        assert set(cheap.tolist()) <= set(found.tolist())
+    torch.testing.assert_close(
+        losses._cost(boxes, proposals.anchors[near]), everywhere.gather(1, near)
+    )
+
+
+def test_a_truth_jittered_inside_out_teaches_no_nonsense(net, images, monkeypatch):
+    monkeypatch.setattr(
+        losses, "_jittered", lambda boxes, times: boxes[:, [2, 3, 0, 1]].repeat(times, 1)
+    )
+    parts = loss_of(net, images, [target([PEAK], []), target([OTHER], [])])
+    torch.stack(list(parts.values())).sum().backward()
+    assert all(torch.isfinite(part) for part in parts.values())
+    assert all(torch.isfinite(p.grad).all() for p in net.parameters() if p.grad is not None)
 
 
 def test_overlap_of_tensors_is_that_of_arrays():
