@@ -66,3 +66,35 @@ def test_serving_can_end_and_begin_again(port):
     registry = CollectorRegistry()
     for _ in range(2):
         serve_metrics(lambda: STATUS, port, registry=registry)()
+
+
+def test_a_consumer_tells_its_partitions_letters_and_gpu_at_a_free_port():
+    status = {
+        **STATUS,
+        "gpu_bytes": 1 << 30,
+        "messages_read": 40,
+        "dead_letters": 2,
+        "undelivered": 1,
+        "partitions": {"raw:documents:3": {"lag": 7, "uncommitted": 9}},
+    }
+    served = serve_metrics(lambda: status, 0, registry=CollectorRegistry())
+    try:
+        told = samples(served.port)
+    finally:
+        served()
+    assert told["gixi_gpu_held_bytes",] == 1 << 30
+    assert told["gixi_messages_read_total",] == 40
+    assert told["gixi_messages_refused_total",] == 2
+    assert told["gixi_messages_undelivered_total",] == 1
+    assert told["gixi_partition_unread_messages", "3", "raw:documents"] == 7
+    assert told["gixi_partition_uncommitted_messages", "3", "raw:documents"] == 9
+
+
+def test_an_analysis_beside_a_scan_tells_nothing_of_kafka(port):
+    served = serve_metrics(lambda: STATUS, port, registry=CollectorRegistry())
+    try:
+        names = {name for name, *_ in samples(port)}
+    finally:
+        served()
+    assert "gixi_messages_read_total" not in names
+    assert "gixi_gpu_held_bytes" not in names
