@@ -33,7 +33,11 @@ def install(package: str) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         for command in (["update"], ["install", "-y", "--no-install-recommends", package]):
             subprocess.run(
-                ["apt-get", "-qq", *command], env=environment, check=False, capture_output=True
+                ["apt-get", "-qq", "-o", "DPkg::Lock::Timeout=120", *command],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                check=False,
+                capture_output=True,
             )
 
 
