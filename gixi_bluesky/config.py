@@ -9,7 +9,7 @@ import yaml
 from pydantic import ValidationError, model_validator
 
 from gixi_bluesky.callbacks.kafka.settings import KafkaSettings
-from gixi_bluesky.callbacks.settings import InputSettings, QueueSettings
+from gixi_bluesky.callbacks.settings import InputSettings, QueueSettings, SlurmSettings
 from gixi_bluesky.errors import ConfigError
 from gixi_bluesky.processing.settings import (
     CorrectionSettings,
@@ -22,7 +22,7 @@ from gixi_bluesky.processing.settings import (
 )
 from gixi_bluesky.tiled_adapters.settings import OutputSettings, TiledSettings
 
-__all__ = ["Config", "load_config", "parse_config"]
+__all__ = ["Config", "is_result_file", "load_config", "parse_config"]
 
 # Settings that hold paths, to be resolved against the configuration file's folder.
 _PATHS = (
@@ -58,6 +58,7 @@ class Config(Settings):
     output: OutputSettings = OutputSettings()
     tiled: TiledSettings = TiledSettings()
     kafka: KafkaSettings = KafkaSettings()
+    slurm: SlurmSettings = SlurmSettings()
 
     @model_validator(mode="after")
     def _dark_apart(self) -> Config:
@@ -75,7 +76,7 @@ def load_config(path: str | Path) -> Config:
     unknown key or a wrong value.
     """
     path = Path(path)
-    if path.suffix in _RESULT_FILES:
+    if is_result_file(path):
         return parse_config(_of_results(path), folder=path.absolute().parent, source=str(path))
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -86,6 +87,11 @@ def load_config(path: str | Path) -> Config:
         message = f"{path} is not valid YAML: {error}"
         raise ConfigError(message) from error
     return parse_config(tree, folder=path.absolute().parent, source=str(path))
+
+
+def is_result_file(path: str | Path) -> bool:
+    """Return whether a configuration would come out of a stored result."""
+    return Path(path).suffix in _RESULT_FILES
 
 
 def _of_results(path: Path) -> dict[str, Any]:

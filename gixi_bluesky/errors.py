@@ -11,6 +11,7 @@ GixiError
 ├── DocumentError (ValueError)       a document from outside breaks its schema
 ├── RefusedPathError (PermissionError)  a path or link leads out of the configured roots
 ├── BrokerError (ConnectionError)    Kafka refused, or is away
+├── SlurmError (RuntimeError)        Slurm is not there or refused
 └── StoreError (RuntimeError)        Tiled or the results directory refused
     ├── RunCompleteError             this derived run is there and complete
     ├── RowsLostError                the server lost rows that it had taken
@@ -32,6 +33,7 @@ __all__ = [
     "RefusedPathError",
     "RowsLostError",
     "RunCompleteError",
+    "SlurmError",
     "StoreError",
     "StructureFileError",
     "TrainingError",
@@ -82,6 +84,10 @@ class RefusedPathError(GixiError, PermissionError):
 
 class BrokerError(GixiError, ConnectionError):
     """Kafka refused, or is away."""
+
+
+class SlurmError(GixiError, RuntimeError):
+    """Slurm is not there, or refused what was asked."""
 
 
 class StoreError(GixiError, RuntimeError):

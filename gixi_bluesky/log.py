@@ -4,14 +4,28 @@ from __future__ import annotations
 
 import logging
 import sys
+from dataclasses import dataclass
 
 import structlog
 
-__all__ = ["configure_logging", "get_logger"]
+__all__ = ["LogSettings", "configure_logging", "get_logger", "log_settings"]
+
+
+@dataclass(frozen=True, slots=True)
+class LogSettings:
+    """What was asked of the log, for child processes to do the same."""
+
+    level: str = "INFO"
+    json: bool = False
+
+
+_settings: LogSettings | None = None
 
 
 def configure_logging(level: str = "INFO", *, json: bool = False) -> None:
     """Send log lines of `level` and above to stderr, as JSON if asked."""
+    global _settings  # one a process, as structlog's own configuration
+    _settings = LogSettings(level, json)
     renderer: structlog.typing.Processor = (
         structlog.processors.JSONRenderer()
         if json
@@ -31,6 +45,11 @@ def configure_logging(level: str = "INFO", *, json: bool = False) -> None:
         # The stream of the moment: notebooks and tests replace sys.stderr.
         logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
     )
+
+
+def log_settings() -> LogSettings | None:
+    """Return what was asked of the log of this process, None while nothing was."""
+    return _settings
 
 
 def get_logger(**context: object) -> structlog.typing.FilteringBoundLogger:

@@ -134,3 +134,8 @@ def test_every_key_of_the_schema_is_typed():
     schema = Config.model_json_schema()
     assert schema["additionalProperties"] is False
     assert set(schema["properties"]) >= {"input", "geometry", "grid", "output", "tiled"}
+
+
+def test_a_time_limit_that_yaml_made_a_number_is_told_how_to_write(tmp_path):
+    with pytest.raises(ConfigError, match=r"slurm\.time: .*in quotes"):
+        parse_config({"geometry": GEOMETRY, "slurm": {"time": 43200}}, folder=tmp_path)

@@ -38,6 +38,7 @@ class RunArrays:
         self._output = output
         self._required = required
         self._part: PartWriter | None = None
+        self._finished: PartWriter | None = None
         self._rows = 0
         self._failures = 0
         self._announced: Documents = []
@@ -105,7 +106,12 @@ class RunArrays:
         """Leave one plainly openable file. Raises StoreError."""
         if self._part is not None:
             self._part.finish()
-            self._part = None
+            self._part, self._finished = None, self._part
+
+    def supersede(self) -> None:
+        """Remove what earlier sessions left, once the run is complete."""
+        if self._finished is not None:
+            self._finished.supersede()
 
     def close(self) -> None:
         """Leave the part as it is, for a later session."""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from gixi_bluesky.callbacks.actions import DarkImages
 from gixi_bluesky.callbacks.frames import FrameRef
 from gixi_bluesky.callbacks.settings import InputSettings
+from gixi_bluesky.log import LogSettings
 from gixi_bluesky.processing.conditions import Conditions
 from gixi_bluesky.processing.types import Matches, MatchPeaks, Peaks
 from gixi_bluesky.provenance import Provenance
@@ -24,6 +25,7 @@ class Setup:
 
     factory: "module:name" of what builds the pipeline from the configuration
     blocks: file descriptors of the shared memory that inline images come through
+    log: how to log; None: as structlog does by itself
     """
 
     factory: str
@@ -31,6 +33,7 @@ class Setup:
     input: InputSettings
     threads: int
     blocks: tuple[int, ...]
+    log: LogSettings | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,8 @@ class Job:
     exposures: how many images an image inside an event is the sum of
     """
 
+    raw_uid: str
+    frame: int
     image: FrameRef | SharedImage
     conditions: Conditions
     deadline: float

@@ -17,6 +17,7 @@ import numpy as np
 from gixi_bluesky.callbacks.frames import InlineImage
 from gixi_bluesky.callbacks.jobs import Job, Outcome, Ready, Setup, SharedImage
 from gixi_bluesky.errors import GixiError
+from gixi_bluesky.log import log_settings
 
 __all__ = ["IN_FLIGHT", "PIPELINE", "AnalysisProcess", "ProcessEndedError"]
 
@@ -41,7 +42,7 @@ class AnalysisProcess:
     def __init__(self, config: Any, factory: str = PIPELINE) -> None:
         self._blocks = tuple(_shared_block() for _ in range(IN_FLIGHT))
         threads = config.queue.worker_threads
-        self._setup = Setup(factory, config, config.input, threads, self._blocks)
+        self._setup = Setup(factory, config, config.input, threads, self._blocks, log_settings())
         self._child: subprocess.Popen[bytes] | None = None
         self._connection: Connection | None = None
         self._submitted = 0

@@ -318,6 +318,7 @@ class DerivedRun:
                 return
         self._store("stop", stop)
         self._store.close()
+        self._arrays.supersede()
         self.complete = True
         _log.info("run_stored", uid=self.documents.uid, raw_uid=self.raw.uid, **_told(summary))
 
@@ -343,7 +344,8 @@ class DerivedRun:
             self.broken = self.last_error
         pause = min(_LONGEST_PAUSE_S, 0.5 * 2 ** min(self._failures, 8))
         self._not_before = now + pause
-        log = _log.bind(uid=self.documents.uid, error=self.last_error, retry_in_s=pause)
+        uids = {"uid": self.documents.uid, "raw_uid": self.raw.uid}
+        log = _log.bind(**uids, error=self.last_error, retry_in_s=pause)
         # A StoreError says all there is to say; of anything else the place matters.
         log.warning("store_failed", exc_info=None if isinstance(error, StoreError) else error)
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, field_validator
 
 from gixi_bluesky.processing.settings import PositiveFloat, Settings
 
-__all__ = ["InputSettings", "Pairs", "QueueSettings"]
+__all__ = ["InputSettings", "Pairs", "QueueSettings", "SlurmSettings"]
 
 
 def _mapping(value: Any) -> Any:
@@ -51,3 +51,27 @@ class QueueSettings(Settings):
         120.0, description="a frame that takes longer counts as a death of the worker"
     )
     worker_threads: Annotated[int, Field(ge=1, le=64)] = 1
+
+
+class SlurmSettings(Settings):
+    """What a site's Slurm wants to hear of every submission; options of the command go first."""
+
+    partition: str | None = None
+    time: str | None = Field(None, description="time limit as Slurm writes it: 1-00:00:00")
+    account: str | None = None
+    qos: str | None = None
+    sbatch: tuple[str, ...] = Field(
+        (), description="more options of sbatch: --constraint=a100, --gres=gpu:a100:1"
+    )
+    prologue: tuple[str, ...] = Field(
+        (), description="shell lines before the consumer: module load cuda"
+    )
+
+    @field_validator("time", mode="before")
+    @classmethod
+    def _not_a_number(cls, value: object) -> object:
+        """Refuse what YAML made of 12:00:00, a number to the base of sixty."""
+        if isinstance(value, int):
+            message = "YAML reads a time limit as a number; put it in quotes, as '12:00:00'"
+            raise ValueError(message)
+        return value

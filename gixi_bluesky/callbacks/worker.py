@@ -145,6 +145,8 @@ class Worker:
 
     def _hand_over(self, frame: Frame) -> None:
         job = Job(
+            raw_uid=frame.run_uid,
+            frame=frame.number,
             image=frame.image,
             conditions=frame.conditions,
             deadline=frame.received + self._file_timeout_s,
@@ -187,7 +189,14 @@ class Worker:
     def _mend(self, why: str) -> None:
         """Start the process again, give up a frame that ended it twice, repeat the others."""
         self.last_error = why
-        _log.error("analysis_process_ended", reason=why, in_flight=len(self._sent))
+        during = self._sent[0].frame if self._sent else None
+        _log.error(
+            "analysis_process_ended",
+            reason=why,
+            in_flight=len(self._sent),
+            raw_uid=during and during.run_uid,
+            frame=during and during.number,
+        )
         if self._sent:
             suspect = self._sent[0]
             suspect.deaths += 1

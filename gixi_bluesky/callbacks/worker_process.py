@@ -17,10 +17,11 @@ from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from structlog.contextvars import bound_contextvars
 
 from gixi_bluesky.callbacks.jobs import Analysed, Job, Outcome, Ready, Setup, SharedImage
 from gixi_bluesky.errors import FrameError, GixiError, RefusedPathError, UnavailableError
-from gixi_bluesky.log import get_logger
+from gixi_bluesky.log import configure_logging, get_logger
 
 if TYPE_CHECKING:
     from gixi_bluesky.callbacks.images import ImageSource
@@ -34,15 +35,15 @@ _log = get_logger()
 
 def main(arguments: list[str]) -> None:
     """Serve the parent at the other end of the socket whose descriptor is the argument."""
-    # Ctrl-C pauses the scan; it must not kill the analysis.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # Slurm tells every process of a job to end; the parent says when this one may.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    # Ctrl-C pauses the scan, Slurm tells all processes of a job of its end: the parent decides.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
     os.nice(_NICENESS)
     with Connection(int(arguments[0])) as parent:
         sys.path[:] = parent.recv()
         setup: Setup = parent.recv()
+        if setup.log is not None:
+            configure_logging(setup.log.level, json=setup.log.json)
         try:
             pipeline = _build(setup)
             ready = Ready(pipeline.provenance, _phases(pipeline))
@@ -80,7 +81,8 @@ def _serve(parent: Connection, setup: Setup, pipeline: Any) -> None:
         if job is None:
             return
         try:
-            outcome = _analyse(job, setup, pipeline, reader)
+            with bound_contextvars(raw_uid=job.raw_uid, frame=job.frame):
+                outcome = _analyse(job, setup, pipeline, reader)
             parent.send(replace(outcome, gpu_bytes=_gpu_bytes()))
         except ConnectionError:
             return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from typer.core import TyperGroup
@@ -18,11 +18,14 @@ from gixi_bluesky.cli.process import process
 from gixi_bluesky.cli.register import register
 from gixi_bluesky.cli.reprocess import reprocess
 from gixi_bluesky.cli.serve import serve
+from gixi_bluesky.cli.slurm import slurm_app
 from gixi_bluesky.cli.train import train
 from gixi_bluesky.cli.weights import weights_app
 from gixi_bluesky.errors import GixiError
 
 __all__ = ["app", "main"]
+
+LogFormat = Literal["console", "json"]
 
 
 class _Commands(TyperGroup):
@@ -63,13 +66,14 @@ def _show_version(wanted: bool) -> None:
 def _common(
     debug: Annotated[bool, typer.Option("--debug", help="Show where an error came from.")] = False,
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "warning",
+    log_format: Annotated[LogFormat, typer.Option(help="Lines for people, or JSON.")] = "console",
     version: Annotated[  # noqa: ARG001 - its callback acts
         bool, typer.Option("--version", callback=_show_version, is_eager=True)
     ] = False,
 ) -> None:
     from gixi_bluesky.log import configure_logging
 
-    configure_logging("DEBUG" if debug else log_level)
+    configure_logging("DEBUG" if debug else log_level, json=log_format == "json")
 
 
 app.command()(demo)
@@ -83,6 +87,7 @@ app.command()(check)
 app.command()(train)
 app.command()(evaluate)
 app.add_typer(config_app)
+app.add_typer(slurm_app)
 app.add_typer(weights_app)
 
 

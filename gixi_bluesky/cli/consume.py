@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gixi_bluesky.cli.console import complain
 from gixi_bluesky.cli.options import ConfigFile
 
 if TYPE_CHECKING:
@@ -48,12 +49,13 @@ def consume(
 ) -> None:
     """Analyse the runs of Kafka topics until SIGTERM, SIGUSR1 or Ctrl-C, and then end in order.
 
-    A second signal stops at once. What is not stored is read again by whoever comes next.
+    A second Ctrl-C stops at once. What is not stored is read again by whoever comes next.
     """
     import sys
 
     from gixi_bluesky.callbacks.kafka.offsets import StartAt
     from gixi_bluesky.config import load_config
+    from gixi_bluesky.errors import BrokerError
     from gixi_bluesky.log import configure_logging
 
     common = ctx.find_root().params
@@ -69,8 +71,16 @@ def consume(
 
     from gixi_bluesky.callbacks.kafka.service import Service, asked_to_stop
 
-    with asked_to_stop() as stopping:
-        Service(settings, start_at).run(stopping)
+    service = Service(settings, start_at)
+    try:
+        with asked_to_stop() as stopping:
+            service.run(stopping)
+    except BrokerError as error:
+        if not service.served:
+            raise
+        # Status 2 would say that the set-up is wrong, and nobody would start it again.
+        complain(str(error))
+        raise typer.Exit(1) from error
 
 
 def with_kafka(

@@ -135,10 +135,17 @@ class PartWriter:
                 temporary.replace(finished)
             finally:
                 temporary.unlink(missing_ok=True)
-            for part_path in self.path.parent.glob("part-*.h5"):
-                if part_path != self.path:
-                    part_path.unlink(missing_ok=True)
         return finished
+
+    def supersede(self) -> None:
+        """Remove the earlier sessions' parts, once the run is complete with this one.
+
+        Not before: what an earlier session spooled may complete the run first, with its part.
+        """
+        for earlier in self.path.parent.glob("part-*.h5"):
+            if earlier != self.path:
+                with contextlib.suppress(OSError):  # it costs room, nothing else
+                    earlier.unlink()
 
     def _write_finished(self, file: h5py.File, part: h5py.File) -> None:
         entry = create_entry(file, self._start, *self._axes)

@@ -22,6 +22,7 @@ __all__ = ["SpooledStore", "send_abandoned", "send_leftovers"]
 
 _PATIENCE_S = 20.0
 _SPOOLS_PER_RUN = 5
+_CLOSE_S = 5.0
 _LONGEST_PAUSE_S = 30.0
 _log = get_logger()
 
@@ -54,6 +55,7 @@ class SpooledStore:
         self._spooled: dict[str, pd.DataFrame] | None = None
         self._live: dict[str, Any] | None = None
         self._stop_spooled = False
+        self._ended = False
 
     @property
     def stop_spooled(self) -> bool:
@@ -119,15 +121,23 @@ class SpooledStore:
         self._closing.set()
         self._wake.set()
         if self._thread is not None:
-            self._thread.join(timeout=5.0)
+            self._thread.join(timeout=_CLOSE_S)
+        # Where the thread still waits for an answer of Tiled, it ends the delivery when that came.
         if self._turn.acquire(timeout=1.0):
             try:
-                done = self._delivery.complete or self._delivery.caught_up
-                self._delivery.close()
+                self._end()
             finally:
                 self._turn.release()
-            _put_away(self._spool, sent=done or isinstance(self._over, RunCompleteError))
             self._spool = None
+
+    def _end(self) -> None:
+        """Give the run up and put the spool away, once; with the turn held."""
+        if self._ended or self._spool is None or self._delivery is None:
+            return
+        self._ended = True
+        done = self._delivery.complete or self._delivery.caught_up
+        self._delivery.close()
+        _put_away(self._spool, sent=done or isinstance(self._over, RunCompleteError))
 
     def _new_spool(self, start: Mapping[str, Any]) -> SpoolFile:
         names = [f"{self.uid}.spool"]
@@ -172,7 +182,14 @@ class SpooledStore:
             raise self._over
 
     def _deliver(self) -> None:
-        """Delivery thread: send what is spooled; after a failure wait, longer each time."""
+        """Delivery thread: send what is spooled until it is over or closed."""
+        self._send_all()
+        if self._closing.is_set():
+            with self._turn:
+                self._end()
+
+    def _send_all(self) -> None:
+        """Send; after a failure wait, longer each time."""
         failures = 0
         while not self._closing.is_set():
             self._wake.clear()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import structlog
 from fake_pipeline import KILLS, REFUSED, SLEEPS, UNFORESEEN
 from fakes import FAKE, fake_config
 from raw_runs import images, write_hdf5
@@ -21,6 +23,7 @@ from gixi_bluesky.callbacks.queue import FrameQueue
 from gixi_bluesky.callbacks.tracking import Frame
 from gixi_bluesky.callbacks.worker import Worker
 from gixi_bluesky.errors import GixiError, WeightsError
+from gixi_bluesky.log import configure_logging
 from gixi_bluesky.processing.conditions import Conditions
 
 
@@ -119,9 +122,30 @@ def test_what_the_pipeline_raises_when_built_is_raised_here(tmp_path: Path) -> N
         broken.start()
 
 
-def test_ctrl_c_is_the_scans(desk: Desk) -> None:
+def test_log_lines_of_the_process_are_json_with_run_and_frame(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gixi_bluesky.log._settings", None)  # and afterwards as before
+    configure_logging("ERROR", json=True)
+    desk = Desk(fake_config(tmp_path))
+    desk.worker.start()
+    try:
+        desk.put(0, UNFORESEEN)
+        assert desk.wait(1) == ["failed"]
+    finally:
+        desk.worker.close()
+        structlog.reset_defaults()
+    line = json.loads(capfd.readouterr().err)
+    assert line["event"] == "frame_failed"
+    assert (line["raw_uid"], line["frame"]) == ("run", 0)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+def test_what_the_scan_or_slurm_is_told_does_not_end_the_analysis(
+    desk: Desk, number: signal.Signals
+) -> None:
     assert desk.worker.pid is not None
-    os.kill(desk.worker.pid, signal.SIGINT)
+    os.kill(desk.worker.pid, number)
     desk.put(0, 7)
     assert desk.wait(1) == ["ok"]
     assert desk.worker.restarts == 0

@@ -6,9 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from consumer_site import site
 from kafka_broker import Broker
 from kafka_site import Site
 from served import Server
+from slurm_cluster import slurm, slurm_cluster
+
+__all__ = ["broker", "kafka_site", "site", "slurm", "slurm_cluster", "tiled_server"]
 
 
 @pytest.fixture(scope="session")

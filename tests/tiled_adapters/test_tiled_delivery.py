@@ -10,10 +10,13 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from tiled.queries import Eq
 from tiled_servers import PEAKS_PER_FRAME, columns, descriptor, page, start_document, stop_document
 
 from gixi_bluesky.errors import RunCompleteError, StoreError
-from gixi_bluesky.tiled_adapters import delivery
+from gixi_bluesky.tiled_adapters import delivery, spooled_store
+from gixi_bluesky.tiled_adapters.claims import CLAIMS
+from gixi_bluesky.tiled_adapters.connection import container_beside
 from gixi_bluesky.tiled_adapters.schema import STREAMS
 from gixi_bluesky.tiled_adapters.settings import OutputSettings, TiledSettings
 from gixi_bluesky.tiled_adapters.spool import SpoolFile, spool_files
@@ -157,6 +160,33 @@ def test_nobody_waits_while_tiled_hangs(
     back.set()
     session.stop()
     assert_stored(tiled, session.uid, 20)
+
+
+def test_a_run_that_is_closed_while_tiled_hangs_is_given_up_when_it_answers(
+    tiled: Tiled, start: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spooled_store, "_CLOSE_S", 0.1)
+    session = Session(tiled, tmp_path, start)
+    session.flush(0)
+    claims = container_beside(tiled.catalogue, CLAIMS)
+
+    def wait_for_claims(number: int) -> None:
+        deadline = time.monotonic() + 30
+        while len(list(claims.search(Eq("uid", session.uid)))) != number:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+    wait_for_claims(1)
+    back = threading.Event()
+    hangs = threading.Event()
+    monkeypatch.setattr(tiled, "require", lambda: hangs.set() or back.wait(60))
+    session.flush(1)
+    assert hangs.wait(30)
+    session.store.close()
+    wait_for_claims(1)
+    back.set()
+    # A claim that its process keeps though nobody writes would keep every writer out.
+    wait_for_claims(0)
 
 
 def test_frames_that_tiled_has_already_are_not_sent_again(

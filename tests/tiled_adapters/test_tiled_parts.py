@@ -84,6 +84,9 @@ def test_each_session_has_a_part_of_its_own_that_begins_with_the_last(tmp_path: 
     second = new_part(tmp_path, committed={0, 1})
     assert [second.path.name, second.rows] == ["part-0002.h5", 2]
     finished = filled(second, [2, 3]).finish()
+    # Until it is complete, the run may still become so with what the first session spooled.
+    assert first.path.exists()
+    second.supersede()
     assert_finished(finished, 4)
     assert [path.name for path in (tmp_path / START["uid"]).iterdir()] == ["part-0002.h5"]
 

@@ -59,6 +59,7 @@ class Service:
         self._start_at = start_at
         self._factory = factory
         self._state: State = "starting"
+        self._served = False
         self._port: int | None = None
         self._parts: tuple[StreamAnalysis, Consumer, Outbox, DeadLetters] | None = None
         self._beat_at = 0.0
@@ -78,6 +79,11 @@ class Service:
             raise
         self._state = "stopped"
         self._beat()
+
+    @property
+    def served(self) -> bool:
+        """Whether the set-up was right: it has begun to read."""
+        return self._served
 
     def status(self) -> dict[str, Any]:
         """Return how it goes: what Analysis tells, and messages, partitions and dead letters."""
@@ -145,6 +151,7 @@ class Service:
             return
         _, consumer, outbox, _ = self._parts
         self._state = "running"
+        self._served = True
         _log.info("consuming", topics=self._kafka.topics, group=self._kafka.group)
         while not stopping():
             consumer.step()
@@ -232,14 +239,17 @@ class Service:
 
 @contextlib.contextmanager
 def asked_to_stop() -> Iterator[Callable[[], bool]]:
-    """Yield whether SIGTERM, SIGUSR1 or SIGINT came; a second signal ends the process at once."""
+    """Yield whether SIGTERM, SIGUSR1 or SIGINT came; a second Ctrl-C ends the process at once.
+
+    A second SIGTERM does not: Slurm sends its own to every process of a job, and the job's shell
+    passes it on.
+    """
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
     asked: list[int] = []
 
     def ask(number: int, _: object) -> None:
         asked.append(number)
-        for one in numbers:
-            signal.signal(one, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
     before = {number: signal.signal(number, ask) for number in numbers}
     try:

@@ -1,0 +1,98 @@
+"""What Slurm says of jobs, in the words of its versions, and what is said when it refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gixi_bluesky.callbacks.settings import SlurmSettings
+from gixi_bluesky.callbacks.slurm import Submission, Task, parse_tasks, submit, tasks_of
+from gixi_bluesky.callbacks.slurm_script import ConsumerArray
+from gixi_bluesky.errors import ConfigError, SlurmError
+
+# 22.05.8
+RUNNING = (
+    "JobId=6 ArrayJobId=5 ArrayTaskId=0 JobName=gixi UserId=me(1) GroupId=me(1) MCS_label=N/A "
+    "Priority=1 Nice=0 Account=(null) QOS=(null) JobState=RUNNING Reason=None Dependency=(null) "
+    "Requeue=1 Restarts=2 BatchFlag=1 Reboot=0 ExitCode=0:0 RunTime=00:00:02 TimeLimit=01:00:00 "
+    "Scheduler=Backfill Partition=gpu AllocNode:Sid=localhost:3150 ReqNodeList=n7 "
+    "ExcNodeList=n8 NodeList=n3 BatchHost=n3 NumNodes=1 NumCPUs=1 "
+    "Command=/data/JobState=X NodeList=n9/consume.sbatch WorkDir=/data Power= "
+)
+WAITING = (
+    "JobId=5 ArrayJobId=5 ArrayTaskId=1-3,5%2 JobName=gixi UserId=me(1) GroupId=me(1) "
+    "JobState=PENDING Reason=Resources Dependency=(null) Requeue=1 Restarts=0 "
+    "Partition=gpu ReqNodeList=(null) ExcNodeList=(null) NodeList= NumNodes=1 "
+    "Command=/data/consume.sbatch"
+)
+# 24.05 has more fields, and a job may be named as it likes.
+NEWER = (
+    "JobId=9 ArrayJobId=5 ArrayTaskId=4 JobName=x JobState=FAILED UserId=me(1) GroupId=me(1) "
+    "MCS_label=N/A Priority=1 Nice=0 Account=xray QOS=normal JobState=COMPLETING Reason=None "
+    "Dependency=(null) Requeue=1 Restarts=0 BatchFlag=1 Reboot=0 ExitCode=0:0 Partition=gpu "
+    "NodeList=n4 BatchHost=n4 StepMgrEnabled=Yes NumNodes=1 ReqTRES=cpu=1 AllocTRES=cpu=1 "
+    "Command=/data/consume.sbatch WorkDir=/data"
+)
+
+
+def test_running_and_waiting_tasks_are_told_one_by_one() -> None:
+    found = parse_tasks("\n".join((RUNNING, WAITING, NEWER)))
+    assert found[0] == Task(0, "RUNNING", "", "n3", 2)
+    assert [number for number, task in found.items() if task.state == "PENDING"] == [1, 2, 3, 5]
+    assert found[1].reason == "Resources"
+    assert found[4] == Task(4, "COMPLETING", "", "n4", 0)
+
+
+@pytest.mark.parametrize(
+    ("written", "numbers"), [("7", [7]), ("0-8:4", [0, 4, 8]), ("1,3-4%1", [1, 3, 4])]
+)
+def test_lists_of_tasks_are_read_as_slurm_writes_them(written: str, numbers: list[int]) -> None:
+    assert list(parse_tasks(WAITING.replace("1-3,5%2", written))) == numbers
+
+
+def test_nothing_said_is_no_task() -> None:
+    assert parse_tasks("") == {}
+    assert parse_tasks("No jobs in the system\n") == {}
+
+
+@pytest.mark.parametrize(
+    ("state", "ended"),
+    [
+        ("RUNNING", False),
+        ("PENDING", False),
+        ("COMPLETING", False),
+        ("COMPLETED", True),
+        ("TIMEOUT", True),
+        ("NODE_FAIL", True),
+        ("UNKNOWN", True),
+    ],
+)
+def test_a_task_has_ended_when_it_will_not_run_again(state: str, ended: bool) -> None:
+    assert Task(0, state).ended is ended
+
+
+def test_a_folder_remembers_its_submission(tmp_path: Path) -> None:
+    Submission(tmp_path, 17, 4).write()
+    assert Submission.of(tmp_path) == Submission(tmp_path, 17, 4)
+
+
+@pytest.mark.parametrize(("record", "said"), [(None, "--folder"), ("{", "damaged")])
+def test_a_folder_without_a_submission_is_told(
+    tmp_path: Path, record: str | None, said: str
+) -> None:
+    if record is not None:
+        (tmp_path / "submission.json").write_text(record)
+    with pytest.raises(ConfigError, match=said):
+        Submission.of(tmp_path)
+
+
+def test_without_slurm_the_message_says_where_to_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    array = ConsumerArray(tmp_path / "job", 1, False, 1, (), SlurmSettings(), "python")
+    with pytest.raises(SlurmError, match=r"no sbatch here; .* a login node"):
+        submit(array)
+    with pytest.raises(SlurmError, match="no scontrol here"):
+        tasks_of(Submission(tmp_path, 1, 1))

@@ -1,0 +1,252 @@
+"""Consumers as Slurm jobs between a real broker and a real Tiled server, for the system tests."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+from kafka_broker import Broker, committed, create_topic
+from scan_publisher import GEOMETRY
+from served import KEY, Server
+from slurm_cluster import SlurmCluster, wait_for
+
+from gixi_bluesky.callbacks.heartbeat import Heartbeat, read_heartbeat
+from gixi_bluesky.callbacks.slurm_script import heartbeat_file
+from gixi_bluesky.errors import DocumentError
+from gixi_bluesky.processing.structures import shipped_cifs
+from gixi_bluesky.tiled_adapters import queries
+from gixi_bluesky.tiled_adapters.schema import STREAMS
+
+SESSION_S = 6.0
+PARTITIONS = 4
+_PUBLISHER = Path(__file__).with_name("scan_publisher.py")
+
+
+class Scan:
+    """A beamline that publishes runs, in a process of its own."""
+
+    def __init__(self, broker: Broker, topic: str, folder: Path, *numbers: float) -> None:
+        self.runs: list[str] = []
+        self.acknowledged: dict[int, int] = {}
+        self.folder = folder
+        self.began = time.monotonic()
+        self._process = subprocess.Popen(
+            [sys.executable, str(_PUBLISHER), broker.bootstrap, topic, str(folder)]
+            + [str(number) for number in numbers],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def await_run(self, number: int) -> str:
+        """Wait until a run has begun; return its uid."""
+        wait_for(lambda: len(self.runs) > number or self._failed, f"run {number} begins", 240)
+        assert not self._failed
+        return self.runs[number]
+
+    def finish(self) -> None:
+        """Wait until everything is acknowledged."""
+        assert self._process.wait(240) == 0
+        self._reader.join(10)
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    @property
+    def _failed(self) -> bool:
+        return self._process.poll() not in {None, 0}
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        with self._process.stdout as told:
+            for line in told:
+                what = json.loads(line)
+                assert "error" not in what, what
+                if "run" in what:
+                    self.runs.append(what["run"])
+                else:
+                    self.acknowledged = {int(p): n for p, n in what["acknowledged"].items()}
+
+
+class Site:
+    """A broker, a Tiled server and a cluster, and a configuration that the jobs see."""
+
+    def __init__(self, folder: Path, broker: Broker, server: Server, slurm: SlurmCluster) -> None:
+        self.folder = folder
+        self.broker = broker
+        self.server = server
+        self.slurm = slurm
+        self.config = folder / "config.yaml"
+        key = folder / "tiled.key"
+        key.write_text(KEY)
+        key.chmod(0o600)
+        tree = {
+            "input": {"roots": [str(folder)], "file_timeout_s": 20},
+            "geometry": GEOMETRY,
+            "grid": {"q_max_inv_angstrom": 3.0, "shape": [64, 128]},
+            "detector": {"weights": "classical"},
+            "matching": {"cif": [str(shipped_cifs()["MAPbBr3"])]},
+            "output": {"directory": str(folder / "results")},
+            "tiled": {"api_key_file": str(key)},
+            "kafka": {"session_s": SESSION_S},
+            # One consumer a node, with one thread for its numbers.
+            "slurm": {
+                "sbatch": ["--cpus-per-task=5"],
+                "prologue": ["export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1"],
+            },
+        }
+        self.config.write_text(yaml.safe_dump(tree))
+
+    def command(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run `gixi-bluesky slurm …` as a user would."""
+        return subprocess.run(
+            [sys.executable, "-m", "gixi_bluesky", "slurm", *words],
+            env=self.slurm.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+
+    def submit(self, topic: str, *options: str) -> Job:
+        """Submit consumers of a topic, which is made for them."""
+        create_topic(self.broker.bootstrap, topic, PARTITIONS)
+        folder = self.folder / f"job {topic}"
+        where = ("--bootstrap", self.broker.bootstrap, "--tiled", self.server.uri)
+        what = ("--topic", topic, "--group", f"group-{topic}", "--from", "earliest")
+        done = self.command(
+            *("submit", "--config", str(self.config), "--folder", str(folder)),
+            *(*where, *what, "--json", *options),
+        )
+        assert done.returncode == 0, done.stderr
+        return Job(self, topic, folder, json.loads(done.stdout)["job_id"])
+
+    def publish(self, topic: str, *numbers: float) -> Scan:
+        """Begin to publish so many runs of so many frames, each of so many seconds."""
+        return Scan(self.broker, topic, self.folder / f"scan-{topic}-{time.time_ns()}", *numbers)
+
+    def derived(self, raw_uid: str) -> list[Any]:
+        """Return the derived runs of a raw run."""
+        return queries.runs_for(self.server.catalog("gixi"), raw_uid)
+
+    def await_stored(self, raw_uids: list[str], frames: int, timeout_s: float = 120.0) -> None:
+        """Wait until every run is stored with so many frames."""
+        catalogue = self.server.catalog("gixi")
+
+        def stored(uid: str) -> bool:
+            stops = [run.metadata.get("stop") for run in queries.runs_for(catalogue, uid)]
+            return [stop and stop["gixi"]["n_frames"] for stop in stops] == [frames]
+
+        left = list(raw_uids)
+
+        def all_stored() -> bool:
+            left[:] = [uid for uid in left if not stored(uid)]
+            return not left
+
+        wait_for(all_stored, "every run stored", timeout_s)
+
+    def committed(self, topic: str) -> dict[int, int]:
+        """Return the committed offset of each partition that has messages."""
+        found = committed(self.broker.bootstrap, f"group-{topic}", topic, PARTITIONS)
+        return {number: offset for number, offset in found.items() if offset > 0}
+
+
+class Job:
+    """The consumers of one submission."""
+
+    def __init__(self, site: Site, topic: str, folder: Path, job_id: int) -> None:
+        self.site = site
+        self.topic = topic
+        self.folder = folder
+        self.id = job_id
+        self.submitted = time.monotonic()
+
+    def status(self) -> list[dict[str, Any]]:
+        done = self.site.command("status", "--folder", str(self.folder), "--json")
+        assert done.returncode == 0, done.stderr
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    def beat(self, task: int) -> Heartbeat | None:
+        try:
+            return read_heartbeat(heartbeat_file(self.folder, task))
+        except (OSError, DocumentError):
+            return None
+
+    def log(self, task: int) -> str:
+        return (self.folder / f"consumer-{task}.log").read_text()
+
+    def await_running(self, tasks: int, since: float = 0.0) -> None:
+        """Wait until every consumer has beaten after `since`, and they share all partitions."""
+
+        def shared() -> bool:
+            beats = [self.beat(task) for task in range(tasks)]
+            places = [place for beat in beats if beat for place in beat.partitions]
+            return (
+                all(beat and beat.state == "running" and beat.time > since for beat in beats)
+                and len(places) == len(set(places)) == PARTITIONS
+            )
+
+        wait_for(shared, "all consumers running", 120)
+
+    def await_start(self, task: int, number: int) -> float:
+        """Wait until a consumer was started so many times; return when, in seconds since 1970."""
+        mark = re.compile(rf"start {number} of task {task} on \S+ at (\S+),")
+        wait_for(lambda: mark.search(self.log(task)), f"start {number} of task {task}", 120)
+        found = mark.search(self.log(task))
+        assert found is not None
+        return datetime.fromisoformat(found[1]).timestamp()
+
+    def cancel(self) -> float:
+        """Drain; return how long it took."""
+        began = time.monotonic()
+        done = self.site.command("cancel", "--folder", str(self.folder), "--json")
+        assert done.returncode == 0, done.stderr
+        told = json.loads(done.stdout)
+        assert told["ended"]
+        assert set(told["states"].values()) == {"COMPLETED"}
+        return time.monotonic() - began
+
+
+def tables(run: Any) -> dict[str, pd.DataFrame]:
+    """Return the tables of a stored run, without what says how long it took."""
+    found = {}
+    for stream in STREAMS:
+        rows = run[stream].base["internal"].read()
+        assert rows["seq_num"].tolist() == list(range(1, len(rows) + 1)), stream
+        found[stream] = comparable(rows)
+    return found
+
+
+def comparable(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return rows in an order that does not tell in which order they were stored."""
+    kept = [name for name in rows.columns if name not in {"seq_num", "time", "latency"}]
+    kept = [name for name in kept if not name.startswith("ts_")]
+    keys = [name for name in ("frame", "peak", "phase", "h", "k", "l") if name in kept]
+    return rows[sorted(kept)].sort_values(keys).reset_index(drop=True)
+
+
+@pytest.fixture(scope="module")
+def site(slurm_cluster: SlurmCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """One for the tests of a module; each makes topics of its own."""
+    folder = tmp_path_factory.mktemp("site")
+    server = Server(folder)
+    with Broker(tmp_path_factory.mktemp("broker")) as broker:
+        try:
+            server.start()
+            yield Site(folder, broker, server, slurm_cluster)
+        finally:
+            slurm_cluster.clear()
+            server.close()

@@ -1,0 +1,225 @@
+"""A beamtime in a minute: whatever is killed on the way, each frame is stored exactly once."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import signal
+import threading
+import time
+import urllib.request
+from collections import Counter
+from typing import Any
+
+import msgpack
+import pandas as pd
+import pytest
+from confluent_kafka import Producer
+from consumer_site import SESSION_S, Job, Scan, Site, comparable, tables
+from fakes import Stores
+from kafka_broker import FAST_PRODUCER, messages
+from prometheus_client.parser import text_string_to_metric_families
+from scan_publisher import read_documents
+from slurm_cluster import SlurmCluster, wait_for
+
+from gixi_bluesky.callbacks import Analysis
+from gixi_bluesky.config import load_config
+from gixi_bluesky.tiled_adapters.schema import STREAMS
+
+pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
+
+TOPIC = "beamtime"
+RUNS = 12
+FRAMES = 6
+TILED_AWAY_S = 20.0
+
+
+class Evil:
+    """What must never be unpickled."""
+
+    def __reduce__(self) -> Any:
+        return os.system, ("touch unpickled",)
+
+
+POISON = [
+    b"this is not msgpack \xc1",
+    b"",
+    msgpack.packb(42),
+    msgpack.packb(["nonsense", {"uid": "1"}]),
+    msgpack.packb(
+        ["start", {"uid": "2", "time": {b"nd": True, b"kind": b"O", b"data": pickle.dumps(Evil())}}]
+    ),
+]
+
+
+class Acknowledged:
+    """What the broker took of the poison: the offset after the last message of each partition."""
+
+    def __init__(self, bootstrap: str) -> None:
+        self.ends: dict[int, int] = {}
+        self._producer = Producer({"bootstrap.servers": bootstrap, "log_level": 2, **FAST_PRODUCER})
+
+    def send(self, message: bytes) -> None:
+        self._producer.produce(TOPIC, message, on_delivery=self._delivered)
+        assert self._producer.flush(30) == 0
+
+    def _delivered(self, error: Any, message: Any) -> None:
+        assert error is None, error
+        place = message.partition()
+        self.ends[place] = max(self.ends.get(place, 0), message.offset() + 1)
+
+
+class Counting:
+    """How many frames each consumer says it has analysed, as long as it lived."""
+
+    def __init__(self, job: Job, tasks: int) -> None:
+        self.frames: Counter[int] = Counter()
+        self._job = job
+        self._tasks = tasks
+        self._ending = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+
+    def end(self) -> None:
+        self._ending.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._ending.wait(0.25):
+            for task in range(self._tasks):
+                beat = self._job.beat(task)
+                if beat is not None and beat.metrics_port:
+                    with contextlib.suppress(OSError):
+                        self.frames[beat.pid] = frames_told(beat.metrics_port)
+
+
+def frames_told(port: int) -> int:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=1) as answer:
+        text = answer.read().decode()
+    return sum(
+        int(sample.value)
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == "gixi_frames_finished_total"
+    )
+
+
+@pytest.fixture
+def job(site: Site, slurm: SlurmCluster) -> Job:
+    return site.submit(TOPIC, "--nodes", "2", "--gpus-per-node", "1", "--time", "60")
+
+
+def test_a_beamtime_in_which_everything_is_killed_once(
+    site: Site, slurm: SlurmCluster, job: Job, record_property: Any
+) -> None:
+    times: dict[str, float] = {}
+    counting = Counting(job, 2)
+    poison = Acknowledged(site.broker.bootstrap)
+    scan = site.publish(TOPIC, RUNS, FRAMES, 0.6)
+    try:
+        times["submission to first frame"] = first_frame(job)
+        disturb(site, slurm, job, scan, poison, times)
+        scan.finish()
+        site.await_stored(scan.runs, FRAMES, 240)
+    finally:
+        scan.kill()
+        counting.end()
+
+    assert_equal_to_undisturbed(site, scan)
+    letters = messages(site.broker.bootstrap, f"{TOPIC}.dead-letters")
+    assert sorted(letter.value() or b"" for letter in letters) == sorted(POISON)
+    ends = {
+        place: max(scan.acknowledged.get(place, 0), poison.ends.get(place, 0))
+        for place in {*scan.acknowledged, *poison.ends}
+    }
+    wait_for(lambda: site.committed(TOPIC) == ends, "everything is committed")
+    assert all(row["lag"] == 0 for row in job.status())
+    times["drain"] = job.cancel()
+    assert site.committed(TOPIC) == ends
+    assert not list(site.folder.rglob("unpickled"))
+    times["frames done twice"] = sum(counting.frames.values()) - RUNS * FRAMES
+    for what, value in times.items():
+        record_property(what, value)
+        print(f"{what}: {value:.1f}")
+
+
+def first_frame(job: Job) -> float:
+    def stored() -> bool:
+        return any((beat := job.beat(task)) and beat.frames for task in range(2))
+
+    wait_for(stored, "the first frame", 120)
+    return time.monotonic() - job.submitted
+
+
+def disturb(
+    site: Site,
+    slurm: SlurmCluster,
+    job: Job,
+    scan: Scan,
+    poison: Acknowledged,
+    times: dict[str, float],
+) -> None:
+    """Kill one thing after the other while runs come in."""
+    job.await_running(2)
+    scan.await_run(1)
+    first = job.beat(0)
+    assert first is not None
+    os.kill(first.pid, signal.SIGKILL)
+    killed = time.time()
+    wait_for(lambda: (b := job.beat(1)) and len(b.partitions) == 4, "the other takes over", 60)
+    times["take-over after SIGKILL"] = time.time() - killed
+    times["SIGKILL to the next start"] = job.await_start(0, 2) - killed
+
+    scan.await_run(3)
+    poison.send(POISON[0])
+    site.broker.kill()
+    time.sleep(1)
+    site.broker.start()
+    poison.send(POISON[1])
+
+    scan.await_run(5)
+    site.server.kill()
+    time.sleep(TILED_AWAY_S)
+    poison.send(POISON[2])
+    site.server.start()
+
+    job.await_running(2, since=time.time())
+    asleep = job.beat(1)
+    assert asleep is not None
+    os.kill(asleep.pid, signal.SIGSTOP)
+    time.sleep(SESSION_S + 4)
+    poison.send(POISON[3])
+    os.kill(asleep.pid, signal.SIGCONT)
+
+    job.await_running(2, since=time.time())
+    requeued = time.time()
+    slurm.run("scontrol", "requeue", f"{job.id}_0")
+    poison.send(POISON[4])
+    times["requeue to the next start"] = job.await_start(0, 3) - requeued
+
+
+def assert_equal_to_undisturbed(site: Site, scan: Scan) -> None:
+    """Each raw run has one derived run with the rows that a run without a fault gives."""
+    undisturbed = Stores()
+    config = load_config(site.config)
+    elsewhere = config.output.model_copy(update={"directory": scan.folder / "undisturbed"})
+    config = config.model_copy(update={"output": elsewhere})
+    with Analysis(config, store=undisturbed) as analysis:
+        for name, doc in read_documents(scan.folder):
+            analysis(name, doc)
+        analysis.drain(120)
+    assert len(undisturbed.made) == RUNS
+    for store in undisturbed.made:
+        (run,) = site.derived(store.start["gixi"]["raw_uid"])
+        assert run.start["uid"] == store.start["uid"]
+        assert run.stop["gixi"]["n_frames"] == FRAMES
+        found = tables(run)
+        assert all(len(rows) >= FRAMES for rows in found.values())
+        for stream in STREAMS:
+            expected = comparable(store.table(stream))
+            pd.testing.assert_frame_equal(found[stream], expected, check_dtype=False)
+        assert found["frames"]["frame"].tolist() == list(range(FRAMES))
+        assert set(found["frames"]["status"]) == {"ok"}
+        for frame in range(FRAMES):
+            assert run.polar_image(frame).shape == (64, 128)
