@@ -15,32 +15,30 @@ import pytest
 def require_program(program: str, package: str, path: str | None = None) -> str:
     """Return where a program is, with its package installed if need be and we are root.
 
-    path: folders to look in besides PATH; a pattern of pathlib is not meant
+    path: folders to look in besides those of PATH
     """
     if (found := _found(program, path)) is not None:
         return found
     if os.geteuid() == 0 and shutil.which("apt-get"):
-        # Tests that run side by side do not install at once.
-        with (Path(tempfile.gettempdir()) / "gixi-apt.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if _found(program, path) is None:
-                _install(package)
+        install(package)
         if (found := _found(program, path)) is not None:
             return found
     pytest.skip(f"there is no {program}; install the Debian package {package}")
 
 
-def _install(package: str) -> None:
+def install(package: str) -> None:
+    """Install a package; one process at a time, since tests run side by side."""
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    options = ["-qq", "-o", "DPkg::Lock::Timeout=120"]
-    for command in (["update"], ["install", "-y", "--no-install-recommends", package]):
-        subprocess.run(
-            ["apt-get", *options, *command],
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            check=False,
-            capture_output=True,
-        )
+    with (Path(tempfile.gettempdir()) / "gixi-apt.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for command in (["update"], ["install", "-y", "--no-install-recommends", package]):
+            subprocess.run(
+                ["apt-get", "-qq", "-o", "DPkg::Lock::Timeout=120", *command],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                check=False,
+                capture_output=True,
+            )
 
 
 def _found(program: str, path: str | None) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -27,6 +28,12 @@ def train(
     size: Annotated[
         Literal["light", "large"], typer.Option(help="Of the network; light is for CPUs.")
     ] = "light",
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Images a step; default: 2, on a GPU 8.")
+    ] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="At its highest; default: 0.0015, on a GPU 0.002.")
+    ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes that simulate.")] = _WORKERS,
     seed: Annotated[int, typer.Option(min=0, help="First seed of the training images.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")] = "auto",
@@ -35,7 +42,8 @@ def train(
     """Train the light network on simulated frames and write its weights.
 
     Workers fill DIR/images and DIR/held-out while the network learns. A training that was stopped
-    goes on from DIR/checkpoint.pt when the command is repeated. DIR/curve.png shows how it goes;
+    goes on from DIR/checkpoint.pt when the command is repeated, also with more images or minutes
+    and another learning rate, which falls to zero at the new end. DIR/curve.png shows how it goes;
     at the end the scores are calibrated on DIR/held-out and NAME.safetensors is written with its
     manifest: give its path as `detector.weights`.
     """
@@ -58,6 +66,11 @@ def train(
 
     with simulators.simulation(drawn, seeds, held_out, CALIBRATION[:_HELD_OUT_SEEDS], workers):
         recipe = loop.Recipe.on(device, images, minutes, seed)
+        recipe = replace(
+            recipe,
+            batch=batch or recipe.batch,
+            learning_rate=learning_rate or recipe.learning_rate,
+        )
         loop.train(recipe, out, drawn, held_out, device, report, SIZES[size])
     manifest = export.export(out, out, name or size, held_out, drawn)
     say(f"{out / manifest.name}.safetensors is written, sha256 {manifest.sha256[:12]}")

@@ -19,7 +19,7 @@ Float64 = NDArray[np.float64]
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
 
-_ROWS_AT_ONCE = 128
+_ROWS_AT_ONCE = 16  # so that they stay in the cache
 # Cells narrower than this, pixels, mostly hold no pixel's centre on either side of the beam.
 _HOLDS_A_PIXEL = 0.7
 # In cells narrower than this, pixels, the mean of a 2 x 2 block would blur more than the cell does.

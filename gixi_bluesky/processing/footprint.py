@@ -156,14 +156,12 @@ def _matrices(
 ) -> tuple[sparse.csr_array, sparse.csr_array, slice]:
     """Return the weights of single pixels and of blocks, and the rows of the frame they read."""
     n_columns = cell.shape[1]
-    usable = valid & (cell >= 0)
-    binned = usable.copy()
-    binned[usable] = ~cells.narrow.ravel()[cell[usable]]
-    broad = binned.copy()
-    broad[binned] = cells.broad.ravel()[cell[binned]]
-    whole = _in_whole_blocks(broad)
-    single = np.flatnonzero(binned & ~whole)
-    samples = cells.weights(usable)
+    # 0 sampled, 1 binned, 2 wide enough for blocks; the last entry is for pixels without a cell.
+    kinds = np.append(np.where(cells.narrow, 0, 1 + cells.broad).astype(np.uint8), np.uint8(0))
+    kind = np.where(valid, kinds[cell], 0)
+    whole = _in_whole_blocks(kind == 2)
+    single = np.flatnonzero((kind > 0) & ~whole)
+    samples = cells.weights(valid & (cell >= 0))
     rows, columns = np.nonzero(whole[::2, ::2])
     even = cell[: cell.shape[0] // 2 * 2, : n_columns // 2 * 2]
     here = whole[: even.shape[0] : 2, : even.shape[1] : 2]

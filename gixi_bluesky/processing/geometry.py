@@ -201,9 +201,11 @@ class Geometry:
         p1 = (np.asarray(rows, float) + 0.5) * self.pixel_size_m[0] - self.poni_m[0]
         p2 = (np.asarray(columns, float) + 0.5) * self.pixel_size_m[1] - self.poni_m[1]
         norm = np.sqrt(p1 * p1 + p2 * p2 + self.distance_m**2)
-        r = self.rotation
+        at = (p1, p2, self.distance_m)
+        # Most detectors are not tilted: what is zero costs as much as what is not.
         up, right, beam = (
-            (r[i, 0] * p1 + r[i, 1] * p2 + r[i, 2] * self.distance_m) / norm for i in range(3)
+            sum(factor * part for factor, part in zip(axis, at, strict=True) if factor) / norm
+            for axis in self.rotation
         )
         return up, right, beam
 

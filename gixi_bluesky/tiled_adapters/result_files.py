@@ -12,8 +12,10 @@ With it come the queries that a server answers fast (`server_plugin`).
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import h5py
 from tiled.adapters.hdf5 import HDF5ArrayAdapter
 from tiled.adapters.mapping import MapAdapter
 from tiled.adapters.table import TableAdapter
@@ -21,8 +23,15 @@ from tiled.structures.core import Spec
 from tiled.utils import path_from_uri
 
 import gixi_bluesky.tiled_adapters.server_plugin  # noqa: F401 - it registers our queries
+from gixi_bluesky.errors import StoreError
 from gixi_bluesky.tiled_adapters.nexus import open_result, read_table, result_metadata
-from gixi_bluesky.tiled_adapters.schema import IMAGE_DATASET, IMAGE_KEY, RESULT_SPEC, STREAMS
+from gixi_bluesky.tiled_adapters.schema import (
+    IMAGE_DATASET,
+    IMAGE_KEY,
+    RESULT_SPEC,
+    STREAMS,
+    stored_columns,
+)
 
 __all__ = ["ResultFileAdapter"]
 
@@ -48,17 +57,22 @@ class ResultFileAdapter(MapAdapter):
     ) -> ResultFileAdapter:
         """Open the file at a `file://` URI.
 
-        Raises OSError when it is no HDF5 file, KeyError when it is no result file.
+        Raises OSError when it is no HDF5 file, KeyError when it is no result file, StoreError when
+        it leads to files that are not its own.
         """
-        with open_result(path_from_uri(data_uri)) as file:
+        path = path_from_uri(data_uri)
+        arrays = {name: f"/entry/polar/{name}" for name in _AXES} | {IMAGE_KEY: IMAGE_DATASET}
+        with open_result(path) as file:
             swmr = file.swmr_mode
+            streams = [stream for stream in STREAMS if stream in file["entry"]]
+            columns = [f"/entry/{s}/{column.name}" for s in streams for column in stored_columns(s)]
+            for dataset in (*arrays.values(), *columns):
+                _require_own(file, dataset, path.parent)
             tables = {
                 stream: TableAdapter.from_pandas(read_table(file["entry"], stream))
-                for stream in STREAMS
-                if stream in file["entry"]
+                for stream in streams
             }
             told = metadata or result_metadata(file)
-        arrays = {name: f"/entry/polar/{name}" for name in _AXES} | {IMAGE_KEY: IMAGE_DATASET}
         return cls(
             {
                 **{
@@ -70,3 +84,23 @@ class ResultFileAdapter(MapAdapter):
             metadata=told,
             specs=specs or [Spec(RESULT_SPEC)],
         )
+
+
+def _require_own(file: h5py.File, name: str, folder: Path) -> None:
+    """Raise StoreError unless a dataset lies in its file, or in the parts beside it.
+
+    The server reads for people who may not read everything that it may.
+    """
+    node: Any = file
+    for part in name.strip("/").split("/"):
+        link = node.get(part, getlink=True)
+        if not isinstance(link, h5py.HardLink):
+            message = f"{name} in {file.filename} is not there, or a link, which is not followed"
+            raise StoreError(message)
+        node = node[part]
+    home = folder.resolve()
+    sources = [source.file_name for source in node.virtual_sources()] if node.is_virtual else []
+    outside = [one for one in sources if not (home / one).resolve().is_relative_to(home)]
+    if outside or node.external:
+        message = f"{name} in {file.filename} leads to {outside or node.external}, outside {home}"
+        raise StoreError(message)

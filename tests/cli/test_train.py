@@ -68,10 +68,13 @@ def test_training_leaves_weights_a_curve_and_a_checkpoint(run, simulated, tmp_pa
 
 def test_the_same_command_again_goes_on(run, simulated, tmp_path):
     run("train", "--out", tmp_path, "--images", 6, "--device", "cpu")
-    result = run("train", "--out", tmp_path, "--images", 12, "--device", "cpu")
+    more = ("--images", 12, "--batch", 3, "--learning-rate", 1e-4)
+    result = run("train", "--out", tmp_path, *more, "--device", "cpu")
     assert result.exit_code == 0, result.output
     assert "6 of" not in result.stderr
-    assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["seen"] == 12
+    stored = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert stored["seen"] == 12
+    assert (stored["recipe"]["batch"], stored["recipe"]["learning_rate"]) == (3, 1e-4)
 
 
 def test_seeds_kept_for_evaluation_are_refused(run, tmp_path):

@@ -32,14 +32,14 @@ def tiled_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture
-def site(broker: Broker, tiled_server: Server, tmp_path: Path) -> Iterator[Site]:
+def kafka_site(broker: Broker, tiled_server: Server, tmp_path: Path) -> Iterator[Site]:
     one = Site(broker.bootstrap, tiled_server, tmp_path)
     yield one
     one.close()
 
 
 @pytest.fixture
-def slurm(slurm_cluster: SlurmCluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[SlurmCluster]:
+def slurm(slurm_cluster: SlurmCluster) -> Iterator[SlurmCluster]:
     """The cluster without jobs, before and after the test."""
     slurm_cluster.clear()
     yield slurm_cluster

@@ -26,6 +26,11 @@ pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
 FRAMES = 4
 
 
+@pytest.fixture
+def site(kafka_site: Site) -> Site:
+    return kafka_site
+
+
 def start(site: Site, heartbeat: Path, *more: str, **sections: object) -> subprocess.Popen[str]:
     """Start the command with a configuration that says nothing of Kafka or Tiled."""
     tree = {
@@ -138,7 +143,7 @@ def port(site: Site, name: str) -> int | None:
     ("sections", "more", "told"),
     [
         ({"input": {}}, (), "give input.roots"),
-        ({}, ("--topic", "absent"), "has no topic absent"),
+        ({}, ("--topic", "absent"), "absent, or does not show it"),
         ({}, ("--from", "yesterday"), "expected latest, earliest or a time"),
         ({}, ("--bootstrap", "127.0.0.1:1"), "cannot use the Kafka broker"),
         ({"kafka": {"options": {"compression.codec": "none", "no.such": 1}}}, (), "no.such"),

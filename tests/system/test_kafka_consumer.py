@@ -20,6 +20,11 @@ pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
 FRAMES = 8
 
 
+@pytest.fixture
+def site(kafka_site: Site) -> Site:
+    return kafka_site
+
+
 def test_runs_of_several_partitions_are_shared_and_stored(site: Site) -> None:
     site.create(partitions=4)
     site.arrays = "external"

@@ -4,10 +4,19 @@ from pathlib import Path
 
 import httpx
 import pytest
+import yaml
 
 from gixi_bluesky.errors import ConfigError, StoreError
-from gixi_bluesky.tiled_adapters.server import EmbeddedServer, embedded_server
-from gixi_bluesky.tiled_adapters.server_config import KEY_VARIABLE, server_config
+from gixi_bluesky.tiled_adapters.server import (
+    EmbeddedServer,
+    configured_server,
+    embedded_server,
+)
+from gixi_bluesky.tiled_adapters.server_config import (
+    KEY_VARIABLE,
+    read_server_config,
+    server_config,
+)
 
 
 def test_nobody_enters_without_the_key(tiled_server: EmbeddedServer) -> None:
@@ -64,3 +73,58 @@ def test_only_the_folder_and_what_is_named_are_served(tmp_path: Path) -> None:
         "file:///data",
     ]
     assert config["authentication"]["allow_anonymous_access"] is False
+
+
+@pytest.fixture
+def config_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv(KEY_VARIABLE, "fromenvironment")
+    return tmp_path / "server.yml"
+
+
+def test_a_configuration_of_tiled_gets_what_our_runs_need(
+    config_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GIXI_TEST_DATABASE", "sqlite:///here.db")
+    config_file.write_text("catalog: {uri: $GIXI_TEST_DATABASE}\nuvicorn: {port: 9000}\n")
+    config = read_server_config(config_file)
+    assert config["catalog"]["uri"] == "sqlite:///here.db"
+    assert list(config["catalog"]["adapters_by_mimetype"]) == ["application/x-gixi-hdf5"]
+    assert "application/json-seq" in config["media_types"]["BlueskyRun"]
+    assert config["authentication"] == {
+        "allow_anonymous_access": False,
+        "single_user_api_key": "fromenvironment",
+    }
+    assert config["uvicorn"] == {"port": 9000}
+
+
+def test_what_a_configuration_says_itself_stays(config_file: Path) -> None:
+    told = {
+        "catalog": {"uri": "sqlite://", "adapters_by_mimetype": {"image/x": "a:B"}},
+        "media_types": {"BlueskyRun": {"text/x": "a:b"}, "array": {"text/y": "a:c"}},
+        "authentication": {"providers": [{"provider": "site"}], "allow_anonymous_access": True},
+    }
+    config_file.write_text(yaml.safe_dump(told))
+    config = read_server_config(config_file)
+    assert config["authentication"] == told["authentication"]
+    assert config["catalog"]["adapters_by_mimetype"]["image/x"] == "a:B"
+    assert config["media_types"]["BlueskyRun"]["text/x"] == "a:b"
+    assert config["media_types"]["array"] == {"text/y": "a:c"}
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (None, "cannot read the server configuration"),
+        ("catalog: [", "is no YAML"),
+        ("trees: []", "has no section `catalog`"),
+        ("catalog: {uri: 'sqlite://', init_if_not_exists: perhaps}", "init_if_not_exists"),
+    ],
+)
+def test_a_wrong_configuration_is_told_without_the_key(
+    config_file: Path, text: str | None, told: str
+) -> None:
+    if text is not None:
+        config_file.write_text(text)
+    with pytest.raises(ConfigError, match=told) as refused, configured_server(config_file):
+        pass
+    assert "fromenvironment" not in str(refused.value)

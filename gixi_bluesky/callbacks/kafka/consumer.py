@@ -10,7 +10,7 @@ from gixi_bluesky.callbacks.documents import Document, RunStart, RunStop, parse,
 from gixi_bluesky.callbacks.kafka.letters import DeadLetters, Letter
 from gixi_bluesky.callbacks.kafka.marks import Marks, OpenRun, Partition, Place
 from gixi_bluesky.callbacks.kafka.membership import Membership
-from gixi_bluesky.callbacks.kafka.offsets import StartAt, start_offsets
+from gixi_bluesky.callbacks.kafka.offsets import StartAt, end_of, start_offsets
 from gixi_bluesky.callbacks.kafka.stream import Ended, StreamAnalysis
 from gixi_bluesky.callbacks.kafka.wire import decode, encode
 from gixi_bluesky.errors import BrokerError, DocumentError
@@ -119,14 +119,9 @@ class Consumer:
         self._client.close()
 
     def _look_at_lags(self) -> dict[Place, tuple[int, int]]:
-        from confluent_kafka import KafkaException, TopicPartition
-
         lags = {}
         for place, partition in self.marks.partitions.items():
-            try:
-                where = TopicPartition(place.topic, place.number)
-                _, end = self._client.get_watermark_offsets(where, cached=True)
-            except KafkaException:
+            if (end := end_of(self._client, place, cached=True)) is None:
                 continue
             lags[place] = (
                 max(end - partition.position, 0),
@@ -259,7 +254,23 @@ class Consumer:
         for place, first in run.first.items():
             if (partition := self.marks.partitions.get(place)) is not None:
                 partition.position = min(first, partition.position)
-                self._client.seek(TopicPartition(place.topic, place.number, partition.position))
+                self._seek(TopicPartition(place.topic, place.number, partition.position))
+
+    def _seek(self, target: Any) -> None:
+        """Read a partition from there on; a fresh assignment may take a moment to allow it."""
+        from confluent_kafka import KafkaException
+
+        deadline = time.monotonic() + _ASK_S
+        while True:
+            try:
+                self._client.seek(target)
+                return
+            except KafkaException as error:
+                if time.monotonic() > deadline:
+                    # Nothing was committed, so whoever starts next reads it all.
+                    message = f"cannot read {target.topic} again: {error.args[0].str()}"
+                    raise BrokerError(message) from error
+                time.sleep(_POLL_S)
 
     def _close_silent(self) -> None:
         for run in self.marks.silent(self._abandoned_s):
@@ -272,15 +283,9 @@ class Consumer:
 
     def _read_to_end(self, run: OpenRun) -> bool:
         """Ask the broker whether there is really nothing more; while it is away nobody knows."""
-        from confluent_kafka import KafkaException, TopicPartition
-
         for place in run.last.keys() & self.marks.partitions.keys():
-            where = TopicPartition(place.topic, place.number)
-            try:
-                _, end = self._client.get_watermark_offsets(where, timeout=_ASK_S, cached=False)
-            except KafkaException:
-                return False
-            if self.marks.partitions[place].at_end and end > self.marks.partitions[place].position:
+            partition, end = self.marks.partitions[place], end_of(self._client, place)
+            if end is None or (partition.at_end and end > partition.position):
                 return False
         return True
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import datetime
+import time
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from gixi_bluesky.errors import ConfigError
+from gixi_bluesky.callbacks.kafka.marks import Place
+from gixi_bluesky.errors import BrokerError, ConfigError
 from gixi_bluesky.log import get_logger
 
-__all__ = ["StartAt", "start_offsets"]
+__all__ = ["StartAt", "end_of", "start_offsets"]
 
-_REACH_S = 30.0
+_REACH_S = 10.0
+_PATIENCE_S = 40.0
+_PAUSE_S = 0.5
 _log = get_logger()
 
 
@@ -42,12 +46,47 @@ class StartAt:
 
 
 def start_offsets(client: Any, partitions: list[Any], start_at: StartAt) -> list[Any]:
-    """Return the partitions with their offsets: what the group committed, else as `start_at`."""
-    if not partitions:
-        return []
-    from confluent_kafka import TopicPartition
+    """Return the partitions with their offsets: what the group committed, else as `start_at`.
+
+    Tries for a while. Raises BrokerError: to begin anywhere else would lose messages.
+    """
+    from confluent_kafka import KafkaException
+
+    deadline = time.monotonic() + _PATIENCE_S
+    while partitions:
+        try:
+            return _offsets(client, partitions, start_at)
+        except KafkaException as error:
+            if time.monotonic() > deadline:
+                message = f"the broker does not tell where the group is: {error.args[0].str()}"
+                raise BrokerError(message) from error
+            _log.warning("offsets_unknown", error=str(error))
+            time.sleep(_PAUSE_S)
+    return []
+
+
+def end_of(client: Any, place: Place, *, cached: bool = False) -> int | None:
+    """Return the offset after the last message of a partition, None while nobody knows.
+
+    cached: as the last messages told, without asking the broker
+    """
+    from confluent_kafka import KafkaException, TopicPartition
+
+    where = TopicPartition(place.topic, place.number)
+    try:
+        limits = client.get_watermark_offsets(where, timeout=_REACH_S / 2, cached=cached)
+    except KafkaException:
+        return None
+    return None if limits is None else int(limits[1])
+
+
+def _offsets(client: Any, partitions: list[Any], start_at: StartAt) -> list[Any]:
+    from confluent_kafka import KafkaException, TopicPartition
 
     committed = client.committed(partitions, timeout=_REACH_S)
+    for one in committed:
+        if one.error is not None:
+            raise KafkaException(one.error)
     return [
         one
         if one.offset >= 0

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from gixi_bluesky.callbacks.kafka.wire import encode
-from gixi_bluesky.errors import BrokerError
 from gixi_bluesky.log import get_logger
 
 __all__ = ["Outbox", "RunTopic"]
@@ -19,22 +20,34 @@ _log = get_logger()
 Answer = Callable[[str], None]  # "" when it is safe, else why it never will be
 
 
+@dataclass(frozen=True, slots=True)
+class _Message:
+    topic: str
+    key: bytes
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...]
+    answer: Answer
+
+
 class Outbox:
     """Sends messages with an idempotent producer and tells what became of each.
 
-    A delivery that times out is sent again; one that the broker will never take, such as one too
-    large for it, is counted in `undelivered`, logged, and answered with the reason. Any thread may
-    `send`; answers come on the thread that calls `poll`, which raises BrokerError when the producer
-    has ended for good: then nothing of what was sent is safe.
+    A delivery that times out is sent again, and so is all that a producer that has ended for good
+    leaves unanswered. What the broker will never take, such as a message too large for it, is
+    counted in `undelivered`, logged, and answered with the reason. Any thread may `send`; answers
+    come on the thread that calls `poll`.
     """
 
     def __init__(self, new_producer: Callable[..., Any]) -> None:
+        self._new_producer = new_producer
         self._producer = new_producer(error_cb=self._note)
+        self._ended = ""
         self._closing = threading.Event()
-        self._fatal = ""
+        self._lock = threading.Lock()
+        self._numbers = itertools.count()
+        self._unanswered: dict[int, _Message] = {}
         self.last_error = ""
         self.undelivered = 0
-        self.delivered = 0
 
     def send(
         self,
@@ -45,44 +58,23 @@ class Outbox:
         headers: Mapping[str, str] | None = None,
     ) -> None:
         """Send one message; waits while the producer's own queue is full."""
-        from confluent_kafka import KafkaException
-
-        def delivered(error: Any, _: Any) -> None:
-            if error is None:
-                self.delivered += 1
-                answer("")
-            elif _may_pass(error) and not self._closing.is_set():
-                _log.warning("message_sent_again", topic=topic, error=error.str())
-                self.send(topic, key, value, answer, headers)
-            else:
-                self._refuse(topic, key, error, answer)
-
-        while not self._closing.is_set():
-            try:
-                self._producer.produce(
-                    topic,
-                    value,
-                    key,
-                    on_delivery=delivered,
-                    headers=[(name, text.encode()) for name, text in (headers or {}).items()],
-                )
-                return
-            except BufferError:
-                self._producer.poll(_ROOM_S)
-            except KafkaException as error:
-                self._refuse(topic, key, error.args[0], answer)
-                return
+        pairs = tuple((name, text.encode()) for name, text in (headers or {}).items())
+        message = _Message(topic, key, value, pairs, answer)
+        with self._lock:
+            number = next(self._numbers)
+            self._unanswered[number] = message
+        self._produce(number, message)
 
     def poll(self) -> None:
-        """Give the answers that have come. Raises BrokerError."""
+        """Give the answers that have come."""
         self._producer.poll(0)
-        if self._fatal:
-            message = f"Kafka ended our producer: {self._fatal}"
-            raise BrokerError(message)
+        if self._ended:
+            self._renew()
 
     def flush(self, timeout: float) -> int:
         """Wait for the answers; return how many are still missing."""
-        return int(self._producer.flush(timeout))
+        self._producer.flush(timeout)
+        return len(self._unanswered)
 
     def close(self) -> None:
         """Give up what is not delivered."""
@@ -90,22 +82,67 @@ class Outbox:
         self._producer.purge()
         self._producer.flush(1.0)
 
-    def _refuse(self, topic: str, key: bytes, error: Any, answer: Answer) -> None:
-        if self._closing.is_set():
-            return  # nobody knows what became of it, so it is not safe
-        why = error.str()
-        if error.fatal():
-            self._fatal = why
+    def _produce(self, number: int, message: _Message) -> None:
+        from confluent_kafka import KafkaException
+
+        while not self._closing.is_set():
+            producer = self._producer
+
+            def delivered(error: Any, _: Any, producer: Any = producer) -> None:
+                self._take(producer, number, message, error)
+
+            try:
+                producer.produce(
+                    message.topic,
+                    message.value,
+                    message.key,
+                    on_delivery=delivered,
+                    headers=list(message.headers),
+                )
+            except BufferError:
+                producer.poll(_ROOM_S)
+                continue
+            except KafkaException as error:
+                self._take(producer, number, message, error.args[0])
             return
+
+    def _take(self, producer: Any, number: int, message: _Message, error: Any) -> None:
+        """Take what became of a message."""
+        if self._closing.is_set() or producer is not self._producer:
+            return  # nobody knows what became of it, so it is not safe
+        if error is not None and _has_ended(error):
+            self._ended = error.str()
+        elif error is not None and _may_pass(error):
+            _log.warning("message_sent_again", topic=message.topic, error=error.str())
+            self._produce(number, message)
+        else:
+            with self._lock:
+                known = self._unanswered.pop(number, None)
+            if known is not None:
+                message.answer("" if error is None else self._refused(message, error.str()))
+
+    def _refused(self, message: _Message, why: str) -> str:
         self.undelivered += 1
-        self.last_error = f"a message for {topic} cannot be delivered: {why}"
-        _log.error("message_undelivered", topic=topic, key=repr(key), reason=why)
-        answer(why)
+        self.last_error = f"a message for {message.topic} cannot be delivered: {why}"
+        _log.error("message_undelivered", topic=message.topic, key=repr(message.key), reason=why)
+        return why
+
+    def _renew(self) -> None:
+        """Go on with another producer; what has no answer yet may be told twice."""
+        _log.warning("producer_renewed", reason=self._ended, messages=len(self._unanswered))
+        old, self._ended = self._producer, ""
+        self._producer = self._new_producer(error_cb=self._note)
+        old.purge()
+        old.flush(0)
+        with self._lock:
+            again = sorted(self._unanswered.items())
+        for number, message in again:
+            self._produce(number, message)
 
     def _note(self, error: Any) -> None:
         self.last_error = error.str()
         if error.fatal():
-            self._fatal = error.str()
+            self._ended = error.str()
 
 
 class RunTopic:
@@ -133,6 +170,13 @@ class RunTopic:
     def _answer(self, _: str) -> None:
         with self._lock:
             self._counts["answered"] += 1
+
+
+def _has_ended(error: Any) -> bool:
+    """Say whether the producer will take nothing any more."""
+    from confluent_kafka import KafkaError
+
+    return error.fatal() or error.code() == KafkaError._FATAL  # noqa: SLF001
 
 
 def _may_pass(error: Any) -> bool:

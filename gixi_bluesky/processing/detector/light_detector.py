@@ -27,6 +27,7 @@ __all__ = ["LightDetector", "as_input", "calibrated", "detect", "logit"]
 
 # A crowded frame has hundreds of peaks, each proposed by several anchors; an empty one has few.
 _LEAST_PROPOSED = 0.2  # score of the first stage
+_ALWAYS_PROPOSED = 32  # of the best anchors, however low they score
 _CANDIDATES, _PROPOSALS = 2000, 500
 _PROPOSAL_IOU, _FINAL_IOU = 0.6, 0.3
 _FLOOR = 0.02  # score below which nothing is reported
@@ -143,6 +144,7 @@ def _proposed(proposals: Proposals, image: int) -> tuple[Tensor, Tensor]:
     best = logits.topk(min(_CANDIDATES, len(logits)))
     scores = best.values.sigmoid()
     likely = scores >= _LEAST_PROPOSED
+    likely[:_ALWAYS_PROPOSED] = True
     index, scores = best.indices[likely], scores[likely]
     boxes = decode_boxes(proposals.deltas[image, index], proposals.anchors[index])
     kept = suppress(_array(boxes), _array(scores), _PROPOSAL_IOU)[:_PROPOSALS]

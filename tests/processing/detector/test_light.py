@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from scipy.special import expit, logit
 
 from gixi_bluesky.errors import WeightsError
-from gixi_bluesky.processing.detector import load_detector
-from gixi_bluesky.processing.detector.light import LightArchitecture, LightNet
+from gixi_bluesky.processing.detector import light_detector, load_detector
+from gixi_bluesky.processing.detector.light import SIZES, LightArchitecture, LightNet
 from gixi_bluesky.processing.detector.light_detector import (
     LightDetector,
     as_input,
@@ -199,3 +199,62 @@ def test_calibration_keeps_the_order_and_drops_the_hopeless(scores, slope, offse
     above = expected >= 0.02
     np.testing.assert_allclose(found.scores, expected[above], rtol=1e-5)
     np.testing.assert_array_equal(found.boxes, boxes[above])
+
+
+def test_folded_normalisations_find_the_same(images):
+    net = random_net()
+    for norm in (part for part in net.modules() if isinstance(part, torch.nn.BatchNorm2d)):
+        torch.nn.init.uniform_(norm.running_mean, -0.5, 0.5)
+        torch.nn.init.uniform_(norm.running_var, 0.5, 2.0)
+    with torch.inference_mode():
+        before = net.propose(net.features(as_input(images)))
+        net.fuse()
+        after = net.propose(net.features(as_input(images)))
+    assert not any(isinstance(part, torch.nn.BatchNorm2d) for part in net.modules())
+    torch.testing.assert_close(after.logits, before.logits, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(after.deltas, before.deltas, rtol=1e-4, atol=1e-4)
+
+
+def test_detections_tell_the_kind_of_each_box_and_keep_it(images):
+    (one, *_) = detect(random_net(), as_input(images[:1]))
+    assert one.kinds is not None
+    assert len(one.kinds) == len(one)
+    assert set(one.kinds.tolist()) <= {0, 1, 2}
+    best = one.above(float(np.median(one.scores)), 5)
+    np.testing.assert_array_equal(best.kinds, one.kinds[: len(best)])
+
+
+def test_a_frame_of_hundreds_of_peaks_is_not_cut_short():
+    """Proposals are chosen by their score, not by a number that suits a frame of few peaks."""
+    net = random_net()
+    anchors = net.propose(net.features(torch.zeros(1, 3, 256, 512)))
+    crowded, empty = (torch.full_like(anchors.logits, -9.0) for _ in range(2))
+    crowded[:, ::40] = 2.0
+    still = torch.zeros_like(anchors.deltas)
+    boxes, scores = light_detector._proposed(replace(anchors, logits=crowded, deltas=still), 0)
+    assert len(boxes) > 200
+    assert scores.min() > 0.2
+    boxes, _ = light_detector._proposed(replace(anchors, logits=empty, deltas=still), 0)
+    assert 0 < len(boxes) <= 32
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_every_size_runs(size):
+    net = LightNet(SIZES[size]).eval()
+    (found,) = detect(net, as_input(np.random.default_rng(0).random((1, 64, 64), np.float32)))
+    assert found.boxes.shape == (len(found), 4)
+
+
+@given(mean=st.floats(0.2, 0.8), steep=st.floats(-2, 2), scatter=st.floats(0.01, 0.1))
+@settings(max_examples=20, deadline=None)
+def test_a_faint_line_stands_out_alike_whatever_the_background(mean, steep, scatter):
+    """The third channel takes the local mean and scatter away."""
+    rng = np.random.default_rng(0)
+    image = mean + scatter * steep * np.linspace(-0.5, 0.5, 256)
+    image = image + scatter * rng.normal(size=(128, 256))
+    image[:, 128:131] += 2 * scatter
+    over = as_input(image[None].astype(np.float32))[0, 2].numpy()
+    line, beside = over[:, 128:131], over[:, 100:120]
+    assert abs(beside.mean()) < 0.1
+    assert beside.std() == pytest.approx(0.5, abs=0.12)
+    assert line.mean() - beside.mean() == pytest.approx(1.0, abs=0.25)
