@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import urllib.request
 
 import pytest
@@ -65,14 +66,15 @@ def log_lines(job: Job) -> list[str]:
 
 
 def test_a_consumer_goes_on_after_the_time_limit_and_on_another_node(slurm_site: SlurmSite) -> None:
-    # The limit is checked twice a minute, and the signal may come a minute early.
-    limit = ("--time", "1", "--sbatch=--signal=B:USR1@55")
-    job = slurm_site.submit("limited", "--gpus-per-node", "0", *limit)
+    job = slurm_site.submit("limited", "--gpus-per-node", "0", "--time", "60")
     job.await_running(1)
     first = slurm_site.publish("limited", 1, FRAMES, 0.1)
     first.finish()
     slurm_site.await_stored(first.runs, FRAMES)
 
+    # Now the end is less than two minutes away, which Slurm looks at twice a minute.
+    minutes = int((time.time() - job.await_start(0, 1)) / 60) + 2
+    slurm_site.scontrol("update", f"jobid={job.id}", f"timelimit={minutes}")
     wait_for(lambda: job.status()[0]["restarts"] == 1, "the time limit comes near", 120)
     assert "drained before the time limit" in job.log(0)
     slurm_site.scontrol("update", f"jobid={job.id}", "timelimit=60")  # once is enough
