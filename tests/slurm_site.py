@@ -27,7 +27,7 @@ from gixi_bluesky.processing.structures import shipped_cifs
 from gixi_bluesky.tiled_adapters import queries
 from gixi_bluesky.tiled_adapters.schema import STREAMS
 
-SESSION_S = 6.0
+SESSION_S = 10.0
 PARTITIONS = 4
 _PUBLISHER = Path(__file__).with_name("scan_publisher.py")
 

@@ -30,7 +30,7 @@ from gixi_bluesky.callbacks import Analysis
 from gixi_bluesky.config import load_config
 from gixi_bluesky.tiled_adapters.schema import STREAMS
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 
 TOPIC = "beamtime"
 RUNS = 12
@@ -138,7 +138,7 @@ def test_a_beamtime_in_which_everything_is_killed_once(
         times["submission to first frame"] = first_frame(job)
         disturb(site, slurm, job, scan, poison, times)
         scan.finish()
-        site.await_stored(scan.runs, FRAMES, 240)
+        site.await_stored(scan.runs, FRAMES, 400)
     finally:
         scan.kill()
         counting.end()
