@@ -10,7 +10,7 @@ import pytest
 from slurm_cluster import NODES, wait_for
 from slurm_site import Job, SlurmSite
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 
 FRAMES = 3
 
