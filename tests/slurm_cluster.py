@@ -178,14 +178,6 @@ def slurm_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SlurmClu
         cluster.stop()
 
 
-@pytest.fixture
-def slurm(slurm_cluster: SlurmCluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[SlurmCluster]:
-    """The cluster, without jobs before and after the test."""
-    monkeypatch.setenv("SLURM_CONF", slurm_cluster.environment["SLURM_CONF"])
-    yield slurm_cluster
-    slurm_cluster.clear()
-
-
 def keep(folder: Path) -> None:
     """Run the daemons until stdin closes, then kill all that knows this cluster's slurm.conf."""
     configuration = folder / "slurm.conf"

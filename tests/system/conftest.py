@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from consumer_site import site
 from kafka_broker import Broker
 from kafka_site import Site
 from served import Server
-from slurm_cluster import slurm, slurm_cluster
+from slurm_cluster import SlurmCluster, slurm_cluster
+from slurm_site import SlurmSite
 
-__all__ = ["broker", "kafka_site", "site", "slurm", "slurm_cluster", "tiled_server"]
+__all__ = ["slurm_cluster"]
 
 
 @pytest.fixture(scope="session")
@@ -32,7 +32,20 @@ def tiled_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture
-def kafka_site(broker: Broker, tiled_server: Server, tmp_path: Path) -> Iterator[Site]:
+def site(broker: Broker, tiled_server: Server, tmp_path: Path) -> Iterator[Site]:
     one = Site(broker.bootstrap, tiled_server, tmp_path)
     yield one
     one.close()
+
+
+@pytest.fixture
+def slurm(slurm_cluster: SlurmCluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[SlurmCluster]:
+    """The cluster without jobs, before and after the test."""
+    slurm_cluster.clear()
+    yield slurm_cluster
+    slurm_cluster.clear()
+
+
+@pytest.fixture
+def slurm_site(slurm: SlurmCluster, broker: Broker, tiled_server: Server) -> SlurmSite:
+    return SlurmSite(broker, tiled_server, slurm)

@@ -10,18 +10,21 @@ import threading
 import time
 import urllib.request
 from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import msgpack
 import pandas as pd
 import pytest
 from confluent_kafka import Producer
-from consumer_site import SESSION_S, Job, Scan, Site, comparable, tables
 from fakes import Stores
-from kafka_broker import FAST_PRODUCER, messages
+from kafka_broker import FAST_PRODUCER, Broker, messages
 from prometheus_client.parser import text_string_to_metric_families
 from scan_publisher import read_documents
+from served import Server
 from slurm_cluster import SlurmCluster, wait_for
+from slurm_site import SESSION_S, Job, Scan, SlurmSite, comparable, tables
 
 from gixi_bluesky.callbacks import Analysis
 from gixi_bluesky.config import load_config
@@ -106,12 +109,26 @@ def frames_told(port: int) -> int:
 
 
 @pytest.fixture
-def job(site: Site, slurm: SlurmCluster) -> Job:
+def site(slurm: SlurmCluster, tmp_path: Path) -> Iterator[SlurmSite]:
+    """With a broker and a server of its own, since they are killed."""
+    (tmp_path / "tiled").mkdir()
+    server = Server(tmp_path / "tiled")
+    with Broker(tmp_path) as broker:
+        try:
+            server.start()
+            yield SlurmSite(broker, server, slurm)
+        finally:
+            slurm.clear()
+            server.close()
+
+
+@pytest.fixture
+def job(site: SlurmSite) -> Job:
     return site.submit(TOPIC, "--nodes", "2", "--gpus-per-node", "1", "--time", "60")
 
 
 def test_a_beamtime_in_which_everything_is_killed_once(
-    site: Site, slurm: SlurmCluster, job: Job, record_property: Any
+    site: SlurmSite, slurm: SlurmCluster, job: Job, record_property: Any
 ) -> None:
     times: dict[str, float] = {}
     counting = Counting(job, 2)
@@ -153,7 +170,7 @@ def first_frame(job: Job) -> float:
 
 
 def disturb(
-    site: Site,
+    site: SlurmSite,
     slurm: SlurmCluster,
     job: Job,
     scan: Scan,
@@ -199,7 +216,7 @@ def disturb(
     times["requeue to the next start"] = job.await_start(0, 3) - requeued
 
 
-def assert_equal_to_undisturbed(site: Site, scan: Scan) -> None:
+def assert_equal_to_undisturbed(site: SlurmSite, scan: Scan) -> None:
     """Each raw run has one derived run with the rows that a run without a fault gives."""
     undisturbed = Stores()
     config = load_config(site.config)

@@ -6,34 +6,36 @@ import json
 import urllib.request
 
 import pytest
-from consumer_site import Job, Site
-from slurm_cluster import NODES, SlurmCluster, wait_for
+from slurm_cluster import NODES, wait_for
+from slurm_site import Job, SlurmSite
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(400)]
 
 FRAMES = 3
 
 
-def test_two_tasks_share_the_topic_and_drain_when_cancelled(
-    site: Site, slurm: SlurmCluster
-) -> None:
-    job = site.submit("shared", "--nodes", "2", "--gpus-per-node", "1")
-    scan = site.publish("shared", 4, FRAMES, 0.1)
+def test_two_tasks_share_the_topic_and_drain_when_cancelled(slurm_site: SlurmSite) -> None:
+    job = slurm_site.submit("shared", "--nodes", "2", "--gpus-per-node", "1")
+    scan = slurm_site.publish("shared", 4, FRAMES, 0.1)
     scan.finish()
-    site.await_stored(scan.runs, FRAMES)
+    slurm_site.await_stored(scan.runs, FRAMES)
     job.await_running(2)
     told = job.status()
     assert [row["state"] for row in told] == ["RUNNING", "RUNNING"]
     assert {row["node"] for row in told} == set(NODES)
     places = sorted(place for row in told for place in row["partitions"])
     assert places == [f"shared:{number}" for number in range(4)]
-    assert all(not row["stale"] and row["problem"] == "" for row in told)
-    wait_for(lambda: sum(row["lag"] for row in job.status()) == 0, "nothing is behind")
+    assert not any(row["stale"] for row in told)
+    # On a busy machine the last error may be of a Tiled that was slow, until the run is stored.
+    wait_for(
+        lambda: all(row["lag"] == 0 and not row["problem"] for row in job.status()),
+        "nothing is behind or wrong",
+    )
     assert sum(row["frames"] for row in job.status()) == 4 * FRAMES
 
     # Prometheus finds their metrics, and the log lines name run and frame for machines.
-    targets = site.folder / "targets.json"
-    site.command("status", "--folder", str(job.folder), "--prometheus", str(targets))
+    targets = slurm_site.folder / "targets.json"
+    slurm_site.command("status", "--folder", str(job.folder), "--prometheus", str(targets))
     found = [place for target in json.loads(targets.read_text()) for place in target["targets"]]
     assert len(set(found)) == 2
     for place in found:
@@ -44,81 +46,84 @@ def test_two_tasks_share_the_topic_and_drain_when_cancelled(
     assert {line["raw_uid"] for line in lines if line["event"] == "run_stored"} == set(scan.runs)
 
     # A second submission from the same folder would write the same heartbeats.
-    again = site.command(
+    again = slurm_site.command(
         "submit",
-        *map(str, ("--config", site.config, "--folder", job.folder)),
+        *map(str, ("--config", slurm_site.config, "--folder", job.folder)),
         *("--topic", "shared", "--group", "g", "--bootstrap", "h:1"),
-        *("--tiled", site.server.uri),
+        *("--tiled", slurm_site.server.uri),
     )
     assert again.returncode == 2
     assert "still runs in" in again.stderr
 
     assert job.cancel() < 60
     assert {beat.state for task in range(2) if (beat := job.beat(task))} == {"stopped"}
-    assert site.committed("shared") == scan.acknowledged
+    assert slurm_site.committed("shared") == scan.acknowledged
 
 
 def log_lines(job: Job) -> list[str]:
     return [line for task in range(2) for line in job.log(task).splitlines()]
 
 
-def test_a_consumer_goes_on_after_the_time_limit_and_on_another_node(
-    site: Site, slurm: SlurmCluster
-) -> None:
+def test_a_consumer_goes_on_after_the_time_limit_and_on_another_node(slurm_site: SlurmSite) -> None:
     # The limit is checked twice a minute, and the signal may come a minute early.
     limit = ("--time", "1", "--sbatch=--signal=B:USR1@55")
-    job = site.submit("limited", "--gpus-per-node", "0", *limit)
+    job = slurm_site.submit("limited", "--gpus-per-node", "0", *limit)
     job.await_running(1)
-    first = site.publish("limited", 1, FRAMES, 0.1)
+    first = slurm_site.publish("limited", 1, FRAMES, 0.1)
     first.finish()
-    site.await_stored(first.runs, FRAMES)
+    slurm_site.await_stored(first.runs, FRAMES)
 
     wait_for(lambda: job.status()[0]["restarts"] == 1, "the time limit comes near", 120)
     assert "drained before the time limit" in job.log(0)
-    slurm.run("scontrol", "update", f"jobid={job.id}", "timelimit=60")  # once is enough
+    slurm_site.scontrol("update", f"jobid={job.id}", "timelimit=60")  # once is enough
     job.await_start(0, 2)
-    second = site.publish("limited", 1, FRAMES, 0.1)
+    second = slurm_site.publish("limited", 1, FRAMES, 0.1)
     second.finish()
-    site.await_stored(second.runs, FRAMES)
+    slurm_site.await_stored(second.runs, FRAMES)
 
     (row,) = job.status()
     node = row["node"]
     # Drained too, or it would register and be back before the job is.
     for state in ("drain", "down"):
-        slurm.run("scontrol", "update", f"nodename={node}", f"state={state}", "reason=test")
+        slurm_site.slurm.run(
+            "scontrol", "update", f"nodename={node}", f"state={state}", "reason=test"
+        )
     job.await_start(0, 3)
     (other,) = set(NODES) - {node}
     (row,) = job.status()
     assert (row["node"], row["restarts"]) == (other, 2)
-    third = site.publish("limited", 1, FRAMES, 0.1)
+    third = slurm_site.publish("limited", 1, FRAMES, 0.1)
     third.finish()
-    site.await_stored(third.runs, FRAMES)
+    slurm_site.await_stored(third.runs, FRAMES)
     job.cancel()
 
 
-def test_cancel_reaches_a_job_that_has_only_just_begun(site: Site, slurm: SlurmCluster) -> None:
-    job = site.submit("short", "--nodes", "2")
+def test_cancel_reaches_a_job_that_has_only_just_begun(slurm_site: SlurmSite) -> None:
+    job = slurm_site.submit("short", "--nodes", "2")
     states = ("squeue", "-h", "-o", "%T")
-    wait_for(lambda: slurm.run(*states).split() == ["RUNNING"] * 2, "both run")
+    wait_for(lambda: slurm_site.slurm.run(*states).split() == ["RUNNING"] * 2, "both run")
     job.cancel()
-    assert slurm.run(*states) == ""
+    assert slurm_site.slurm.run(*states) == ""
 
 
-def test_a_folder_that_the_nodes_do_not_see_is_told(site: Site, slurm: SlurmCluster) -> None:
-    job = site.submit("unseen", "--sbatch=--hold")
-    elsewhere = job.folder.rename(site.folder / "elsewhere")
-    slurm.run("scontrol", "release", str(job.id))
-    wait_for(lambda: "JobLaunchFailure" in slurm.run("scontrol", "show", "job", str(job.id)), "end")
+def test_a_folder_that_the_nodes_do_not_see_is_told(slurm_site: SlurmSite) -> None:
+    job = slurm_site.submit("unseen", "--sbatch=--hold")
+    elsewhere = job.folder.rename(slurm_site.folder / "elsewhere")
+    slurm_site.scontrol("release", str(job.id))
+    wait_for(
+        lambda: "JobLaunchFailure" in slurm_site.scontrol("show", "job", str(job.id)),
+        "end",
+    )
     elsewhere.rename(job.folder)
     (row,) = job.status()
     assert row["state"] == "FAILED"
     assert "a file system that every node sees" in row["problem"]
 
 
-def test_what_slurm_refuses_is_told_with_the_mend(site: Site, slurm: SlurmCluster) -> None:
-    where = ("--bootstrap", "h:1", "--tiled", site.server.uri, "--topic", "t", "--group", "g")
-    files = ("--config", str(site.config), "--folder", str(site.folder / "refused"))
-    done = site.command("submit", *where, *files, "--partition", "nonsense")
+def test_what_slurm_refuses_is_told_with_the_mend(slurm_site: SlurmSite) -> None:
+    where = ("--bootstrap", "h:1", "--tiled", slurm_site.server.uri, "--topic", "t", "--group", "g")
+    files = ("--config", str(slurm_site.config), "--folder", str(slurm_site.folder / "refused"))
+    done = slurm_site.command("submit", *where, *files, "--partition", "nonsense")
     assert done.returncode == 2
     assert "invalid partition specified: nonsense" in done.stderr
     assert "sinfo -s" in done.stderr

@@ -6,15 +6,14 @@ import json
 import re
 import subprocess
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pytest
 import yaml
 from kafka_broker import Broker, committed, create_topic
 from scan_publisher import GEOMETRY
@@ -81,11 +80,12 @@ class Scan:
                     self.acknowledged = {int(p): n for p, n in what["acknowledged"].items()}
 
 
-class Site:
+class SlurmSite:
     """A broker, a Tiled server and a cluster, and a configuration that the jobs see."""
 
-    def __init__(self, folder: Path, broker: Broker, server: Server, slurm: SlurmCluster) -> None:
-        self.folder = folder
+    def __init__(self, broker: Broker, server: Server, slurm: SlurmCluster) -> None:
+        # Where the server may read.
+        self.folder = folder = Path(tempfile.mkdtemp(prefix="slurm-", dir=server.directory))
         self.broker = broker
         self.server = server
         self.slurm = slurm
@@ -120,6 +120,10 @@ class Site:
             check=False,
             timeout=120,
         )
+
+    def scontrol(self, *words: str) -> str:
+        """Do what an operator of the cluster does; return what it says."""
+        return self.slurm.run("scontrol", *words)
 
     def submit(self, topic: str, *options: str) -> Job:
         """Submit consumers of a topic, which is made for them."""
@@ -167,7 +171,7 @@ class Site:
 class Job:
     """The consumers of one submission."""
 
-    def __init__(self, site: Site, topic: str, folder: Path, job_id: int) -> None:
+    def __init__(self, site: SlurmSite, topic: str, folder: Path, job_id: int) -> None:
         self.site = site
         self.topic = topic
         self.folder = folder
@@ -236,17 +240,3 @@ def comparable(rows: pd.DataFrame) -> pd.DataFrame:
     kept = [name for name in kept if not name.startswith("ts_")]
     keys = [name for name in ("frame", "peak", "phase", "h", "k", "l") if name in kept]
     return rows[sorted(kept)].sort_values(keys).reset_index(drop=True)
-
-
-@pytest.fixture(scope="module")
-def site(slurm_cluster: SlurmCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """One for the tests of a module; each makes topics of its own."""
-    folder = tmp_path_factory.mktemp("site")
-    server = Server(folder)
-    with Broker(tmp_path_factory.mktemp("broker")) as broker:
-        try:
-            server.start()
-            yield Site(folder, broker, server, slurm_cluster)
-        finally:
-            slurm_cluster.clear()
-            server.close()
