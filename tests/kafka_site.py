@@ -138,9 +138,9 @@ class Site:
     def catalogue(self) -> Any:
         return self.server.catalog("gixi")
 
-    def await_committed(self, seconds: float = 120) -> None:
+    def await_committed(self, seconds: float = 180) -> None:
         """Wait until the group has committed all that the producers were acknowledged."""
-        wait_for(lambda: self.committed() == self.ends, seconds, lambda: self.told())
+        wait_for(lambda: self.committed() == self.ends, seconds, lambda: self.told(), pause_s=0.5)
 
     def committed(self) -> dict[int, int]:
         found = committed(self.bootstrap, self.group, self.topic, self.partitions)
@@ -191,8 +191,9 @@ def wait_for(
     condition: Callable[[], bool],
     seconds: float = 90,
     told: Callable[[], str] = lambda: "it did not come true in time",
+    pause_s: float = 0.1,
 ) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, told()
-        time.sleep(0.1)
+        time.sleep(pause_s)

@@ -19,7 +19,7 @@ legacy_catalogue = pytest.importorskip(
     "legacy_catalogue", reason="databroker is not installed: gixi_bluesky[databroker]"
 )
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
 
 TESTS = Path(__file__).resolve().parents[1]
 GEOMETRY = {
@@ -47,7 +47,7 @@ def reprocess(folder: Path, api_key: str, *arguments: str) -> subprocess.Complet
         check=False,
         capture_output=True,
         text=True,
-        timeout=170,
+        timeout=400,
     )
 
 

@@ -26,7 +26,7 @@ from tiled_servers import (
 from gixi_bluesky.tiled_adapters import queries
 from gixi_bluesky.tiled_adapters.schema import STREAMS, q_bin
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "server.yml"
 

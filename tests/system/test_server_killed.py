@@ -23,6 +23,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
         running.close()
 
 
+@pytest.mark.timeout(600)
 def test_a_server_killed_five_times_in_mid_run_costs_nothing_and_nobody_waits(
     server: Server,
 ) -> None:

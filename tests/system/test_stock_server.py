@@ -21,7 +21,7 @@ from tiled.client import from_uri
 from gixi_bluesky.callbacks.offline import register_result
 from gixi_bluesky.tiled_adapters import queries
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
 
 KEY = "stockserver1"
 ADAPTER = "gixi_bluesky.tiled_adapters.result_files:ResultFileAdapter"
