@@ -32,7 +32,7 @@ def tiled_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture
-def site(broker: Broker, tiled_server: Server, tmp_path: Path) -> Iterator[Site]:
+def kafka_site(broker: Broker, tiled_server: Server, tmp_path: Path) -> Iterator[Site]:
     one = Site(broker.bootstrap, tiled_server, tmp_path)
     yield one
     one.close()
