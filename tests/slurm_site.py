@@ -192,6 +192,10 @@ class Job:
     def log(self, task: int) -> str:
         return (self.folder / f"consumer-{task}.log").read_text()
 
+    def starts(self, task: int) -> int:
+        """Return how often a consumer was started: more than it was killed if its client ended."""
+        return self.log(task).count(f" of task {task} on ")
+
     def await_running(self, tasks: int, since: float = 0.0) -> None:
         """Wait until every consumer has beaten after `since`, and they share all partitions."""
 
