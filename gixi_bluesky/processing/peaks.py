@@ -21,6 +21,7 @@ from gixi_bluesky.processing.types import CartesianImage, Detections, Peaks, Pol
 __all__ = ["BLENDED", "CUT", "FIT_FAILED", "measure"]
 
 FIT_FAILED, CUT, BLENDED = 1, 2, 4  # bits of fit_flags
+_WHOLE = 0.75  # share of a box that holds data; with less its peak is cut
 SPOT_DEG, SPOT_RATIO = 6.0, 3.0  # narrower in phi, or in units of the width along q, is a spot
 
 
@@ -56,7 +57,8 @@ def measure(searched: PolarImage | CartesianImage, detections: Detections) -> Pe
             row_fwhm=angular.fwhm,
         ),
     )
-    return _table(placed, boxes, detections.scores[order], shapes, radial, angular)
+    whole = _share_of_data(boxes, np.isfinite(searched.intensity)) >= _WHOLE
+    return _table(placed, boxes, detections.scores[order], shapes, radial, angular, whole)
 
 
 def _table(
@@ -66,6 +68,7 @@ def _table(
     shapes: BoxShapes,
     radial: RadialFits,
     angular: AngularFits,
+    whole: NDArray[np.bool_],
 ) -> Peaks:
     seen = np.minimum(shapes.last, shapes.visible[:, 1]) - np.maximum(
         shapes.first, shapes.visible[:, 0]
@@ -101,6 +104,16 @@ def _table(
         background=radial.background,
         kind=kind.astype(object),
         fit_flags=(
-            FIT_FAILED * radial.failed + CUT * (radial.cut | angular.cut) + BLENDED * radial.blended
+            FIT_FAILED * radial.failed
+            + CUT * (radial.cut | angular.cut | ~whole)
+            + BLENDED * radial.blended
         ).astype(np.int64),
     )
+
+
+def _share_of_data(boxes: NDArray[np.float32], data: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return the share of each box's bins (m,) that hold data; 0 off the image."""
+    low = np.maximum(np.floor(boxes[:, :2]).astype(int), 0)
+    high = np.ceil(boxes[:, 2:]).astype(int) + 1
+    windows = (data[y0:y1, x0:x1] for (x0, y0), (x1, y1) in zip(low, high, strict=True))
+    return np.array([window.mean() if window.size else 0.0 for window in windows])
