@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,8 @@ from gixi_bluesky.processing.training.loop import CHECKPOINT, averaged_network, 
 
 __all__ = ["calibrate", "calibrate_network", "export"]
 
+# Scores that a threshold may be near; hits by chance, far below, would flatten the fit.
+_LIKELY = 0.1
 # Strides of the network: phi is halved five times, |q| once.
 _GRID = Grid(multiple=(32, 2), smallest=(64, 64))
 
@@ -76,7 +78,12 @@ def calibrate_network(net: LightNet, held_out: Path) -> tuple[float, float]:
         message = f"got no simulated files in {held_out}; calibration needs frames held out"
         raise WeightsError(message)
     found = (detect(net, as_input(one.image[None]))[0] for one in test)
-    return calibrate(judge_by_q(found, [one.known for one in test]))
+    verdicts = judge_by_q(found, [one.known for one in test])
+    likely = verdicts.scores >= _LIKELY
+    if 0 < verdicts.hits[likely].sum() < likely.sum():
+        hits, scores = verdicts.hits[likely], verdicts.scores[likely]
+        verdicts = replace(verdicts, hits=hits, scores=scores)
+    return calibrate(verdicts)
 
 
 def calibrate(verdicts: Verdicts) -> tuple[float, float]:
