@@ -18,7 +18,7 @@ from tiled_servers import PEAKS_PER_FRAME, columns, image_of
 
 from gixi_bluesky.tiled_adapters.schema import IMAGE_DATASET, STREAMS
 
-FRAMES = 30
+FRAMES = 60  # more than the killed writers get done
 SESSION_S = 2.0
 # Forked from a process that has imported everything, so that a writer starts at once.
 PROCESSES = multiprocessing.get_context("forkserver")
@@ -79,7 +79,9 @@ def kill_writers(server: Any, moments: random.Random, kills: int) -> None:
     uid = str(uuid4())
     for _ in range(kills):
         writer = Writer(server, uid)
-        time.sleep(moments.uniform(0.5, 4.0))
+        if moments.random() < 0.7:  # else it dies while it opens the run
+            writer.wait_for("open")
+        time.sleep(moments.uniform(0.0, 0.6))
         writer.signal(signal.SIGKILL)
         writer.end()
     last = Writer(server, uid)

@@ -99,6 +99,8 @@ def test_serve_answers_with_the_key_and_checks_out(tmp_path, config_file):
     with start(*arguments, TILED_SINGLE_USER_API_KEY=KEY) as serving:
         try:
             assert any(f"127.0.0.1:{port}" in line for line in serving.stderr)
+            # It logs each request; with nobody reading on, it would wait for room at the end.
+            threading.Thread(target=serving.stderr.read, daemon=True).start()
             code, out, err = finish("check", "-c", config_file, "--json", TILED_API_KEY=KEY)
             assert code == 0, out + err
             assert KEY not in out + err

@@ -117,6 +117,8 @@ def test_a_second_ctrl_c_stops_at_once_and_nothing_is_lost(site: Site) -> None:
         # The first frame waits for its file, longer than anybody wants to wait.
         wait_for(lambda: "gixi_queue_held_frames" in site.metrics(port(site, "second")))
         wait_for(lambda: site.metrics(port(site, "second"))["gixi_queue_held_frames"] > 0)
+        wait_for(lambda: queries.unfinished(site.catalogue()))
+        time.sleep(1)  # an open run's first frame is taken at once
         process.send_signal(signal.SIGUSR1)
         wait_for(lambda: state(site.folder / "second.json", process) == "draining")
         # Slurm and the job's shell both tell it: that is no hurry.
