@@ -215,8 +215,11 @@ def disturb(
     os.kill(asleep.pid, signal.SIGSTOP)
     time.sleep(SESSION_S + 4)
     poison.send(POISON[3])
+    before = job.log(1).count('"event": "assigned"')
     os.kill(asleep.pid, signal.SIGCONT)
-
+    # It believes in its old partitions for a moment, and Tansu's group stalls when a member leaves
+    # while others join.
+    wait_for(lambda: job.log(1).count('"event": "assigned"') > before, "the woken one is back", 120)
     job.await_running(2, since=time.time())
     requeued, starts = time.time(), job.starts(0)
     slurm.run("scontrol", "requeue", f"{job.id}_0")
