@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import platform
+import sys
 import time
 from pathlib import Path
 
@@ -24,22 +25,19 @@ from numpy.typing import NDArray
 from gixi_bluesky.processing.detector import Detector, load_detector
 from gixi_bluesky.processing.geometry import Geometry, orient
 from gixi_bluesky.processing.remap import Remapper
-from gixi_bluesky.processing.settings import CorrectionSettings, GeometrySettings, GridSettings
+from gixi_bluesky.processing.settings import CorrectionSettings, GridSettings
 from gixi_bluesky.processing.types import Detections, PolarImage
 
-GEOMETRY = GeometrySettings(
-    wavelength_angstrom=0.6888,
-    distance_mm=809.0,
-    pixel_size_mm=(0.2, 0.2),
-    beam_center_px=(222.0, 545.0),
-    incidence_angle_deg=0.5,
-    flip="vertical",
+sys.path[:0] = [str(Path(__file__).resolve().parents[1] / "tests")]
+
+from real_frames import (  # noqa: E402 - shared with the tests
+    FOREIGN_RING,
+    MAPBBR3,
+    MAPBBR3_RINGS,
+    MAPBBR3_WEAK,
 )
-# Pm-3m, a = 5.9328 angstrom; 3.513 is weak, 3.819 cut by the corner; 0.454 is another phase.
-LINES = np.array(
-    [1.059, 1.498, 1.834, 2.118, 2.368, 2.594, 2.996, 3.177, 3.349, 3.513, 3.669, 3.819]
-)
-FOREIGN = 0.454
+
+LINES = np.sort([*MAPBBR3_RINGS, MAPBBR3_WEAK])
 TOLERANCE = 0.005
 THRESHOLD = 0.5
 Q_MAX = 3.9
@@ -49,9 +47,9 @@ def main() -> None:
     options = arguments()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    frame = orient(tifffile.imread(options.frame), GEOMETRY)
+    frame = orient(tifffile.imread(options.frame), MAPBBR3)
     remapper = Remapper(
-        Geometry.from_settings(GEOMETRY, frame.shape),
+        Geometry.from_settings(MAPBBR3, frame.shape),
         GridSettings(q_max_inv_angstrom=Q_MAX),
         CorrectionSettings(),
         frame.shape,
@@ -137,7 +135,7 @@ def judged(found: Detections, polar: PolarImage) -> tuple[NDArray[np.bool_], int
     """Return which lines have a box, and how many boxes have no line."""
     boxes = found.above(THRESHOLD, 300).boxes
     q = np.interp((boxes[:, 0] + boxes[:, 2]) / 2, np.arange(len(polar.q)), polar.q)
-    known = np.append(LINES, FOREIGN)
+    known = np.append(LINES, FOREIGN_RING)
     near = np.abs(q[:, None] / known - 1) < TOLERANCE
     return near.any(axis=0)[:-1], int((~near.any(axis=1)).sum())
 
