@@ -20,6 +20,7 @@ from gixi_bluesky.processing.simulation import (
     Panel,
     Phase,
     Renderer,
+    Rod,
     Scene,
     Texture,
 )
@@ -78,8 +79,8 @@ def arc(q, phi, fwhm_q=0.04, width=3.0, counts=1000.0):
     return Component("film", (1, 0, 0), q, fwhm_q, counts, angular)
 
 
-def film(*parts):
-    return Scene(phases=(Drawn(parts),), air=0, flat=1)
+def film(*parts, rods=()):
+    return Scene(phases=(Drawn(parts),), air=0, flat=1, rods=rods)
 
 
 def pixels(q_xy, q_z):
@@ -116,9 +117,7 @@ def test_the_box_is_what_the_remapped_frame_shows(
 ):
     """All above half of the maximum is within it, and it within all above its corners' level."""
     scene = film(arc(q, phi, fwhm, width))
-    bright = remapper.cartesian(renderer.expected(scene)).intensity
-    dark = remapper.cartesian(renderer.expected(film())).intensity
-    crystal = np.nan_to_num(bright - dark)
+    crystal = shown(renderer, remapper, scene)
     (box,) = observer.truth(scene).boxes
     core, all_of_it = (
         bounds(crystal > level * crystal.max()) for level in (0.5, 0.5 * np.exp(-2.0))
@@ -129,12 +128,44 @@ def test_the_box_is_what_the_remapped_frame_shows(
     assert np.all(all_of_it[2:] >= box[2:] - 1)
 
 
+@settings(max_examples=8, deadline=None)
+@given(
+    q_xy=st.floats(0.4, 1.8),
+    q_z=st.floats(0.6, 1.2),
+    wide=st.floats(0.02, 0.06),
+    tall=st.floats(0.08, 0.4),
+)
+def test_the_box_of_a_rod_is_upright_and_where_it_shines(
+    renderer, observer, remapper, q_xy, q_z, wide, tall
+):
+    scene = film(rods=(Rod(q_xy, q_z, wide, tall, 500.0),))
+    found = observer.truth(scene)
+    crystal = shown(renderer, remapper, scene)
+    box = found.boxes[0]
+    row, column = np.round(pixels(q_xy, q_z)[::-1]).astype(int)
+    along, across = crystal[:, column], crystal[row]
+    tall_of, wide_of = (
+        np.flatnonzero(profile > level * profile.max())
+        for profile, level in ((along, np.exp(-2.0)), (across, 0.5))
+    )
+    ends = [wide_of[0], tall_of[0], wide_of[-1], tall_of[-1]]
+    np.testing.assert_allclose(box, ends, atol=1.5)
+    assert found.kind == ("segment",)
+    assert found.q == pytest.approx([np.hypot(q_xy, q_z)])
+
+
+def shown(renderer, remapper, scene):
+    """What the product's remap shows of the film, without its background."""
+    bright, dark = (remapper.cartesian(renderer.expected(one)).intensity for one in (scene, film()))
+    return np.nan_to_num(bright - dark)
+
+
 def bounds(bright):
     rows, columns = (np.flatnonzero(bright.any(axis=axis)) for axis in (1, 0))
     return np.array([columns[0], rows[0], columns[-1], rows[-1]])
 
 
-@pytest.mark.parametrize(("width", "fwhm_q"), [(9, 0.02), (25, 0.25)])
+@pytest.mark.parametrize(("width", "fwhm_q"), [(14, 0.02), (25, 0.25)])
 def test_short_arcs_and_stout_ones_are_to_be_found(observer, width, fwhm_q):
     found = observer.truth(film(arc(1.5, 45, fwhm_q, width)))
     assert visible_peaks(found).tolist() == [True]
