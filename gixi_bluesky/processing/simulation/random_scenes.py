@@ -64,18 +64,22 @@ class _Film:
     """What films are drawn.
 
     textures: chances of powder, fibre, both mixed, and single grains on a powder
+    counts: of a powder's strongest line over the noise, from … to; spots gather a ring's on top
     mosaic_deg: of the fibres, from … to; round_spots: as in Phase; rods: how often there are some
     """
 
     textures: tuple[float, float, float, float]
+    counts: tuple[float, float]
     mosaic_deg: tuple[float, float]
     round_spots: bool
     rods: float
 
 
 _FILMS: dict[Space, _Film] = {
-    "polar": _Film((0.3, 0.4, 0.15, 0.15), (0.7, 30.0), round_spots=False, rods=0.0),
-    "cartesian": _Film((0.15, 0.6, 0.15, 0.1), (0.4, 10.0), round_spots=True, rods=0.25),
+    "polar": _Film((0.3, 0.4, 0.15, 0.15), (0.3, 150.0), (0.7, 30.0), round_spots=False, rods=0.0),
+    "cartesian": _Film(
+        (0.1, 0.65, 0.15, 0.1), (0.1, 40.0), (0.3, 6.0), round_spots=True, rods=0.25
+    ),
 }
 
 
@@ -284,7 +288,7 @@ def _phase(
     structure = _structure(rng, q_max, structures)
     return Phase(
         structure=structure,
-        counts=noise * _log_uniform(rng, 0.3, 150.0),
+        counts=noise * _log_uniform(rng, *film.counts),
         texture=_texture(rng, film),
         size_angstrom=_log_uniform(rng, 90.0, 1500.0),
         footprint=_log_uniform(rng, 0.001, 0.035),
