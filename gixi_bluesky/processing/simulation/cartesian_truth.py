@@ -1,9 +1,10 @@
 """What there is to find in a simulated frame on (q_xy, q_z): compact peaks; rings are background.
 
-A peak reaches q ± FWHM/2 and along phi to 13.5 % of its maximum, as on the polar grid; its box is
-the upright one around that part of a ring. An arc of more than 15 deg that fills less than a
-quarter of its box is neither hit nor miss; one that fills less than a tenth, and every ring, is
-no peak here but background.
+A peak reaches q ± FWHM/2 and along phi to 13.5 % of its maximum, as on the polar grid. Its box is
+what the fit takes a box for, in columns and rows: q_xy ± FWHM/2, and q_z to 13.5 % of the maximum
+(2 sigma), of its profiles summed over the other axis. An arc of more than 15 deg that fills less
+than a quarter of the upright rectangle around it is neither hit nor miss; one that fills less than
+a tenth, and every ring, is no peak here but background.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ Float64 = NDArray[np.float64]
 Bool = NDArray[np.bool_]
 
 _COMPACT_DEG = 15.0  # up to here a peak is one blob, whatever its box
-_LEAST_FILL = 0.1  # of their boxes, by longer ones
+_LEAST_FILL = 0.1  # of the rectangle around them, by longer ones
 _PHI_ROWS, _Q_COLUMNS = 512, 1024  # of the map that tells what else shines where a peak is
 
 
@@ -46,11 +47,11 @@ class _Outline(Protocol):
 
     @property
     def box(self) -> Float64:
-        """[q_xy, q_z, q_xy, q_z] of the upright box around it, 1/angstrom."""
+        """[q_xy, q_z, q_xy, q_z] of its box, 1/angstrom."""
 
     @property
     def fill(self) -> float:
-        """How much of its box means the peak, 0…1."""
+        """How much it looks like one blob, 0…1."""
 
     def covers(self, q_xy: Float64, q_z: Float64, cell: tuple[float, float]) -> Bool:
         """Return which cells of size (q_xy, q_z) it touches, by their centres."""
@@ -67,31 +68,30 @@ class _Arc:
         self._low, self._high = (np.pi / 2 * end for end in extent(component.angular))
         half = component.fwhm_q / 2
         self._inner, self._outer = max(component.q - half, 0.0), component.q + half
+        self._middle = 0.5 * (self._low + self._high)
         self.width_deg = float(np.degrees(self._high - self._low))
 
     @property
     def box(self) -> Float64:
-        return np.array(
-            [
-                self._inner * np.cos(self._high),
-                self._inner * np.sin(self._low),
-                self._outer * np.cos(self._low),
-                self._outer * np.sin(self._high),
-            ]
-        )
+        q, cos, sin = self._component.q, np.cos(self._middle), np.sin(self._middle)
+        along_q = self._component.fwhm_q / FWHM_PER_SIGMA
+        along_phi = q * (self._high - self._low) / 4.0
+        sigma_xy = np.hypot(cos * along_q, sin * along_phi)
+        sigma_z = np.hypot(sin * along_q, cos * along_phi)
+        return _box(q * cos, q * sin, FWHM_PER_SIGMA * sigma_xy, sigma_z)
 
     @property
     def fill(self) -> float:
-        """Its area over that of its box; 1 for short ones."""
+        """Its area over that of the upright rectangle around it; 1 for short ones."""
         if self.width_deg <= _COMPACT_DEG:
             return 1.0
-        left, bottom, right, top = self.box
+        wide = self._outer * np.cos(self._low) - self._inner * np.cos(self._high)
+        tall = self._outer * np.sin(self._high) - self._inner * np.sin(self._low)
         area = 0.5 * (self._outer**2 - self._inner**2) * (self._high - self._low)
-        return float(area / max((right - left) * (top - bottom), 1e-12))
+        return float(area / (wide * tall))
 
     def covers(self, q_xy: Float64, q_z: Float64, cell: tuple[float, float]) -> Bool:
-        middle = 0.5 * (self._low + self._high)
-        cos, sin = np.cos(middle), np.sin(middle)
+        cos, sin = np.cos(self._middle), np.sin(self._middle)
         q, phi = np.hypot(q_xy, q_z), np.arctan2(q_z, q_xy)
         along_q = 0.5 * (cos * cell[0] + sin * cell[1])
         along_phi = 0.5 * (sin * cell[0] + cos * cell[1]) / np.maximum(q, 1e-9)
@@ -106,7 +106,7 @@ class _Arc:
 
 
 class _UprightRod:
-    """A rod: q_xy ± FWHM/2, and along q_z to 13.5 % of its maximum."""
+    """A rod, all of which lies within its box."""
 
     fill = 1.0
 
@@ -115,9 +115,8 @@ class _UprightRod:
 
     @property
     def box(self) -> Float64:
-        rod, tall = self._rod, 2.0 * self._rod.fwhm_z / FWHM_PER_SIGMA
-        left, right = rod.q_xy - rod.fwhm_xy / 2, rod.q_xy + rod.fwhm_xy / 2
-        return np.array([max(left, 0.0), max(rod.q_z - tall, 0.0), right, rod.q_z + tall])
+        rod = self._rod
+        return _box(rod.q_xy, rod.q_z, rod.fwhm_xy, rod.fwhm_z / FWHM_PER_SIGMA)
 
     def covers(self, q_xy: Float64, q_z: Float64, cell: tuple[float, float]) -> Bool:
         left, bottom, right, top = self.box
@@ -229,6 +228,11 @@ class CartesianObserver:
             snr=signal / np.sqrt(everything + 1e-9),
             visible=outline.fill * float(seen.sum() / inside.sum()),
         )
+
+
+def _box(q_xy: float, q_z: float, fwhm_xy: float, sigma_z: float) -> Float64:
+    left, bottom = max(q_xy - fwhm_xy / 2, 0.0), max(q_z - 2.0 * sigma_z, 0.0)
+    return np.array([left, bottom, q_xy + fwhm_xy / 2, q_z + 2.0 * sigma_z])
 
 
 def _cut(box: Float64, inside: Bool, seen: Bool, first: tuple[int, int]) -> Float64:
