@@ -24,19 +24,21 @@ def list_(json: JsonLines = False) -> None:
 
     from gixi_bluesky.processing.detector.weights import available
 
-    table = Table("name", "state", "licence", "sha256", box=SIMPLE_HEAD)
+    table = Table("name", "state", "space", "licence", "sha256", box=SIMPLE_HEAD)
     for weights in available():
         if json:
             print_json(
                 {
                     "name": weights.name,
                     "state": weights.state,
+                    "space": weights.space,
                     "licence": weights.licence,
                     "sha256": weights.sha256,
                     "path": str(weights.path) if weights.path else None,
                 }
             )
-        table.add_row(weights.name, weights.state, weights.licence, (weights.sha256 or "")[:12])
+        short = (weights.sha256 or "")[:12]
+        table.add_row(weights.name, weights.state, weights.space, weights.licence, short)
     if not json:
         output.print(table)
 

@@ -155,7 +155,9 @@ def test_check_stops_at_a_configuration_that_cannot_be_read(run, lines, tmp_path
 
 
 def test_weights_list_knows_the_published_ones(run, lines):
-    names = [one["name"] for one in lines(run("weights", "list", "--json"))]
+    listed = lines(run("weights", "list", "--json"))
+    names = [one["name"] for one in listed]
+    assert {one["name"]: one["space"] for one in listed}["light-2026"] == "polar"
     assert {"classical", "gixi-2022", "gixi-2022-segments"} <= set(names)
     assert "classical" in run("weights", "list").stdout
 

@@ -20,6 +20,7 @@ from gixi_bluesky.processing.simulation import (
     Panel,
     Phase,
     Renderer,
+    Rod,
     Scene,
     Texture,
 )
@@ -78,8 +79,8 @@ def arc(q, phi, fwhm_q=0.04, width=3.0, counts=1000.0):
     return Component("film", (1, 0, 0), q, fwhm_q, counts, angular)
 
 
-def film(*parts):
-    return Scene(phases=(Drawn(parts),), air=0, flat=1)
+def film(*parts, rods=()):
+    return Scene(phases=(Drawn(parts),), air=0, flat=1, rods=rods)
 
 
 def pixels(q_xy, q_z):
@@ -114,27 +115,54 @@ def test_a_spot_lies_in_the_middle_of_its_box(observer, q, phi, fwhm, width):
 def test_the_box_is_what_the_remapped_frame_shows(
     renderer, observer, remapper, q, phi, fwhm, width
 ):
-    """All above half of the maximum is within it, and it within all above its corners' level."""
+    """Its sides are half the maximum along q_xy and 13.5 % along q_z, of what the remap sums."""
     scene = film(arc(q, phi, fwhm, width))
-    bright = remapper.cartesian(renderer.expected(scene)).intensity
-    dark = remapper.cartesian(renderer.expected(film())).intensity
-    crystal = np.nan_to_num(bright - dark)
+    crystal = shown(renderer, remapper, scene)
     (box,) = observer.truth(scene).boxes
-    core, all_of_it = (
-        bounds(crystal > level * crystal.max()) for level in (0.5, 0.5 * np.exp(-2.0))
+    ends = [*reach(crystal.sum(axis=0), 0.5), *reach(crystal.sum(axis=1), np.exp(-2.0))]
+    bent = pixels(*(2 * [q * (1 - np.cos(np.radians(width / 2)))]))
+    np.testing.assert_array_less(np.abs(box - np.array(ends)[[0, 2, 1, 3]]), np.tile(bent, 2) + 1.5)
+
+
+def reach(profile, level):
+    """First and last place where a profile reaches a share of its maximum, between the cells."""
+    inside = np.flatnonzero(profile > level * profile.max())
+    first, last = inside[0], inside[-1]
+    wanted = level * profile.max()
+    return (
+        np.interp(wanted, profile[first - 1 : first + 1], [first - 1, first]),
+        np.interp(-wanted, -profile[last : last + 2], [last, last + 1]),
     )
-    assert np.all(core[:2] >= box[:2] - 1)
-    assert np.all(core[2:] <= box[2:] + 1)
-    assert np.all(all_of_it[:2] <= box[:2] + 1)
-    assert np.all(all_of_it[2:] >= box[2:] - 1)
 
 
-def bounds(bright):
-    rows, columns = (np.flatnonzero(bright.any(axis=axis)) for axis in (1, 0))
-    return np.array([columns[0], rows[0], columns[-1], rows[-1]])
+@settings(max_examples=8, deadline=None)
+@given(
+    q_xy=st.floats(0.4, 1.8),
+    q_z=st.floats(0.6, 1.2),
+    wide=st.floats(0.02, 0.06),
+    tall=st.floats(0.08, 0.4),
+)
+def test_the_box_of_a_rod_is_upright_and_where_it_shines(
+    renderer, observer, remapper, q_xy, q_z, wide, tall
+):
+    scene = film(rods=(Rod(q_xy, q_z, wide, tall, 500.0),))
+    found = observer.truth(scene)
+    crystal = shown(renderer, remapper, scene)
+    box = found.boxes[0]
+    row, column = np.round(pixels(q_xy, q_z)[::-1]).astype(int)
+    ends = [*reach(crystal[row], 0.5), *reach(crystal[:, column], np.exp(-2.0))]
+    np.testing.assert_allclose(box[[0, 2, 1, 3]], ends, atol=1.0)
+    assert found.kind == ("segment",)
+    assert found.q == pytest.approx([np.hypot(q_xy, q_z)])
 
 
-@pytest.mark.parametrize(("width", "fwhm_q"), [(9, 0.02), (25, 0.25)])
+def shown(renderer, remapper, scene):
+    """What the product's remap shows of the film, without its background."""
+    bright, dark = (remapper.cartesian(renderer.expected(one)).intensity for one in (scene, film()))
+    return np.nan_to_num(bright - dark)
+
+
+@pytest.mark.parametrize(("width", "fwhm_q"), [(14, 0.02), (25, 0.25)])
 def test_short_arcs_and_stout_ones_are_to_be_found(observer, width, fwhm_q):
     found = observer.truth(film(arc(1.5, 45, fwhm_q, width)))
     assert visible_peaks(found).tolist() == [True]

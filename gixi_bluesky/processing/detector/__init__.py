@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 
 from gixi_bluesky.errors import WeightsError
 from gixi_bluesky.processing.detector.classical import ClassicalDetector
-from gixi_bluesky.processing.detector.weights import find, load_tensors
+from gixi_bluesky.processing.detector.weights import available, find, load_tensors
 from gixi_bluesky.processing.types import Detections
 
 __all__ = ["Detector", "load_detector", "torch_device"]
 
 _DEFAULT = "light-2026"
+_DEFAULT_CARTESIAN = "light-cartesian-2026"
 
 # Which class reads the weights of which network; imported late, because they need torch.
 _NETWORKS = {
@@ -26,7 +27,7 @@ _NETWORKS = {
 
 
 class Detector(Protocol):
-    """Finds peaks in polar images.
+    """Finds peaks in polar or cartesian images, (rows, columns) in either case.
 
     name, sha256: which detector and which weights, for the provenance; device: where it runs
     """
@@ -50,11 +51,12 @@ def load_detector(
 ) -> Detector:
     """Return the detector of that name, or of a weights file (.safetensors with its manifest).
 
+    `default` is the one that ships for images of `space`.
     device: cpu, cuda, cuda:1, …, or auto for the first GPU if there is one
     space: what the images will be, polar or cartesian (q_z, q_xy)
     Raises WeightsError when weights are missing, damaged, unknown or made for another space.
     """
-    name = _DEFAULT if str(name_or_path) == "default" else name_or_path
+    name = _default(space) if str(name_or_path) == "default" else name_or_path
     if name == "classical":
         return ClassicalDetector()
     manifest, path = find(name)
@@ -70,6 +72,11 @@ def load_detector(
         manifest, load_tensors(manifest, path), torch_device(device)
     )
     return detector
+
+
+def _default(space: str) -> str:
+    there = space == "cartesian" and any(w.name == _DEFAULT_CARTESIAN for w in available())
+    return _DEFAULT_CARTESIAN if there else _DEFAULT
 
 
 def torch_device(device: str) -> str:

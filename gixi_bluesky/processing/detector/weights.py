@@ -51,7 +51,7 @@ class Preprocessing(Settings):
 
 
 class Grid(Settings):
-    """Grids that the weights fit: their space, multiples and smallest sizes of (n_phi, n_q)."""
+    """Grids that the weights fit: their space, multiples and smallest sizes of (rows, columns)."""
 
     kind: Literal["polar", "cartesian"] = "polar"
     multiple: tuple[int, int] = (32, 4)
@@ -60,20 +60,26 @@ class Grid(Settings):
     def require_space(self, space: str, name: str) -> None:
         """Raise WeightsError for images of another space than that of the training."""
         if space != self.kind:
+            fitting = [
+                weights.name
+                for weights in available()
+                if weights.space in (space, "any") and weights.state != "not fetched"
+            ]
             message = (
                 f"grid.space is {space}, and the weights {name} know {self.kind} images only; set "
-                f"detector.weights to classical, which searches both, or grid.space to {self.kind}"
+                f"detector.weights to {' or '.join(fitting)}, or grid.space to {self.kind}"
             )
             raise WeightsError(message)
 
     def require(self, shape: Sequence[int], name: str) -> None:
-        """Raise WeightsError for a grid of (n_phi, n_q) that does not fit."""
+        """Raise WeightsError for a grid of (rows, columns) that does not fit."""
         pairs = zip(shape, self.multiple, self.smallest, strict=True)
         if all(n % multiple == 0 and n >= smallest for n, multiple, smallest in pairs):
             return
         message = (
-            f"got a polar grid of {tuple(shape)} (phi, q); the weights {name} fit multiples of "
-            f"{self.multiple} from {self.smallest} on: change grid.shape or detector.weights"
+            f"got a {self.kind} grid of {tuple(shape)} (rows, columns); the weights {name} fit "
+            f"multiples of {self.multiple} from {self.smallest} on: change grid.shape or "
+            "detector.weights"
         )
         raise WeightsError(message)
 
@@ -100,11 +106,13 @@ class Weights:
     """One entry of the list of weights.
 
     state: built in (no weights needed), shipped, fetched or not fetched
+    space: of the images that they know, polar, cartesian or any
     sha256: of the safetensors file, None where there is none
     """
 
     name: str
     state: str
+    space: str
     sha256: str | None
     licence: str
     path: Path | None = None
@@ -117,14 +125,17 @@ def cache_directory() -> Path:
 
 def available() -> list[Weights]:
     """List every detector by name, with where its weights are."""
-    found = [Weights("classical", "built in", None, "BSD-3-Clause")]
+    found = [Weights("classical", "built in", "any", None, "BSD-3-Clause")]
     for state, folder in (("shipped", _SHIPPED), ("fetched", cache_directory())):
         for path in sorted(folder.glob("*.json")):
             manifest = read_manifest(path)
             file = path.with_suffix(".safetensors")
-            found.append(Weights(manifest.name, state, manifest.sha256, manifest.licence, file))
+            what = (manifest.grid.kind, manifest.sha256, manifest.licence, file)
+            found.append(Weights(manifest.name, state, *what))
     known = {weights.name for weights in found}
-    found += [Weights(n, "not fetched", None, "GPL-3.0") for n in PUBLISHED if n not in known]
+    found += [
+        Weights(n, "not fetched", "polar", None, "GPL-3.0") for n in PUBLISHED if n not in known
+    ]
     return found
 
 

@@ -3,7 +3,7 @@
 from gixi_bluesky.processing.simulation.cartesian_truth import CartesianObserver
 from gixi_bluesky.processing.simulation.panel import Panel, record
 from gixi_bluesky.processing.simulation.render import Renderer
-from gixi_bluesky.processing.simulation.scene import Component, Halo, Phase, Scene, Streak
+from gixi_bluesky.processing.simulation.scene import Component, Halo, Phase, Rod, Scene, Streak
 from gixi_bluesky.processing.simulation.texture import Texture
 from gixi_bluesky.processing.simulation.truth import Observer, Truth, truth
 
@@ -15,6 +15,7 @@ __all__ = [
     "Panel",
     "Phase",
     "Renderer",
+    "Rod",
     "Scene",
     "Streak",
     "Texture",

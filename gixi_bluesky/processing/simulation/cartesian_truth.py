@@ -1,14 +1,16 @@
 """What there is to find in a simulated frame on (q_xy, q_z): compact peaks; rings are background.
 
-A peak reaches q ± FWHM/2 and along phi to 13.5 % of its maximum, as on the polar grid; its box is
-the upright one around that part of a ring. An arc of more than 10 deg that fills less than a
-quarter of its box is neither hit nor miss; one that fills less than a tenth, and every ring, is
-no peak here but background.
+A peak reaches q ± FWHM/2 and along phi to 13.5 % of its maximum, as on the polar grid. Its box is
+what the fit takes a box for, in columns and rows: q_xy ± FWHM/2, and q_z to 13.5 % of the maximum
+(2 sigma), of its profiles summed over the other axis. An arc of more than 15 deg that fills less
+than a quarter of the upright rectangle around it is neither hit nor miss; one that fills less than
+a tenth, and every ring, is no peak here but background.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
 
 import cv2
 import numpy as np
@@ -18,8 +20,8 @@ from gixi_bluesky.processing.grids import CartesianGrid
 from gixi_bluesky.processing.simulation.merging import Peak, extent, merged
 from gixi_bluesky.processing.simulation.panel import Panel
 from gixi_bluesky.processing.simulation.render import Renderer
-from gixi_bluesky.processing.simulation.scene import Component, Scene
-from gixi_bluesky.processing.simulation.texture import phi_axis
+from gixi_bluesky.processing.simulation.scene import FWHM_PER_SIGMA, Component, Rod, Scene
+from gixi_bluesky.processing.simulation.texture import Hkl, phi_axis
 from gixi_bluesky.processing.simulation.truth import (
     Truth,
     counted_pixels,
@@ -35,60 +37,108 @@ Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Bool = NDArray[np.bool_]
 
-_COMPACT_DEG = 10.0  # up to here a peak is one blob, whatever its box
-_LEAST_FILL = 0.1  # of their boxes, by longer ones
+_COMPACT_DEG = 15.0  # up to here a peak is one blob, whatever its box
+_LEAST_FILL = 0.1  # of the rectangle around them, by longer ones
 _PHI_ROWS, _Q_COLUMNS = 512, 1024  # of the map that tells what else shines where a peak is
 
 
-class _Outline(NamedTuple):
-    """The part of a ring that a peak covers; 1/angstrom and rad."""
-
-    inner: float
-    outer: float
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, component: Component) -> _Outline:
-        low, high = (np.pi / 2 * end for end in extent(component.angular))
-        half = component.fwhm_q / 2
-        return cls(max(component.q - half, 0.0), component.q + half, low, high)
+class _Outline(Protocol):
+    """What a peak covers, how sure its box is, and how it shines."""
 
     @property
     def box(self) -> Float64:
-        """[q_xy, q_z, q_xy, q_z] of the upright box around it."""
-        return np.array(
-            [
-                self.inner * np.cos(self.high),
-                self.inner * np.sin(self.low),
-                self.outer * np.cos(self.low),
-                self.outer * np.sin(self.high),
-            ]
-        )
-
-    @property
-    def width_deg(self) -> float:
-        """How far it reaches along phi."""
-        return float(np.degrees(self.high - self.low))
+        """[q_xy, q_z, q_xy, q_z] of its box, 1/angstrom."""
 
     @property
     def fill(self) -> float:
-        """How much of its box means the peak: its area over that of the box; 1 for short ones."""
-        if self.width_deg <= _COMPACT_DEG:
-            return 1.0
-        left, bottom, right, top = self.box
-        area = 0.5 * (self.outer**2 - self.inner**2) * (self.high - self.low)
-        return float(area / max((right - left) * (top - bottom), 1e-12))
+        """How much it looks like one blob, 0…1."""
 
     def covers(self, q_xy: Float64, q_z: Float64, cell: tuple[float, float]) -> Bool:
         """Return which cells of size (q_xy, q_z) it touches, by their centres."""
-        middle = 0.5 * (self.low + self.high)
-        cos, sin = np.cos(middle), np.sin(middle)
+
+    def counts(self, q_xy: Float64, q_z: Float64) -> Float64:
+        """Return its mean counts per pixel."""
+
+
+class _Arc:
+    """A part of a ring."""
+
+    def __init__(self, component: Component) -> None:
+        self._component = component
+        self._low, self._high = (np.pi / 2 * end for end in extent(component.angular))
+        half = component.fwhm_q / 2
+        self._inner, self._outer = max(component.q - half, 0.0), component.q + half
+        self._middle = 0.5 * (self._low + self._high)
+        self.width_deg = float(np.degrees(self._high - self._low))
+
+    @property
+    def box(self) -> Float64:
+        q, cos, sin = self._component.q, np.cos(self._middle), np.sin(self._middle)
+        along_q = self._component.fwhm_q / FWHM_PER_SIGMA
+        along_phi = q * (self._high - self._low) / 4.0
+        sigma_xy = np.hypot(cos * along_q, sin * along_phi)
+        sigma_z = np.hypot(sin * along_q, cos * along_phi)
+        return _box(q * cos, q * sin, FWHM_PER_SIGMA * sigma_xy, sigma_z)
+
+    @property
+    def fill(self) -> float:
+        """Its area over that of the upright rectangle around it; 1 for short ones."""
+        if self.width_deg <= _COMPACT_DEG:
+            return 1.0
+        wide = self._outer * np.cos(self._low) - self._inner * np.cos(self._high)
+        tall = self._outer * np.sin(self._high) - self._inner * np.sin(self._low)
+        area = 0.5 * (self._outer**2 - self._inner**2) * (self._high - self._low)
+        return float(area / (wide * tall))
+
+    def covers(self, q_xy: Float64, q_z: Float64, cell: tuple[float, float]) -> Bool:
+        cos, sin = np.cos(self._middle), np.sin(self._middle)
         q, phi = np.hypot(q_xy, q_z), np.arctan2(q_z, q_xy)
         along_q = 0.5 * (cos * cell[0] + sin * cell[1])
         along_phi = 0.5 * (sin * cell[0] + cos * cell[1]) / np.maximum(q, 1e-9)
-        radial = (q > self.inner - along_q) & (q < self.outer + along_q)
-        return radial & (phi > self.low - along_phi) & (phi < self.high + along_phi)
+        radial = (q > self._inner - along_q) & (q < self._outer + along_q)
+        return radial & (phi > self._low - along_phi) & (phi < self._high + along_phi)
+
+    def counts(self, q_xy: Float64, q_z: Float64) -> Float64:
+        component = self._component
+        phi = np.degrees(np.arctan2(q_z, q_xy))
+        angular = np.interp(phi, phi_axis(len(component.angular)), component.angular)
+        return np.asarray(component.height * component.radial(np.hypot(q_xy, q_z)) * angular)
+
+
+class _UprightRod:
+    """A rod, all of which lies within its box."""
+
+    fill = 1.0
+
+    def __init__(self, rod: Rod) -> None:
+        self._rod = rod
+
+    @property
+    def box(self) -> Float64:
+        rod = self._rod
+        return _box(rod.q_xy, rod.q_z, rod.fwhm_xy, rod.fwhm_z / FWHM_PER_SIGMA)
+
+    def covers(self, q_xy: Float64, q_z: Float64, cell: tuple[float, float]) -> Bool:
+        left, bottom, right, top = self.box
+        wide, tall = cell[0] / 2, cell[1] / 2
+        across = (q_xy > left - wide) & (q_xy < right + wide)
+        return across & (q_z > bottom - tall) & (q_z < top + tall)
+
+    def counts(self, q_xy: Float64, q_z: Float64) -> Float64:
+        return self._rod.profile(q_xy, q_z)
+
+
+class _Name(NamedTuple):
+    q: float
+    phase: str
+    hkl: tuple[Hkl, ...]
+    kind: str
+
+
+class _Sight(NamedTuple):
+    box: Float64
+    snr: float
+    visible: float
 
 
 class CartesianObserver:
@@ -119,37 +169,46 @@ class CartesianObserver:
         """Return the compact peaks where an image that knows no refraction shows them."""
         peaks = merged(c for c in self._renderer.apparent(scene) if c.q > 0 and c.height > 0)
         total = self._total(scene, peaks)
-        found = [(peak, self._sight(peak.component, total)) for peak in peaks]
-        rows = [(peak, sight) for peak, sight in found if sight is not None]
+        rows = []
+        for peak in peaks:
+            arc = _Arc(peak.component)
+            kind = kind_of(arc.width_deg)
+            if kind == "ring" or arc.fill < _LEAST_FILL:
+                continue
+            name = _Name(peak.component.q, peak.component.phase, peak.hkl, kind)
+            rows.append((name, self._sight(arc, total)))
+        for rod in scene.rods:
+            name = _Name(float(np.hypot(rod.q_xy, rod.q_z)), "rod", (), "segment")
+            rows.append((name, self._sight(_UprightRod(rod), total)))
+        return self._table([(name, sight) for name, sight in rows if sight is not None])
+
+    def _table(self, rows: Sequence[tuple[_Name, _Sight]]) -> Truth:
         boxes = np.array([sight.box for _, sight in rows], np.float32).reshape(-1, 4)
         centre = [self._grid.q_max * (boxes[:, i] + boxes[:, i + 2]) / 2 / (n - 1)
                   for i, n in enumerate(reversed(self._grid.shape))]  # fmt: skip
         return Truth(
             boxes=boxes,
-            q=np.array([peak.component.q for peak, _ in rows]),
+            q=np.array([name.q for name, _ in rows]),
             phi=np.degrees(np.arctan2(centre[1], centre[0])).astype(np.float64),
             snr=np.array([sight.snr for _, sight in rows]),
             visible=np.array([sight.visible for _, sight in rows]),
-            phase=tuple(peak.component.phase for peak, _ in rows),
-            hkl=tuple(peak.hkl for peak, _ in rows),
-            kind=tuple(sight.kind for _, sight in rows),
+            phase=tuple(name.phase for name, _ in rows),
+            hkl=tuple(name.hkl for name, _ in rows),
+            kind=tuple(name.kind for name, _ in rows),
         )
 
     def _total(self, scene: Scene, peaks: list[Peak]) -> Float32:
         """Return the counts and the noise that are no counts, (rows, columns) of the grid."""
         polar = expected_counts(scene, peaks, self._q, self._phi)
-        polar += (self._panel.readout_noise or 0.0) ** 2
         total: Float32 = cv2.remap(
             polar, self._along_q, self._along_phi, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
         )
-        return total
+        for rod in scene.rods:
+            total += rod.profile(self._grid.q, self._grid.q_z[:, None]).astype(np.float32)
+        return total + np.float32(self._panel.readout_noise or 0.0) ** 2
 
-    def _sight(self, component: Component, total: Float32) -> _Sight | None:
-        """Return how a peak looks here, None for what is no peak or not on the detector."""
-        outline = _Outline.of(component)
-        fill, kind = outline.fill, kind_of(outline.width_deg)
-        if fill < _LEAST_FILL or kind == "ring":
-            return None
+    def _sight(self, outline: _Outline, total: Float32) -> _Sight | None:
+        """Return how a peak looks here, None where the detector sees nothing of it."""
         rows, columns = self._grid.shape
         step = self._grid.q_max / (columns - 1), self._grid.q_max / (rows - 1)
         box = outline.box / np.tile(step, 2)
@@ -162,27 +221,18 @@ class CartesianObserver:
         if not seen.any():
             return None
         weight = self._weight[window][inside]
-        signal = float((weight * _counts(component, q_xy[inside], q_z[inside])).sum())
+        signal = float((weight * outline.counts(q_xy[inside], q_z[inside])).sum())
         everything = float((weight * total[window][inside]).sum())
         return _Sight(
             box=_cut(box, inside, seen, (left, bottom)),
             snr=signal / np.sqrt(everything + 1e-9),
-            visible=fill * float(seen.sum() / inside.sum()),
-            kind=kind,
+            visible=outline.fill * float(seen.sum() / inside.sum()),
         )
 
 
-class _Sight(NamedTuple):
-    box: Float64
-    snr: float
-    visible: float
-    kind: str
-
-
-def _counts(component: Component, q_xy: Float64, q_z: Float64) -> Float64:
-    phi = np.degrees(np.arctan2(q_z, q_xy))
-    angular = np.interp(phi, phi_axis(len(component.angular)), component.angular)
-    return np.asarray(component.height * component.radial(np.hypot(q_xy, q_z)) * angular)
+def _box(q_xy: float, q_z: float, fwhm_xy: float, sigma_z: float) -> Float64:
+    left, bottom = max(q_xy - fwhm_xy / 2, 0.0), max(q_z - 2.0 * sigma_z, 0.0)
+    return np.array([left, bottom, q_xy + fwhm_xy / 2, q_z + 2.0 * sigma_z])
 
 
 def _cut(box: Float64, inside: Bool, seen: Bool, first: tuple[int, int]) -> Float64:

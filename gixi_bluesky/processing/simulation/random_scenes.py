@@ -20,7 +20,7 @@ from gixi_bluesky.processing.settings import CorrectionSettings, GridSettings
 from gixi_bluesky.processing.simulation.cartesian_truth import CartesianObserver
 from gixi_bluesky.processing.simulation.panel import Panel, record
 from gixi_bluesky.processing.simulation.render import Renderer
-from gixi_bluesky.processing.simulation.scene import Halo, Phase, Scene, Streak
+from gixi_bluesky.processing.simulation.scene import Halo, Phase, Rod, Scene, Streak
 from gixi_bluesky.processing.simulation.texture import Texture
 from gixi_bluesky.processing.simulation.truth import Observer, Truth
 from gixi_bluesky.processing.structures import Structure
@@ -64,17 +64,22 @@ class _Film:
     """What films are drawn.
 
     textures: chances of powder, fibre, both mixed, and single grains on a powder
-    mosaic_deg: of the fibres, from … to; round_spots: as in Phase
+    counts: of a powder's strongest line over the noise, from … to; spots gather a ring's on top
+    mosaic_deg: of the fibres, from … to; round_spots: as in Phase; rods: how often there are some
     """
 
     textures: tuple[float, float, float, float]
+    counts: tuple[float, float]
     mosaic_deg: tuple[float, float]
     round_spots: bool
+    rods: float
 
 
 _FILMS: dict[Space, _Film] = {
-    "polar": _Film((0.3, 0.4, 0.15, 0.15), (0.7, 30.0), round_spots=False),
-    "cartesian": _Film((0.15, 0.6, 0.15, 0.1), (0.4, 10.0), round_spots=True),
+    "polar": _Film((0.3, 0.4, 0.15, 0.15), (0.3, 150.0), (0.7, 30.0), round_spots=False, rods=0.0),
+    "cartesian": _Film(
+        (0.1, 0.65, 0.15, 0.1), (0.1, 40.0), (0.3, 6.0), round_spots=True, rods=0.25
+    ),
 }
 
 
@@ -227,6 +232,7 @@ def _scene(
         air=flat * _log_uniform(rng, 0.3, 60.0),
         flat=flat,
         reflected=_reflected(rng, setup.renderer.geometry),
+        rods=tuple(_rods(rng, q_max, noise, film)),
     )
 
 
@@ -258,6 +264,20 @@ def _streaks(rng: np.random.Generator, flat: float) -> Iterator[Streak]:
         yield Streak("yoneda", flat * _log_uniform(rng, 1, 60), width, height)
 
 
+def _rods(rng: np.random.Generator, q_max: float, noise: float, film: _Film) -> Iterator[Rod]:
+    if not film.rods or rng.random() > film.rods:
+        return
+    for _ in range(int(rng.integers(1, 5))):
+        fwhm_xy = _log_uniform(rng, 0.01, 0.06)
+        yield Rod(
+            q_xy=float(rng.uniform(0.1, 0.8) * q_max),
+            q_z=float(rng.uniform(0.0, 0.5) * q_max),
+            fwhm_xy=fwhm_xy,
+            fwhm_z=fwhm_xy * _log_uniform(rng, 1.5, 12.0),
+            counts=noise * _log_uniform(rng, 0.3, 50.0),
+        )
+
+
 def _phase(
     rng: np.random.Generator,
     q_max: float,
@@ -268,7 +288,7 @@ def _phase(
     structure = _structure(rng, q_max, structures)
     return Phase(
         structure=structure,
-        counts=noise * _log_uniform(rng, 0.3, 150.0),
+        counts=noise * _log_uniform(rng, *film.counts),
         texture=_texture(rng, film),
         size_angstrom=_log_uniform(rng, 90.0, 1500.0),
         footprint=_log_uniform(rng, 0.001, 0.035),

@@ -96,6 +96,9 @@ class Renderer:
         frame += scene.smooth(self._radius, self._angle)
         for streak in scene.streaks:
             frame += self._streak(streak)
+        for rod in scene.rods:
+            near = np.abs(np.abs(self.q_xy) - np.float32(rod.q_xy)) < 2.0 * rod.fwhm_xy
+            frame[near] += rod.profile(self.q_xy[near], self.q_z[near])
         # Below its horizon the film is shadowed by the sample; air scatter alone remains.
         shadow = replace(scene, phases=(), halos=(), streaks=())
         below = ~self.above_horizon

@@ -13,7 +13,7 @@ from scipy.ndimage import gaussian_filter1d
 from gixi_bluesky.processing.simulation.texture import Hkl, Texture, angular_profiles
 from gixi_bluesky.processing.structures import Structure
 
-__all__ = ["Component", "Halo", "Phase", "Scene", "Streak"]
+__all__ = ["Component", "Halo", "Phase", "Rod", "Scene", "Streak"]
 
 Float64 = NDArray[np.float64]
 
@@ -145,12 +145,34 @@ class Streak:
 
 
 @dataclass(frozen=True, slots=True)
+class Rod:
+    """An upright Gaussian on both sides of the beam: crystals of few layers, truncation rods.
+
+    q_xy, q_z: its middle as an image without refraction shows it; fwhm_xy, fwhm_z: 1/angstrom
+    counts: mean per pixel in the middle
+    """
+
+    q_xy: float
+    q_z: float
+    fwhm_xy: float
+    fwhm_z: float
+    counts: float
+
+    def profile(self, q_xy: NDArray[Any], q_z: NDArray[Any]) -> NDArray[Any]:
+        """Return the counts per pixel at q_xy (either sign) and q_z, which broadcast."""
+        off = ((np.abs(q_xy) - self.q_xy) / self.fwhm_xy) ** 2
+        off = off + ((q_z - self.q_z) / self.fwhm_z) ** 2
+        return np.asarray(self.counts * np.exp(-4.0 * np.log(2.0) * off))
+
+
+@dataclass(frozen=True, slots=True)
 class Scene:
     """Everything that scatters; all counts are means per detector pixel.
 
     air: counts of air and small-angle scatter at |q| = 0.1 1/angstrom, falls as 1/q^1.5
     flat: counts that do not depend on q (fluorescence, leakage)
     reflected: brightness of what the reflected beam scatters, over that of the direct beam
+    rods: peaks on (q_xy, q_z); the polar grid's truth leaves them out
     """
 
     phases: tuple[Phase, ...] = ()
@@ -159,6 +181,7 @@ class Scene:
     air: float = 20.0
     flat: float = 1.0
     reflected: float = 0.0
+    rods: tuple[Rod, ...] = ()
 
     def smooth(self, q: NDArray[Any], phi: NDArray[Any]) -> NDArray[Any]:
         """Return the scatter of air and halos, counts per pixel; `q` and `phi` (rad) broadcast."""

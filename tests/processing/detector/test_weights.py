@@ -7,13 +7,16 @@ import json
 import subprocess
 import sys
 import tarfile
+from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from gixi_bluesky.errors import WeightsError
-from gixi_bluesky.processing.detector import load_detector, published
+from gixi_bluesky.processing.detector import load_detector, published, weights
+from gixi_bluesky.processing.detector.light import LightArchitecture, LightNet
 from gixi_bluesky.processing.detector.weights import (
     Grid,
     Preprocessing,
@@ -46,13 +49,13 @@ def test_saved_weights_are_found_by_name_and_by_path():
     manifest, path = find("mine")
     assert load_tensors(manifest, path)["x"].tolist() == [0, 1, 2]
     assert find(path) == (manifest, path)
-    listed = {weights.name: weights for weights in available()}
+    listed = {one.name: one for one in available()}
     assert listed["mine"].state == "fetched"
     assert listed["mine"].sha256 == manifest.sha256
 
 
 def test_the_list_tells_what_is_there_and_under_which_licence():
-    listed = {weights.name: (weights.state, weights.licence) for weights in available()}
+    listed = {one.name: (one.state, one.licence) for one in available()}
     assert listed["classical"] == ("built in", "BSD-3-Clause")
     assert listed["gixi-2022"] == listed["gixi-2022-segments"] == ("not fetched", "GPL-3.0")
 
@@ -150,6 +153,55 @@ def test_pip_is_told_the_hash_and_no_host(monkeypatch):
 def test_foreign_tensors_are_not_converted():
     with pytest.raises(WeightsError, match="tensor named intruder"):
         published.convert({"intruder": torch.zeros(1)})
+
+
+@pytest.fixture
+def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Folder of a package that ships the polar weights only."""
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    _, polar = find("light-2026")
+    for suffix in (".json", ".safetensors"):
+        (folder / polar.with_suffix(suffix).name).symlink_to(polar.with_suffix(suffix))
+    monkeypatch.setattr(weights, "_SHIPPED", folder)
+    return folder
+
+
+def cartesian_weights(folder: Path, name: str) -> None:
+    net = LightNet(LightArchitecture())
+    what = {"name": name, "network": "light", "architecture": asdict(net.architecture)}
+    tensors = {key: tensor.contiguous() for key, tensor in net.state_dict().items()}
+    save(folder, tensors, {**MANIFEST, **what, "grid": Grid(kind="cartesian", multiple=(32, 2))})
+
+
+def test_the_default_is_the_one_for_the_space_that_is_searched(shipped):
+    cartesian_weights(shipped, "light-cartesian-2026")
+    assert load_detector(space="cartesian").name == "light-cartesian-2026"
+    assert load_detector().name == "light-2026"
+    listed = {one.name: one.space for one in available()}
+    assert listed["classical"] == "any"
+    assert listed["gixi-2022"] == listed["light-2026"] == "polar"
+    assert listed["light-cartesian-2026"] == "cartesian"
+
+
+def test_without_weights_for_a_space_the_default_is_refused(shipped):
+    with pytest.raises(WeightsError, match="light-2026 know polar images only"):
+        load_detector(space="cartesian")
+
+
+def test_a_refusal_names_the_weights_that_fit(shipped):
+    cartesian_weights(shipped, "films")
+    with pytest.raises(WeightsError, match=r"to classical or films, or grid\.space to polar"):
+        load_detector("light-2026", space="cartesian")
+    with pytest.raises(WeightsError, match=r"to classical or light-2026, or grid\.space to cart"):
+        load_detector("films")
+
+
+def test_a_grid_of_a_shape_that_does_not_fit_is_refused(shipped):
+    cartesian_weights(shipped, "films")
+    detector = load_detector("films", space="cartesian")
+    with pytest.raises(WeightsError, match=r"got a cartesian grid of \(100, 128\)"):
+        detector(np.zeros((1, 100, 128), np.float32))
 
 
 def test_listing_weights_does_not_load_torch():
