@@ -14,8 +14,8 @@ TESTS  := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 
 demo: $(VENV)/.ready          ## a simulated experiment, live, with pictures in $(DEMO)/
 	$(BIN)/gixi-bluesky demo --out $(DEMO)
 
-test: lint types              ## all but the long campaigns
-	$(TESTS) -m "not soak"
+test: lint types              ## all but the long campaigns and what needs a GPU
+	$(TESTS) -m "not soak and not gpu"
 
 lint: $(VENV)/.ready-dev      ## style, format and who may import whom
 	$(BIN)/ruff check .

@@ -30,6 +30,10 @@ def evaluate(
         Literal["detector", "painted"],
         typer.Option(help="Frames of a detector, or images as the published networks learned."),
     ] = "detector",
+    space: Annotated[
+        Literal["polar", "cartesian"],
+        typer.Option(help="Of the images, as grid.space: (|q|, phi), or (q_xy, q_z)."),
+    ] = "polar",
     json: JsonLines = False,
     out: Annotated[
         Path | None, typer.Option(metavar="PNG", help="Precision, recall and calibration.")
@@ -51,8 +55,14 @@ def evaluate(
     )
     from gixi_bluesky.processing.detector import load_detector
 
-    frames = (painted_exercises if style == "painted" else evaluation_frames)(seed, images)
-    detectors = [load_detector(name) for name in weights or ["default"]]
+    if style == "painted":
+        if space != "polar":
+            message = "painted images are polar; leave out --style painted or --space cartesian"
+            raise typer.BadParameter(message)
+        frames = painted_exercises(seed, images)
+    else:
+        frames = evaluation_frames(seed, images, space)
+    detectors = [load_detector(name, space=space) for name in weights or ["default"]]
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
     cards = compare(detectors, frames)

@@ -28,6 +28,10 @@ def train(
     size: Annotated[
         Literal["light", "large"], typer.Option(help="Of the network; light is for CPUs.")
     ] = "light",
+    space: Annotated[
+        Literal["polar", "cartesian"],
+        typer.Option(help="Of the images, as grid.space: (|q|, phi), or (q_xy, q_z)."),
+    ] = "polar",
     batch: Annotated[
         int | None, typer.Option(min=1, help="Images a step; default: 2, on a GPU 8.")
     ] = None,
@@ -64,7 +68,9 @@ def train(
         save_curve(out / loop.CURVE, out / "curve.png")
         say(f"{row['seen']} of {images} images: AP {row['ap0.3']:.3f} at IoU 0.3")
 
-    with simulators.simulation(drawn, seeds, held_out, CALIBRATION[:_HELD_OUT_SEEDS], workers):
+    with simulators.simulation(
+        drawn, seeds, held_out, CALIBRATION[:_HELD_OUT_SEEDS], workers, space
+    ):
         recipe = loop.Recipe.on(device, images, minutes, seed)
         recipe = replace(
             recipe,
@@ -72,5 +78,5 @@ def train(
             learning_rate=learning_rate or recipe.learning_rate,
         )
         loop.train(recipe, out, drawn, held_out, device, report, SIZES[size])
-    manifest = export.export(out, out, name or size, held_out, drawn)
+    manifest = export.export(out, out, name or size, held_out, drawn, space)
     say(f"{out / manifest.name}.safetensors is written, sha256 {manifest.sha256[:12]}")

@@ -21,9 +21,10 @@ from gixi_bluesky.processing.evaluation import (
     judge_by_q,
     visible_peaks,
 )
+from gixi_bluesky.processing.grids import Space
 from gixi_bluesky.processing.settings import DetectorSettings
 from gixi_bluesky.processing.simulation.painted import PAINTED_PER_SEED, painted_images
-from gixi_bluesky.processing.simulation.random_scenes import random_frames
+from gixi_bluesky.processing.simulation.random_scenes import SimulatedFrame, random_frames
 from gixi_bluesky.processing.simulation.seeds import EVALUATION, require_within, structures_for
 from gixi_bluesky.processing.simulation.truth import Truth
 from gixi_bluesky.processing.types import KINDS, Detections
@@ -51,12 +52,22 @@ _FRAMES_PER_SETUP = 2  # of a seed: many set-ups tell more than many frames of o
 class Exercise:
     """An image before any contrast, and what there is to find.
 
-    intensity: (n_phi, n_q) float32, NaN = no data; q: (n_q,) its axis
+    intensity: (rows, columns) float32, NaN = no data
+    q: (columns,) |q| of a polar image, q_xy of a cartesian one; q_z: (rows,) of a cartesian one
     """
 
     intensity: NDArray[np.float32]
     q: Float64
     truth: Truth
+    q_z: Float64 | None = None
+
+    def q_at(self, boxes: NDArray[np.float32]) -> Float64:
+        """Return |q| at the centres of boxes (m, 4)."""
+        column, row = boxes[:, [0, 2]].mean(axis=1), boxes[:, [1, 3]].mean(axis=1)
+        q = np.interp(column, np.arange(len(self.q)), self.q)
+        if self.q_z is None:
+            return np.asarray(q)
+        return np.hypot(q, np.interp(row, np.arange(len(self.q_z)), self.q_z))
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,14 +129,21 @@ class Scorecard:
         }
 
 
-def evaluation_frames(seed: int, images: int) -> Iterator[Exercise]:
+def evaluation_frames(seed: int, images: int, space: Space = "polar") -> Iterator[Exercise]:
     """Return that many frames from `seed` on; raises ConfigError for seeds not kept for it."""
     seeds = require_within(seed, -(-images // _FRAMES_PER_SETUP), EVALUATION)
     structures = structures_for(EVALUATION)
     frames = chain.from_iterable(
-        random_frames(s, structures, count=_FRAMES_PER_SETUP) for s in seeds
+        random_frames(s, structures, count=_FRAMES_PER_SETUP, space=space) for s in seeds
     )
-    return (Exercise(f.polar.intensity, f.polar.q, f.truth) for f in islice(frames, images))
+    return (_exercise(frame) for frame in islice(frames, images))
+
+
+def _exercise(frame: SimulatedFrame) -> Exercise:
+    image = frame.cartesian
+    if image is None:
+        return Exercise(frame.polar.intensity, frame.polar.q, frame.truth)
+    return Exercise(image.intensity, image.q_xy, frame.truth, image.q_z)
 
 
 def painted_exercises(seed: int, images: int) -> Iterator[Exercise]:
@@ -214,10 +232,9 @@ def _dq_over_q(
     errors = [np.empty(0)]
     for outcome, asked, owner in zip(outcomes, wanted, verdicts.owners, strict=True):
         hit = _hit(outcome, owner, threshold)
-        centre = outcome.found.boxes[owner[hit]][:, [0, 2]].mean(axis=1)
-        axis = outcome.exercise.q
+        found = outcome.exercise.q_at(outcome.found.boxes[owner[hit]])
         q = outcome.exercise.truth.q[asked][hit]
-        errors.append(np.abs(np.interp(centre, np.arange(len(axis)), axis) - q) / q)
+        errors.append(np.abs(found - q) / q)
     together = np.concatenate(errors)
     return float(np.median(together)) if len(together) else math.nan
 

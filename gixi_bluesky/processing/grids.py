@@ -9,11 +9,12 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["CartesianGrid", "Grid", "PolarGrid", "QGrid"]
+__all__ = ["CartesianGrid", "Grid", "PolarGrid", "QGrid", "Side", "Space"]
 
 Bool = NDArray[np.bool_]
 Float64 = NDArray[np.float64]
 Side = Literal["fold", "right", "left"]
+Space = Literal["polar", "cartesian"]
 
 _SIGNS = {"fold": (1, -1), "right": (1,), "left": (-1,)}
 

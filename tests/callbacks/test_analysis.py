@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -63,18 +62,6 @@ def analysis(running: tuple[Analysis, list[Stores]]) -> Analysis:
 def stores(running: tuple[Analysis, list[Stores]]) -> Stores:
     running[1].append(Stores())
     return running[1][-1]
-
-
-@pytest.fixture
-def engine() -> Iterator[RunEngine]:
-    loop = asyncio.new_event_loop()
-    engine = RunEngine({}, loop=loop, context_managers=[])
-    yield engine
-    loop.call_soon_threadsafe(loop.stop)
-    deadline = time.monotonic() + 5
-    while loop.is_running() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    loop.close()
 
 
 def found_q(store: MemoryStore) -> list[float]:

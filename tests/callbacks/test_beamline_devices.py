@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,18 +32,6 @@ from gixi_bluesky.callbacks.analysis import Analysis
 
 SHAPE = (16, 20)
 DATASET = "/entry/data/data"
-
-
-@pytest.fixture
-def engine() -> Iterator[RunEngine]:
-    loop = asyncio.new_event_loop()
-    engine = RunEngine({}, loop=loop, context_managers=[])
-    yield engine
-    loop.call_soon_threadsafe(loop.stop)
-    deadline = time.monotonic() + 5
-    while loop.is_running() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    loop.close()
 
 
 @pytest.fixture(scope="module")

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -50,18 +47,6 @@ def frame_at(
     distance = np.hypot(np.abs(q_xy) - SPOT[0], q_z - SPOT[1])
     expected = expected + 2000 * np.exp(-0.5 * (distance / 0.02) ** 2)
     return rng.poisson(np.where(q_z > geometry.horizon_q_z, expected, 0)).astype(np.uint16)
-
-
-@pytest.fixture
-def engine() -> Iterator[RunEngine]:
-    loop = asyncio.new_event_loop()
-    engine = RunEngine({}, loop=loop, context_managers=[])
-    yield engine
-    loop.call_soon_threadsafe(loop.stop)
-    deadline = time.monotonic() + 5
-    while loop.is_running() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    loop.close()
 
 
 def test_every_frame_of_a_scan_has_its_q(engine: RunEngine, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ def threads():
 def small_frames(monkeypatch):
     """Simulated frames on a small grid."""
 
-    def small(seed, images):
+    def small(seed, images, space):
         for frame in islice(random_frames(seed, shape=(128, 256)), images):
             yield comparison.Exercise(frame.polar.intensity, frame.polar.q, frame.truth)
 
@@ -62,3 +62,21 @@ def test_unknown_weights_are_one_message(run):
     result = run("evaluate", "--weights", "nonsense", "--images", 1)
     assert result.exit_code == 2
     assert "got weights 'nonsense'" in result.stderr
+
+
+def test_cartesian_frames_are_shown_to_what_knows_them(run, lines):
+    result = run("evaluate", "--weights", "classical", "--space", "cartesian", "--images", 2,
+                 "--json")  # fmt: skip
+    assert result.exit_code == 0, result.output
+    (card,) = lines(result)
+    assert card["images"] == 2
+    assert card["recall"]["ring"] is None
+    refused = run("evaluate", "--weights", "light-2026", "--space", "cartesian", "--images", 2)
+    assert refused.exit_code == 2
+    assert "know polar images only" in refused.stderr
+
+
+def test_painted_images_have_no_cartesian_kind(run):
+    result = run("evaluate", "--style", "painted", "--space", "cartesian")
+    assert result.exit_code == 2
+    assert "painted images are polar" in result.stderr

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from gixi_bluesky.errors import TrainingError, WeightsError
 from gixi_bluesky.processing.detector import load_detector
 from gixi_bluesky.processing.training import workers
 from gixi_bluesky.processing.training.curves import read_curve
@@ -15,7 +16,7 @@ from gixi_bluesky.processing.training.dataset import load_image
 from gixi_bluesky.processing.training.loop import Recipe
 
 
-def write_image(path, seed):
+def write_image(path, seed, space):
     rng = np.random.default_rng(seed)
     grey = rng.normal(70, 10, (64, 64))
     grey[10:50, 20:26] += 120
@@ -26,6 +27,7 @@ def write_image(path, seed):
         ignored=np.empty((0, 4), np.float32),
         kinds=np.array([1]),
         snr=np.array([20.0]),
+        space=np.array(space),
     )
 
 
@@ -35,12 +37,12 @@ def simulated(monkeypatch):
     asked = []
 
     @contextmanager
-    def quick(images, seeds, held_out, held_out_seeds, count):
+    def quick(images, seeds, held_out, held_out_seeds, count, space):
         asked.append((seeds, held_out_seeds, count))
         for folder, some in ((images, seeds[:2]), (held_out, held_out_seeds[:2])):
             folder.mkdir(parents=True, exist_ok=True)
             for seed in some:
-                write_image(folder / f"{seed:08d}-0.npz", seed)
+                write_image(folder / f"{seed:08d}-0.npz", seed, space)
         yield
 
     monkeypatch.setattr(workers, "simulation", quick)
@@ -75,6 +77,25 @@ def test_the_same_command_again_goes_on(run, simulated, tmp_path):
     stored = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
     assert stored["seen"] == 12
     assert (stored["recipe"]["batch"], stored["recipe"]["learning_rate"]) == (3, 1e-4)
+
+
+def test_weights_of_cartesian_images_ask_for_such_a_grid(run, simulated, tmp_path):
+    small = ("--images", 6, "--device", "cpu", "--name", "x")
+    result = run("train", "--out", tmp_path, *small, "--space", "cartesian")
+    assert result.exit_code == 0, result.output
+    assert load_detector(tmp_path / "x.safetensors", space="cartesian").name == "x"
+    with pytest.raises(WeightsError, match="know cartesian images only"):
+        load_detector(tmp_path / "x.safetensors")
+
+
+def test_images_of_another_space_are_not_mixed_in(tmp_path):
+    images = tmp_path / "images"
+    images.mkdir()
+    write_image(images / "00000000-0.npz", 0, "polar")
+    seeds = (range(1, 2), tmp_path / "held-out", range(900_000, 900_001))
+    mixed = workers.simulation(images, *seeds, 1, "cartesian")
+    with pytest.raises(TrainingError, match="has polar images; expected cartesian"), mixed:
+        pass
 
 
 def test_seeds_kept_for_evaluation_are_refused(run, tmp_path):

@@ -140,17 +140,25 @@ def test_seeds_of_training_and_calibration_are_refused(seed):
 def test_frames_go_on_with_the_next_seed_after_two_of_a_set_up(monkeypatch):
     asked = []
 
-    def few(seed, structures, count):
+    def few(seed, structures, count, space):
         asked.append((seed, sorted(s.name for s in structures)))
         for i in range(count):
             polar = SimpleNamespace(intensity=f"{seed}-{i}", q=None)
-            yield SimpleNamespace(polar=polar, truth=None)
+            yield SimpleNamespace(polar=polar, truth=None, cartesian=None)
 
     monkeypatch.setattr(comparison, "random_frames", few)
     exercises = list(evaluation_frames(910_010, 3))
     held_out = ["CsPbBr3", "LaB6", "PbBr2"]
     assert [e.intensity for e in exercises] == ["910010-0", "910010-1", "910011-0"]
     assert asked == [(910_010, held_out), (910_011, held_out)]
+
+
+def test_q_of_a_box_is_along_the_columns_or_from_both_axes():
+    axis = np.linspace(0, 2, 5)
+    box = np.array([[1, 2, 3, 4]], np.float32)
+    assert Exercise(np.zeros((5, 5)), axis, None).q_at(box) == pytest.approx([1.0])
+    cartesian = Exercise(np.zeros((5, 5)), axis, None, q_z=axis)
+    assert cartesian.q_at(box) == pytest.approx([np.hypot(1.0, 1.5)])
 
 
 def test_painted_images_are_other_ones_than_those_of_training():

@@ -5,29 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import fabio
 import numpy as np
 import pytest
+from real_frames import FOREIGN_RING, MAPBBR3, MAPBBR3_RINGS, lab6, mapbbr3, remapped
 
-from gixi_bluesky.processing.geometry import Geometry, orient
-from gixi_bluesky.processing.masks import load_mask
 from gixi_bluesky.processing.matching import match
 from gixi_bluesky.processing.peaks import measure
-from gixi_bluesky.processing.remap import Remapper
-from gixi_bluesky.processing.settings import (
-    CorrectionSettings,
-    GeometrySettings,
-    GridSettings,
-    MatchingSettings,
-)
+from gixi_bluesky.processing.settings import GeometrySettings, MatchingSettings
 from gixi_bluesky.processing.structures import read_structures, shipped_cifs
 from gixi_bluesky.processing.types import Detections, Peaks, PolarImage
 
 pytestmark = pytest.mark.data
 
-MAPBBR3 = [1.059, 1.498, 1.834, 2.118, 2.368, 2.594, 2.996, 3.177, 3.349, 3.669, 3.819]
-FOREIGN = 0.454  # a weak ring that is not MAPbBr3
-LAB6 = [1.5115, 2.1376, 2.6181, 3.0231]
+LAB6_RINGS = [1.5115, 2.1376, 2.6181, 3.0231]
 
 
 def boxed(polar: PolarImage, rings: Sequence[float], width: float = 0.02) -> Peaks:
@@ -43,25 +33,14 @@ def boxed(polar: PolarImage, rings: Sequence[float], width: float = 0.02) -> Pea
 
 
 @pytest.fixture
-def mapbbr3(shared_data: Path) -> PolarImage:
-    frame = fabio.open(str(next((shared_data / "mapbbr3_p08").glob("*.tif*")))).data
-    settings = GeometrySettings(
-        wavelength_angstrom=0.6888,
-        distance_mm=809.0,
-        pixel_size_mm=(0.2, 0.2),
-        beam_center_px=(222.0, 545.0),
-        incidence_angle_deg=0.5,
-        flip="vertical",
-    )
-    geometry = Geometry.from_settings(settings, frame.shape)
-    remapper = Remapper(geometry, GridSettings(), CorrectionSettings(), frame.shape)
-    return remapper(orient(frame, settings))
+def perovskite(shared_data: Path) -> PolarImage:
+    return remapped(mapbbr3(shared_data), MAPBBR3)
 
 
-def test_mapbbr3_rings_have_the_intensities_of_the_structure(mapbbr3: PolarImage) -> None:
-    peaks = boxed(mapbbr3, MAPBBR3)
+def test_mapbbr3_rings_have_the_intensities_of_the_structure(perovskite: PolarImage) -> None:
+    peaks = boxed(perovskite, MAPBBR3_RINGS)
     assert (peaks.kind == "ring").all()
-    np.testing.assert_allclose(peaks.q, MAPBBR3, rtol=0.005)
+    np.testing.assert_allclose(peaks.q, MAPBBR3_RINGS, rtol=0.005)
     (structure,) = read_structures([shipped_cifs()["MAPbBr3"]], 3.9)
     lines = structure.reflections
     nearest = np.argmin(abs(lines.q - peaks.q[:, None]), axis=1)
@@ -74,10 +53,10 @@ def test_mapbbr3_rings_have_the_intensities_of_the_structure(mapbbr3: PolarImage
     assert (ratio < 1.7).all()
 
 
-def test_mapbbr3_is_recognised_and_no_other_phase(mapbbr3: PolarImage) -> None:
+def test_mapbbr3_is_recognised_and_no_other_phase(perovskite: PolarImage) -> None:
     structures = read_structures(shipped_cifs().values(), 3.9)
-    peaks = boxed(mapbbr3, [FOREIGN, *MAPBBR3])
-    matches, rows = match(peaks, structures, MatchingSettings(), mapbbr3)
+    peaks = boxed(perovskite, [FOREIGN_RING, *MAPBBR3_RINGS])
+    matches, rows = match(peaks, structures, MatchingSettings(), perovskite)
     table = matches.frame().set_index("phase").probability
     assert table.index[0] == "MAPbBr3"
     assert table["MAPbBr3"] > 0.95
@@ -85,26 +64,16 @@ def test_mapbbr3_is_recognised_and_no_other_phase(mapbbr3: PolarImage) -> None:
     assigned = rows.frame()
     assigned = assigned[assigned.phase == "MAPbBr3"]
     assert 0 not in set(assigned.peak), "the foreign ring has no hkl"
-    assert len(assigned) == len(MAPBBR3)
+    assert len(assigned) == len(MAPBBR3_RINGS)
 
 
 def test_lab6_is_recognised(shared_data: Path) -> None:
-    folder = shared_data / "lab6_cms_gi"
-    frame = fabio.open(str(next(folder.glob("*.tiff")))).data
-    settings = GeometrySettings(
-        poni=next(folder.glob("jun23*.poni")), incidence_angle_deg=0.5, flip="vertical"
-    )
-    mask = load_mask(folder / "LaB6_SRM660c_Calib_Mask.edf", frame.shape)
-    remapper = Remapper(
-        Geometry.from_settings(settings, frame.shape),
-        GridSettings(q_max_inv_angstrom=3.2),
-        CorrectionSettings(),
-        frame.shape,
-        orient(mask, settings),
-    )
-    polar = remapper(orient(frame, settings))
-    peaks = boxed(polar, LAB6)
-    np.testing.assert_allclose(peaks.q, LAB6, rtol=0.002)
+    frame, mask = lab6(shared_data)
+    poni = next((shared_data / "lab6_cms_gi").glob("jun23*.poni"))
+    settings = GeometrySettings(poni=poni, incidence_angle_deg=0.5, flip="vertical")
+    polar = remapped(frame, settings, mask, q_max_inv_angstrom=3.2)
+    peaks = boxed(polar, LAB6_RINGS)
+    np.testing.assert_allclose(peaks.q, LAB6_RINGS, rtol=0.002)
     structures = read_structures(shipped_cifs().values(), 3.2)
     matches, _ = match(peaks, structures, MatchingSettings(), polar)
     assert matches.phase[0] == "LaB6"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch import Tensor
 from gixi_bluesky.errors import WeightsError
 from gixi_bluesky.processing.contrast import equalise
 from gixi_bluesky.processing.detector.boxes import clip_boxes, decode_boxes, distinct, suppress
+from gixi_bluesky.processing.detector.captured import CapturedPass
 from gixi_bluesky.processing.detector.light import (
     CHANNELS,
     LightArchitecture,
@@ -23,7 +25,7 @@ from gixi_bluesky.processing.detector.light import (
 from gixi_bluesky.processing.detector.weights import Manifest
 from gixi_bluesky.processing.types import Detections
 
-__all__ = ["LightDetector", "as_input", "calibrated", "detect", "logit"]
+__all__ = ["LightDetector", "as_input", "calibrated", "detect", "judged", "logit"]
 
 # A crowded frame has hundreds of peaks, each proposed by several anchors; an empty one has few.
 _LEAST_PROPOSED = 0.2  # score of the first stage
@@ -54,6 +56,7 @@ class LightDetector:
             raise WeightsError(message) from error
         network.eval()
         network.fuse()
+        self._captured: dict[torch.Size, CapturedPass] = {}
         self._network = network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload] # torch's stub lacks it
 
     def prepare(self, polar: NDArray[np.floating]) -> NDArray[np.float32]:
@@ -72,9 +75,17 @@ class LightDetector:
         size = 1 if self.device == "cpu" else 8
         found: list[Detections] = []
         for start in range(0, len(images), size):
-            batch = as_input(images[start : start + size]).to(self.device)
-            found += detect(self._network, batch)
+            found += self._detect(as_input(images[start : start + size]).to(self.device))
         return [calibrated(one, *self._calibration) for one in found]
+
+    @torch.inference_mode()
+    def _detect(self, batch: Tensor) -> list[Detections]:
+        if batch.device.type != "cuda":
+            return detect(self._network, batch)
+        if batch.shape not in self._captured:  # one grid, and no batch is larger than eight
+            self._captured[batch.shape] = CapturedPass(self._network, batch)
+        maps, proposals = self._captured[batch.shape](batch)
+        return judged(self._network, maps, proposals, (batch.shape[-2], batch.shape[-1]))
 
 
 def as_input(images: NDArray[np.float32]) -> Tensor:
@@ -121,35 +132,51 @@ def _over_surroundings(image: NDArray[np.float32], valid: NDArray[np.float32]) -
 def detect(net: LightNet, images: Tensor) -> list[Detections]:
     """Find the boxes of (n, 3, n_phi, n_q) images, best first, with uncalibrated scores."""
     maps = net.features(images)
-    proposals = net.propose(maps)
-    results = []
-    for i in range(len(images)):
-        boxes, first = _proposed(proposals, i)
-        here = torch.zeros(len(boxes), dtype=torch.long, device=boxes.device)
-        verdict = net.judge([m[i : i + 1] for m in maps], boxes, here)
-        # Both stages have a say: the second sharpens boxes but ranks slightly worse alone.
-        scores = verdict[:, 0].sigmoid() * first.sqrt()
-        shape = (images.shape[-2] - 1, images.shape[-1] - 1)
-        boxes = clip_boxes(decode_boxes(verdict[:, 1:5], boxes), shape)
-        kinds = verdict[:, 5:].argmax(1).cpu().numpy()
-        found = Detections(_array(boxes), _array(scores), kinds)
-        found = found.chosen(suppress(found.boxes, found.scores, _FINAL_IOU))
-        results.append(found.chosen(distinct(found.boxes, found.scores)))
-    return results
+    return judged(net, maps, net.propose(maps), (images.shape[-2], images.shape[-1]))
 
 
-def _proposed(proposals: Proposals, image: int) -> tuple[Tensor, Tensor]:
-    """Return the boxes (p, 4) that the second stage shall judge and their scores (p,)."""
-    logits = proposals.logits[image]
-    best = logits.topk(min(_CANDIDATES, len(logits)))
-    scores = best.values.sigmoid()
-    likely = scores >= _LEAST_PROPOSED
-    likely[:_ALWAYS_PROPOSED] = True
-    index, scores = best.indices[likely], scores[likely]
-    boxes = decode_boxes(proposals.deltas[image, index], proposals.anchors[index])
-    kept = suppress(_array(boxes), _array(scores), _PROPOSAL_IOU)[:_PROPOSALS]
-    chosen = torch.as_tensor(np.asarray(kept, np.int64), device=boxes.device)
-    return boxes[chosen], scores[chosen]
+def judged(
+    net: LightNet, maps: Sequence[Tensor], proposals: Proposals, shape: tuple[int, int]
+) -> list[Detections]:
+    """Have the second stage judge what the first proposes in images of `shape`, each its own."""
+    proposed = _proposed(proposals)
+    counts = [len(boxes) for boxes, _ in proposed]
+    device = proposals.logits.device
+    boxes = torch.from_numpy(np.concatenate([boxes for boxes, _ in proposed])).to(device)
+    image = torch.from_numpy(np.repeat(np.arange(len(counts)), counts)).to(device)
+    verdict = net.judge(maps, boxes, image)
+    boxes = clip_boxes(decode_boxes(verdict[:, 1:5], boxes), (shape[0] - 1, shape[1] - 1))
+    kinds = verdict[:, 5:].argmax(1).float()
+    # One array, or a GPU would be waited for three times.
+    columns = _array(torch.cat([boxes, verdict[:, :1].sigmoid(), kinds[:, None]], 1))
+    parts = np.split(columns, np.cumsum(counts)[:-1])
+    return [_distinct(part, first) for part, (_, first) in zip(parts, proposed, strict=True)]
+
+
+def _distinct(judged: NDArray[np.float32], first: NDArray[np.float32]) -> Detections:
+    """Return what stays of (p, 6) boxes, scores and kinds; first: (p,) the first stage's scores."""
+    # Both stages have a say: the second sharpens boxes but ranks slightly worse alone.
+    scores = judged[:, 4] * np.sqrt(first)
+    found = Detections(judged[:, :4], scores, judged[:, 5].astype(np.int64))
+    found = found.chosen(suppress(found.boxes, found.scores, _FINAL_IOU))
+    return found.chosen(distinct(found.boxes, found.scores))
+
+
+def _proposed(proposals: Proposals) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+    """Return for each image the boxes (p, 4) for the second stage and their scores (p,)."""
+    best = proposals.logits.topk(min(_CANDIDATES, proposals.logits.shape[1]))
+    scores = _array(best.values.sigmoid())
+    likely = np.maximum((scores >= _LEAST_PROPOSED).sum(axis=1), _ALWAYS_PROPOSED)
+    index = best.indices[:, : int(likely.max())]
+    deltas = proposals.deltas.gather(1, index[..., None].expand(-1, -1, 4))
+    decoded = decode_boxes(deltas.flatten(0, 1), proposals.anchors[index.flatten()])
+    boxes = _array(decoded).reshape(*index.shape, 4)
+    proposed = []
+    for i, count in enumerate(likely):
+        ours, first = boxes[i, :count], scores[i, :count]
+        kept = suppress(ours, first, _PROPOSAL_IOU)[:_PROPOSALS]
+        proposed.append((ours[kept], first[kept]))
+    return proposed
 
 
 def calibrated(found: Detections, slope: float, offset: float) -> Detections:

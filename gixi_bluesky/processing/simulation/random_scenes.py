@@ -13,16 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gixi_bluesky.processing.geometry import Geometry
+from gixi_bluesky.processing.grids import CartesianGrid, Space
 from gixi_bluesky.processing.reflections import Lines, powder_lines
 from gixi_bluesky.processing.remap import Remapper
 from gixi_bluesky.processing.settings import CorrectionSettings, GridSettings
+from gixi_bluesky.processing.simulation.cartesian_truth import CartesianObserver
 from gixi_bluesky.processing.simulation.panel import Panel, record
 from gixi_bluesky.processing.simulation.render import Renderer
 from gixi_bluesky.processing.simulation.scene import Halo, Phase, Scene, Streak
 from gixi_bluesky.processing.simulation.texture import Texture
 from gixi_bluesky.processing.simulation.truth import Observer, Truth
 from gixi_bluesky.processing.structures import Structure
-from gixi_bluesky.processing.types import PolarImage
+from gixi_bluesky.processing.types import CartesianImage, PolarImage
 
 __all__ = ["FRAMES_PER_SEED", "SimulatedFrame", "random_frames", "random_structure"]
 
@@ -33,11 +35,20 @@ FRAMES_PER_SEED = 8
 
 @dataclass(frozen=True, slots=True)
 class SimulatedFrame:
-    """One exposure, the polar image the product makes of it, and what there is to find."""
+    """One exposure, what the product makes of it, and what there is to find there.
+
+    cartesian: the image that the truth is about, None where it is about the polar one
+    """
 
     counts: NDArray[Any]
     polar: PolarImage
     truth: Truth
+    cartesian: CartesianImage | None = None
+
+    @property
+    def intensity(self) -> NDArray[np.float32]:
+        """(rows, columns) of the image that is searched, NaN = no data."""
+        return (self.cartesian or self.polar).intensity
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +56,26 @@ class _Setup:
     renderer: Renderer
     panel: Panel
     remapper: Remapper
-    observer: Observer
+    observer: Observer | CartesianObserver
+
+
+@dataclass(frozen=True, slots=True)
+class _Film:
+    """What films are drawn.
+
+    textures: chances of powder, fibre, both mixed, and single grains on a powder
+    mosaic_deg: of the fibres, from … to; round_spots: as in Phase
+    """
+
+    textures: tuple[float, float, float, float]
+    mosaic_deg: tuple[float, float]
+    round_spots: bool
+
+
+_FILMS: dict[Space, _Film] = {
+    "polar": _Film((0.3, 0.4, 0.15, 0.15), (0.7, 30.0), round_spots=False),
+    "cartesian": _Film((0.15, 0.6, 0.15, 0.1), (0.4, 10.0), round_spots=True),
+}
 
 
 def random_frames(
@@ -53,15 +83,20 @@ def random_frames(
     structures: Sequence[Structure] = (),
     shape: tuple[int, int] = (512, 1024),
     count: int = FRAMES_PER_SEED,
+    space: Space = "polar",
 ) -> Iterator[SimulatedFrame]:
-    """Yield `count` frames of one random set-up; `structures` are mixed with random lattices."""
+    """Yield `count` frames of one random set-up; `structures` are mixed with random lattices.
+
+    shape, space: of the grid that is searched; on the cartesian one the films are more like
+        single crystals
+    """
     rng = np.random.default_rng(seed)
-    setup = _setup(rng, shape)
+    setup = _setup(rng, shape, space)
     for _ in range(count):
-        scene = _scene(rng, setup, structures)
+        scene = _scene(rng, setup, structures, _FILMS[space])
         counts = record(setup.renderer.expected(scene), setup.panel, rng)
-        polar = setup.remapper(counts)
-        yield SimulatedFrame(counts, polar, setup.observer.truth(scene))
+        polar, cartesian = setup.remapper(counts), setup.remapper.cartesian(counts)
+        yield SimulatedFrame(counts, polar, setup.observer.truth(scene), cartesian)
 
 
 def random_structure(rng: np.random.Generator, q_max: float) -> Structure:
@@ -112,7 +147,7 @@ def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
     return float(np.exp(rng.uniform(math.log(low), math.log(high))))
 
 
-def _setup(rng: np.random.Generator, shape: tuple[int, int]) -> _Setup:
+def _setup(rng: np.random.Generator, shape: tuple[int, int], space: Space) -> _Setup:
     """Draw a flat panel or modules, the beam in a corner or in the middle of the lower edge."""
     modules = rng.random() < 0.6
     if modules:
@@ -147,6 +182,7 @@ def _setup(rng: np.random.Generator, shape: tuple[int, int]) -> _Setup:
     )
     renderer = Renderer(geometry, size)
     grid = GridSettings(
+        space=space,
         q_max_inv_angstrom=min(rng.uniform(0.7, 1.05) * reach, 2 * geometry.wavenumber),
         shape=shape,
         side=str(rng.choice(["fold", "fold", "fold", "right"])),
@@ -154,8 +190,20 @@ def _setup(rng: np.random.Generator, shape: tuple[int, int]) -> _Setup:
     # The product is not told of the refraction, as at most beamlines.
     mask = panel.mask(size) if rng.random() < 0.5 else None
     remapper = Remapper(renderer.unrefracted, grid, CorrectionSettings(), size, mask)
-    observer = Observer(renderer, panel, remapper.grid.q, remapper.grid.phi, mask, grid.side)
-    return _Setup(renderer, panel, remapper, observer)
+    return _Setup(renderer, panel, remapper, _observer(renderer, panel, remapper, grid, mask))
+
+
+def _observer(
+    renderer: Renderer,
+    panel: Panel,
+    remapper: Remapper,
+    grid: GridSettings,
+    mask: NDArray[np.bool_] | None,
+) -> Observer | CartesianObserver:
+    if grid.space == "cartesian":
+        searched = CartesianGrid(grid.q_max_inv_angstrom, grid.shape, grid.side)
+        return CartesianObserver(renderer, panel, searched, mask)
+    return Observer(renderer, panel, remapper.grid.q, remapper.grid.phi, mask, grid.side)
 
 
 def _missing(rng: np.random.Generator) -> tuple[tuple[int, int], ...]:
@@ -165,13 +213,15 @@ def _missing(rng: np.random.Generator) -> tuple[tuple[int, int], ...]:
     return tuple((int(rng.integers(5)), int(rng.integers(2))) for _ in range(rng.integers(1, 3)))
 
 
-def _scene(rng: np.random.Generator, setup: _Setup, structures: Sequence[Structure]) -> Scene:
+def _scene(
+    rng: np.random.Generator, setup: _Setup, structures: Sequence[Structure], film: _Film
+) -> Scene:
     q_max = float(setup.renderer.q[-1])
     flat = _log_uniform(rng, 0.05, 30.0)
     count = int(rng.choice([0, 1, 2, 3, 4], p=[0.12, 0.38, 0.28, 0.14, 0.08]))
     noise = math.sqrt(flat + (setup.panel.readout_noise or 0.0) ** 2 + 1.0)
     return Scene(
-        phases=tuple(_phase(rng, q_max, structures, noise) for _ in range(count)),
+        phases=tuple(_phase(rng, q_max, structures, noise, film) for _ in range(count)),
         halos=tuple(_halo(rng, q_max, flat) for _ in range(int(rng.integers(0, 5)))),
         streaks=tuple(_streaks(rng, flat)),
         air=flat * _log_uniform(rng, 0.3, 60.0),
@@ -209,17 +259,22 @@ def _streaks(rng: np.random.Generator, flat: float) -> Iterator[Streak]:
 
 
 def _phase(
-    rng: np.random.Generator, q_max: float, structures: Sequence[Structure], noise: float
+    rng: np.random.Generator,
+    q_max: float,
+    structures: Sequence[Structure],
+    noise: float,
+    film: _Film,
 ) -> Phase:
     structure = _structure(rng, q_max, structures)
     return Phase(
         structure=structure,
         counts=noise * _log_uniform(rng, 0.3, 150.0),
-        texture=_texture(rng),
+        texture=_texture(rng, film),
         size_angstrom=_log_uniform(rng, 90.0, 1500.0),
         footprint=_log_uniform(rng, 0.001, 0.035),
         lattice_scale=float(rng.uniform(0.98, 1.02)),
         lorentzian=float(rng.choice([0.0, rng.uniform(0.0, 1.0)])),
+        round_spots=film.round_spots,
     )
 
 
@@ -235,13 +290,13 @@ def _structure(
             return drawn
 
 
-def _texture(rng: np.random.Generator) -> Texture:
-    kind = rng.choice(["powder", "fibre", "mixed", "grains"], p=[0.3, 0.4, 0.15, 0.15])
+def _texture(rng: np.random.Generator, film: _Film) -> Texture:
+    kind = rng.choice(["powder", "fibre", "mixed", "grains"], p=film.textures)
     contacts = [(h, k, el) for h, k, el in product(range(3), repeat=3) if h or k or el]
     contact = contacts[int(rng.integers(len(contacts)))]
     return Texture(
         contact=None if kind in ("powder", "grains") else contact,
-        mosaic_deg=_log_uniform(rng, 0.7, 30.0),
+        mosaic_deg=_log_uniform(rng, *film.mosaic_deg),
         powder_fraction=float(rng.uniform(0.1, 0.8)) if kind == "mixed" else 0.0,
         unevenness=float(rng.choice([0.0, rng.uniform(0.0, 0.5)])),
         grains=int(rng.integers(1, 5)) if kind == "grains" else 0,

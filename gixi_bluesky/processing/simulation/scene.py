@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter1d
 
 from gixi_bluesky.processing.simulation.texture import Hkl, Texture, angular_profiles
 from gixi_bluesky.processing.structures import Structure
@@ -64,6 +65,7 @@ class Phase:
     footprint: dq/q (FWHM) by the length of the illuminated sample
     lattice_scale: lattice over the structure's own
     lorentzian: share of the lines' pseudo-Voigt
+    round_spots: whether the size also broadens along the rings, as it does in all directions
     """
 
     structure: Structure
@@ -73,11 +75,15 @@ class Phase:
     footprint: float = 0.002
     lattice_scale: float = 1.0
     lorentzian: float = 0.0
+    round_spots: bool = False
 
     def fwhm_q(self, q: Float64) -> Float64:
         """Width of a line at `q`, 1/angstrom: size and footprint, added in squares."""
-        size = 2.0 * np.pi * SCHERRER_CONSTANT / self.size_angstrom
-        return np.hypot(size, self.footprint * q)
+        return np.hypot(self._fwhm_by_size, self.footprint * q)
+
+    @property
+    def _fwhm_by_size(self) -> float:
+        return 2.0 * np.pi * SCHERRER_CONSTANT / self.size_angstrom
 
     def components(self, rows: int) -> Iterator[Component]:
         """Yield the arcs, rings and spots of every line, their profiles on phi_axis(rows)."""
@@ -96,9 +102,17 @@ class Phase:
                     q=float(q[i]),
                     fwhm_q=float(fwhm[i]),
                     height=float(height[i]),
-                    angular=profile,
+                    angular=self._widened(profile, float(q[i])),
                     lorentzian=self.lorentzian,
                 )
+
+    def _widened(self, angular: Float64, q: float) -> Float64:
+        if not self.round_spots or np.ptp(angular) == 0:
+            return angular
+        sigma = np.degrees(self._fwhm_by_size / q) / FWHM_PER_SIGMA
+        # Both ends of phi mirror the other side.
+        widened = gaussian_filter1d(angular, sigma * (len(angular) - 1) / 90.0, mode="reflect")
+        return np.asarray(widened)
 
 
 @dataclass(frozen=True, slots=True)

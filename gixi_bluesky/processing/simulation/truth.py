@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gixi_bluesky.processing.grids import Side
+from gixi_bluesky.processing.simulation.merging import Peak, extent, merged
 from gixi_bluesky.processing.simulation.panel import Panel
 from gixi_bluesky.processing.simulation.render import Renderer
-from gixi_bluesky.processing.simulation.scene import FWHM_PER_SIGMA, Component, Scene
+from gixi_bluesky.processing.simulation.scene import Component, Scene
 from gixi_bluesky.processing.simulation.texture import Hkl, phi_axis
 
-__all__ = ["Observer", "Truth", "kind_of", "truth"]
+__all__ = [
+    "Observer",
+    "Truth",
+    "counted_pixels",
+    "expected_counts",
+    "kind_of",
+    "seen_cells",
+    "truth",
+    "valid_pixels",
+]
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Bool = NDArray[np.bool_]
 
-# A box ends where the profile along phi falls to 2 sigma of a Gaussian.
-_EDGE = np.exp(-2.0)
-# Components nearer than this, in units of their FWHM, are one peak with several hkl.
-_ONE_PEAK_Q, _ONE_PEAK_PHI = 0.6, 0.85
 # A ring goes all around, a spot is narrow; deg between the 13.5 % points.
 _RING_DEG, _SPOT_DEG = 60.0, 6.0
 
@@ -32,10 +38,12 @@ _RING_DEG, _SPOT_DEG = 60.0, 6.0
 class Truth:
     """The peaks of one frame, a row each.
 
-    boxes: (m, 4) float32 [q0, phi0, q1, phi1] in polar pixels, cut at what the detector sees
+    boxes: (m, 4) float32 [q0, phi0, q1, phi1] in polar pixels, or [q_xy, q_z, …] in cartesian
+        ones, cut at what the detector sees
     q, phi: (m,) 1/angstrom and deg, centres
     snr: (m,) signal / sqrt(signal + background + readout noise²) in the box
-    visible: (m,) share of the uncut box that is on valid pixels
+    visible: (m,) share of the uncut box that is on valid pixels; in cartesian ones of the peak
+        itself, and for an arc too long for its width times how much of the box it fills
     """
 
     boxes: Float32
@@ -49,14 +57,6 @@ class Truth:
 
     def __len__(self) -> int:
         return len(self.q)
-
-
-@dataclass(frozen=True, slots=True)
-class _Peak:
-    """Components that cannot be told apart: what the strongest is called, and all their hkl."""
-
-    component: Component
-    hkl: tuple[Hkl, ...]
 
 
 class Observer:
@@ -74,27 +74,24 @@ class Observer:
         q: Float64,
         phi: Float64,
         mask: Bool | None = None,
-        side: Literal["fold", "right", "left"] = "fold",
+        side: Side = "fold",
     ) -> None:
         self._renderer, self._panel = renderer, panel
         self._q, self._phi = q, phi
-        valid = renderer.above_horizon & ~panel.absent(renderer.shape)
-        if mask is not None:
-            valid &= ~mask
-        if side != "fold":
-            valid &= (renderer.q_xy >= 0) == (side == "right")
-        self._seen = _seen(renderer, valid, q, phi)
-        self._weight = _pixels(renderer, valid, panel.transmission(renderer.shape), q, phi)
+        valid = valid_pixels(renderer, panel, mask, side)
+        angle = np.radians(phi)[:, None]
+        self._seen = seen_cells(renderer, valid, q * np.cos(angle), q * np.sin(angle))
+        q_xy, q_z = renderer.q_xy[valid], renderer.q_z[valid]
+        row = (np.degrees(np.arctan2(q_z, np.abs(q_xy))) - phi[0]) / (phi[1] - phi[0])
+        column = (np.hypot(q_xy, q_z) - q[0]) / (q[1] - q[0])
+        self._weight = counted_pixels(renderer, panel, valid, row, column, self._seen.shape)
 
     def truth(self, scene: Scene) -> Truth:
         """Return the peaks of a scene where an image that knows no refraction shows them."""
         q, phi = self._q, self._phi
-        peaks = _merged(c for c in self._renderer.apparent(scene) if c.q > 0 and c.height > 0)
-        smooth = scene.smooth(q, np.radians(phi)[:, None])
-        total = np.broadcast_to(smooth, self._seen.shape).astype(np.float32)
+        peaks = merged(c for c in self._renderer.apparent(scene) if c.q > 0 and c.height > 0)
         surfaces = [_surface(peak.component, q, phi) for peak in peaks]
-        for columns, surface in surfaces:
-            total[:, columns] += surface
+        total = _total(scene, surfaces, q, phi)
         total += (self._panel.readout_noise or 0.0) ** 2
         rows = []
         for peak, (columns, surface) in zip(peaks, surfaces, strict=True):
@@ -116,7 +113,32 @@ def truth(renderer: Renderer, scene: Scene, panel: Panel, q: Float64, phi: Float
     return Observer(renderer, panel, q, phi).truth(scene)
 
 
-def _table(rows: Sequence[tuple[_Peak, Float64, float, float]], phi: Float64) -> Truth:
+def valid_pixels(renderer: Renderer, panel: Panel, mask: Bool | None, side: Side) -> Bool:
+    """Return which pixels (rows, columns) may give data to a grid of one side or both."""
+    valid = renderer.above_horizon & ~panel.absent(renderer.shape)
+    if mask is not None:
+        valid &= ~mask
+    if side != "fold":
+        valid &= (renderer.q_xy >= 0) == (side == "right")
+    return valid
+
+
+def expected_counts(scene: Scene, peaks: Sequence[Peak], q: Float64, phi: Float64) -> Float32:
+    """Return the mean counts per pixel of a scene at (n_phi, n_q), film and background."""
+    return _total(scene, [_surface(peak.component, q, phi) for peak in peaks], q, phi)
+
+
+def _total(
+    scene: Scene, surfaces: Sequence[tuple[slice, Float32]], q: Float64, phi: Float64
+) -> Float32:
+    smooth = scene.smooth(q, np.radians(phi)[:, None])
+    total = np.broadcast_to(smooth, (len(phi), len(q))).astype(np.float32)
+    for columns, surface in surfaces:
+        total[:, columns] += surface
+    return total
+
+
+def _table(rows: Sequence[tuple[Peak, Float64, float, float]], phi: Float64) -> Truth:
     boxes = np.array([box for _, box, _, _ in rows], dtype=np.float32).reshape(-1, 4)
     step = phi[1] - phi[0]
     return Truth(
@@ -138,43 +160,8 @@ def kind_of(width_deg: float) -> str:
     return "spot" if width_deg < _SPOT_DEG else "segment"
 
 
-def _merged(components: Iterable[Component]) -> list[_Peak]:
-    """Join components that are one peak to the eye, strongest first."""
-    peaks: list[_Peak] = []
-    for component in sorted(components, key=lambda c: -c.height * float(c.angular.max())):
-        partner = next((i for i, p in enumerate(peaks) if _one(p.component, component)), None)
-        if partner is None:
-            peaks.append(_Peak(component, (component.hkl,)))
-            continue
-        held = peaks[partner]
-        share = component.height * component.angular / max(held.component.height, 1e-12)
-        joined = replace(held.component, angular=held.component.angular + share)
-        # The indices of another phase would mean nothing beside the name of this one.
-        known = component.phase != held.component.phase or component.hkl in held.hkl
-        peaks[partner] = _Peak(joined, held.hkl if known else (*held.hkl, component.hkl))
-    return peaks
-
-
-def _one(a: Component, b: Component) -> bool:
-    if abs(a.q - b.q) > _ONE_PEAK_Q * max(a.fwhm_q, b.fwhm_q):
-        return False
-    (low_a, high_a), (low_b, high_b) = _extent(a.angular), _extent(b.angular)
-    # Between the 13.5 % points lie 4 sigma = 1.70 FWHM.
-    fwhm = max(high_a - low_a, high_b - low_b) / (4.0 / FWHM_PER_SIGMA)
-    narrow = min(high_a - low_a, high_b - low_b) / (4.0 / FWHM_PER_SIGMA)
-    apart = abs(high_a + low_a - high_b - low_b) / 2.0
-    # A spot on a ring of its own q stays a second peak.
-    return apart < _ONE_PEAK_PHI * fwhm and narrow > 0.3 * fwhm
-
-
-def _extent(angular: Float64) -> tuple[float, float]:
-    """Return first and last fraction (0…1 of 90 deg) above 13.5 % of the maximum."""
-    above = np.flatnonzero(angular > _EDGE * angular.max())
-    return above[0] / (len(angular) - 1), above[-1] / (len(angular) - 1)
-
-
 def _box(component: Component, q: Float64, phi: Float64) -> tuple[int, int, int, int]:
-    low, high = (90.0 * end for end in _extent(component.angular))
+    low, high = (90.0 * end for end in extent(component.angular))
     half = component.fwhm_q / 2.0
     x = np.round((np.array([component.q - half, component.q + half]) - q[0]) / (q[1] - q[0]))
     y = np.round((np.array([low, high]) - phi[0]) / (phi[1] - phi[0]))
@@ -199,10 +186,8 @@ def _surface(component: Component, q: Float64, phi: Float64) -> tuple[slice, Flo
     return slice(int(first), int(last)), surface
 
 
-def _seen(renderer: Renderer, valid: Bool, q: Float64, phi: Float64) -> Bool:
-    """Return the polar bins whose centre lies on a valid pixel left or right of the beam."""
-    angle = np.radians(phi)[:, None]
-    q_xy, q_z = q * np.cos(angle), q * np.sin(angle)
+def seen_cells(renderer: Renderer, valid: Bool, q_xy: Float64, q_z: Float64) -> Bool:
+    """Return the cells, by their centres, that lie on a valid pixel left or right of the beam."""
     seen = np.zeros(q_z.shape, dtype=bool)
     for side in (1.0, -1.0):
         rows, columns = renderer.unrefracted.pixel_at(side * q_xy, q_z)
@@ -214,15 +199,21 @@ def _seen(renderer: Renderer, valid: Bool, q: Float64, phi: Float64) -> Bool:
     return seen
 
 
-def _pixels(
-    renderer: Renderer, valid: Bool, transmission: Float32, q: Float64, phi: Float64
+def counted_pixels(
+    renderer: Renderer,
+    panel: Panel,
+    valid: Bool,
+    row: NDArray[np.floating],
+    column: NDArray[np.floating],
+    shape: tuple[int, ...],
 ) -> Float64:
-    """Return how many valid pixels, each by its efficiency, fall into every polar bin."""
-    q_xy, q_z = renderer.q_xy[valid], renderer.q_z[valid]
-    column = np.round((np.hypot(q_xy, q_z) - q[0]) / (q[1] - q[0])).astype(int)
-    row = np.round((np.degrees(np.arctan2(q_z, np.abs(q_xy))) - phi[0]) / (phi[1] - phi[0]))
-    inside = (column < len(q)) & (row < len(phi))
-    flat = row[inside].astype(int) * len(q) + column[inside]
-    weight = (renderer.efficiency * transmission)[valid][inside]
-    counted = np.bincount(flat, weights=weight, minlength=len(q) * len(phi))
-    return np.asarray(counted.reshape(len(phi), len(q)))
+    """Return how many valid pixels, each by its efficiency, fall into every cell of `shape`.
+
+    row, column: (valid pixels,) of the grid, cell centres at integers, NaN = off it
+    """
+    weight = (renderer.efficiency * panel.transmission(renderer.shape))[valid]
+    row, column = np.round(row), np.round(column)
+    inside = (row >= 0) & (row < shape[0]) & (column >= 0) & (column < shape[1])
+    flat = row[inside].astype(int) * shape[1] + column[inside].astype(int)
+    counted = np.bincount(flat, weights=weight[inside], minlength=shape[0] * shape[1])
+    return np.asarray(counted.reshape(shape))

@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from gixi_bluesky.errors import TrainingError
 from gixi_bluesky.processing.contrast import equalise
 from gixi_bluesky.processing.evaluation import KnownBoxes, visible_peaks
+from gixi_bluesky.processing.grids import Space
 from gixi_bluesky.processing.settings import ContrastSettings
 from gixi_bluesky.processing.simulation.painted import painted_images
 from gixi_bluesky.processing.simulation.random_scenes import random_frames
@@ -18,7 +20,7 @@ from gixi_bluesky.processing.simulation.truth import Truth
 from gixi_bluesky.processing.structures import Structure
 from gixi_bluesky.processing.types import KINDS
 
-__all__ = ["TrainingImage", "load_image", "simulate_to_disk"]
+__all__ = ["TrainingImage", "load_image", "require_space", "simulate_to_disk"]
 
 _SHAPE = (512, 1024)
 _PAINTED_EVERY = 10
@@ -29,7 +31,7 @@ _WHITE = 65534  # 0 is no data
 class TrainingImage:
     """One prepared image and its truth.
 
-    image: (n_phi, n_q) float32 in 0…1, NaN = no data
+    image: (rows, columns) float32 in 0…1, NaN = no data
     kinds: (g,) index into KINDS and snr: (g,) of the boxes to find
     """
 
@@ -40,17 +42,22 @@ class TrainingImage:
 
 
 def simulate_to_disk(
-    seed: int, folder: Path, contrast: ContrastSettings, structures: Sequence[Structure] = ()
+    seed: int,
+    folder: Path,
+    contrast: ContrastSettings,
+    structures: Sequence[Structure] = (),
+    space: Space = "polar",
 ) -> list[Path]:
     """Draw the images of one seed and keep them as files; done seeds are not drawn again.
 
-    Nine seeds of ten give frames of a detector, the tenth painted images of the published style.
+    Nine seeds of ten give frames of a detector, the tenth painted images of the published style,
+    which are polar only: in cartesian space all ten give frames.
     """
     done = folder / f"{seed:08d}.done"
     if done.exists():
         return sorted(folder.glob(f"{seed:08d}-*.npz"))
     paths = []
-    for i, (intensity, truth) in enumerate(_drawn(seed, structures)):
+    for i, (intensity, truth) in enumerate(_drawn(seed, structures, space)):
         image = equalise(intensity, contrast)
         grey = np.where(np.isfinite(image), 1 + np.rint(np.nan_to_num(image) * _WHITE), 0)
         known, kinds, snr = _known(truth)
@@ -64,6 +71,7 @@ def simulate_to_disk(
                 ignored=known.ignored,
                 kinds=kinds,
                 snr=snr,
+                space=np.array(space),
             )
         half_written.replace(path)  # the trainer may be reading the folder
         paths.append(path)
@@ -72,14 +80,29 @@ def simulate_to_disk(
 
 
 def _drawn(
-    seed: int, structures: Sequence[Structure]
+    seed: int, structures: Sequence[Structure], space: Space
 ) -> Iterator[tuple[NDArray[np.float32], Truth]]:
-    if seed % _PAINTED_EVERY == _PAINTED_EVERY - 1:
+    if space == "polar" and seed % _PAINTED_EVERY == _PAINTED_EVERY - 1:
         for painted in painted_images(seed, _SHAPE):
             yield painted.intensity, painted.truth
         return
-    for frame in random_frames(seed, structures, _SHAPE):
-        yield frame.polar.intensity, frame.truth
+    for frame in random_frames(seed, structures, _SHAPE, space=space):
+        yield frame.intensity, frame.truth
+
+
+def require_space(folder: Path, space: Space) -> None:
+    """Raise TrainingError where `folder` has images of another space."""
+    some = next(folder.glob("*.npz"), None)
+    if some is None:
+        return
+    with np.load(some, allow_pickle=False) as stored:
+        there = str(stored["space"]) if "space" in stored else "polar"
+    if there != space:
+        message = (
+            f"{folder} has {there} images; expected {space} ones, because a network learns one "
+            "kind: use another folder"
+        )
+        raise TrainingError(message)
 
 
 def load_image(path: Path, gamma: float = 1.0) -> TrainingImage:

@@ -19,31 +19,42 @@ from gixi_bluesky.processing.detector.light import LightNet
 from gixi_bluesky.processing.detector.light_detector import as_input, detect, logit
 from gixi_bluesky.processing.detector.weights import Grid, Manifest, Preprocessing, save
 from gixi_bluesky.processing.evaluation import Verdicts, judge_by_q
+from gixi_bluesky.processing.grids import Space
 from gixi_bluesky.processing.settings import ContrastSettings
-from gixi_bluesky.processing.training.dataset import load_image
+from gixi_bluesky.processing.training.dataset import load_image, require_space
 from gixi_bluesky.processing.training.loop import CHECKPOINT, averaged_network, parameters
 
 __all__ = ["calibrate", "calibrate_network", "export"]
 
 # Scores that a threshold may be near; hits by chance, far below, would flatten the fit.
 _LIKELY = 0.1
-# Strides of the network: phi is halved five times, |q| once.
+# Strides of the network: rows (phi or q_z) are halved five times, columns once.
 _GRID = Grid(multiple=(32, 2), smallest=(64, 64))
 
 
 def export(
-    folder: Path, target: Path, name: str, held_out: Path, images: Path | None = None
+    folder: Path,
+    target: Path,
+    name: str,
+    held_out: Path,
+    images: Path | None = None,
+    space: Space = "polar",
 ) -> Manifest:
     """Write the averaged network of a checkpoint as <name>.safetensors with its manifest.
 
     folder: of the checkpoint; target: where the weights go
     held_out: simulated files never trained on, which calibrate the scores
     images: the simulated files trained on, counted in the notes
-    Raises WeightsError without a checkpoint or held-out files.
+    space: of all these images, which the weights then ask for
+    Raises WeightsError without a checkpoint or held-out files, TrainingError for files of another
+    space.
     """
     if not (folder / CHECKPOINT).is_file():
         message = f"{folder} has no {CHECKPOINT}; train there first"
         raise WeightsError(message)
+    for kept in (held_out, images):
+        if kept is not None:
+            require_space(kept, space)
     stored = torch.load(folder / CHECKPOINT, map_location="cpu", weights_only=True)
     net = averaged_network(stored)
     slope, offset = calibrate_network(net, held_out)
@@ -62,7 +73,7 @@ def export(
             "network": "light",
             "architecture": asdict(net.architecture),
             "preprocessing": Preprocessing(contrast=ContrastSettings()),
-            "grid": _GRID,
+            "grid": _GRID.model_copy(update={"kind": space}),
             "calibration": (slope, offset),
             "licence": "BSD-3-Clause",
             "source": f"gixi-bluesky train, version {__version__}, on frames it simulated",

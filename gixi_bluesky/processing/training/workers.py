@@ -11,9 +11,10 @@ from pathlib import Path
 
 import cv2
 
+from gixi_bluesky.processing.grids import Space
 from gixi_bluesky.processing.settings import ContrastSettings
 from gixi_bluesky.processing.simulation.seeds import TRAINING, structures_for
-from gixi_bluesky.processing.training.dataset import simulate_to_disk
+from gixi_bluesky.processing.training.dataset import require_space, simulate_to_disk
 
 __all__ = ["simulation"]
 
@@ -22,19 +23,26 @@ _ENOUGH_TO_START = 4  # seeds of training images
 
 @contextmanager
 def simulation(
-    images: Path, seeds: range, held_out: Path, held_out_seeds: range, workers: int
+    images: Path,
+    seeds: range,
+    held_out: Path,
+    held_out_seeds: range,
+    workers: int,
+    space: Space = "polar",
 ) -> Iterator[None]:
     """Fill both folders in `workers` processes; enter once there is enough to train on.
 
     The held-out seeds come first and are complete on entry. What is not begun on exit stays
     undone. An error of a worker on the way in is raised here.
+    space: of the images; raises TrainingError where a folder has images of another one
     """
     for folder in (images, held_out):
         folder.mkdir(parents=True, exist_ok=True)
+        require_space(folder, space)
     pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_alone)
     try:
-        first = [pool.submit(_simulate, seed, held_out) for seed in held_out_seeds]
-        rest = [pool.submit(_simulate, seed, images) for seed in seeds]
+        first = [pool.submit(_simulate, seed, held_out, space) for seed in held_out_seeds]
+        rest = [pool.submit(_simulate, seed, images, space) for seed in seeds]
         _finish(first + rest[:_ENOUGH_TO_START])
         yield
     finally:
@@ -46,8 +54,8 @@ def _alone() -> None:
     os.nice(5)  # the trainer goes first
 
 
-def _simulate(seed: int, folder: Path) -> None:
-    simulate_to_disk(seed, folder, ContrastSettings(), structures_for(TRAINING))
+def _simulate(seed: int, folder: Path, space: Space) -> None:
+    simulate_to_disk(seed, folder, ContrastSettings(), structures_for(TRAINING), space)
 
 
 def _finish(futures: list[Future[None]]) -> None:

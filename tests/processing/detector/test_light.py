@@ -50,9 +50,9 @@ def manifest_of(net: LightNet, **changes: object) -> dict[str, object]:
     }
 
 
-def detector_of(net: LightNet, **changes: object) -> LightDetector:
+def detector_of(net: LightNet, device: str = "cpu", **changes: object) -> LightDetector:
     manifest = Manifest.model_validate({**manifest_of(net, **changes), "sha256": "0" * 64})
-    return LightDetector(manifest, net.state_dict(), "cpu")
+    return LightDetector(manifest, net.state_dict(), device)
 
 
 @pytest.fixture
@@ -73,6 +73,21 @@ def test_a_batch_finds_what_its_images_find_one_by_one(images):
         assert len(alone) == len(batched) > 0
         np.testing.assert_allclose(alone.boxes, batched.boxes, atol=1e-3)
         np.testing.assert_allclose(alone.scores, batched.scores, atol=1e-3)
+
+
+@pytest.mark.gpu
+def test_a_gpu_finds_what_a_cpu_finds_whatever_the_batch():
+    rng = np.random.default_rng(5)
+    images = rng.random((11, 96, 130), dtype=np.float32)
+    images[1, :, 40:60] = np.nan
+    net = random_net()
+    here, there = detector_of(net), detector_of(net, device="cuda")
+    expected = here(images)
+    for found in (there(images), there(images), [there(image[None])[0] for image in images]):
+        for one, other in zip(found, expected, strict=True):
+            assert len(one) == len(other) > 0
+            np.testing.assert_allclose(one.boxes, other.boxes, atol=0.05)
+            np.testing.assert_allclose(one.scores, other.scores, atol=1e-3)
 
 
 def test_the_detector_gives_one_result_for_each_image(images):
@@ -227,15 +242,16 @@ def test_detections_tell_the_kind_of_each_box_and_keep_it(images):
 def test_a_frame_of_hundreds_of_peaks_is_not_cut_short():
     """Proposals are chosen by their score, not by a number that suits a frame of few peaks."""
     net = random_net()
-    anchors = net.propose(net.features(torch.zeros(1, 3, 256, 512)))
+    with torch.inference_mode():
+        anchors = net.propose(net.features(torch.zeros(1, 3, 256, 512)))
     crowded, empty = (torch.full_like(anchors.logits, -9.0) for _ in range(2))
     crowded[:, ::40] = 2.0
     still = torch.zeros_like(anchors.deltas)
-    boxes, scores = light_detector._proposed(replace(anchors, logits=crowded, deltas=still), 0)
+    both = replace(anchors, logits=torch.cat([crowded, empty]), deltas=torch.cat([still, still]))
+    (boxes, scores), (few, _) = light_detector._proposed(both)
     assert len(boxes) > 200
     assert scores.min() > 0.2
-    boxes, _ = light_detector._proposed(replace(anchors, logits=empty, deltas=still), 0)
-    assert 0 < len(boxes) <= 32
+    assert 0 < len(few) <= 32
 
 
 @pytest.mark.parametrize("size", SIZES)

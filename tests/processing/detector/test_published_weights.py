@@ -6,32 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tifffile
+from real_frames import FOREIGN_RING, MAPBBR3, MAPBBR3_RINGS, MAPBBR3_WEAK, mapbbr3, remapped
 
 from gixi_bluesky.errors import WeightsError
 from gixi_bluesky.processing.detector import Detector, load_detector
 from gixi_bluesky.processing.detector.published import fetch
 from gixi_bluesky.processing.detector.weights import available
-from gixi_bluesky.processing.geometry import Geometry, orient
-from gixi_bluesky.processing.remap import Remapper
-from gixi_bluesky.processing.settings import CorrectionSettings, GeometrySettings, GridSettings
 from gixi_bluesky.processing.types import Detections, PolarImage
 
 pytestmark = [pytest.mark.data, pytest.mark.network]
 
-# Pm-3m, a = 5.9328 angstrom, 1/angstrom; the last is cut by the edge of the image.
-RINGS = (1.059, 1.498, 1.834, 2.118, 2.368, 2.594, 2.996, 3.177, 3.349, 3.669)
-CUT = 3.819
-WEAK, FOREIGN = 3.513, 0.454
-
-GEOMETRY = GeometrySettings(
-    wavelength_angstrom=0.6888,
-    distance_mm=809,
-    pixel_size_mm=(0.2, 0.2),
-    beam_center_px=(222, 545),
-    incidence_angle_deg=0.5,
-    flip="vertical",
-)
+RINGS, CUT = MAPBBR3_RINGS[:-1], MAPBBR3_RINGS[-1]
 
 
 def published(name: str) -> Detector:
@@ -44,13 +29,8 @@ def published(name: str) -> Detector:
     return load_detector(name)
 
 
-def mapbbr3(shared_data: Path, q_max: float, side: str = "fold") -> PolarImage:
-    frame = orient(tifffile.imread(next((shared_data / "mapbbr3_p08").glob("*.tif"))), GEOMETRY)
-    grid = GridSettings(q_max_inv_angstrom=q_max, side=side)
-    remapper = Remapper(
-        Geometry.from_settings(GEOMETRY, frame.shape), grid, CorrectionSettings(), frame.shape
-    )
-    return remapper(frame)
+def seen(shared_data: Path, **grid: object) -> PolarImage:
+    return remapped(mapbbr3(shared_data), MAPBBR3, **grid)
 
 
 def centres(polar: PolarImage, found: Detections) -> np.ndarray:
@@ -62,27 +42,28 @@ def centres(polar: PolarImage, found: Detections) -> np.ndarray:
 @pytest.mark.parametrize("side", ["fold", "right"])
 @pytest.mark.parametrize("q_max", [3.818, 3.9])
 def test_the_published_weights_find_the_rings_of_the_paper(shared_data, q_max, side):
-    polar, detector = mapbbr3(shared_data, q_max, side), published("gixi-2022")
+    detector = published("gixi-2022")
+    polar = seen(shared_data, q_max_inv_angstrom=q_max, side=side)
     (found,) = detector(detector.prepare(polar.intensity[None]))
     for threshold in (0.5, 0.6):
         q = centres(polar, found.above(threshold, 300))
         for ring in RINGS:
             assert np.abs(q / ring - 1).min() < 0.005, f"no box on the ring at {ring}"
         assert np.abs(q - CUT).min() < 0.012
-        known = np.array([*RINGS, CUT, WEAK, FOREIGN])
+        known = np.array([*MAPBBR3_RINGS, MAPBBR3_WEAK, FOREIGN_RING])
         off = np.abs(q[:, None] - known).min(axis=1) > 0.012
         assert off.sum() <= 2, f"boxes off any line at {q[off]}"
 
 
 def test_the_segment_weights_find_the_strong_rings(shared_data):
-    polar, detector = mapbbr3(shared_data, 3.9), published("gixi-2022-segments")
+    polar, detector = seen(shared_data, q_max_inv_angstrom=3.9), published("gixi-2022-segments")
     (found,) = detector(detector.prepare(polar.intensity[None]))
     q = centres(polar, found.above(0.5, 300))
     assert sum(np.abs(q / ring - 1).min() < 0.005 for ring in RINGS) >= 9
 
 
 def test_a_batch_gives_what_single_images_give(shared_data):
-    polar, detector = mapbbr3(shared_data, 3.9), published("gixi-2022")
+    polar, detector = seen(shared_data, q_max_inv_angstrom=3.9), published("gixi-2022")
     noise = np.random.default_rng(0).normal(0, 20, polar.intensity.shape)
     images = detector.prepare(np.stack([polar.intensity, polar.intensity + noise]))
     together = detector._detect(images)

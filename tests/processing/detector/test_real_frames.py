@@ -4,53 +4,32 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import fabio
 import numpy as np
 import pytest
-import tifffile
+from real_frames import (
+    FOREIGN_RING,
+    LAB6,
+    MAPBBR3,
+    MAPBBR3_RINGS,
+    MAPBBR3_WEAK,
+    MAPI,
+    lab6,
+    mapbbr3,
+    mapi,
+    remapped,
+)
 
 from gixi_bluesky.processing.detector import load_detector
-from gixi_bluesky.processing.geometry import Geometry, orient
-from gixi_bluesky.processing.remap import Remapper
-from gixi_bluesky.processing.settings import CorrectionSettings, GeometrySettings, GridSettings
 
 pytestmark = [
     pytest.mark.data,
     pytest.mark.filterwarnings("ignore::DeprecationWarning:fabio"),
 ]
 
-P08 = GeometrySettings(
-    wavelength_angstrom=0.6888,
-    distance_mm=809,
-    pixel_size_mm=(0.2, 0.2),
-    beam_center_px=(222, 545),
-    incidence_angle_deg=0.5,
-    flip="vertical",
-)
-CMS = {
-    "wavelength_angstrom": 0.976254,
-    "pixel_size_mm": (0.172, 0.172),
-    "flip": "vertical",
-}
-LAB6 = GeometrySettings(
-    **CMS, distance_mm=233.975, beam_center_px=(388.43, 576.24), incidence_angle_deg=0.5
-)
-MAPI = GeometrySettings(
-    **CMS, distance_mm=230, beam_center_px=(388.0, 535.5), incidence_angle_deg=0.3
-)
-
 
 def detected(name, frame, geometry, q_max, mask=None) -> tuple[np.ndarray, np.ndarray]:
     """Return |q| and phi of the boxes' centres at the default threshold."""
-    oriented = orient(frame, geometry)
-    remapper = Remapper(
-        Geometry.from_settings(geometry, frame.shape),
-        GridSettings(q_max_inv_angstrom=q_max),
-        CorrectionSettings(),
-        oriented.shape,
-        None if mask is None else orient(mask, geometry),
-    )
-    polar = remapper(oriented)
+    polar = remapped(frame, geometry, mask, q_max_inv_angstrom=q_max)
     detector = load_detector(name)
     (found,) = detector(detector.prepare(polar.intensity[None]))
     boxes = found.above(0.5, 300).boxes
@@ -68,31 +47,23 @@ def test_the_network_is_the_default():
 
 @SHIPPED
 def test_every_strong_line_of_mapbbr3_and_nothing_else(shared_data: Path, name: str):
-    frame = tifffile.imread(next((shared_data / "mapbbr3_p08").glob("*.tif")))
-    q, _ = detected(name, frame, P08, 3.9)
-    rings = [1.059, 1.498, 1.834, 2.118, 2.368, 2.594, 2.996, 3.177, 3.349, 3.669, 3.819]
-    for ring in rings:
+    q, _ = detected(name, mapbbr3(shared_data), MAPBBR3, 3.9)
+    for ring in MAPBBR3_RINGS:
         assert np.abs(q / ring - 1).min() < 0.005, f"no box on the ring at {ring}"
-    known = np.array([*rings, 3.513, 0.454])
+    known = np.array([*MAPBBR3_RINGS, MAPBBR3_WEAK, FOREIGN_RING])
     off = np.abs(q[:, None] / known - 1).min(axis=1) > 0.005
     assert off.sum() <= 1, f"boxes off any line at {q[off]}"
 
 
 @SHIPPED
 def test_the_rings_of_lab6_through_the_gaps(shared_data: Path, name: str):
-    folder = shared_data / "lab6_cms_gi"
-    frame = fabio.open(next(folder.glob("*.tiff"))).data
-    mask = fabio.open(next(folder.glob("*.edf"))).data != 0
+    frame, mask = lab6(shared_data)
     q, _ = detected(name, frame, LAB6, 3.6, mask)
     rings = 2 * np.pi / 4.156826 * np.sqrt([1, 2, 3, 4, 5])
     for ring in rings:
         assert np.abs(q / ring - 1).min() < 0.003, f"no box on the ring at {ring}"
     off = np.abs(q[:, None] / rings - 1).min(axis=1) > 0.005
     assert off.sum() <= 2, f"boxes off any line at {q[off]}"
-
-
-def mapi(shared_data: Path, number: int) -> np.ndarray:
-    return fabio.open(next((shared_data / "mapi_insitu_cms").glob(f"*{number:06d}_maxs.tiff"))).data
 
 
 # A streak that is there before the film crystallises.

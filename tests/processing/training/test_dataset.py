@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from gixi_bluesky.errors import ConfigError
+from gixi_bluesky.errors import ConfigError, TrainingError
 from gixi_bluesky.processing.contrast import equalise
 from gixi_bluesky.processing.evaluation import visible_peaks
 from gixi_bluesky.processing.settings import ContrastSettings
@@ -21,7 +21,7 @@ from gixi_bluesky.processing.simulation.seeds import (
     structures_for,
 )
 from gixi_bluesky.processing.training import dataset
-from gixi_bluesky.processing.training.dataset import load_image, simulate_to_disk
+from gixi_bluesky.processing.training.dataset import load_image, require_space, simulate_to_disk
 
 SHAPE = (128, 256)
 
@@ -36,7 +36,7 @@ def two_frames(monkeypatch, frames):
     """Spare the files the other frames of a seed, and count how often a seed is drawn."""
     drawn: list[int] = []
 
-    def few(seed, structures, shape):
+    def few(seed, structures, shape, space):
         drawn.append(seed)
         return frames
 
@@ -83,6 +83,14 @@ def test_every_tenth_seed_is_painted(tmp_path, two_frames):
     image = load_image(paths[0]).image
     assert image.shape == (512, 1024)
     assert np.isfinite(image).all()
+
+
+def test_cartesian_images_are_all_of_a_detector(tmp_path, two_frames):
+    simulate_to_disk(19, tmp_path, ContrastSettings(), space="cartesian")
+    assert two_frames == [19]
+    require_space(tmp_path, "cartesian")
+    with pytest.raises(TrainingError, match="has cartesian images; expected polar"):
+        require_space(tmp_path, "polar")
 
 
 def test_a_gamma_bends_the_grey_levels_and_leaves_no_data(tmp_path, two_frames):
