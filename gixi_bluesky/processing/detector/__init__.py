@@ -11,10 +11,15 @@ from numpy.typing import NDArray
 
 from gixi_bluesky.errors import WeightsError
 from gixi_bluesky.processing.detector.classical import ClassicalDetector
-from gixi_bluesky.processing.detector.weights import find, load_tensors
+from gixi_bluesky.processing.detector.weights import (
+    Manifest,
+    find,
+    load_tensors,
+    read_verified,
+)
 from gixi_bluesky.processing.types import Detections
 
-__all__ = ["Detector", "load_detector", "torch_device"]
+__all__ = ["Detector", "find_weights", "load_detector", "torch_device"]
 
 _DEFAULT = "light-2026"
 
@@ -48,16 +53,16 @@ class Detector(Protocol):
 def load_detector(
     name_or_path: str | Path = "default", device: str = "cpu", space: str = "polar"
 ) -> Detector:
-    """Return the detector of that name, or of a weights file (.safetensors with its manifest).
+    """Return the detector of that name, or of a weights file with its manifest.
 
+    name_or_path: files are .safetensors, or .onnx as `weights export` writes them
     device: cpu, cuda, cuda:1, …, or auto for the first GPU if there is one
     space: what the images will be, polar or cartesian (q_z, q_xy)
     Raises WeightsError when weights are missing, damaged, unknown or made for another space.
     """
-    name = _DEFAULT if str(name_or_path) == "default" else name_or_path
-    if name == "classical":
+    if str(name_or_path) == "classical":
         return ClassicalDetector()
-    manifest, path = find(name)
+    manifest, path = find_weights(name_or_path)
     manifest.grid.require_space(space, manifest.name)
     if manifest.network not in _NETWORKS:
         message = (
@@ -65,11 +70,27 @@ def load_detector(
             f"expected one of {', '.join(_NETWORKS)}"
         )
         raise WeightsError(message)
+    if path.suffix == ".onnx":
+        # As late as the networks: it needs an extra.
+        from gixi_bluesky.processing.detector.onnx_detector import OnnxDetector
+
+        return OnnxDetector(manifest, read_verified(manifest, path), device)
     module, kind = _NETWORKS[manifest.network]
     detector: Detector = getattr(import_module(module), kind)(
         manifest, load_tensors(manifest, path), torch_device(device)
     )
     return detector
+
+
+def find_weights(name_or_path: str | Path) -> tuple[Manifest, Path]:
+    """Return the manifest and the file of weights, by a name that `load_detector` takes, or a path.
+
+    Raises WeightsError when there are none, saying how to get them.
+    """
+    if str(name_or_path) == "classical":
+        message = "got weights 'classical', a search that has none; expected those of a network"
+        raise WeightsError(message)
+    return find(_DEFAULT if str(name_or_path) == "default" else name_or_path)
 
 
 def torch_device(device: str) -> str:
