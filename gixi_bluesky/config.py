@@ -32,6 +32,7 @@ _PATHS = (
     ("geometry", "mask"),
     ("corrections", "dark"),
     ("corrections", "flat"),
+    ("detector", "weights"),
     ("matching", "cif"),
     ("queue", "spill_directory"),
     ("tiled", "api_key_file"),
@@ -42,6 +43,7 @@ _PATHS = (
     ("kafka", "ssl_certificate_file"),
     ("kafka", "ssl_key_file"),
 )
+_WEIGHTS_FILES = (".safetensors", ".onnx")
 _RESULT_FILES = {".nxs", ".h5", ".hdf5"}
 
 
@@ -125,6 +127,8 @@ def _absolute(tree: dict[str, Any], folder: Path) -> dict[str, Any]:
         if not isinstance(values, dict) or values.get(key) is None:
             continue
         value = values[key]
+        if key == "weights" and not str(value).endswith(_WEIGHTS_FILES):
+            continue  # a name
         if isinstance(value, list | tuple):
             values[key] = [str(folder / item) for item in value]
         elif isinstance(value, str | Path):

@@ -70,6 +70,16 @@ def test_one_cif_need_not_be_a_list(tmp_path):
     assert load_config(write(tmp_path, tree)).matching.cif == (tmp_path / "a.cif",)
 
 
+@pytest.mark.parametrize("file", ["light.safetensors", "exported/light.onnx"])
+def test_weights_are_a_name_or_a_file_beside_the_configuration(tmp_path, file):
+    named, given = (
+        load_config(write(tmp_path, {"geometry": GEOMETRY, "detector": {"weights": weights}}))
+        for weights in ("gixi-2022", file)
+    )
+    assert named.detector.weights == "gixi-2022"
+    assert given.detector.weights == str(tmp_path / file)
+
+
 def test_what_is_shown_can_be_loaded_again(tmp_path):
     config = parse_config({"geometry": GEOMETRY}, folder=tmp_path)
     shown = config.model_dump(mode="json", by_alias=True)

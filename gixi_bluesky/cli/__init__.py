@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.core import TyperGroup
 
+from gixi_bluesky.cli.bench import bench
 from gixi_bluesky.cli.check import check
 from gixi_bluesky.cli.config_command import config_app
 from gixi_bluesky.cli.console import complain
@@ -86,6 +87,7 @@ app.command()(export)
 app.command()(check)
 app.command()(train)
 app.command()(evaluate)
+app.command()(bench)
 app.add_typer(config_app)
 app.add_typer(slurm_app)
 app.add_typer(weights_app)

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gixi_bluesky.cli.console import say
 from gixi_bluesky.cli.findings import Finding, tell
+from gixi_bluesky.cli.images import first_image
 from gixi_bluesky.cli.options import JsonLines
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from gixi_bluesky.config import Config
 
 __all__ = ["check"]
@@ -228,17 +227,8 @@ def _kafka(config: Config, image: str | None, asked: _Kafka) -> _Found:
     config = with_kafka(config, bootstrap=bootstrap, topics=topics)
     if config.kafka.bootstrap is None:
         return "none; `consume` needs kafka.bootstrap or --bootstrap"
-    nbytes = None if image is None else int(_frame(config, image)[1].nbytes)
+    nbytes = None if image is None else int(first_image(config, image)[1].nbytes)
     return kafka_warnings(config, consumers=consumers, image_bytes=nbytes)
-
-
-def _frame(config: Config, name: str) -> tuple[str, NDArray[Any]]:
-    from gixi_bluesky.callbacks.frames import FrameReader
-    from gixi_bluesky.callbacks.image_files import image_references
-    from gixi_bluesky.callbacks.paths import FileAccess
-
-    label, reference = next(image_references(name))
-    return label, FrameReader(FileAccess.from_settings(config.input)).read(reference)
 
 
 def _image(config: Config, name: str) -> str:
@@ -246,7 +236,7 @@ def _image(config: Config, name: str) -> str:
     from gixi_bluesky.processing import Pipeline
 
     config = with_fetched_dark(config)
-    label, frame = _frame(config, name)
+    label, frame = first_image(config, name)
     result = Pipeline(config)(frame)
     seconds = sum(result.seconds.values())
     return f"{label}: {len(result.peaks)} peaks in {seconds:.2f} s"

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Protocol
@@ -32,6 +31,7 @@ from gixi_bluesky.processing.settings import (
     GridSettings,
     MatchingSettings,
 )
+from gixi_bluesky.processing.stages import StageTimes
 from gixi_bluesky.processing.structures import Structure, read_structures
 from gixi_bluesky.processing.types import (
     CartesianImage,
@@ -82,7 +82,7 @@ class _Remapped:
     cartesian: CartesianImage | None
     prepared: NDArray[np.float32]
     incidence_angle_deg: float
-    seconds: dict[str, float] = field(default_factory=dict)
+    times: StageTimes = field(default_factory=StageTimes)
     warnings: tuple[str, ...] = ()
 
 
@@ -265,26 +265,26 @@ class Pipeline:
 
     def _remap(self, frame: NDArray[Any], conditions: Conditions, exposure: _Exposure) -> _Remapped:
         require_image(frame)
-        seconds: dict[str, float] = {}
+        times = StageTimes()
         rows, columns = frame.shape
         built = self.maps_built
-        with _timed(seconds, "maps"):
+        with times.timed("maps"):
             remapper = self.remapper((rows, columns), conditions)
         if self.maps_built == built:
-            del seconds["maps"]
-        with _timed(seconds, "remap"):
+            times = times.without("maps")
+        with times.timed("remap"):
             turned = orient(frame, self._config.geometry)
             how = self._pixels(remapper, exposure.dark), exposure.number
             polar, cartesian = remapper(turned, *how), remapper.cartesian(turned, *how)
             if conditions.monitor is not None:
                 polar = polar.over(conditions.monitor)
                 cartesian = cartesian and cartesian.over(conditions.monitor)
-        with _timed(seconds, "contrast"):
+        with times.timed("contrast"):
             prepared = self.detector.prepare((cartesian or polar).intensity)
-        with _timed(seconds, "sides"):
+        with times.timed("sides"):
             warnings = self._compare_sides(remapper, turned)
         angle = conditions.incidence_angle_deg or 0.0
-        return _Remapped(polar, cartesian, prepared, angle, seconds, warnings)
+        return _Remapped(polar, cartesian, prepared, angle, times, warnings)
 
     def _compare_sides(self, remapper: Remapper, frame: NDArray[Any]) -> tuple[str, ...]:
         """Warn, now and then, if rings do not lie at the same |q| on both sides of the beam."""
@@ -301,23 +301,24 @@ class Pipeline:
         )
 
     def _finish(self, remapped: Sequence[_Remapped], first: int) -> list[FrameResult]:
-        began = time.perf_counter()
-        found = self.detector(np.stack([one.prepared for one in remapped]))
-        share = (time.perf_counter() - began) / len(remapped)
+        together = StageTimes()
+        with together.timed("detect"):
+            found = self.detector(np.stack([one.prepared for one in remapped]))
+        share = together.shared(len(remapped))
         return [
             self._measure(one, detections, first + i, share)
             for i, (one, detections) in enumerate(zip(remapped, found, strict=True))
         ]
 
     def _measure(
-        self, one: _Remapped, detections: Detections, index: int, detect_s: float
+        self, one: _Remapped, detections: Detections, index: int, detecting: StageTimes
     ) -> FrameResult:
         settings = self._config.detector
-        seconds = one.seconds | {"detect": detect_s}
-        with _timed(seconds, "measure"):
+        times = one.times | detecting
+        with times.timed("measure"):
             kept = detections.above(settings.score_threshold, settings.max_peaks)
             peaks = measure(one.cartesian or one.polar, kept)
-        with _timed(seconds, "match"):
+        with times.timed("match"):
             matches, match_peaks = match(peaks, self.structures, self._config.matching, one.polar)
         return FrameResult(
             polar=one.polar,
@@ -325,18 +326,12 @@ class Pipeline:
             match_table=matches,
             match_peak_table=match_peaks,
             incidence_angle_deg=one.incidence_angle_deg,
-            seconds=seconds,
+            seconds=times.wall,
+            cpu_seconds=times.cpu,
             warnings=one.warnings,
             index=index,
             cartesian=one.cartesian,
         )
-
-
-@contextmanager
-def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
-    began = time.perf_counter()
-    yield
-    seconds[stage] = time.perf_counter() - began
 
 
 def _as_json(config: PipelineSettings) -> dict[str, Any]:

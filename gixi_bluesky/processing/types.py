@@ -231,6 +231,7 @@ class FrameResult:
     polar: the remapped image with variance and pixel counts
     cartesian: the image that was searched where `grid.space` is cartesian, else None
     seconds: wall time of each stage; `maps` only where they had to be built
+    cpu_seconds: of each stage, all threads of the process together
     warnings: what a scientist should know, one sentence each
     """
 
@@ -243,6 +244,7 @@ class FrameResult:
     warnings: tuple[str, ...] = ()
     index: int = 0
     cartesian: CartesianImage | None = None
+    cpu_seconds: dict[str, float] = field(default_factory=dict)
 
     @property
     def polar_image(self) -> Float32:

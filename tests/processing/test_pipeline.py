@@ -92,6 +92,17 @@ def test_a_batch_gives_what_single_frames_give(pipeline: gixi.Pipeline, frames: 
         np.testing.assert_allclose(alone.peaks.q, batched.peaks.q, atol=0.01 * bin_width)
 
 
+def test_every_stage_is_timed_on_the_clock_and_on_the_processor(frames: np.ndarray) -> None:
+    once = gixi.Pipeline(config())
+    first, *others = (once(frame) for frame in frames)
+    stages = ["remap", "contrast", "sides", "detect", "measure", "match"]
+    assert list(first.seconds) == list(first.cpu_seconds) == ["maps", *stages]
+    for result in (*others, *once.batch(frames)):
+        assert list(result.seconds) == list(result.cpu_seconds) == stages
+        assert min(result.seconds.values()) > 0
+        assert min(result.cpu_seconds.values()) >= 0
+
+
 def test_another_angle_builds_its_maps_once(frames: np.ndarray) -> None:
     pipeline = gixi.Pipeline(config())
 

@@ -11,13 +11,20 @@ from numpy.typing import NDArray
 
 from gixi_bluesky.errors import WeightsError
 from gixi_bluesky.processing.detector.classical import ClassicalDetector
-from gixi_bluesky.processing.detector.weights import available, find, load_tensors
+from gixi_bluesky.processing.detector.weights import (
+    Manifest,
+    available,
+    find,
+    load_tensors,
+    read_verified,
+)
 from gixi_bluesky.processing.types import Detections
 
-__all__ = ["Detector", "load_detector", "torch_device"]
+__all__ = ["Detector", "find_weights", "load_detector", "torch_device"]
 
 _DEFAULT = "light-2026"
 _DEFAULT_CARTESIAN = "light-cartesian-2026"
+_LARGE = "large-2026"
 
 # Which class reads the weights of which network; imported late, because they need torch.
 _NETWORKS = {
@@ -49,17 +56,17 @@ class Detector(Protocol):
 def load_detector(
     name_or_path: str | Path = "default", device: str = "cpu", space: str = "polar"
 ) -> Detector:
-    """Return the detector of that name, or of a weights file (.safetensors with its manifest).
+    """Return the detector of that name, or of a weights file with its manifest.
 
-    `default` is the one that ships for images of `space`.
+    name_or_path: `default` is the one that ships for images of `space`, `large` finds more but
+        takes longer; files are .safetensors, or .onnx as `weights export` writes them
     device: cpu, cuda, cuda:1, …, or auto for the first GPU if there is one
     space: what the images will be, polar or cartesian (q_z, q_xy)
     Raises WeightsError when weights are missing, damaged, unknown or made for another space.
     """
-    name = _default(space) if str(name_or_path) == "default" else name_or_path
-    if name == "classical":
+    if str(name_or_path) == "classical":
         return ClassicalDetector()
-    manifest, path = find(name)
+    manifest, path = find_weights(name_or_path, space)
     manifest.grid.require_space(space, manifest.name)
     if manifest.network not in _NETWORKS:
         message = (
@@ -67,11 +74,28 @@ def load_detector(
             f"expected one of {', '.join(_NETWORKS)}"
         )
         raise WeightsError(message)
+    if path.suffix == ".onnx":
+        # As late as the networks: it needs an extra.
+        from gixi_bluesky.processing.detector.onnx_detector import OnnxDetector
+
+        return OnnxDetector(manifest, read_verified(manifest, path), device)
     module, kind = _NETWORKS[manifest.network]
     detector: Detector = getattr(import_module(module), kind)(
         manifest, load_tensors(manifest, path), torch_device(device)
     )
     return detector
+
+
+def find_weights(name_or_path: str | Path, space: str = "polar") -> tuple[Manifest, Path]:
+    """Return the manifest and the file of weights, by a name that `load_detector` takes, or a path.
+
+    Raises WeightsError when there are none, saying how to get them.
+    """
+    if str(name_or_path) == "classical":
+        message = "got weights 'classical', a search that has none; expected those of a network"
+        raise WeightsError(message)
+    named = {"default": _default(space), "large": _LARGE}
+    return find(named.get(str(name_or_path), name_or_path))
 
 
 def _default(space: str) -> str:

@@ -25,13 +25,26 @@ from gixi_bluesky.processing.detector.light import (
 from gixi_bluesky.processing.detector.weights import Manifest
 from gixi_bluesky.processing.types import Detections
 
-__all__ = ["LightDetector", "as_input", "calibrated", "detect", "judged", "logit"]
+__all__ = [
+    "ALWAYS_PROPOSED",
+    "CANDIDATES",
+    "LEAST_PROPOSED",
+    "PROPOSALS",
+    "PROPOSAL_IOU",
+    "LightDetector",
+    "as_input",
+    "calibrated",
+    "detect",
+    "judged",
+    "logit",
+    "remaining",
+]
 
 # A crowded frame has hundreds of peaks, each proposed by several anchors; an empty one has few.
-_LEAST_PROPOSED = 0.2  # score of the first stage
-_ALWAYS_PROPOSED = 32  # of the best anchors, however low they score
-_CANDIDATES, _PROPOSALS = 2000, 500
-_PROPOSAL_IOU, _FINAL_IOU = 0.6, 0.3
+LEAST_PROPOSED = 0.2  # score of the first stage
+ALWAYS_PROPOSED = 32  # of the best anchors, however low they score
+CANDIDATES, PROPOSALS = 2000, 500
+PROPOSAL_IOU, _FINAL_IOU = 0.6, 0.3
 _FLOOR = 0.02  # score below which nothing is reported
 _COARSER = 4
 _SURROUNDINGS = (17, 9)  # (|q|, phi) in coarse pixels
@@ -58,6 +71,11 @@ class LightDetector:
         network.fuse()
         self._captured: dict[torch.Size, CapturedPass] = {}
         self._network = network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload] # torch's stub lacks it
+
+    @property
+    def network(self) -> LightNet:
+        """The network, its normalisations folded."""
+        return self._network
 
     def prepare(self, polar: NDArray[np.floating]) -> NDArray[np.float32]:
         """Give (..., n_phi, n_q) counts the contrast of the manifest: 0…1, NaN = no data."""
@@ -150,10 +168,10 @@ def judged(
     # One array, or a GPU would be waited for three times.
     columns = _array(torch.cat([boxes, verdict[:, :1].sigmoid(), kinds[:, None]], 1))
     parts = np.split(columns, np.cumsum(counts)[:-1])
-    return [_distinct(part, first) for part, (_, first) in zip(parts, proposed, strict=True)]
+    return [remaining(part, first) for part, (_, first) in zip(parts, proposed, strict=True)]
 
 
-def _distinct(judged: NDArray[np.float32], first: NDArray[np.float32]) -> Detections:
+def remaining(judged: NDArray[np.float32], first: NDArray[np.float32]) -> Detections:
     """Return what stays of (p, 6) boxes, scores and kinds; first: (p,) the first stage's scores."""
     # Both stages have a say: the second sharpens boxes but ranks slightly worse alone.
     scores = judged[:, 4] * np.sqrt(first)
@@ -164,9 +182,9 @@ def _distinct(judged: NDArray[np.float32], first: NDArray[np.float32]) -> Detect
 
 def _proposed(proposals: Proposals) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
     """Return for each image the boxes (p, 4) for the second stage and their scores (p,)."""
-    best = proposals.logits.topk(min(_CANDIDATES, proposals.logits.shape[1]))
+    best = proposals.logits.topk(min(CANDIDATES, proposals.logits.shape[1]))
     scores = _array(best.values.sigmoid())
-    likely = np.maximum((scores >= _LEAST_PROPOSED).sum(axis=1), _ALWAYS_PROPOSED)
+    likely = np.maximum((scores >= LEAST_PROPOSED).sum(axis=1), ALWAYS_PROPOSED)
     index = best.indices[:, : int(likely.max())]
     deltas = proposals.deltas.gather(1, index[..., None].expand(-1, -1, 4))
     decoded = decode_boxes(deltas.flatten(0, 1), proposals.anchors[index.flatten()])
@@ -174,7 +192,7 @@ def _proposed(proposals: Proposals) -> list[tuple[NDArray[np.float32], NDArray[n
     proposed = []
     for i, count in enumerate(likely):
         ours, first = boxes[i, :count], scores[i, :count]
-        kept = suppress(ours, first, _PROPOSAL_IOU)[:_PROPOSALS]
+        kept = suppress(ours, first, PROPOSAL_IOU)[:PROPOSALS]
         proposed.append((ours[kept], first[kept]))
     return proposed
 

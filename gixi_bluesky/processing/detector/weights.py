@@ -1,4 +1,4 @@
-"""Weights of the networks: a safetensors file and a JSON manifest that says what it is.
+"""Weights of the networks: a safetensors or ONNX file and a JSON manifest that says what it is.
 
 Shipped weights lie in the package, fetched ones in the user's cache directory. Loading verifies
 the sha256 of the manifest before a tensor is read.
@@ -31,10 +31,14 @@ __all__ = [
     "cache_directory",
     "find",
     "load_tensors",
+    "read_manifest",
+    "read_verified",
     "save",
+    "save_content",
 ]
 
 PUBLISHED = {"gixi-2022": "save_only_largest_2", "gixi-2022-segments": "segments_detector_6"}
+_SUFFIXES = (".safetensors", ".onnx")
 _SHIPPED = Path(__file__).resolve().parents[1] / "weights"
 
 
@@ -51,11 +55,15 @@ class Preprocessing(Settings):
 
 
 class Grid(Settings):
-    """Grids that the weights fit: their space, multiples and smallest sizes of (rows, columns)."""
+    """Grids that the weights fit: their space, multiples and smallest sizes of (rows, columns).
+
+    shape: the only one that fits, None = all of these
+    """
 
     kind: Literal["polar", "cartesian"] = "polar"
     multiple: tuple[int, int] = (32, 4)
     smallest: tuple[int, int] = (64, 64)
+    shape: tuple[int, int] | None = None
 
     def require_space(self, space: str, name: str) -> None:
         """Raise WeightsError for images of another space than that of the training."""
@@ -74,8 +82,15 @@ class Grid(Settings):
     def require(self, shape: Sequence[int], name: str) -> None:
         """Raise WeightsError for a grid of (rows, columns) that does not fit."""
         pairs = zip(shape, self.multiple, self.smallest, strict=True)
-        if all(n % multiple == 0 and n >= smallest for n, multiple, smallest in pairs):
+        fits = all(n % multiple == 0 and n >= smallest for n, multiple, smallest in pairs)
+        if fits and self.shape in (None, tuple(shape)):
             return
+        if fits:
+            message = (
+                f"got a {self.kind} grid of {tuple(shape)} (rows, columns); {name} is for "
+                f"{self.shape} only: export it again with --shape, or change grid.shape"
+            )
+            raise WeightsError(message)
         message = (
             f"got a {self.kind} grid of {tuple(shape)} (rows, columns); the weights {name} fit "
             f"multiples of {self.multiple} from {self.smallest} on: change grid.shape or "
@@ -140,7 +155,7 @@ def available() -> list[Weights]:
 
 
 def find(name_or_path: str | Path) -> tuple[Manifest, Path]:
-    """Return the manifest and the safetensors file of a name or a path.
+    """Return the manifest and the file of a name or a path.
 
     Raises WeightsError when there are none, saying how to get them.
     """
@@ -153,11 +168,17 @@ def find(name_or_path: str | Path) -> tuple[Manifest, Path]:
         message = f"the weights {name} are not here; run `gixi-bluesky weights fetch {name}`"
         raise WeightsError(message)
     path = Path(name_or_path)
-    if path.suffix != ".safetensors" or not path.is_file():
+    if path.suffix not in _SUFFIXES or not path.is_file():
         names = ", ".join(weights.name for weights in available())
-        message = f"got weights {name!r}; expected default, {names} or a .safetensors file"
+        files = " or ".join(_SUFFIXES)
+        message = f"got weights {name!r}; expected default, large, {names} or a {files} file"
         raise WeightsError(message)
-    return read_manifest(path.with_suffix(".json")), path
+    return read_manifest(_manifest_of(path)), path
+
+
+def _manifest_of(path: Path) -> Path:
+    """Return where the manifest lies: an ONNX file may lie beside the tensors it was made of."""
+    return path.with_suffix(".json" if path.suffix == ".safetensors" else f"{path.suffix}.json")
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -181,6 +202,15 @@ def load_tensors(manifest: Manifest, path: Path) -> dict[str, Tensor]:
     from safetensors import SafetensorError
 
     try:
+        return safetensors.torch.load(read_verified(manifest, path))
+    except SafetensorError as error:
+        message = f"{path} is no safetensors file: {error}"
+        raise WeightsError(message) from error
+
+
+def read_verified(manifest: Manifest, path: Path) -> bytes:
+    """Return what a weights file holds; raises WeightsError if it is missing or was changed."""
+    try:
         content = path.read_bytes()
     except OSError as error:
         message = f"cannot read the weights {path}: {error.strerror}"
@@ -192,11 +222,7 @@ def load_tensors(manifest: Manifest, path: Path) -> dict[str, Tensor]:
             "damaged or another one, delete both and fetch them again"
         )
         raise WeightsError(message)
-    try:
-        return safetensors.torch.load(content)
-    except SafetensorError as error:
-        message = f"{path} is no safetensors file: {error}"
-        raise WeightsError(message) from error
+    return content
 
 
 def save(folder: Path, tensors: dict[str, Tensor], manifest: dict[str, Any]) -> Manifest:
@@ -206,15 +232,20 @@ def save(folder: Path, tensors: dict[str, Tensor], manifest: dict[str, Any]) -> 
     """
     import safetensors.torch  # as above
 
-    content = safetensors.torch.save(tensors)
+    path = folder / f"{manifest['name']}.safetensors"
+    return save_content(path, safetensors.torch.save(tensors), manifest)
+
+
+def save_content(path: Path, content: bytes, manifest: dict[str, Any]) -> Manifest:
+    """Write a weights file and, once it is whole, its manifest; returns the manifest.
+
+    manifest: the fields of Manifest without `sha256`
+    """
     complete = Manifest.model_validate({**manifest, "sha256": hashlib.sha256(content).hexdigest()})
-    folder.mkdir(parents=True, exist_ok=True)
-    for suffix, data in (
-        (".safetensors", content),
-        (".json", complete.model_dump_json(indent=2).encode()),
-    ):
-        target = folder / f"{complete.name}{suffix}"
-        partial = target.with_suffix(suffix + ".part")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    description = complete.model_dump_json(indent=2).encode()
+    for target, data in ((path, content), (_manifest_of(path), description)):
+        partial = target.with_name(target.name + ".part")
         partial.write_bytes(data)
         partial.replace(target)
     return complete

@@ -1,0 +1,16 @@
+"""How fast the chain is on this machine: set-up and frames, timing, and what it ran on."""
+
+from gixi_bluesky.bench.chains import ChainTimes, Rate, StageSummary, time_chains
+from gixi_bluesky.bench.frames import beamline, require_free_size, simulated_frames
+from gixi_bluesky.bench.machine import machine
+
+__all__ = [
+    "ChainTimes",
+    "Rate",
+    "StageSummary",
+    "beamline",
+    "machine",
+    "require_free_size",
+    "simulated_frames",
+    "time_chains",
+]

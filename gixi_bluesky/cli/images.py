@@ -1,0 +1,26 @@
+"""Images named on the command line."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from gixi_bluesky.config import Config
+
+__all__ = ["first_image"]
+
+
+def first_image(config: Config, name: str) -> tuple[str, NDArray[Any]]:
+    """Return what the first image of a file is called, and the image as it is read.
+
+    name: as of `process`, FILE, FILE::DATASET or FILE::NUMBER
+    Raises UnavailableError or RefusedPathError for what cannot or may not be read.
+    """
+    from gixi_bluesky.callbacks.frames import FrameReader
+    from gixi_bluesky.callbacks.image_files import image_references
+    from gixi_bluesky.callbacks.paths import FileAccess
+
+    label, reference = next(image_references(name))
+    return label, FrameReader(FileAccess.from_settings(config.input)).read(reference)

@@ -1,0 +1,92 @@
+"""The light network of an ONNX file, run by onnxruntime: the same boxes, sooner on a CPU."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from gixi_bluesky.errors import WeightsError
+from gixi_bluesky.processing.contrast import equalise
+from gixi_bluesky.processing.detector.light import CHANNELS
+from gixi_bluesky.processing.detector.light_detector import as_input, calibrated, remaining
+from gixi_bluesky.processing.detector.weights import Manifest
+from gixi_bluesky.processing.types import Detections
+
+__all__ = ["INPUT", "OUTPUTS", "OnnxDetector"]
+
+INPUT, OUTPUTS = "image", ("judged", "first")
+
+
+class OnnxDetector:
+    """A graph that `export_onnx` wrote, ready to find peaks.
+
+    Raises WeightsError for another device than the CPU, without onnxruntime, and for a file that
+    is no graph or one of another version's.
+    """
+
+    def __init__(self, manifest: Manifest, content: bytes, device: str) -> None:
+        if device not in ("auto", "cpu"):
+            message = (
+                f"got device {device!r}, but ONNX weights run on the CPU; set detector.device to "
+                "cpu, or detector.weights to the .safetensors file"
+            )
+            raise WeightsError(message)
+        self.name, self.sha256, self.device = manifest.name, manifest.sha256, "cpu"
+        self._contrast, self._grid = manifest.preprocessing.contrast, manifest.grid
+        self._calibration = manifest.calibration
+        self._content = content
+        self._threads = torch.get_num_threads()
+        self._session = self._opened()
+        expected = [1, CHANNELS, *(self._grid.shape or ())]
+        if (found := self._session.get_inputs()[0].shape) != expected:
+            message = (
+                f"the graph {self.name} wants input of {found}; this version makes {expected}: "
+                "export the weights again with `gixi-bluesky weights export`"
+            )
+            raise WeightsError(message)
+
+    def prepare(self, polar: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Give (..., n_phi, n_q) counts the contrast of the manifest: 0…1, NaN = no data."""
+        images = np.asarray(polar, np.float32)
+        flat = images.reshape(-1, *images.shape[-2:])
+        return np.stack([equalise(image, self._contrast) for image in flat]).reshape(images.shape)
+
+    def __call__(self, images: NDArray[np.float32]) -> list[Detections]:
+        """Find the peaks of (n, n_phi, n_q) prepared images, best first.
+
+        Raises WeightsError for another grid than that of the export.
+        """
+        self._grid.require(images.shape[1:], self.name)
+        if self._threads != torch.get_num_threads():  # the analysis process caps it late
+            self._threads = torch.get_num_threads()
+            self._session = self._opened()
+        return [self._detected(image) for image in images]
+
+    def _detected(self, image: NDArray[np.float32]) -> Detections:
+        network_input = np.ascontiguousarray(as_input(image[None]).numpy())
+        judged, first = self._session.run(OUTPUTS, {INPUT: network_input})
+        return calibrated(remaining(judged, first), *self._calibration)
+
+    def _opened(self) -> Any:
+        try:
+            import onnxruntime
+        except ImportError as error:
+            message = (
+                f"the weights {self.name} are an ONNX file, which needs onnxruntime: "
+                "pip install 'gixi_bluesky[export]'"
+            )
+            raise WeightsError(message) from error
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self._threads
+        # Waiting threads would otherwise keep cores busy that the scan may want.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        try:
+            return onnxruntime.InferenceSession(
+                self._content, options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # its errors share no base
+            message = f"onnxruntime cannot use the weights {self.name}: {error}"
+            raise WeightsError(message) from error
