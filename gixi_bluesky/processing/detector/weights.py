@@ -87,8 +87,8 @@ class Grid(Settings):
             return
         if fits:
             message = (
-                f"got a {self.kind} grid of {tuple(shape)} (rows, columns); {name} is for "
-                f"{self.shape} only: export it again with --shape, or change grid.shape"
+                f"got a {self.kind} grid of {tuple(shape)} (rows, columns); {name} was exported "
+                f"for {self.shape} only: export it again with --shape, or change grid.shape"
             )
             raise WeightsError(message)
         message = (
