@@ -2,8 +2,9 @@
 
 Every detector sees the same remapped frame with its own contrast; one thread, timed in turns.
 The published networks see it a second time as their own program remaps: one bilinear sample a bin.
-A line counts as found when the centre of a box lies within 0.5 % of it in |q|. Noise, if asked
-for, is Gaussian with that many counts, added to the raw frame.
+A line counts as found when the centre of a box lies within 0.5 % of it in |q|, or within one and a
+half bins where those are more. Noise, if asked for, is Gaussian with that many counts, added to
+the raw frame.
 
     python benchmarks/detectors.py FRAME.tif [--names light-2026 gixi-2022] [--noise 0 30 60 120]
 """
@@ -38,7 +39,7 @@ from real_frames import (  # noqa: E402 - shared with the tests
 )
 
 LINES = np.sort([*MAPBBR3_RINGS, MAPBBR3_WEAK])
-TOLERANCE = 0.005
+TOLERANCE, BINS = 0.005, 1.5
 THRESHOLD = 0.5
 Q_MAX = 3.9
 
@@ -136,7 +137,9 @@ def judged(found: Detections, polar: PolarImage) -> tuple[NDArray[np.bool_], int
     boxes = found.above(THRESHOLD, 300).boxes
     q = np.interp((boxes[:, 0] + boxes[:, 2]) / 2, np.arange(len(polar.q)), polar.q)
     known = np.append(LINES, FOREIGN_RING)
-    near = np.abs(q[:, None] / known - 1) < TOLERANCE
+    near = np.abs(q[:, None] - known) < np.maximum(
+        TOLERANCE * known, BINS * (polar.q[1] - polar.q[0])
+    )
     return near.any(axis=0)[:-1], int((~near.any(axis=1)).sum())
 
 
