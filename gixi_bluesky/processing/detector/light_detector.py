@@ -100,10 +100,12 @@ class LightDetector:
     def _detect(self, batch: Tensor) -> list[Detections]:
         if batch.device.type != "cuda":
             return detect(self._network, batch)
-        if batch.shape not in self._captured:  # one grid, and no batch is larger than eight
-            self._captured[batch.shape] = CapturedPass(self._network, batch)
-        maps, proposals = self._captured[batch.shape](batch)
-        return judged(self._network, maps, proposals, (batch.shape[-2], batch.shape[-1]))
+        # TensorFloat-32, torch's default for convolutions, would find other boxes than a CPU.
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            if batch.shape not in self._captured:  # one grid, and no batch is larger than eight
+                self._captured[batch.shape] = CapturedPass(self._network, batch)
+            maps, proposals = self._captured[batch.shape](batch)
+            return judged(self._network, maps, proposals, (batch.shape[-2], batch.shape[-1]))
 
 
 def as_input(images: NDArray[np.float32]) -> Tensor:

@@ -21,6 +21,8 @@ from gixi_bluesky.processing.detector.light_detector import (
     detect,
 )
 from gixi_bluesky.processing.detector.weights import Grid, Manifest, Preprocessing, save
+from gixi_bluesky.processing.simulation.painted import painted_images
+from gixi_bluesky.processing.simulation.seeds import EVALUATION
 from gixi_bluesky.processing.types import Detections
 
 SMALL = LightArchitecture(
@@ -50,9 +52,9 @@ def manifest_of(net: LightNet, **changes: object) -> dict[str, object]:
     }
 
 
-def detector_of(net: LightNet, device: str = "cpu", **changes: object) -> LightDetector:
+def detector_of(net: LightNet, **changes: object) -> LightDetector:
     manifest = Manifest.model_validate({**manifest_of(net, **changes), "sha256": "0" * 64})
-    return LightDetector(manifest, net.state_dict(), device)
+    return LightDetector(manifest, net.state_dict(), "cpu")
 
 
 @pytest.fixture
@@ -77,11 +79,9 @@ def test_a_batch_finds_what_its_images_find_one_by_one(images):
 
 @pytest.mark.gpu
 def test_a_gpu_finds_what_a_cpu_finds_whatever_the_batch():
-    rng = np.random.default_rng(5)
-    images = rng.random((11, 96, 130), dtype=np.float32)
-    images[1, :, 40:60] = np.nan
-    net = random_net()
-    here, there = detector_of(net), detector_of(net, device="cuda")
+    here, there = load_detector("default"), load_detector("default", device="cuda")
+    painted = painted_images(EVALUATION[0], (512, 1024))
+    images = here.prepare(np.stack([one.intensity for one in painted])[[0, 1, 2, 3] * 3])
     expected = here(images)
     for found in (there(images), there(images), [there(image[None])[0] for image in images]):
         for one, other in zip(found, expected, strict=True):

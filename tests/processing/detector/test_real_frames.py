@@ -38,11 +38,16 @@ def detected(name, frame, geometry, q_max, mask=None) -> tuple[np.ndarray, np.nd
     return q, phi
 
 
-SHIPPED = pytest.mark.parametrize("name", ["classical", "light-2026"])
+SHIPPED = pytest.mark.parametrize("name", ["classical", "light-2026", "large-2026"])
 
 
-def test_the_network_is_the_default():
+def test_the_networks_have_names_that_outlive_them():
     assert load_detector("default").name == "light-2026"
+    assert load_detector("large").name == "large-2026"
+
+
+# Boxes off any line, at most; large-2026 has one at 3.77 whose score is close to the threshold.
+OFF_THE_LINES = {"classical": 0, "light-2026": 0, "large-2026": 1}
 
 
 @SHIPPED
@@ -52,7 +57,7 @@ def test_every_strong_line_of_mapbbr3_and_nothing_else(shared_data: Path, name: 
         assert np.abs(q / ring - 1).min() < 0.005, f"no box on the ring at {ring}"
     known = np.array([*MAPBBR3_RINGS, MAPBBR3_WEAK, FOREIGN_RING])
     off = np.abs(q[:, None] / known - 1).min(axis=1) > 0.005
-    assert off.sum() <= 1, f"boxes off any line at {q[off]}"
+    assert off.sum() <= OFF_THE_LINES[name], f"boxes off any line at {q[off]}"
 
 
 @SHIPPED
@@ -63,7 +68,7 @@ def test_the_rings_of_lab6_through_the_gaps(shared_data: Path, name: str):
     for ring in rings:
         assert np.abs(q / ring - 1).min() < 0.003, f"no box on the ring at {ring}"
     off = np.abs(q[:, None] / rings - 1).min(axis=1) > 0.005
-    assert off.sum() <= 2, f"boxes off any line at {q[off]}"
+    assert not off.any(), f"boxes off any line at {q[off]}"
 
 
 # A streak that is there before the film crystallises.
@@ -71,7 +76,7 @@ STREAK_Q, STREAK_PHI = 2.0, 35.2
 
 
 # Boxes that are no film peak, at most: the network takes the halo or the beam's glow for one.
-FALSE_ON_WET_FILM = {"classical": 1, "light-2026": 2}
+FALSE_ON_WET_FILM = {"classical": 1, "light-2026": 1, "large-2026": 5}
 
 
 @SHIPPED
@@ -80,10 +85,6 @@ def test_the_halo_of_a_wet_film_is_no_peak(shared_data: Path, number: int, name:
     q, phi = detected(name, mapi(shared_data, number), MAPI, 3.0)
     film = ~((np.abs(q - STREAK_Q) < 0.03) & (np.abs(phi - STREAK_PHI) < 1))
     assert film.sum() <= FALSE_ON_WET_FILM[name], f"film peaks at {q[film]}"
-
-
-# Of the twelve, at most: the network joins the two at 2.69 and 2.75.
-SPOTS_MISSED = {"classical": 0, "light-2026": 2}
 
 
 @SHIPPED
@@ -97,4 +98,4 @@ def test_the_spots_of_the_crystallised_film(shared_data: Path, name: str):
         for spot in spots
         if not ((np.abs(q - spot[0]) < 0.03) & (np.abs(phi - spot[1]) < 2)).any()
     ]
-    assert len(missed) <= SPOTS_MISSED[name], f"no box at (q, phi) {missed}"
+    assert not missed, f"no box at (q, phi) {missed}"

@@ -68,7 +68,7 @@ def test_weights_that_were_not_fetched_say_how_to_fetch_them(name):
 
 @pytest.mark.parametrize("name", ["nonsense", "../mine", "there/is/none.safetensors", "."])
 def test_unknown_weights_are_an_error_that_lists_the_known(name):
-    with pytest.raises(WeightsError, match=r"expected default, classical, .*gixi-2022"):
+    with pytest.raises(WeightsError, match=r"expected default, large, classical, .*gixi-2022"):
         load_detector(name)
 
 
