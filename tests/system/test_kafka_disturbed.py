@@ -12,6 +12,7 @@ import pytest
 from kafka_broker import Broker
 from kafka_site import Site, assert_whole, tables, wait_for
 from served import Server
+from soak import soak_seeds
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
 
@@ -88,7 +89,7 @@ def assert_as_if_undisturbed(site: Disturbed, poison: list[tuple[int, int]]) -> 
 
 @pytest.mark.soak
 @pytest.mark.timeout(0)
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", soak_seeds())
 def test_a_long_campaign(site: Disturbed, seed: int) -> None:
     """Twenty mishaps of random kinds at random moments, over runs of four engines."""
     chance = Random(seed)
@@ -102,6 +103,7 @@ def test_a_long_campaign(site: Disturbed, seed: int) -> None:
 
     def drain() -> None:
         n = chance.randrange(len(consumers))
+        consumers[n].wait_until(lambda _: True)  # it listens to signals
         assert consumers[n].end(signal.SIGUSR1) == 0
         consumers[n] = site.consumer(f"{time.time()}", GIXI_FAKE_SECONDS="0.05")
 
