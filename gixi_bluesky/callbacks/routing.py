@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from gixi_bluesky.callbacks.conditions import ConditionLookup
@@ -67,15 +67,23 @@ class Router:
         """The uids of the chosen raw runs that have not stopped."""
         return tuple(self._trackers)
 
+    @property
+    def awaited(self) -> frozenset[str]:
+        """Unknown runs, descriptors and resources that documents wait for."""
+        return frozenset(
+            missing
+            for missing, document, _ in self._parked
+            if any(uid not in self._homes for uid in self._needed(document))
+        )
+
     def missed(self, seconds: float) -> tuple[str, ...]:
-        """Return unknown runs, descriptors and resources awaited for longer than this."""
+        """Return which of them are awaited for longer than this."""
         if not self._missed_since:
             return ()
         before = time.monotonic() - seconds
-        unknown = {
-            missing for missing, document, _ in self._parked if self._home_of(document) is None
-        }
-        return tuple(uid for uid in unknown if self._missed_since.get(uid, before + 1) <= before)
+        return tuple(
+            uid for uid in self.awaited if self._missed_since.get(uid, before + 1) <= before
+        )
 
     def feed(self, name: str, doc: Mapping[str, Any]) -> Iterator[Action]:
         """Take one document and yield what follows from it. Raises DocumentError."""
@@ -86,6 +94,20 @@ class Router:
         for document in documents:
             yield from self._feed(document, nbytes)
 
+    def join(self, found: Sequence[tuple[Document, int]]) -> Iterator[Action]:
+        """Take what was fetched of a run that began before us; as `route`, for each its `nbytes`.
+
+        Its stop comes last, also when it waits here already, or what waits with it would be late.
+        """
+        starts = [document.uid for document, _ in found if isinstance(document, RunStart)]
+        waiting = [(stop, 0) for uid in starts for stop in self._take_parked(uid, RunStop)]
+        fetched = [(one, nbytes) for one, nbytes in found if isinstance(one, RunStop)]
+        for document, nbytes in found:
+            if not isinstance(document, RunStop):
+                yield from self._feed(document, nbytes)
+        for document, nbytes in (*waiting, *fetched):
+            yield from self._feed(document, nbytes)
+
     def forget(self, run_uid: str) -> None:
         """Forget a run, open or stopped, so that its documents may come again from the start."""
         self._trackers.pop(run_uid, None)
@@ -94,6 +116,11 @@ class Router:
         for homes in (self._homes, self._ignored):
             for known in [known for known, home in homes.items() if home == run_uid]:
                 del homes[known]
+
+    def forget_waiting(self, uids: Iterable[str]) -> None:
+        """Forget the documents that wait for these."""
+        for uid in uids:
+            self._take_parked(uid)
 
     def ignore(self, run_uid: str) -> None:
         """Leave alone what comes of a run from now on."""
@@ -198,12 +225,17 @@ class Router:
             self.documents_lost += 1
             _log.warning("document_lost", kind=type(lost).__name__, waited_for=missing)
 
-    def _take_parked(self, uid: str) -> list[Document]:
-        self._missed_since.pop(uid, None)
-        taken = [entry for entry in self._parked if entry[0] == uid]
+    def _take_parked(self, uid: str, kind: type = object) -> list[Document]:
+        """Return the documents, or those of a kind, that wait for a uid; they wait no more."""
+        taken: list[tuple[str, Document, int]] = []
+        kept: list[tuple[str, Document, int]] = []
+        for entry in self._parked:
+            (taken if entry[0] == uid and isinstance(entry[1], kind) else kept).append(entry)
         if taken:
-            self._parked = deque(entry for entry in self._parked if entry[0] != uid)
+            self._parked = deque(kept)
             self._parked_bytes -= sum(nbytes for _, _, nbytes in taken)
+        if not any(missing == uid for missing, _, _ in kept):
+            self._missed_since.pop(uid, None)
         return [document for _, document, _ in taken]
 
     def _unpark(self, uid: str) -> Iterator[Action]:

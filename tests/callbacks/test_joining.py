@@ -76,6 +76,22 @@ def test_events_whose_descriptor_came_before_us(
     assert sorted(stores.only.table("frames")["frame"]) == [0, 1, 2, 3, 4]
 
 
+def test_a_run_that_stops_before_its_beginning_is_found(
+    joined: tuple[Analysis, Stores], catalogue: Catalogue
+) -> None:
+    analysis, stores = joined
+    documents = inline_run(images(5))
+    feed(analysis, documents[4:])
+    deadline = time.monotonic() + 10
+    while analysis.status()["documents_queued"]:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    catalogue.runs[documents[0][1]["uid"]] = documents[:4]
+    assert wait_for_rows(stores, 5) == [0, 1, 2, 3, 4]
+    assert analysis.drain(15)
+    assert stores.only.stop["gixi"]["completeness"] == "complete"
+
+
 def test_a_descriptor_whose_start_came_before_us(
     joined: tuple[Analysis, Stores], catalogue: Catalogue
 ) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from gixi_bluesky.callbacks.analysis import Analysis
 from gixi_bluesky.callbacks.documents import Document, RunStop, parse
+from gixi_bluesky.callbacks.joining import FoundRun
 from gixi_bluesky.callbacks.publishing import DerivedRun, Echo
 from gixi_bluesky.callbacks.queue import FrameQueue
 from gixi_bluesky.callbacks.tracking import Action, RawRun, RunOpened
@@ -71,8 +72,15 @@ class StreamAnalysis(Analysis):
 
     def route(self, documents: Iterable[Document], nbytes: int = 0) -> None:
         """Take parsed documents. Raises DocumentError when one cannot be used."""
+        self._act_on(self._router.route(documents, nbytes))
+
+    def join(self, found: FoundRun) -> None:
+        """Take what was found of a run that began before us. Raises DocumentError."""
+        self._act_on(self._router.join(found))
+
+    def _act_on(self, actions: Iterator[Action]) -> None:
         try:
-            for action in self._router.route(documents, nbytes):
+            for action in actions:
                 self._act(action)
         except DocumentError:
             raise
@@ -86,11 +94,26 @@ class StreamAnalysis(Analysis):
         for action in self._router.tick():
             self._act(action)
 
-    def joined(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
-        """Ask for documents that came before us, and yield those that were found."""
+    def joined(self) -> Iterator[FoundRun]:
+        """Ask for runs that began before us, and yield those that were found, for `join`."""
         if self._joining is not None:
             self._joining.want(self._router.missed(_MISSED_S))
             yield from self._joining.found()
+
+    def awaited(self) -> frozenset[str]:
+        """Return the runs, descriptors and resources that documents wait for, not in vain."""
+        joining = self._joining
+        if joining is None:
+            return frozenset()
+        return frozenset(uid for uid in self._router.awaited if not joining.gave_up(uid))
+
+    def forget_waiting(self, uids: Iterable[str]) -> None:
+        """Forget documents that wait for these, as their next owner reads them himself."""
+        self._router.forget_waiting(uids)
+
+    def follows(self, run_uid: str) -> bool:
+        """Say whether a raw run goes on here, or has a derived run whose end was not told yet."""
+        return run_uid in self._router.open_runs or self.has(run_uid)
 
     @property
     def full(self) -> bool:
