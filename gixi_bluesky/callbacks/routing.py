@@ -60,6 +60,7 @@ class Router:
         self._parked: deque[tuple[str, Document, int]] = deque()
         self._parked_bytes = 0
         self._missed_since: dict[str, float] = {}
+        self._joined: set[str] = set()  # open runs whose beginning was fetched
         self.documents_lost = 0
 
     @property
@@ -105,12 +106,16 @@ class Router:
         for document, nbytes in found:
             if not isinstance(document, RunStop):
                 yield from self._feed(document, nbytes)
+        self._joined.update(self._trackers.keys() & starts)
+        for uid in {uid for uid, document, _ in self._parked if isinstance(document, StreamDatum)}:
+            yield from self._unpark(uid)
         for document, nbytes in (*waiting, *fetched):
             yield from self._feed(document, nbytes)
 
     def forget(self, run_uid: str) -> None:
         """Forget a run, open or stopped, so that its documents may come again from the start."""
         self._trackers.pop(run_uid, None)
+        self._joined.discard(run_uid)
         for missing in [m for m, doc, _ in self._parked if self._home_of(doc) == run_uid]:
             self._take_parked(missing)
         for homes in (self._homes, self._ignored):
@@ -144,6 +149,9 @@ class Router:
             self._ignore(_defined(document), home)
             return
         missing = next((uid for uid in needed if uid not in self._homes), None)
+        found = self._by_found(document) if missing is not None else None
+        if found is not None:
+            document, missing = found, None
         if missing is None:
             tracker = self._trackers[self._homes[needed[0]]]
             missing = tracker.missing(document)
@@ -151,6 +159,12 @@ class Router:
                 yield from self._deliver(tracker, document)
                 return
         self._park(missing, document, nbytes)
+
+    def _by_found(self, document: Document) -> StreamDatum | None:
+        if not isinstance(document, StreamDatum):
+            return None
+        home = self._homes.get(document.descriptor, "")
+        return self._trackers[home].by_found(document) if home in self._joined else None
 
     def _begin(self, start: RunStart) -> Iterator[Action]:
         if start.uid in self._homes or start.uid in self._ignored:
@@ -183,6 +197,7 @@ class Router:
                 yield from tracker.feed(document)
         yield from tracker.feed(stop)
         del self._trackers[uid]
+        self._joined.discard(uid)
         for known in [known for known, home in self._homes.items() if home == uid]:
             del self._homes[known]
             self._ignore(known, uid)
