@@ -204,6 +204,25 @@ def test_the_stop_is_stored_when_all_is_acknowledged(tmp_path: Path, stores: Sto
     assert len(echo.uids("frames")) == 3
 
 
+def test_a_backlog_of_short_runs_is_not_opened_at_once(tmp_path: Path, stores: Stores) -> None:
+    """Each beats and writes, and a server that is slow already would see ever more of them."""
+    echo = Echo()
+    echo.pending = 1  # none can be stored
+    runs = 0
+    with StreamAnalysis(
+        fake_config(tmp_path), store=stores, factory=FAKE, raw=None, echo=lambda _: echo
+    ) as analysis:
+        while not analysis.full:
+            feed(analysis, inline_run(images(1)))
+            runs += 1
+            assert runs < 100
+        assert not analysis.roomy
+        echo.pending = 0
+        wait_for(lambda: analysis.roomy)
+        assert not analysis.full
+    assert runs > 8
+
+
 class Resumed(MemoryStore):
     """Holds two frames that an earlier writer stored."""
 

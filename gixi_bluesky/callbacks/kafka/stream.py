@@ -21,6 +21,7 @@ from gixi_bluesky.log import get_logger
 __all__ = ["Ended", "StreamAnalysis"]
 
 _MISSED_S = 2.0
+_CLOSING_RUNS = 12  # each beats and writes: a backlog of short runs would drown a slow server
 _JOIN_S = 0.1
 _log = get_logger()
 
@@ -117,13 +118,18 @@ class StreamAnalysis(Analysis):
 
     @property
     def full(self) -> bool:
-        """Whether so many frames wait that no more should come."""
-        return self._queue.full
+        """Whether so many frames, or runs that have stopped, wait that no more should come."""
+        return self._queue.full or self._closing_runs() > _CLOSING_RUNS
 
     @property
     def roomy(self) -> bool:
         """Whether a caller who paused may go on."""
-        return self._queue.roomy
+        return self._queue.roomy and self._closing_runs() <= _CLOSING_RUNS / 2
+
+    def _closing_runs(self) -> int:
+        """Return how many runs have stopped and are not safe."""
+        runs = list(self._runs.values())
+        return sum(run.stopped and not (self._trusts_spool and run.spooled) for run in runs)
 
     @property
     def busy(self) -> int:
