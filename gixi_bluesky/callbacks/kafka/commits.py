@@ -26,6 +26,15 @@ class Commits:
         self._membership = membership
         self._note = note
 
+    def begin(self, client: Any, offsets: list[Any]) -> None:
+        """Commit where partitions begin; what is refused is tried again with the next commit.
+
+        A group that has never committed would begin elsewhere after a crash.
+        """
+        if offsets and not self.send(client, offsets, asynchronous=False):
+            for one in offsets:
+                self._marks.partitions[Place(one.topic, one.partition)].committed = one.offset - 1
+
     def commit(self, client: Any, *, asynchronous: bool) -> None:
         """Commit what became safe, unless others may have the partitions."""
 
@@ -38,7 +47,7 @@ class Commits:
 
     def confirm(self, client: Any) -> None:
         """Ask the broker, after a long sleep, whether the partitions are still ours."""
-        offsets = self._offsets(lambda partition: partition.committed)
+        offsets = self._offsets(lambda partition: max(partition.committed, 0))
         if not offsets or self.send(client, offsets, asynchronous=False):
             self._membership.confirm()
             _log.warning("slept", partitions_kept=len(offsets))

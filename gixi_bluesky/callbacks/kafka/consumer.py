@@ -303,9 +303,7 @@ class Consumer:
         for one in found:
             self.marks.assign(Place(one.topic, one.partition), one.offset)
         self._letters.look_again()
-        # A group that has never committed would begin elsewhere after a crash.
-        if found:
-            self._commits.send(client, found, asynchronous=False)
+        self._commits.begin(client, found)
         if self._paused:
             client.pause(assigned)
         _log.info("assigned", partitions=[f"{one.topic}:{one.partition}" for one in found])
