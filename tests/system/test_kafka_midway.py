@@ -25,8 +25,16 @@ def site(kafka_site: Site) -> Site:
 
 
 def send(site: Site, documents: Documents) -> None:
-    for document in documents:  # of a single batch Tansu tells a wrong end
+    for document in documents:
         site.send(encode(*document))
+
+
+def end_is_told(site: Site, again: tuple[str, Any]) -> bool:
+    """Say whether the broker knows its end; Tansu may need another message for that."""
+    if end_of(site.bootstrap, site.topic) == site.ends[0]:
+        return True
+    send(site, [again])
+    return False
 
 
 def read(site: Site, beat: Any) -> float:
@@ -40,15 +48,16 @@ def test_runs_joined_midway_are_stored_from_there_on(site: Site) -> None:
     in_file = hdf5_run(site.server.directory / f"{site.topic}.h5", images(FRAMES))
     before = [*inside[:4], *in_file[:7]]  # two frames each
     send(site, before)
-    wait_for(lambda: end_of(site.bootstrap, site.topic) == len(before))
+    wait_for(lambda: end_is_told(site, in_file[6]), pause_s=0.5)
+    joined = dict(site.ends)
     first = site.consumer("first", **{START_AT: "latest"})
     first.wait_until(lambda beat: len(beat.partitions) == 1)
-    wait_for(lambda: site.committed() == {0: len(before)})
+    wait_for(lambda: site.committed() == joined)
     send(site, [inside[4], *in_file[7:9]])
     beat = first.wait_until(lambda beat: read(site, beat) == 3)
     # Nobody knows the beginnings yet: nothing that was read is safe.
     first.wait_until(lambda later: later.time > beat.time + 3)
-    assert site.committed() == {0: len(before)}
+    assert site.committed() == joined
     first.kill()
 
     raw = TiledWriter(site.server.catalog("raw"), batch_size=1)
