@@ -25,8 +25,9 @@ lint: $(VENV)/.ready-dev      ## style, format and who may import whom
 types: $(VENV)/.ready-dev     ## mypy, strict
 	$(BIN)/mypy
 
-soak: $(VENV)/.ready-dev      ## the long campaigns
-	$(BIN)/python -m pytest -m soak --timeout 0
+soak: $(VENV)/.ready-dev      ## the long campaigns; ROUNDS=3 SEED=7 KILLS=10: so many, from there
+	GIXI_SOAK_ROUNDS=$(ROUNDS) GIXI_SOAK_SEED=$(SEED) GIXI_SOAK_KILLS=$(KILLS) \
+	  $(BIN)/python -m pytest -m soak --timeout 0 --durations 0
 
 clean:                        ## forget the environment and every cache
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -30,6 +30,7 @@ from gixi_bluesky.tiled_adapters.writer import RunState
 
 REFUSED_SAMPLE = "refused"
 REAL_PIPELINE = "GIXI_REAL_PIPELINE"
+START_AT = "GIXI_START_AT"
 
 
 class FaultyStore(SpooledStore):
@@ -94,7 +95,8 @@ def main() -> None:
     config = config.model_copy(update={"kafka": kafka})
     with asked_to_stop() as stopping:
         factory = PIPELINE if os.environ.get(REAL_PIPELINE) else FAKE
-        Service(config, StartAt.parse("earliest"), factory=factory).run(stopping)
+        start_at = StartAt.parse(os.environ.get(START_AT, "earliest"))
+        Service(config, start_at, factory=factory).run(stopping)
 
 
 if __name__ == "__main__":

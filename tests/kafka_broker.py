@@ -160,6 +160,15 @@ def committed(bootstrap: str, group: str, topic: str, partitions: int) -> dict[i
         return {one.partition: one.offset for one in consumer.committed(asked, timeout=30)}
 
 
+def end_of(bootstrap: str, topic: str, partition: int = 0) -> int:
+    """Return the offset after the last message, as the broker tells it."""
+    from confluent_kafka import TopicPartition
+
+    with closing_consumer(bootstrap, "reader") as consumer:
+        place = TopicPartition(topic, partition)
+        return int(consumer.get_watermark_offsets(place, timeout=30)[1])
+
+
 def messages(bootstrap: str, topic: str, partitions: int = 1) -> list[Any]:
     """Return all messages of a topic, by reading each partition to its end."""
     from confluent_kafka import KafkaError, TopicPartition

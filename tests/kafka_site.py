@@ -106,6 +106,7 @@ class Site:
         finally:
             for one in began:
                 one.kill()
+                one.communicate()
 
     def publish(self, **what: Any) -> list[str]:
         with self.publishing(**what):

@@ -129,8 +129,12 @@ def main() -> None:
                 topic=what.topic,
                 bootstrap_servers=what.bootstrap,
                 key=doc["uid"],
+                # Not idempotent: Tansu, killed in mid-request, ends such a producer for good. So
+                # messages may come twice, in order.
                 producer_config={
-                    "enable.idempotence": True,
+                    "acks": "all",
+                    "max.in.flight.requests.per.connection": 1,
+                    "message.timeout.ms": 120000,
                     "message.max.bytes": 32 << 20,
                     "reconnect.backoff.max.ms": 500,
                 },

@@ -31,8 +31,9 @@ GPUS_PER_NODE = 2
 _CPUS_PER_NODE = 8  # as many as the jobs ask for, whatever the machine has
 _START_S = 60.0
 
-# cred_expire: a requeued job waits so long (by default two minutes). A false GPU must be a
-# character device, or CUDA_VISIBLE_DEVICES is not set.
+# preempt_send_user_signal: a grace time, which a test may set, begins with the job's own signal
+# (newer Slurms: PreemptParameters=send_user_signal). cred_expire: a requeued job waits so long (by
+# default two minutes). A false GPU must be a character device, or CUDA_VISIBLE_DEVICES is not set.
 _CONFIGURATION = """\
 ClusterName=gixi
 SlurmctldHost=localhost(127.0.0.1)
@@ -51,6 +52,7 @@ SelectTypeParameters=CR_Core
 SchedulerType=sched/backfill
 SchedulerParameters=bf_interval=1,sched_interval=2,batch_sched_delay=0
 SlurmdParameters=config_overrides
+SlurmctldParameters=preempt_send_user_signal
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 ReturnToService=2

@@ -142,6 +142,11 @@ class SlurmSite:
         """Begin to publish so many runs of so many frames, each of so many seconds."""
         return Scan(self.broker, topic, self.folder / f"scan-{topic}-{time.time_ns()}", *numbers)
 
+    def preempt(self, node: str) -> None:
+        """Have a node needed, for a moment, by a job of a partition that is more important."""
+        urgent = ("--partition=urgent", f"--nodelist={node}", "--exclusive", "--output=/dev/null")
+        self.slurm.run("sbatch", *urgent, "--wrap=sleep 1")
+
     def derived(self, raw_uid: str) -> list[Any]:
         """Return the derived runs of a raw run."""
         return queries.runs_for(self.server.catalog("gixi"), raw_uid)

@@ -123,10 +123,18 @@ def image_of(frame: int) -> np.ndarray[Any, Any]:
 class RunWriting:
     """One writer session of a derived run: what the callback does, in a few lines."""
 
-    def __init__(self, client: Any, results: Path, start: dict[str, Any], session_s: float = 15):
+    def __init__(
+        self,
+        client: Any,
+        results: Path,
+        start: dict[str, Any],
+        session_s: float = 15,
+        patience: float = 1.0,
+    ) -> None:
         self.uid = start["uid"]
+        output = OutputSettings(directory=results)
         self.store = DerivedRunStore(
-            client, OutputSettings(directory=results), TiledSettings(), session_s=session_s
+            client, output, TiledSettings(), session_s=session_s, patience=patience
         )
         self.state: RunState = self.store.open(start)
         self.rows = dict(self.state.rows)

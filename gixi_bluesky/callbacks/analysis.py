@@ -235,8 +235,8 @@ class Analysis:
         """Ask for documents that came before us, and take those that were found."""
         if self._joining is not None:
             self._joining.want(self._router.missed(_MISSED_S))
-            for name, doc in self._joining.found():
-                self._take(self._router.feed(name, doc))
+            for found in self._joining.found():
+                self._take(self._router.join(found))
 
     def _take(self, actions: Any) -> None:
         try:

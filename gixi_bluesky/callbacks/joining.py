@@ -8,17 +8,21 @@ from collections.abc import Callable, Iterable, Iterator
 from queue import Empty, SimpleQueue
 from typing import Any
 
+from gixi_bluesky.callbacks.documents import Document, parse, payload_bytes
+from gixi_bluesky.errors import DocumentError
 from gixi_bluesky.log import get_logger
 from gixi_bluesky.tiled_adapters.connection import catalogue_at, connect
 from gixi_bluesky.tiled_adapters.settings import TiledSettings
 
-__all__ = ["Joining", "raw_opener"]
+__all__ = ["FoundRun", "Joining", "raw_opener"]
 
 _PAUSE_S = 5.0
 _ATTEMPTS = 6
 _NEWEST = 5
 _POLL_S = 0.2
 _log = get_logger()
+
+FoundRun = list[tuple[Document, int]]  # what Tiled has of a run, and what each holds in memory
 
 
 def raw_opener(tiled: TiledSettings) -> Callable[[], Any] | None:
@@ -38,7 +42,7 @@ class Joining:
 
     def __init__(self, open_catalogue: Callable[[], Any]) -> None:
         self._open = open_catalogue
-        self._found: SimpleQueue[tuple[str, Any]] = SimpleQueue()
+        self._found: SimpleQueue[FoundRun] = SimpleQueue()
         self._wanted: SimpleQueue[str] = SimpleQueue()
         self._tried: dict[str, tuple[int, float]] = {}
         self._closing = threading.Event()
@@ -59,8 +63,13 @@ class Joining:
             self._thread = threading.Thread(target=self._follow, name="gixi-joining", daemon=True)
             self._thread.start()
 
-    def found(self) -> Iterator[tuple[str, Any]]:
-        """Yield the documents of runs that were found since the last call."""
+    def gave_up(self, uid: str) -> bool:
+        """Say whether a uid was looked for as often as it is, and that is a while ago."""
+        attempts, until = self._tried.get(uid, (0, 0.0))
+        return attempts >= _ATTEMPTS and time.monotonic() >= until
+
+    def found(self) -> Iterator[FoundRun]:
+        """Yield the runs that were found since the last call."""
         while not self._found.empty():
             yield self._found.get()
 
@@ -79,8 +88,8 @@ class Joining:
                 catalogue = catalogue or self._open()
                 documents = _run_with(catalogue, uid)
                 _log.info("run_joined_midway", missing=uid, documents=len(documents))
-                for document in documents:
-                    self._found.put(document)
+                if documents:
+                    self._found.put(list(_parsed(documents)))
             except Exception as error:  # whatever Tiled raises, the run goes on without
                 _log.warning("run_not_joined", missing=uid, error=repr(error))
         if catalogue is not None and hasattr(catalogue, "context"):
@@ -101,3 +110,12 @@ def _run_with(catalogue: Any, uid: str) -> list[tuple[str, Any]]:
 def _documents(run: Any) -> list[tuple[str, Any]]:
     """Return what is stored; a run that goes on has a stop document that says nothing."""
     return [(name, doc) for name, doc in run.documents() if name != "stop" or doc.get("run_start")]
+
+
+def _parsed(documents: Iterable[tuple[str, Any]]) -> Iterator[tuple[Document, int]]:
+    for name, doc in documents:
+        try:
+            for document in parse(name, doc):
+                yield document, payload_bytes(doc)
+        except DocumentError as error:
+            _log.warning("document_refused", reason=str(error))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from gixi_bluesky.callbacks.conditions import ConditionLookup
@@ -60,6 +60,7 @@ class Router:
         self._parked: deque[tuple[str, Document, int]] = deque()
         self._parked_bytes = 0
         self._missed_since: dict[str, float] = {}
+        self._joined: set[str] = set()  # open runs whose beginning was fetched
         self.documents_lost = 0
 
     @property
@@ -67,15 +68,23 @@ class Router:
         """The uids of the chosen raw runs that have not stopped."""
         return tuple(self._trackers)
 
+    @property
+    def awaited(self) -> frozenset[str]:
+        """Unknown runs, descriptors and resources that documents wait for."""
+        return frozenset(
+            missing
+            for missing, document, _ in self._parked
+            if any(uid not in self._homes for uid in self._needed(document))
+        )
+
     def missed(self, seconds: float) -> tuple[str, ...]:
-        """Return unknown runs, descriptors and resources awaited for longer than this."""
+        """Return which of them are awaited for longer than this."""
         if not self._missed_since:
             return ()
         before = time.monotonic() - seconds
-        unknown = {
-            missing for missing, document, _ in self._parked if self._home_of(document) is None
-        }
-        return tuple(uid for uid in unknown if self._missed_since.get(uid, before + 1) <= before)
+        return tuple(
+            uid for uid in self.awaited if self._missed_since.get(uid, before + 1) <= before
+        )
 
     def feed(self, name: str, doc: Mapping[str, Any]) -> Iterator[Action]:
         """Take one document and yield what follows from it. Raises DocumentError."""
@@ -86,14 +95,37 @@ class Router:
         for document in documents:
             yield from self._feed(document, nbytes)
 
+    def join(self, found: Sequence[tuple[Document, int]]) -> Iterator[Action]:
+        """Take what was fetched of a run that began before us; as `route`, for each its `nbytes`.
+
+        Its stop comes last, also when it waits here already, or what waits with it would be late.
+        """
+        starts = [document.uid for document, _ in found if isinstance(document, RunStart)]
+        waiting = [(stop, 0) for uid in starts for stop in self._take_parked(uid, RunStop)]
+        fetched = [(one, nbytes) for one, nbytes in found if isinstance(one, RunStop)]
+        for document, nbytes in found:
+            if not isinstance(document, RunStop):
+                yield from self._feed(document, nbytes)
+        self._joined.update(self._trackers.keys() & starts)
+        for uid in {uid for uid, document, _ in self._parked if isinstance(document, StreamDatum)}:
+            yield from self._unpark(uid)
+        for document, nbytes in (*waiting, *fetched):
+            yield from self._feed(document, nbytes)
+
     def forget(self, run_uid: str) -> None:
         """Forget a run, open or stopped, so that its documents may come again from the start."""
         self._trackers.pop(run_uid, None)
+        self._joined.discard(run_uid)
         for missing in [m for m, doc, _ in self._parked if self._home_of(doc) == run_uid]:
             self._take_parked(missing)
         for homes in (self._homes, self._ignored):
             for known in [known for known, home in homes.items() if home == run_uid]:
                 del homes[known]
+
+    def forget_waiting(self, uids: Iterable[str]) -> None:
+        """Forget the documents that wait for these."""
+        for uid in uids:
+            self._take_parked(uid)
 
     def ignore(self, run_uid: str) -> None:
         """Leave alone what comes of a run from now on."""
@@ -117,6 +149,9 @@ class Router:
             self._ignore(_defined(document), home)
             return
         missing = next((uid for uid in needed if uid not in self._homes), None)
+        found = self._by_found(document) if missing is not None else None
+        if found is not None:
+            document, missing = found, None
         if missing is None:
             tracker = self._trackers[self._homes[needed[0]]]
             missing = tracker.missing(document)
@@ -124,6 +159,12 @@ class Router:
                 yield from self._deliver(tracker, document)
                 return
         self._park(missing, document, nbytes)
+
+    def _by_found(self, document: Document) -> StreamDatum | None:
+        if not isinstance(document, StreamDatum):
+            return None
+        home = self._homes.get(document.descriptor, "")
+        return self._trackers[home].by_found(document) if home in self._joined else None
 
     def _begin(self, start: RunStart) -> Iterator[Action]:
         if start.uid in self._homes or start.uid in self._ignored:
@@ -156,6 +197,7 @@ class Router:
                 yield from tracker.feed(document)
         yield from tracker.feed(stop)
         del self._trackers[uid]
+        self._joined.discard(uid)
         for known in [known for known, home in self._homes.items() if home == uid]:
             del self._homes[known]
             self._ignore(known, uid)
@@ -198,12 +240,17 @@ class Router:
             self.documents_lost += 1
             _log.warning("document_lost", kind=type(lost).__name__, waited_for=missing)
 
-    def _take_parked(self, uid: str) -> list[Document]:
-        self._missed_since.pop(uid, None)
-        taken = [entry for entry in self._parked if entry[0] == uid]
+    def _take_parked(self, uid: str, kind: type = object) -> list[Document]:
+        """Return the documents, or those of a kind, that wait for a uid; they wait no more."""
+        taken: list[tuple[str, Document, int]] = []
+        kept: list[tuple[str, Document, int]] = []
+        for entry in self._parked:
+            (taken if entry[0] == uid and isinstance(entry[1], kind) else kept).append(entry)
         if taken:
-            self._parked = deque(entry for entry in self._parked if entry[0] != uid)
+            self._parked = deque(kept)
             self._parked_bytes -= sum(nbytes for _, _, nbytes in taken)
+        if not any(missing == uid for missing, _, _ in kept):
+            self._missed_since.pop(uid, None)
         return [document for _, document, _ in taken]
 
     def _unpark(self, uid: str) -> Iterator[Action]:

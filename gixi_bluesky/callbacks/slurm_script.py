@@ -21,7 +21,8 @@ _OPTIONS = "-m gixi_bluesky --log-level info --log-format json"
 _OURS = ("--array", "-a", "--output", "-o", "--error", "-e", "--chdir", "-D", "--wrap")
 
 _SIGNALS = r"""
-# USR1 comes before the time limit; TERM with cancel, preemption and requeue. Both drain: what was
+# USR1 comes before the time limit, and at preemption where the cluster sends it for the grace time;
+# TERM with cancel, requeue and any other preemption, and KillWait later KILL. Both drain: what was
 # read is stored and its offsets are committed, then the consumer ends.
 consumer='' draining='' told='' heard='' requeue=''
 drain() { heard=yes draining=yes; tell; }
@@ -57,7 +58,7 @@ ran() {
   [ "${SLURM_RESTART_COUNT:-0}" -gt 0 ] || { [ "$status" -ne 2 ] && [ "$heartbeat" -nt "$began" ]; }
 }
 if [ -n "$requeue" ]; then
-  echo "drained before the time limit, goes on in a new start" >&2
+  echo "drained, goes on in a new start" >&2
 elif [ -z "$draining" ] && [ "$status" -ne 0 ] && ran; then
   echo "the consumer died with status $status, a new one is started" >&2
 else

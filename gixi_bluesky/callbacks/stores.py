@@ -7,6 +7,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,6 +27,9 @@ from gixi_bluesky.tiled_adapters.writer import DerivedRunStore, RunState
 
 __all__ = ["LocalStore", "RunStore", "store_builder"]
 
+# Sessions that a silent writer is given before what it left is sent for it: nobody waits for that,
+# and a writer that is only starved would lose its run.
+_SWEEP_PATIENCE = 4.0
 _log = get_logger()
 
 
@@ -70,9 +74,9 @@ def store_builder(
             raise ConfigError(message)
         return lambda: LocalStore(output)
 
-    def new_store() -> DerivedRunStore:
+    def new_store(patience: float = 1.0) -> DerivedRunStore:
         require_reachable(client)
-        return DerivedRunStore(client, output, tiled, session_s, alive)
+        return DerivedRunStore(client, output, tiled, session_s, alive, patience)
 
     stores = _SpooledStores(
         new_store, spool or output.directory, sweep_s=None if spool is None else session_s
@@ -86,7 +90,7 @@ class _SpooledStores:
     """Builds the stores that send to Tiled, and sends what an earlier process could not."""
 
     def __init__(
-        self, new_store: Callable[[], DerivedRunStore], directory: Path, sweep_s: float | None
+        self, new_store: Callable[..., DerivedRunStore], directory: Path, sweep_s: float | None
     ) -> None:
         self._directory = directory
         self._new_store = new_store
@@ -109,12 +113,12 @@ class _SpooledStores:
 
 def _sweep(
     directory: Path,
-    new_store: Callable[[], DerivedRunStore],
+    new_store: Callable[..., DerivedRunStore],
     gone: threading.Event,
     sweep_s: float,
 ) -> None:
     while not gone.wait(sweep_s):
-        send_abandoned(directory, new_store)
+        send_abandoned(directory, partial(new_store, _SWEEP_PATIENCE))
 
 
 class LocalStore:

@@ -104,6 +104,26 @@ class RunTracker:
                 return value
         return None if self._dark_tracker is None else self._dark_tracker.missing(document)
 
+    def by_found(self, datum: StreamDatum) -> StreamDatum | None:
+        """Return a datum by the resource that Tiled has in place of the one that came before us.
+
+        Tiled gives resources uids of its own. None where the two may not count alike.
+        """
+        found = [
+            resource
+            for resource in self._resources.values()
+            if isinstance(resource, StreamResource) and resource.data_key == self._key
+        ]
+        if (
+            len(found) == 1
+            and "template" not in found[0].parameters
+            and datum.first_seq_num == datum.first_index + 1
+            and self._ours(datum.descriptor)
+            and self._descriptors[datum.descriptor].image_keys == (self._key,)
+        ):
+            return replace(datum, resource=found[0].uid)
+        return None
+
     def feed(self, document: Document) -> Iterator[Action]:
         """Take a document of this run whose references are known."""
         if self._dark_tracker is not None and self._darks is not None:

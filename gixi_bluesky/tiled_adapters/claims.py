@@ -50,10 +50,11 @@ def store_errors(doing: str) -> Iterator[None]:
 class Claim:
     """The right to write one derived run, held by beating within every session.
 
-    Whoever wants to take it over watches the beat for one whole session first, so no two clocks
+    Whoever wants to take it over watches the beat for a whole session first, so no two clocks
     are ever compared; only a dead process of the same machine is taken over at once.
 
     alive: says whether this writer may go on; while it may not, it neither beats nor writes
+    patience: how many sessions a silent holder is given
     """
 
     def __init__(
@@ -62,8 +63,10 @@ class Claim:
         uid: str,
         session_s: float = SESSION_S,
         alive: Callable[[], bool] = lambda: True,
+        patience: float = 1.0,
     ) -> None:
         self._alive = alive
+        self._patience = patience
         self._nodes = container_beside(client, CLAIMS)
         self._uid = uid
         self._session_s = session_s
@@ -75,7 +78,7 @@ class Claim:
         self._lock = threading.Lock()
 
     def acquire(self) -> None:
-        """Take the claim; wait a session for a silent holder. Raises ClaimLostError."""
+        """Take the claim; wait for a silent holder. Raises ClaimLostError."""
         holder = self._latest()
         if holder is not None:
             self._await_silence(holder)
@@ -131,7 +134,7 @@ class Claim:
         owner = holder.metadata
         if _is_dead(owner):
             return
-        deadline = time.monotonic() + owner["session_s"]
+        deadline = time.monotonic() + owner["session_s"] * self._patience
         while time.monotonic() < deadline:
             time.sleep(min(0.5, owner["session_s"] / 10))
             now = self._latest()

@@ -46,6 +46,8 @@ class DerivedRunStore:
     The order of a flush is the commit protocol: images, `peaks`, `matches`, `match_peaks`, last
     `frames`. A call that raised StoreError may be repeated with the same document: rows that
     arrived are not stored twice. Not for several threads at once.
+
+    session_s, alive, patience: as of Claim
     """
 
     def __init__(
@@ -55,8 +57,10 @@ class DerivedRunStore:
         tiled: TiledSettings,
         session_s: float = SESSION_S,
         alive: Callable[[], bool] = lambda: True,
+        patience: float = 1.0,
     ) -> None:
         self._alive = alive
+        self._patience = patience
         self._client = client
         self._output = output
         self._tiled = tiled
@@ -80,7 +84,7 @@ class DerivedRunStore:
         with store_errors(f"opening run {uid}"):
             self._client = self._client.include_data_sources()
             self._refuse_complete(uid)
-            self._claim = Claim(self._client, uid, self._session_s, self._alive)
+            self._claim = Claim(self._client, uid, self._session_s, self._alive, self._patience)
             self._claim.acquire()
             try:
                 self._refuse_complete(uid)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from fakes import FAKE, Stores, fake_config
-from raw_runs import KEY, Documents, RawRun, feed, images, inline_run
+from raw_runs import KEY, Documents, RawRun, feed, hdf5_run, images, inline_run
 
 from gixi_bluesky.callbacks import analysis as analysis_module
 from gixi_bluesky.callbacks.analysis import Analysis
@@ -74,6 +74,59 @@ def test_events_whose_descriptor_came_before_us(
     feed(analysis, documents[6:])
     assert analysis.drain(15)
     assert sorted(stores.only.table("frames")["frame"]) == [0, 1, 2, 3, 4]
+
+
+def test_a_run_that_stops_before_its_beginning_is_found(
+    joined: tuple[Analysis, Stores], catalogue: Catalogue
+) -> None:
+    analysis, stores = joined
+    documents = inline_run(images(5))
+    feed(analysis, documents[4:])
+    deadline = time.monotonic() + 10
+    while analysis.status()["documents_queued"]:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    catalogue.runs[documents[0][1]["uid"]] = documents[:4]
+    assert wait_for_rows(stores, 5) == [0, 1, 2, 3, 4]
+    assert analysis.drain(15)
+    assert stores.only.stop["gixi"]["completeness"] == "complete"
+
+
+def test_a_file_that_tiled_calls_otherwise(
+    joined: tuple[Analysis, Stores], catalogue: Catalogue, tmp_path: Path
+) -> None:
+    """Tiled gives stream resources uids of its own; what goes on names the beamline's."""
+    analysis, stores = joined
+    documents = hdf5_run(tmp_path / "raw.h5", images(6))
+    told = [(name, dict(doc)) for name, doc in documents[:7]]
+    for name, doc in told:
+        if name == "stream_resource":
+            doc["uid"] = "another"
+        if name == "stream_datum":
+            doc["stream_resource"] = "another"
+    catalogue.runs[documents[0][1]["uid"]] = told
+    feed(analysis, documents[7:9])
+    assert wait_for_rows(stores, 3) == [0, 1, 2]
+    feed(analysis, documents[9:])
+    assert analysis.drain(15)
+    assert stores.only.table("frames").sort_values("frame")["status"].tolist() == ["ok"] * 6
+    assert stores.only.stop["gixi"]["completeness"] == "complete"
+
+
+def test_a_second_file_is_not_taken_for_the_first(
+    joined: tuple[Analysis, Stores], catalogue: Catalogue, tmp_path: Path
+) -> None:
+    analysis, stores = joined
+    documents = hdf5_run(tmp_path / "raw.h5", images(3))
+    (uid, datum), stop = (documents[0][1]["uid"], dict(documents[-3][1])), documents[-1]
+    datum |= {"stream_resource": "second", "indices": {"start": 0, "stop": 1}}
+    catalogue.runs[uid] = documents[:5]
+    feed(analysis, [documents[5], ("stream_datum", datum), *documents[6:7]])
+    wait_for_rows(stores, 1)
+    feed(analysis, [stop])
+    assert analysis.drain(15)
+    assert 2 not in stores.only.table("frames")["frame"].tolist()
+    assert stores.only.stop["gixi"]["missing_frames"] == [2]
 
 
 def test_a_descriptor_whose_start_came_before_us(

@@ -54,7 +54,7 @@ class Reading:
 
 def test_the_oldest_open_run_holds_the_mark() -> None:
     reading = Reading()
-    reading.take(start("a"), descriptor("a"), start("b"), event("a"), stop("a"), event("b"))
+    reading.take(start("a"), descriptor("a"), start("b"), event("a"), stop("a"), stop("b"))
     assert reading.mark == 0
     reading.marks.end("a")
     assert reading.mark == 2
@@ -91,24 +91,47 @@ def test_a_revoked_run_is_opened_by_a_redelivery() -> None:
     assert again.mark == 0
 
 
-def test_documents_of_an_unknown_run_hold_nothing() -> None:
+def test_documents_of_an_unknown_run_hold_the_mark_until_it_is_given_up() -> None:
     reading = Reading()
-    reading.take(descriptor("a"), event("a"), stop("b"))
+    reading.take(start("x"), stop("x"), descriptor("a"), event("b"), event("a"), stop("b"))
+    reading.marks.end("x")
+    assert reading.mark == 2
+    reading.marks.await_only({"b-d", "b"})
     assert reading.mark == 3
+    reading.marks.await_only({"b"})
+    assert reading.mark == 5
+    reading.marks.await_only(())
+    assert reading.mark == 6
 
 
 def test_a_run_joined_midway_holds_from_its_first_message_here() -> None:
     reading = Reading()
-    reading.take(stop("x"))
+    reading.take(stop("x"), event("a"))
+    reading.marks.await_only({"a-d"})
+    assert reading.mark == 1
+    assert reading.marks.topic_awaiting([start("a")]) is None
+    assert reading.marks.topic_awaiting([start("a"), descriptor("a")]) == "raw"
     known = start("a")
     assert isinstance(known, RunStart)
     reading.marks.open(known, "raw")
     reading.marks.learn(descriptor("a"))
     assert reading.mark == 1
     reading.take(event("a"), event("a"))
+    reading.marks.await_only(())
     assert reading.mark == 1
     reading.marks.end("a")
-    assert reading.mark == 3
+    assert reading.mark == 4
+
+
+def test_what_a_lost_partition_awaited_is_forgotten_with_its_names() -> None:
+    marks = Marks()
+    here, there = Reading(marks=marks), Reading(Place("raw", 1), marks)
+    here.take(descriptor("a"), event("a"), event("b"))
+    there.take(event("b"), event("c"))
+    assert marks.awaited_in(HERE) == {"a", "a-d"}  # b's documents are there too
+    marks.revoke(HERE)
+    assert marks.awaited_in(Place("raw", 1)) == {"b-d", "c-d"}
+    assert there.mark == 0
 
 
 def test_a_backlog_is_no_silence(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,6 +241,62 @@ class Owners(RuleBasedStateMachine):
         for partition in self.ours.values():
             assert self.marks.mark(partition) == len(self.logs[partition.place])
 
+
+class Joined(RuleBasedStateMachine):
+    """A consumer begins in the midst of runs, whose starts are found at last, or never."""
+
+    runs = st.sampled_from(["a", "b", "c"])
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reading = Reading()
+        self.first: dict[str, int] = {}  # of what is neither stored nor given up
+        self.known: set[str] = set()
+        self.over: set[str] = set()
+
+    @property
+    def awaited(self) -> set[str]:
+        unknown = self.first.keys() - self.known - self.over
+        return {uid + end for uid in unknown for end in ("", "-d")}
+
+    @rule(uid=runs, make=st.sampled_from([descriptor, event, stop]))
+    def read(self, uid: str, make: Any) -> None:
+        if uid not in self.over:
+            self.first.setdefault(uid, self.reading.partition.position)
+        self.reading.take(make(uid))
+
+    @rule(uid=runs)
+    def find(self, uid: str) -> None:
+        if uid in self.first:
+            known = start(uid)
+            assert isinstance(known, RunStart)
+            self.reading.marks.open(known, "raw")
+            self.reading.marks.learn(descriptor(uid))
+            self.known.add(uid)
+
+    @rule(uid=runs)
+    def store(self, uid: str) -> None:
+        if uid in self.known:
+            self.reading.marks.end(uid)
+            self.first.pop(uid, None)
+            self.known.discard(uid)
+            self.over.add(uid)
+
+    @rule(uid=runs)
+    def give_up(self, uid: str) -> None:
+        if uid not in self.known:
+            self.first.pop(uid, None)
+            self.over.add(uid)
+
+    @invariant()
+    def the_mark_is_the_oldest_of_what_may_still_be_stored(self) -> None:
+        self.reading.marks.await_only(self.awaited)
+        position = self.reading.partition.position
+        assert self.reading.mark == min([position, *self.first.values()])
+
+
+TestJoined = Joined.TestCase
+TestJoined.settings = settings(max_examples=100, stateful_step_count=30)
 
 TestOwners = Owners.TestCase
 TestOwners.settings = settings(max_examples=60, stateful_step_count=40)

@@ -6,6 +6,7 @@ import gc
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -204,6 +205,25 @@ def test_the_stop_is_stored_when_all_is_acknowledged(tmp_path: Path, stores: Sto
     assert len(echo.uids("frames")) == 3
 
 
+def test_a_backlog_of_short_runs_is_not_opened_at_once(tmp_path: Path, stores: Stores) -> None:
+    """Each beats and writes, and a server that is slow already would see ever more of them."""
+    echo = Echo()
+    echo.pending = 1  # none can be stored
+    runs = 0
+    with StreamAnalysis(
+        fake_config(tmp_path), store=stores, factory=FAKE, raw=None, echo=lambda _: echo
+    ) as analysis:
+        while not analysis.full:
+            feed(analysis, inline_run(images(1)))
+            runs += 1
+            assert runs < 100
+        assert not analysis.roomy
+        echo.pending = 0
+        wait_for(lambda: analysis.roomy)
+        assert not analysis.full
+    assert runs > 8
+
+
 class Resumed(MemoryStore):
     """Holds two frames that an earlier writer stored."""
 
@@ -286,3 +306,44 @@ def test_a_long_run_does_not_grow_in_memory(tmp_path: Path) -> None:
         assert ended(analysis) == [Ended(run.uid, "stored")]
         marks.end(run.uid)
         assert marks.mark(partition) == FRAMES + 3
+
+
+class Forgetting(MemoryStore):
+    """Keeps nothing."""
+
+    def __call__(self, name: str, doc: Any) -> None:
+        super().__call__(name, doc)
+        self.documents.clear()
+
+
+def test_many_runs_do_not_grow_in_memory(tmp_path: Path) -> None:
+    """Two hours of runs of half a minute: only what tells a redelivered one is kept of each."""
+    marks = Marks()
+    partition = marks.assign(Place("raw", 0), 0)
+    config = fake_config(tmp_path, output={"images": "none", "arrays": "none"})
+    at_once, rounds, warm_rounds = 10, 15, 5
+    with StreamAnalysis(config, store=Forgetting, factory=FAKE, raw=None) as analysis:
+
+        def take(name: str, doc: dict[str, Any]) -> None:
+            for document in (documents := parse(name, doc)):
+                offset = partition.position
+                partition.passed(offset, 8.0 * offset, 1e12)
+                marks.saw(document, partition, offset)
+            analysis.route(documents)
+            marks.await_only(analysis.awaited())
+
+        tracemalloc.start()
+        for number in range(rounds):
+            for _ in range(at_once):
+                for document in inline_run(images(2)):
+                    take(*document)
+            for _ in range(at_once):
+                (one,) = wait_for(lambda: list(islice(analysis.ended(), 1)))
+                marks.end(one.run_uid)
+            if number == warm_rounds - 1:
+                warm = min(held() for _ in range(10))
+        # The uids of a run and of its descriptor, of the last 100,000 ones.
+        wait_for(lambda: held() - warm < 2000 * at_once * (rounds - warm_rounds))
+        tracemalloc.stop()
+        assert marks.mark(partition) == partition.position
+        assert analysis.status()["runs_closed"] == at_once * rounds

@@ -128,7 +128,7 @@ def job(site: SlurmSite) -> Job:
 
 
 def test_a_beamtime_in_which_everything_is_killed_once(
-    site: SlurmSite, slurm: SlurmCluster, job: Job, record_property: Any
+    site: SlurmSite, job: Job, record_property: Any
 ) -> None:
     times: dict[str, float] = {}
     counting = Counting(job, 2)
@@ -136,7 +136,7 @@ def test_a_beamtime_in_which_everything_is_killed_once(
     scan = site.publish(TOPIC, RUNS, FRAMES, 0.6)
     try:
         times["submission to first frame"] = first_frame(job)
-        disturb(site, slurm, job, scan, poison, times)
+        disturb(site, job, scan, poison, times)
         scan.finish()
         site.await_stored(scan.runs, FRAMES, 400)
     finally:
@@ -177,7 +177,6 @@ def held_by_others(job: Job, pid: int) -> set[str]:
 
 def disturb(
     site: SlurmSite,
-    slurm: SlurmCluster,
     job: Job,
     scan: Scan,
     poison: Acknowledged,
@@ -221,10 +220,10 @@ def disturb(
     # while others join.
     wait_for(lambda: job.log(1).count('"event": "assigned"') > before, "the woken one is back", 120)
     job.await_running(2, since=time.time())
-    requeued, starts = time.time(), job.starts(0)
-    slurm.run("scontrol", "requeue", f"{job.id}_0")
+    preempted, starts = time.time(), job.starts(0)
+    site.preempt(job.status()[0]["node"])
     poison.send(POISON[4])
-    times["requeue to the next start"] = job.await_start(0, starts + 1) - requeued
+    times["preemption to the next start"] = job.await_start(0, starts + 1) - preempted
 
 
 def assert_equal_to_undisturbed(site: SlurmSite, scan: Scan) -> None:

@@ -12,6 +12,7 @@ import pytest
 from kafka_broker import Broker
 from kafka_site import Site, assert_whole, tables, wait_for
 from served import Server
+from soak import soak_seeds
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
 
@@ -88,9 +89,9 @@ def assert_as_if_undisturbed(site: Disturbed, poison: list[tuple[int, int]]) -> 
 
 @pytest.mark.soak
 @pytest.mark.timeout(0)
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", soak_seeds())
 def test_a_long_campaign(site: Disturbed, seed: int) -> None:
-    """Twenty mishaps of random kinds at random moments, over runs of four engines."""
+    """Twelve mishaps of random kinds at random moments, over runs of two engines."""
     chance = Random(seed)
     consumers = [site.consumer(f"first-{n}", GIXI_FAKE_SECONDS="0.05") for n in range(3)]
     poison: list[tuple[int, int]] = []
@@ -102,6 +103,7 @@ def test_a_long_campaign(site: Disturbed, seed: int) -> None:
 
     def drain() -> None:
         n = chance.randrange(len(consumers))
+        consumers[n].wait_until(lambda _: True)  # it listens to signals
         assert consumers[n].end(signal.SIGUSR1) == 0
         consumers[n] = site.consumer(f"{time.time()}", GIXI_FAKE_SECONDS="0.05")
 
@@ -134,10 +136,12 @@ def test_a_long_campaign(site: Disturbed, seed: int) -> None:
         restart_server,
         send_poison,
     ]
-    with site.publishing(programs=4, runs=15, frames=FRAMES, period_s=0.5):
-        for _ in range(20):
+    with site.publishing(programs=2, runs=12, frames=FRAMES, period_s=0.5):
+        for _ in range(12):
             time.sleep(chance.uniform(0, 5))
-            chance.choice(mishaps)()
+            mishap = chance.choice(mishaps)
+            print(f"{time.strftime('%T')} {mishap.__name__}")
+            mishap()
     site.await_committed(900)
     assert_as_if_undisturbed(site, poison)
     assert [consumer.end() for consumer in consumers] == [0] * len(consumers)

@@ -1,14 +1,15 @@
-"""Consumers submitted to a real two-node Slurm: status, cancel, time limit, a node that goes."""
+"""Consumers submitted to a real two-node Slurm: status, cancel, time limit, preemption, nodes."""
 
 from __future__ import annotations
 
 import json
 import time
 import urllib.request
+from typing import Any
 
 import pytest
 from slurm_cluster import NODES, wait_for
-from slurm_site import Job, SlurmSite
+from slurm_site import Job, SlurmSite, tables
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 
@@ -43,7 +44,7 @@ def test_two_tasks_share_the_topic_and_drain_when_cancelled(slurm_site: SlurmSit
         port = place.rpartition(":")[2]
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
             assert b"gixi_frames_finished_total" in answer.read()
-    lines = [json.loads(line) for line in log_lines(job) if line.startswith("{")]
+    lines = log_lines(job, 2)
     assert {line["raw_uid"] for line in lines if line["event"] == "run_stored"} == set(scan.runs)
 
     # A second submission from the same folder would write the same heartbeats.
@@ -61,8 +62,10 @@ def test_two_tasks_share_the_topic_and_drain_when_cancelled(slurm_site: SlurmSit
     assert slurm_site.committed("shared") == scan.acknowledged
 
 
-def log_lines(job: Job) -> list[str]:
-    return [line for task in range(2) for line in job.log(task).splitlines()]
+def log_lines(job: Job, tasks: int) -> list[dict[str, Any]]:
+    """Return what consumers told for machines."""
+    lines = [line for task in range(tasks) for line in job.log(task).splitlines()]
+    return [json.loads(line) for line in lines if line.startswith("{")]
 
 
 def test_a_consumer_goes_on_after_the_time_limit_and_on_another_node(slurm_site: SlurmSite) -> None:
@@ -76,7 +79,7 @@ def test_a_consumer_goes_on_after_the_time_limit_and_on_another_node(slurm_site:
     minutes = int((time.time() - job.await_start(0, 1)) / 60) + 2
     slurm_site.scontrol("update", f"jobid={job.id}", f"timelimit={minutes}")
     wait_for(lambda: job.status()[0]["restarts"] == 1, "the time limit comes near", 120)
-    assert "drained before the time limit" in job.log(0)
+    assert "drained, goes on in a new start" in job.log(0)
     slurm_site.scontrol("update", f"jobid={job.id}", "timelimit=60")  # once is enough
     job.await_start(0, 2)
     second = slurm_site.publish("limited", 1, FRAMES, 0.1)
@@ -98,6 +101,31 @@ def test_a_consumer_goes_on_after_the_time_limit_and_on_another_node(slurm_site:
     third.finish()
     slurm_site.await_stored(third.runs, FRAMES)
     job.cancel()
+
+
+def test_a_preempted_consumer_drains_in_its_grace_time_and_goes_on(slurm_site: SlurmSite) -> None:
+    frames = 16
+    slurm_site.scontrol("update", "partitionname=gpu", "gracetime=60")
+    try:
+        job = slurm_site.submit("preempted", "--time", "60")
+        job.await_running(1)
+        scan = slurm_site.publish("preempted", 1, frames, 0.5)
+        wait_for(lambda: (beat := job.beat(0)) and beat.frames > 2, "the first frames", 120)
+        (row,) = job.status()
+        slurm_site.preempt(row["node"])
+        job.await_start(0, 2)
+        scan.finish()
+        slurm_site.await_stored(scan.runs, frames)
+    finally:
+        slurm_site.scontrol("update", "partitionname=gpu", "gracetime=0")
+    (derived,) = slurm_site.derived(scan.runs[0])
+    assert tables(derived)["frames"]["frame"].tolist() == list(range(frames))
+    assert derived.stop["gixi"]["completeness"] == "complete"
+    assert [line["event"] for line in log_lines(job, 1)].count("draining") == 1
+    assert "drained, goes on in a new start" in job.log(0)
+    assert job.status()[0]["restarts"] == 1
+    job.cancel()
+    assert slurm_site.committed("preempted") == scan.acknowledged
 
 
 def test_cancel_reaches_a_job_that_has_only_just_begun(slurm_site: SlurmSite) -> None:

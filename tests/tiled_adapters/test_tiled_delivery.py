@@ -10,10 +10,12 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from fakes import fake_config
 from tiled.queries import Eq
 from tiled_servers import PEAKS_PER_FRAME, columns, descriptor, page, start_document, stop_document
 
-from gixi_bluesky.errors import RunCompleteError, StoreError
+from gixi_bluesky.callbacks.stores import store_builder
+from gixi_bluesky.errors import ClaimLostError, RunCompleteError, StoreError
 from gixi_bluesky.tiled_adapters import delivery, spooled_store
 from gixi_bluesky.tiled_adapters.claims import CLAIMS
 from gixi_bluesky.tiled_adapters.connection import container_beside
@@ -246,6 +248,31 @@ def test_a_run_that_nobody_resumes_is_sent_by_the_next_process(
     assert_stored(tiled, ended["uid"], 1)
     assert_stored(tiled, cut["uid"], 1, complete=False)
     assert spool_files(tmp_path) == []
+
+
+def test_a_starved_writer_is_given_time_before_what_it_left_is_sent(
+    tiled: Tiled, start: dict[str, Any], tmp_path: Path
+) -> None:
+    """One that is only slow would lose its run, and win it back, and so on."""
+    tiled.away = True
+    left = Session(tiled, tmp_path, start)
+    left.flush(0)
+    left.store.close()
+    tiled.away = False
+    starved = DerivedRunStore(tiled.catalogue, OutputSettings(), TiledSettings(), session_s=0.5)
+    starved.open(start)
+    starved._claim._stopped.set()  # type: ignore[union-attr]
+    began = time.monotonic()
+    build = store_builder(fake_config(tmp_path), tiled.catalogue, session_s=0.1, spool=tmp_path)
+    deadline = time.monotonic() + 60
+    while spool_files(tmp_path):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert time.monotonic() - began >= 4 * 0.5
+    assert_stored(tiled, left.uid, 1, complete=False)
+    with pytest.raises(ClaimLostError, match="took over"):
+        starved("stop", stop_document(left.uid))
+    del build  # ends the sweep
 
 
 def test_rows_that_the_server_lost_are_sent_again(

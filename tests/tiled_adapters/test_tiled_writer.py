@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -259,6 +261,40 @@ def test_a_writer_that_slept_past_its_session_is_fenced_off(catalogue: Any, resu
     second.stop()
     with pytest.raises(ClaimLostError):
         sleeper.stop()
+    assert_each_once(catalogue[start["uid"]], 2)
+
+
+def test_a_starved_writer_keeps_its_run_against_a_patient_one(
+    catalogue: Any, results: Path
+) -> None:
+    start = start_document()
+    starved = RunWriting(catalogue, results, start, session_s=0.5)
+    starved.flush([0])
+    _fall_asleep(starved)
+    with ThreadPoolExecutor() as pool:
+        patient = pool.submit(RunWriting, catalogue, results, start, session_s=0.5, patience=100)
+        time.sleep(2 * 0.5)
+        assert not patient.done()
+        starved.flush([1])
+        with pytest.raises(ClaimLostError, match="writes it"):
+            patient.result(60)
+    starved.stop()
+    assert_each_once(catalogue[start["uid"]], 2)
+
+
+def test_a_patient_writer_takes_over_in_the_end(catalogue: Any, results: Path) -> None:
+    start = start_document()
+    sleeper = RunWriting(catalogue, results, start, session_s=0.5)
+    sleeper.flush([0])
+    _fall_asleep(sleeper)
+    began = time.monotonic()
+    patient = RunWriting(catalogue, results, start, session_s=0.5, patience=3)
+    assert time.monotonic() - began >= 3 * 0.5
+    assert patient.state.committed == {0}
+    with pytest.raises(ClaimLostError, match="took over"):
+        sleeper.flush([1])
+    patient.flush([1])
+    patient.stop()
     assert_each_once(catalogue[start["uid"]], 2)
 
 

@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from gixi_bluesky.callbacks.documents import Document, RunStart, RunStop, parse, payload_bytes
+from gixi_bluesky.callbacks.documents import RunStart, RunStop, parse, payload_bytes
+from gixi_bluesky.callbacks.kafka.commits import Commits
 from gixi_bluesky.callbacks.kafka.letters import DeadLetters, Letter
 from gixi_bluesky.callbacks.kafka.marks import Marks, OpenRun, Partition, Place
 from gixi_bluesky.callbacks.kafka.membership import Membership
@@ -60,8 +61,10 @@ class Consumer:
         self._noted_at = 0.0
         self._start_at = start_at
         self._abandoned_s = abandoned_s
-        self._client = client(on_commit=self._committed, error_cb=self._note)
+        self._commits = Commits(self.marks, membership, self._note)
+        self._client = client(on_commit=self._commits.done, error_cb=self._note)
         self._paused = False
+        self._leaving = False
         self.lags: dict[Place, tuple[int, int]] = {}
         self._commit_at = self._silence_at = 0.0
         self._again: dict[str, float] = {}  # runs lost to another writer → when to read them again
@@ -74,7 +77,7 @@ class Consumer:
     def step(self) -> None:
         """Take the next message, if there is one, and do what is due. Raises BrokerError."""
         if not self._membership.poll():
-            self._confirm()
+            self._commits.confirm(self._client)
         message = self._client.poll(_POLL_S)
         if message is not None:
             self._take(message)
@@ -90,7 +93,7 @@ class Consumer:
         if now >= self._commit_at:
             self._commit_at = now + _COMMIT_S
             self._commit(asynchronous=True)
-            self.lags = self._look_at_lags()
+            self.lags = self._commits.lags(self._client)
 
     def drain(self, timeout: float, meanwhile: Callable[[], None]) -> None:
         """Finish and store what is in work, commit, and leave what waits to others.
@@ -103,6 +106,7 @@ class Consumer:
             meanwhile()
 
         deadline = time.monotonic() + timeout
+        self._leaving = True
         self._client.pause(self._assignment())
         self._paused = True
         self._analysis.drop_waiting()
@@ -116,18 +120,8 @@ class Consumer:
 
     def close(self) -> None:
         """Leave the group."""
+        self._leaving = True
         self._client.close()
-
-    def _look_at_lags(self) -> dict[Place, tuple[int, int]]:
-        lags = {}
-        for place, partition in self.marks.partitions.items():
-            if (end := end_of(self._client, place, cached=True)) is None:
-                continue
-            lags[place] = (
-                max(end - partition.position, 0),
-                max(end, partition.position) - partition.committed,
-            )
-        return lags
 
     def topic_of(self, run_uid: str) -> str | None:
         """Return the topic in which a run began."""
@@ -168,13 +162,6 @@ class Consumer:
     def _come_round(self) -> None:
         self._membership.poll()
 
-    def _confirm(self) -> None:
-        """Ask the broker, after a long sleep, whether the partitions are still ours."""
-        offsets = self._offsets(lambda partition: partition.committed)
-        if not offsets or self._commit_these(offsets, asynchronous=False):
-            self._membership.confirm()
-            _log.warning("slept", partitions_kept=len(offsets))
-
     def _end_unwanted(self, run_uid: str) -> None:
         """Let a run that stopped and never had a derived one hold its marks no longer."""
         if run_uid in self._again or self._analysis.has(run_uid):
@@ -196,20 +183,23 @@ class Consumer:
 
     def _join(self) -> None:
         """Feed what was fetched of runs that began before us."""
-        for name, doc in self._analysis.joined():
+        for found in self._analysis.joined():
+            documents = [document for document, _ in found]
+            topic = self.marks.topic_awaiting(documents)
+            if topic is None:
+                continue  # its partition has another owner now, who fetches it himself
+            starts = [document for document in documents if isinstance(document, RunStart)]
+            for start in starts:
+                self.marks.open(start, topic)
+            for document in documents:
+                self.marks.learn(document)
             try:
-                documents = parse(name, doc)
-                for document in documents:
-                    self._learn(document)
-                self._analysis.route(documents, payload_bytes(doc))
+                self._analysis.join(found)
             except DocumentError as error:
                 _log.warning("document_refused", reason=str(error))
-
-    def _learn(self, document: Document) -> None:
-        if isinstance(document, RunStart):
-            topics = {place.topic for place in self.marks.partitions}
-            self.marks.open(document, min(topics, default=""))
-        self.marks.learn(document)
+            for start in starts:
+                if not self._analysis.follows(start.uid):
+                    self._end_unwanted(start.uid)
 
     def _settle(self) -> None:
         """Take note of what became safe."""
@@ -305,14 +295,15 @@ class Consumer:
         return [TopicPartition(place.topic, place.number) for place in self.marks.partitions]
 
     def _assign(self, client: Any, assigned: list[Any]) -> None:
+        if self._leaving:
+            client.incremental_assign(assigned)  # a last round of the group; nothing is taken of it
+            return
         found = start_offsets(client, assigned, self._start_at)
         client.incremental_assign(found)
         for one in found:
             self.marks.assign(Place(one.topic, one.partition), one.offset)
         self._letters.look_again()
-        # A group that has never committed would begin elsewhere after a crash.
-        if found:
-            self._commit_these(found, asynchronous=False)
+        self._commits.begin(client, found)
         if self._paused:
             client.pause(assigned)
         _log.info("assigned", partitions=[f"{one.topic}:{one.partition}" for one in found])
@@ -337,51 +328,15 @@ class Consumer:
 
     def _leave(self, places: list[Place]) -> None:
         for place in places:
+            self._analysis.forget_waiting(self.marks.awaited_in(place))
             for run in self.marks.revoke(place):
                 self._again.pop(run.uid, None)
                 # What a run has in partitions that stay is read again there.
                 self._rewind(run)
 
     def _commit(self, *, asynchronous: bool) -> None:
-        def due(partition: Partition) -> int | None:
-            mark = self.marks.mark(partition)
-            return mark if mark > partition.committed else None
-
-        if self._membership() and (offsets := self._offsets(due)):
-            self._commit_these(offsets, asynchronous=asynchronous)
-
-    def _offsets(self, offset_of: Callable[[Partition], int | None]) -> list[Any]:
-        from confluent_kafka import TopicPartition
-
-        return [
-            TopicPartition(place.topic, place.number, offset)
-            for place, partition in self.marks.partitions.items()
-            if (offset := offset_of(partition)) is not None
-        ]
-
-    def _commit_these(self, offsets: list[Any], *, asynchronous: bool) -> bool:
-        """Commit and say whether that was not refused."""
-        from confluent_kafka import KafkaException
-
-        try:
-            done = self._client.commit(offsets=offsets, asynchronous=asynchronous)
-        except KafkaException as error:
-            # It is tried again with the next one; after a lost assignment nobody should.
-            self._note(error.args[0])
-            return False
-        if not asynchronous:
-            self._committed(None, done)
-            return all(one.error is None for one in done)
-        return True
-
-    def _committed(self, error: Any, offsets: list[Any]) -> None:
-        if error is not None:
-            self._note(error)
-            return
-        for one in offsets:
-            partition = self.marks.partitions.get(Place(one.topic, one.partition))
-            if partition is not None and one.error is None:
-                partition.committed = max(partition.committed, one.offset)
+        self.marks.await_only(self._analysis.awaited())
+        self._commits.commit(self._client, asynchronous=asynchronous)
 
     def _note(self, error: Any) -> None:
         self.last_error = error.str()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -97,6 +97,7 @@ class Marks:
         self.partitions: dict[Place, Partition] = {}
         self.runs: dict[str, OpenRun] = {}
         self._homes: dict[str, str] = {}  # uid of a descriptor or resource → run uid
+        self._awaited: dict[str, dict[Place, int]] = {}  # unknown uid → the first that names it
         self._ended: OrderedDict[str, None] = OrderedDict()
         self._generation = 0
 
@@ -109,6 +110,9 @@ class Marks:
     def revoke(self, place: Place) -> list[OpenRun]:
         """End an assignment and return the runs that were open in it, forgotten here."""
         self.partitions.pop(place, None)
+        for firsts in self._awaited.values():
+            firsts.pop(place, None)
+        self.await_only({uid for uid, firsts in self._awaited.items() if firsts})
         gone = [run for run in self.runs.values() if place in run.first]
         for run in gone:
             self.forget(run.uid)
@@ -127,29 +131,64 @@ class Marks:
                 return self._homes.get(document.descriptor)
 
     def learn(self, document: Document) -> None:
-        """Remember what later documents name this one by."""
-        run = self.place_of(document)
-        if run is not None and isinstance(document, Descriptor | Resource | StreamResource):
-            self._homes[document.uid] = run
+        """Remember what later documents name this one by, and whose earlier ones were."""
+        home = self.place_of(document)
+        if home is None or home in self._ended:
+            return
+        if not isinstance(document, Descriptor | Resource | StreamResource):
+            return
+        self._homes[document.uid] = home
+        for place, first in self._awaited.pop(document.uid, {}).items():
+            self._hold(home, place, first)
 
     def saw(self, document: Document, partition: Partition, offset: int) -> None:
-        """Take note of a document: its run is open until `end`, if its start was seen."""
-        uid = self.place_of(document)
+        """Take note of a document: its run is open until `end`.
+
+        One whose run is unknown holds the mark too, until `await_only` gives it up.
+        """
+        uid = self.place_of(document) or _named(document)
         if uid is None or uid in self._ended:
             return
-        if isinstance(document, RunStart) and uid not in self.runs:
-            self.runs[uid] = OpenRun(uid, document.metadata, partition.place.topic)
-        run = self.runs.get(uid)
-        if run is None:
-            return
-        run.first.setdefault(partition.place, offset)
-        run.last[partition.place] = partition.clock
+        if isinstance(document, RunStart):
+            self.open(document, partition.place.topic)
+        self._hold(uid, partition.place, offset)
         self.learn(document)
 
     def open(self, start: RunStart, topic: str) -> None:
-        """Take note of a run whose start came another way."""
-        if start.uid not in self.runs and start.uid not in self._ended:
-            self.runs[start.uid] = OpenRun(start.uid, start.metadata, topic)
+        """Take note of a run, with what was seen of it before its start."""
+        if start.uid in self.runs or start.uid in self._ended:
+            return
+        self.runs[start.uid] = OpenRun(start.uid, start.metadata, topic)
+        for place, first in self._awaited.pop(start.uid, {}).items():
+            self._hold(start.uid, place, first)
+
+    def _hold(self, uid: str, place: Place, offset: int) -> None:
+        """Hold a partition for a run or, while that is unknown, for what will tell of it."""
+        run = self.runs.get(uid)
+        firsts = self._awaited.setdefault(uid, {}) if run is None else run.first
+        firsts[place] = min(offset, firsts.get(place, offset))
+        if run is not None and place in self.partitions:
+            run.last[place] = self.partitions[place].clock
+
+    def awaited_in(self, place: Place) -> set[str]:
+        """Return what documents of this partition alone wait for, and what they name it by."""
+        uids = {uid for uid, firsts in self._awaited.items() if firsts.keys() == {place}}
+        return uids | {known for known, home in self._homes.items() if home in uids}
+
+    def topic_awaiting(self, documents: Iterable[Document]) -> str | None:
+        """Return the topic in which one of these is awaited or its run is open, None for none."""
+        topics = set()
+        for document in documents:
+            uid = getattr(document, "uid", "")
+            topics |= {place.topic for place in self._awaited.get(uid, {})}
+            if (run := self.runs.get(uid)) is not None:
+                topics.add(run.topic)
+        return min(topics, default=None)
+
+    def await_only(self, uids: Collection[str]) -> None:
+        """Give up what is awaited and is none of these: it holds no mark any more."""
+        for uid in self._awaited.keys() - set(uids):
+            self.forget(uid)
 
     def end(self, uid: str) -> None:
         """Let a run that is stored, or that nobody wants, hold no mark any more."""
@@ -161,13 +200,15 @@ class Marks:
     def forget(self, uid: str) -> None:
         """Forget a run; its documents open it again."""
         self.runs.pop(uid, None)
+        self._awaited.pop(uid, None)
         for known in [known for known, home in self._homes.items() if home == uid]:
             del self._homes[known]
 
     def mark(self, partition: Partition) -> int:
         """Return the offset from which the next owner must read."""
         place = partition.place
-        firsts = (run.first[place] for run in self.runs.values() if place in run.first)
+        holders = [*(run.first for run in self.runs.values()), *self._awaited.values()]
+        firsts = (first[place] for first in holders if place in first)
         return min([partition.position, *firsts, *partition.held])
 
     def heard(self, run: OpenRun) -> None:
@@ -185,3 +226,14 @@ class Marks:
             ]
             if clocks and min(clocks) > seconds:
                 yield run
+
+
+def _named(document: Document) -> str | None:
+    """Return what a document of an unknown run names it by."""
+    match document:
+        case Event() | StreamDatum():
+            return document.descriptor
+        case Datum():
+            return document.resource
+        case _:
+            return None

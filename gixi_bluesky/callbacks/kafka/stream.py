@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from gixi_bluesky.callbacks.analysis import Analysis
 from gixi_bluesky.callbacks.documents import Document, RunStop, parse
+from gixi_bluesky.callbacks.joining import FoundRun
 from gixi_bluesky.callbacks.publishing import DerivedRun, Echo
 from gixi_bluesky.callbacks.queue import FrameQueue
 from gixi_bluesky.callbacks.tracking import Action, RawRun, RunOpened
@@ -20,6 +21,7 @@ from gixi_bluesky.log import get_logger
 __all__ = ["Ended", "StreamAnalysis"]
 
 _MISSED_S = 2.0
+_CLOSING_RUNS = 12  # each beats and writes: a backlog of short runs would drown a slow server
 _JOIN_S = 0.1
 _log = get_logger()
 
@@ -71,8 +73,15 @@ class StreamAnalysis(Analysis):
 
     def route(self, documents: Iterable[Document], nbytes: int = 0) -> None:
         """Take parsed documents. Raises DocumentError when one cannot be used."""
+        self._act_on(self._router.route(documents, nbytes))
+
+    def join(self, found: FoundRun) -> None:
+        """Take what was found of a run that began before us. Raises DocumentError."""
+        self._act_on(self._router.join(found))
+
+    def _act_on(self, actions: Iterator[Action]) -> None:
         try:
-            for action in self._router.route(documents, nbytes):
+            for action in actions:
                 self._act(action)
         except DocumentError:
             raise
@@ -86,21 +95,41 @@ class StreamAnalysis(Analysis):
         for action in self._router.tick():
             self._act(action)
 
-    def joined(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
-        """Ask for documents that came before us, and yield those that were found."""
+    def joined(self) -> Iterator[FoundRun]:
+        """Ask for runs that began before us, and yield those that were found, for `join`."""
         if self._joining is not None:
             self._joining.want(self._router.missed(_MISSED_S))
             yield from self._joining.found()
 
+    def awaited(self) -> frozenset[str]:
+        """Return the runs, descriptors and resources that documents wait for, not in vain."""
+        joining = self._joining
+        if joining is None:
+            return frozenset()
+        return frozenset(uid for uid in self._router.awaited if not joining.gave_up(uid))
+
+    def forget_waiting(self, uids: Iterable[str]) -> None:
+        """Forget documents that wait for these, as their next owner reads them himself."""
+        self._router.forget_waiting(uids)
+
+    def follows(self, run_uid: str) -> bool:
+        """Say whether a raw run goes on here, or has a derived run whose end was not told yet."""
+        return run_uid in self._router.open_runs or self.has(run_uid)
+
     @property
     def full(self) -> bool:
-        """Whether so many frames wait that no more should come."""
-        return self._queue.full
+        """Whether so many frames, or runs that have stopped, wait that no more should come."""
+        return self._queue.full or self._closing_runs() > _CLOSING_RUNS
 
     @property
     def roomy(self) -> bool:
         """Whether a caller who paused may go on."""
-        return self._queue.roomy
+        return self._queue.roomy and self._closing_runs() <= _CLOSING_RUNS / 2
+
+    def _closing_runs(self) -> int:
+        """Return how many runs have stopped and are not safe."""
+        runs = list(self._runs.values())
+        return sum(run.stopped and not (self._trusts_spool and run.spooled) for run in runs)
 
     @property
     def busy(self) -> int:
