@@ -4,8 +4,8 @@
 
 Starts a broker, a Tiled server and consumers as processes of their own, all on this machine. Raw
 runs hold their images inside their events. Frames go through the real pipeline with the detector
-that needs no weights, or with --fake through one that costs nothing, which shows what reading,
-storing and committing cost.
+that needs no weights, or with --fake, small ones, through one that costs nothing, which shows what
+reading, storing and committing cost.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from gixi_bluesky.callbacks.kafka.wire import encode  # noqa: E402
 from gixi_bluesky.processing.structures import shipped_cifs  # noqa: E402
 
 PARTITIONS = 4
-SHAPE = (195, 487)
+SHAPE, SMALL = (195, 487), (39, 50)
 SECTIONS = {
     "geometry": {
         "wavelength_angstrom": 0.6888,
@@ -64,9 +64,11 @@ def site(broker: Broker, server: Server, folder: Path, *, fake: bool) -> Iterato
         one.close()
 
 
-def publish(one: Site, runs: int, frames: int) -> list[str]:
+def publish(one: Site, runs: int, frames: int, *, fake: bool) -> list[str]:
     """Send whole runs, spread over the partitions, and return their uids."""
-    images = np.random.default_rng(1).poisson(20, (frames, *SHAPE)).astype("<u2")
+    images = (
+        np.random.default_rng(1).poisson(20, (frames, *(SMALL if fake else SHAPE))).astype("<u2")
+    )
     uids = []
     for number in range(runs):
         documents = inline_run(images)
@@ -95,7 +97,7 @@ def throughput(one: Site, consumers: int, runs: int, frames: int, *, fake: bool)
     """Return frames a second until the last one is stored and committed."""
     started = start(one, consumers, fake=fake)
     began = time.monotonic()
-    uids = publish(one, runs, frames)
+    uids = publish(one, runs, frames, fake=fake)
     one.await_committed(1800)
     seconds = time.monotonic() - began
     for uid in uids:
@@ -108,7 +110,7 @@ def throughput(one: Site, consumers: int, runs: int, frames: int, *, fake: bool)
 def takeover(one: Site, runs: int, frames: int, *, fake: bool) -> dict[str, Any]:
     """Kill one of two consumers in the middle, and tell how its partitions fare."""
     a, b = start(one, 2, fake=fake)
-    uids = publish(one, runs, frames)
+    uids = publish(one, runs, frames, fake=fake)
     wait_for(lambda: done(one, a) >= runs * frames // 8, 600)
     by_a, by_b = done(one, a), done(one, b)
     a.kill()
@@ -134,7 +136,7 @@ def main() -> None:
     parser.add_argument("--fake", action="store_true", help="a pipeline that costs nothing")
     asked = parser.parse_args()
     told: dict[str, Any] = {"cpus": os.cpu_count(), "machine": platform.machine()}
-    told |= vars(asked) | {"shape": SHAPE, "session_s": SESSION_S}
+    told |= vars(asked) | {"shape": SMALL if asked.fake else SHAPE, "session_s": SESSION_S}
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         broker = stack.enter_context(Broker(folder))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from gixi_bluesky.processing.geometry import Geometry, orient
 from gixi_bluesky.processing.remap import Remapper
 from gixi_bluesky.processing.settings import CorrectionSettings, GeometrySettings, GridSettings
-from gixi_bluesky.processing.types import PolarImage
+from gixi_bluesky.processing.types import CartesianImage, PolarImage
 
 Frame = NDArray[Any]
 
@@ -64,14 +64,27 @@ def remapped(
     frame: Frame, geometry: GeometrySettings, mask: Frame | None = None, **grid: Any
 ) -> PolarImage:
     """Remap a frame as it lies in its file; grid: what is not the default of GridSettings."""
-    remapper = Remapper(
+    return _remapper(frame, geometry, mask, **grid)(orient(frame, geometry))
+
+
+def remapped_cartesian(frame: Frame, geometry: GeometrySettings, **grid: Any) -> CartesianImage:
+    """Return the same on (q_xy, q_z)."""
+    remapper = _remapper(frame, geometry, None, space="cartesian", **grid)
+    image = remapper.cartesian(orient(frame, geometry))
+    assert image is not None
+    return image
+
+
+def _remapper(
+    frame: Frame, geometry: GeometrySettings, mask: Frame | None, **grid: Any
+) -> Remapper:
+    return Remapper(
         Geometry.from_settings(geometry, frame.shape),
         GridSettings(**grid),
         CorrectionSettings(),
         frame.shape,
         None if mask is None else orient(mask, geometry),
     )
-    return remapper(orient(frame, geometry))
 
 
 def _only(folder: Path, pattern: str) -> Frame:

@@ -41,7 +41,7 @@ __all__ = [
 ]
 
 # A crowded frame has hundreds of peaks, each proposed by several anchors; an empty one has few.
-LEAST_PROPOSED = 0.2  # score of the first stage
+LEAST_PROPOSED = 0.25  # score of the first stage
 ALWAYS_PROPOSED = 32  # of the best anchors, however low they score
 CANDIDATES, PROPOSALS = 2000, 500
 PROPOSAL_IOU, _FINAL_IOU = 0.6, 0.3

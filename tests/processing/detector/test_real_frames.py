@@ -17,6 +17,7 @@ from real_frames import (
     mapbbr3,
     mapi,
     remapped,
+    remapped_cartesian,
 )
 
 from gixi_bluesky.processing.detector import load_detector
@@ -87,15 +88,45 @@ def test_the_halo_of_a_wet_film_is_no_peak(shared_data: Path, number: int, name:
     assert film.sum() <= FALSE_ON_WET_FILM[name], f"film peaks at {q[film]}"
 
 
+# Read off the picture by eye: |q| in 1/angstrom, phi in deg.
+SPOTS = [(1.60, 63.0), (1.86, 67.3), (2.22, 50.3), (1.65, 31.3), (2.08, 15.8), (1.77, 9.3)]
+SPOTS += [(2.69, 58.2), (2.75, 55.3), (0.93, 38.1), (0.93, 67.0), (1.57, 10.8), (2.12, 70.0)]
+
+
 @SHIPPED
 def test_the_spots_of_the_crystallised_film(shared_data: Path, name: str):
     q, phi = detected(name, mapi(shared_data, 160), MAPI, 3.0)
-    # Read off the picture by eye: |q| in 1/angstrom, phi in deg.
-    spots = [(1.60, 63.0), (1.86, 67.3), (2.22, 50.3), (1.65, 31.3), (2.08, 15.8), (1.77, 9.3)]
-    spots += [(2.69, 58.2), (2.75, 55.3), (0.93, 38.1), (0.93, 67.0), (1.57, 10.8), (2.12, 70.0)]
     missed = [
         spot
-        for spot in spots
+        for spot in SPOTS
         if not ((np.abs(q - spot[0]) < 0.03) & (np.abs(phi - spot[1]) < 2)).any()
     ]
     assert not missed, f"no box at (q, phi) {missed}"
+
+
+def found_on_q_xy_and_q_z(frame: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return |q| and phi of the boxes' centres that the default finds on (q_xy, q_z)."""
+    image = remapped_cartesian(frame, MAPI, q_max_inv_angstrom=3.0)
+    detector = load_detector("default", space="cartesian")
+    (found,) = detector(detector.prepare(image.intensity[None]))
+    boxes = found.above(0.5, 300).boxes
+    q_xy = np.interp(boxes[:, [0, 2]].mean(axis=1), np.arange(len(image.q_xy)), image.q_xy)
+    q_z = np.interp(boxes[:, [1, 3]].mean(axis=1), np.arange(len(image.q_z)), image.q_z)
+    return np.hypot(q_xy, q_z), np.degrees(np.arctan2(q_z, q_xy))
+
+
+def test_the_same_spots_on_q_xy_and_q_z(shared_data: Path):
+    q, phi = found_on_q_xy_and_q_z(mapi(shared_data, 160))
+    missed = [
+        spot
+        for spot in SPOTS
+        if not (np.hypot(q - spot[0], spot[0] * np.radians(phi - spot[1])) < 0.06).any()
+    ]
+    assert not missed, f"no box at (q, phi) {missed}"
+
+
+@pytest.mark.parametrize("number", [10, 80])
+def test_a_wet_film_has_no_spots_on_q_xy_and_q_z(shared_data: Path, number: int):
+    q, phi = found_on_q_xy_and_q_z(mapi(shared_data, number))
+    film = ~((np.abs(q - STREAK_Q) < 0.06) & (np.abs(phi - STREAK_PHI) < 2))
+    assert not film.any(), f"film peaks at {q[film]}"
