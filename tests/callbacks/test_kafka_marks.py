@@ -134,6 +134,15 @@ def test_what_a_lost_partition_awaited_is_forgotten_with_its_names() -> None:
     assert there.mark == 0
 
 
+def test_what_is_read_of_a_stored_run_afterwards_holds_nothing() -> None:
+    reading = Reading()
+    reading.take(start("a"), descriptor("a"), start("b"))
+    reading.marks.end("a")
+    reading.marks.end("b")
+    reading.take(event("a"), event("b"), descriptor("b"), event("b"))
+    assert reading.mark == 7
+
+
 def test_a_backlog_is_no_silence(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])

@@ -133,9 +133,11 @@ class Marks:
     def learn(self, document: Document) -> None:
         """Remember what later documents name this one by, and whose earlier ones were."""
         home = self.place_of(document)
-        if home is None or home in self._ended:
+        if home is None or not isinstance(document, Descriptor | Resource | StreamResource):
             return
-        if not isinstance(document, Descriptor | Resource | StreamResource):
+        if home in self._ended:
+            self._end_all([document.uid])
+            self._awaited.pop(document.uid, None)
             return
         self._homes[document.uid] = home
         for place, first in self._awaited.pop(document.uid, {}).items():
@@ -147,11 +149,10 @@ class Marks:
         One whose run is unknown holds the mark too, until `await_only` gives it up.
         """
         uid = self.place_of(document) or _named(document)
-        if uid is None or uid in self._ended:
-            return
-        if isinstance(document, RunStart):
-            self.open(document, partition.place.topic)
-        self._hold(uid, partition.place, offset)
+        if uid is not None and uid not in self._ended:
+            if isinstance(document, RunStart):
+                self.open(document, partition.place.topic)
+            self._hold(uid, partition.place, offset)
         self.learn(document)
 
     def open(self, start: RunStart, topic: str) -> None:
@@ -192,8 +193,12 @@ class Marks:
 
     def end(self, uid: str) -> None:
         """Let a run that is stored, or that nobody wants, hold no mark any more."""
+        # With all that later documents name it by, or they would be taken for an unknown run's.
+        self._end_all([uid, *(known for known, home in self._homes.items() if home == uid)])
         self.forget(uid)
-        self._ended[uid] = None
+
+    def _end_all(self, uids: Iterable[str]) -> None:
+        self._ended.update(dict.fromkeys(uids))
         while len(self._ended) > _ENDED_REMEMBERED:
             self._ended.popitem(last=False)
 
