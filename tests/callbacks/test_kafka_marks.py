@@ -134,6 +134,17 @@ def test_what_a_lost_partition_awaited_is_forgotten_with_its_names() -> None:
     assert there.mark == 0
 
 
+def test_a_run_that_is_stored_already_holds_the_mark_until_its_stop_was_read() -> None:
+    reading = Reading()
+    reading.take(start("a"), descriptor("a"))
+    reading.marks.settle("a")
+    reading.take(event("a"))
+    assert reading.mark == 0
+    reading.take(stop("a"))
+    reading.marks.settle("a")
+    assert reading.mark == 4
+
+
 def test_what_is_read_of_a_stored_run_afterwards_holds_nothing() -> None:
     reading = Reading()
     reading.take(start("a"), descriptor("a"), start("b"))

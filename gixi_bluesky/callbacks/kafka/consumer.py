@@ -163,7 +163,7 @@ class Consumer:
         self._membership.poll()
 
     def _end_unwanted(self, run_uid: str) -> None:
-        """Let a run that stopped and never had a derived one hold its marks no longer."""
+        """Let a run that stopped and has no derived one to wait for hold its marks no longer."""
         if run_uid in self._again or self._analysis.has(run_uid):
             return
         if run_uid in self.marks.runs:
@@ -213,7 +213,7 @@ class Consumer:
             elif ended.how == "failed":
                 self._bury(run, ended)
             else:
-                self.marks.end(run.uid)
+                self.marks.settle(run.uid)
         for topic, number, offset in self._letters.safe():
             if (partition := self.marks.partitions.get(Place(topic, number))) is not None:
                 partition.held.discard(offset)
@@ -227,7 +227,7 @@ class Consumer:
                 value, key = encode("start", run.start), run.uid.encode()
                 self._letters.send(Letter(place.topic, place.number, offset, key, value, reason))
         self._analysis.leave_alone(run.uid)
-        self.marks.end(run.uid)
+        self.marks.settle(run.uid)
 
     def _read_again(self, now: float) -> None:
         for uid in [uid for uid, when in self._again.items() if when <= now]:

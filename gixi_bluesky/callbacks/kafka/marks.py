@@ -98,6 +98,7 @@ class Marks:
         self.runs: dict[str, OpenRun] = {}
         self._homes: dict[str, str] = {}  # uid of a descriptor or resource → run uid
         self._awaited: dict[str, dict[Place, int]] = {}  # unknown uid → the first that names it
+        self._stopped: set[str] = set()  # runs that have not ended though their stop was read
         self._ended: OrderedDict[str, None] = OrderedDict()
         self._generation = 0
 
@@ -152,6 +153,8 @@ class Marks:
         if uid is not None and uid not in self._ended:
             if isinstance(document, RunStart):
                 self.open(document, partition.place.topic)
+            if isinstance(document, RunStop):
+                self._stopped.add(uid)
             self._hold(uid, partition.place, offset)
         self.learn(document)
 
@@ -191,8 +194,16 @@ class Marks:
         for uid in self._awaited.keys() - set(uids):
             self.forget(uid)
 
+    def settle(self, uid: str) -> None:
+        """End a run that is stored or given up, unless its stop is still to be read.
+
+        Whoever began to read before that would not know whose documents these are.
+        """
+        if uid in self._stopped:
+            self.end(uid)
+
     def end(self, uid: str) -> None:
-        """Let a run that is stored, or that nobody wants, hold no mark any more."""
+        """Let a run hold no mark any more."""
         # With all that later documents name it by, or they would be taken for an unknown run's.
         self._end_all([uid, *(known for known, home in self._homes.items() if home == uid)])
         self.forget(uid)
@@ -206,6 +217,7 @@ class Marks:
         """Forget a run; its documents open it again."""
         self.runs.pop(uid, None)
         self._awaited.pop(uid, None)
+        self._stopped.discard(uid)
         for known in [known for known, home in self._homes.items() if home == uid]:
             del self._homes[known]
 
