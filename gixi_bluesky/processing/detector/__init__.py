@@ -13,7 +13,6 @@ from gixi_bluesky.errors import WeightsError
 from gixi_bluesky.processing.detector.classical import ClassicalDetector
 from gixi_bluesky.processing.detector.weights import (
     Manifest,
-    available,
     find,
     load_tensors,
     read_verified,
@@ -22,8 +21,7 @@ from gixi_bluesky.processing.types import Detections
 
 __all__ = ["Detector", "find_weights", "load_detector", "torch_device"]
 
-_DEFAULT = "light-2026"
-_DEFAULT_CARTESIAN = "light-cartesian-2026"
+_DEFAULTS = {"polar": "light-2026", "cartesian": "light-cartesian-2026"}
 _LARGE = "large-2026"
 
 # Which class reads the weights of which network; imported late, because they need torch.
@@ -94,13 +92,8 @@ def find_weights(name_or_path: str | Path, space: str = "polar") -> tuple[Manife
     if str(name_or_path) == "classical":
         message = "got weights 'classical', a search that has none; expected those of a network"
         raise WeightsError(message)
-    named = {"default": _default(space), "large": _LARGE}
+    named = {"default": _DEFAULTS[space], "large": _LARGE}
     return find(named.get(str(name_or_path), name_or_path))
-
-
-def _default(space: str) -> str:
-    there = space == "cartesian" and any(w.name == _DEFAULT_CARTESIAN for w in available())
-    return _DEFAULT_CARTESIAN if there else _DEFAULT
 
 
 def torch_device(device: str) -> str:

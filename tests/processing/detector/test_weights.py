@@ -184,9 +184,9 @@ def test_the_default_is_the_one_for_the_space_that_is_searched(shipped):
     assert listed["light-cartesian-2026"] == "cartesian"
 
 
-def test_without_weights_for_a_space_the_default_is_refused(shipped):
+def test_weights_of_another_space_are_refused(shipped):
     with pytest.raises(WeightsError, match="light-2026 know polar images only"):
-        load_detector(space="cartesian")
+        load_detector("light-2026", space="cartesian")
 
 
 def test_a_refusal_names_the_weights_that_fit(shipped):
