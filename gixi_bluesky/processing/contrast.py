@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from gixi_bluesky.processing.settings import ContrastSettings
 
-__all__ = ["equalise", "equalise_histogram"]
+__all__ = ["equalise", "equalise_histogram", "equalise_stack"]
 
 Image = NDArray[np.float32]
 Levels = NDArray[np.uint8] | NDArray[np.uint16]
@@ -43,6 +43,13 @@ def equalise(image: NDArray[np.floating], settings: ContrastSettings) -> Image:
     equalised = equalise_histogram(levels, valid, settings.clip_limit, settings.tiles)[valid]
     result[valid] = _unit_range(equalised.astype(np.float32), equalised.min(), equalised.max())
     return result
+
+
+def equalise_stack(images: NDArray[np.floating], settings: ContrastSettings) -> Image:
+    """Return (..., rows, columns) images, each equalised on its own, as `equalise` does."""
+    stack = np.asarray(images, np.float32)
+    flat = stack.reshape(-1, *stack.shape[-2:])
+    return np.stack([equalise(image, settings) for image in flat]).reshape(stack.shape)
 
 
 def _limits(values: NDArray[np.floating], percentiles: tuple[float, float]) -> tuple[float, float]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from gixi_bluesky.errors import WeightsError
-from gixi_bluesky.processing.contrast import equalise
+from gixi_bluesky.processing.contrast import equalise_stack
 from gixi_bluesky.processing.detector.backbone import Architecture, Backbone, Pyramid
 from gixi_bluesky.processing.detector.boxes import clip_boxes, decode_boxes, suppress
 from gixi_bluesky.processing.detector.heads import BoxHead, roi_align
@@ -84,10 +84,7 @@ class FasterRCNNDetector:
 
     def prepare(self, polar: NDArray[np.floating]) -> NDArray[np.float32]:
         """Give (..., n_phi, n_q) counts the contrast of the manifest: 0…1, NaN = no data."""
-        images = np.asarray(polar, np.float32)
-        flat = images.reshape(-1, *images.shape[-2:])
-        contrast = self._preprocessing.contrast
-        return np.stack([equalise(image, contrast) for image in flat]).reshape(images.shape)
+        return equalise_stack(polar, self._preprocessing.contrast)
 
     def __call__(self, images: NDArray[np.float32]) -> list[Detections]:
         """Find the peaks of (n, n_phi, n_q) prepared images, best first.

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gixi_bluesky.errors import WeightsError
-from gixi_bluesky.processing.contrast import equalise
+from gixi_bluesky.processing.contrast import equalise_stack
 from gixi_bluesky.processing.detector.boxes import clip_boxes, decode_boxes, distinct, suppress
 from gixi_bluesky.processing.detector.captured import CapturedPass
 from gixi_bluesky.processing.detector.light import (
@@ -79,9 +79,7 @@ class LightDetector:
 
     def prepare(self, polar: NDArray[np.floating]) -> NDArray[np.float32]:
         """Give (..., n_phi, n_q) counts the contrast of the manifest: 0…1, NaN = no data."""
-        images = np.asarray(polar, np.float32)
-        flat = images.reshape(-1, *images.shape[-2:])
-        return np.stack([equalise(image, self._contrast) for image in flat]).reshape(images.shape)
+        return equalise_stack(polar, self._contrast)
 
     def __call__(self, images: NDArray[np.float32]) -> list[Detections]:
         """Find the peaks of (n, n_phi, n_q) prepared images, best first.
@@ -100,8 +98,10 @@ class LightDetector:
     def _detect(self, batch: Tensor) -> list[Detections]:
         if batch.device.type != "cuda":
             return detect(self._network, batch)
-        # TensorFloat-32, torch's default for convolutions, would find other boxes than a CPU.
-        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        # A graph is captured on the current device. TensorFloat-32, torch's default for
+        # convolutions, would find other boxes than a CPU.
+        precise = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+        with torch.cuda.device(batch.device), precise:
             if batch.shape not in self._captured:  # one grid, and no batch is larger than eight
                 self._captured[batch.shape] = CapturedPass(self._network, batch)
             maps, proposals = self._captured[batch.shape](batch)

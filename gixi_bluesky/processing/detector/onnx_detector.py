@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from gixi_bluesky.errors import WeightsError
-from gixi_bluesky.processing.contrast import equalise
+from gixi_bluesky.processing.contrast import equalise_stack
 from gixi_bluesky.processing.detector.light import CHANNELS
 from gixi_bluesky.processing.detector.light_detector import as_input, calibrated, remaining
 from gixi_bluesky.processing.detector.weights import Manifest
@@ -50,9 +50,7 @@ class OnnxDetector:
 
     def prepare(self, polar: NDArray[np.floating]) -> NDArray[np.float32]:
         """Give (..., n_phi, n_q) counts the contrast of the manifest: 0…1, NaN = no data."""
-        images = np.asarray(polar, np.float32)
-        flat = images.reshape(-1, *images.shape[-2:])
-        return np.stack([equalise(image, self._contrast) for image in flat]).reshape(images.shape)
+        return equalise_stack(polar, self._contrast)
 
     def __call__(self, images: NDArray[np.float32]) -> list[Detections]:
         """Find the peaks of (n, n_phi, n_q) prepared images, best first.
