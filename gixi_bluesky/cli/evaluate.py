@@ -12,7 +12,7 @@ from gixi_bluesky.cli.console import output, print_json, say
 from gixi_bluesky.cli.options import JsonLines
 
 if TYPE_CHECKING:
-    from gixi_bluesky.processing.comparison import Scorecard
+    from gixi_bluesky.processing.evaluation.scorecard import Scorecard
 
 __all__ = ["evaluate"]
 
@@ -48,12 +48,12 @@ def evaluate(
     import cv2
     import torch
 
-    from gixi_bluesky.processing.comparison import (
+    from gixi_bluesky.processing.detector import load_detector
+    from gixi_bluesky.processing.evaluation.scorecard import (
         compare,
         evaluation_frames,
         painted_exercises,
     )
-    from gixi_bluesky.processing.detector import load_detector
 
     if style == "painted":
         if space != "polar":
@@ -72,7 +72,7 @@ def evaluate(
     else:
         _show(cards)
     if out is not None:
-        from gixi_bluesky.processing.scorecard_figure import save_figure
+        from gixi_bluesky.processing.evaluation.figure import save_figure
 
         save_figure(cards, out)
         say(f"the curves are in {out}")

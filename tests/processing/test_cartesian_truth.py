@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gixi_bluesky.processing.evaluation import visible_peaks
+from gixi_bluesky.processing.evaluation.average_precision import visible_peaks
 from gixi_bluesky.processing.geometry import Geometry
 from gixi_bluesky.processing.grids import CartesianGrid
 from gixi_bluesky.processing.remap import Remapper

@@ -11,14 +11,14 @@ import pytest
 
 from gixi_bluesky.errors import ConfigError
 from gixi_bluesky.processing import comparison
-from gixi_bluesky.processing.comparison import (
+from gixi_bluesky.processing.detector.classical import ClassicalDetector
+from gixi_bluesky.processing.evaluation.figure import save_figure
+from gixi_bluesky.processing.evaluation.scorecard import (
     Exercise,
     compare,
     evaluation_frames,
     painted_exercises,
 )
-from gixi_bluesky.processing.detector.classical import ClassicalDetector
-from gixi_bluesky.processing.scorecard_figure import save_figure
 from gixi_bluesky.processing.simulation.random_scenes import random_frames
 from gixi_bluesky.processing.types import Detections
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gixi_bluesky.processing.evaluation import (
+from gixi_bluesky.processing.evaluation.average_precision import (
     KnownBoxes,
     Verdicts,
     average_precision,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gixi_bluesky.processing.evaluation import visible_peaks
+from gixi_bluesky.processing.evaluation.average_precision import visible_peaks
 from gixi_bluesky.processing.simulation.painted import (
     PAINTED_PER_SEED,
     painted_images,

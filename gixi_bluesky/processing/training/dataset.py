@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from gixi_bluesky.errors import TrainingError
 from gixi_bluesky.processing.contrast import equalise
-from gixi_bluesky.processing.evaluation import KnownBoxes, visible_peaks
+from gixi_bluesky.processing.evaluation.average_precision import KnownBoxes, visible_peaks
 from gixi_bluesky.processing.grids import Space
 from gixi_bluesky.processing.settings import ContrastSettings
 from gixi_bluesky.processing.simulation.painted import painted_images

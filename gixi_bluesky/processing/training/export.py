@@ -18,7 +18,7 @@ from gixi_bluesky.errors import WeightsError
 from gixi_bluesky.processing.detector.light import LightNet
 from gixi_bluesky.processing.detector.light_detector import as_input, detect, logit
 from gixi_bluesky.processing.detector.weights import Grid, Manifest, Preprocessing, save
-from gixi_bluesky.processing.evaluation import Verdicts, judge_by_q
+from gixi_bluesky.processing.evaluation.average_precision import Verdicts, judge_by_q
 from gixi_bluesky.processing.grids import Space
 from gixi_bluesky.processing.settings import ContrastSettings
 from gixi_bluesky.processing.training.dataset import load_image, require_space

@@ -19,7 +19,7 @@ from gixi_bluesky.errors import ConfigError, TrainingError
 from gixi_bluesky.log import get_logger
 from gixi_bluesky.processing.detector.light import LightArchitecture, LightNet
 from gixi_bluesky.processing.detector.light_detector import as_input, detect
-from gixi_bluesky.processing.evaluation import average_precision, judge
+from gixi_bluesky.processing.evaluation.average_precision import average_precision, judge
 from gixi_bluesky.processing.training.dataset import TrainingImage, load_image
 from gixi_bluesky.processing.training.feed import Batch, batches
 from gixi_bluesky.processing.training.losses import loss_of

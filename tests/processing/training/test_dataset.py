@@ -10,7 +10,7 @@ import pytest
 
 from gixi_bluesky.errors import ConfigError, TrainingError
 from gixi_bluesky.processing.contrast import equalise
-from gixi_bluesky.processing.evaluation import visible_peaks
+from gixi_bluesky.processing.evaluation.average_precision import visible_peaks
 from gixi_bluesky.processing.settings import ContrastSettings
 from gixi_bluesky.processing.simulation.random_scenes import random_frames
 from gixi_bluesky.processing.simulation.seeds import (

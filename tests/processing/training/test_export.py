@@ -12,7 +12,7 @@ from scipy.special import expit, logit
 from gixi_bluesky.errors import WeightsError
 from gixi_bluesky.processing.detector import load_detector
 from gixi_bluesky.processing.detector.light_detector import as_input, calibrated, detect
-from gixi_bluesky.processing.evaluation import Verdicts
+from gixi_bluesky.processing.evaluation.average_precision import Verdicts
 from gixi_bluesky.processing.training.dataset import load_image
 from gixi_bluesky.processing.training.export import calibrate, export
 from gixi_bluesky.processing.training.loop import CHECKPOINT, Recipe, averaged_network, train

@@ -8,7 +8,7 @@ from pathlib import Path
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from gixi_bluesky.processing.comparison import Scorecard
+from gixi_bluesky.processing.evaluation.scorecard import Scorecard
 
 __all__ = ["save_figure"]
 

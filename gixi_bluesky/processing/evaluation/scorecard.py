@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gixi_bluesky.processing.detector import Detector
-from gixi_bluesky.processing.evaluation import (
+from gixi_bluesky.processing.evaluation.average_precision import (
     KnownBoxes,
     Verdicts,
     average_precision,
