@@ -34,7 +34,7 @@ from raw_runs import inline_run  # noqa: E402
 from served import Server  # noqa: E402
 
 from gixi_bluesky.callbacks.kafka.wire import encode  # noqa: E402
-from gixi_bluesky.processing.structures import shipped_cifs  # noqa: E402
+from gixi_bluesky.processing.structures.cif_files import shipped_cifs  # noqa: E402
 
 PARTITIONS = 4
 SHAPE, SMALL = (195, 487), (39, 50)

@@ -25,7 +25,7 @@ from ophyd import Component, Device, DeviceStatus, Signal
 from gixi_bluesky.demo.beamline import SimulatedDetector
 from gixi_bluesky.processing.geometry import Geometry
 from gixi_bluesky.processing.settings import GeometrySettings
-from gixi_bluesky.processing.structures import read_structure, shipped_cifs
+from gixi_bluesky.processing.structures.cif_files import read_structure, shipped_cifs
 
 SHAPE = (150, 160)
 GEOMETRY = {

@@ -23,7 +23,7 @@ from slurm_cluster import SlurmCluster, wait_for
 from gixi_bluesky.callbacks.heartbeat import Heartbeat, read_heartbeat
 from gixi_bluesky.callbacks.slurm_script import heartbeat_file
 from gixi_bluesky.errors import DocumentError
-from gixi_bluesky.processing.structures import shipped_cifs
+from gixi_bluesky.processing.structures.cif_files import shipped_cifs
 from gixi_bluesky.tiled_adapters import queries
 from gixi_bluesky.tiled_adapters.schema import STREAMS
 

@@ -13,7 +13,7 @@ from gixi_bluesky.demo.crystallisation import Crystallisation
 from gixi_bluesky.errors import ConfigError
 from gixi_bluesky.processing.geometry import Geometry, orientation_of
 from gixi_bluesky.processing.simulation import Panel, Renderer, record
-from gixi_bluesky.processing.structures import read_structure, shipped_cifs
+from gixi_bluesky.processing.structures.cif_files import read_structure, shipped_cifs
 
 __all__ = ["DETECTOR", "beamline", "require_free_size", "simulated_frames"]
 

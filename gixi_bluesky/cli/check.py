@@ -174,7 +174,7 @@ def _corrections(config: Config) -> str:
 
 
 def _structures(config: Config) -> str:
-    from gixi_bluesky.processing.structures import read_structures
+    from gixi_bluesky.processing.structures.cif_files import read_structures
 
     found = read_structures(config.matching.cif, q_max=config.grid.q_max_inv_angstrom)
     if not found:

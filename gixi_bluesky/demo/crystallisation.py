@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from gixi_bluesky.processing.simulation import Halo, Phase, Scene, Streak, Texture
-from gixi_bluesky.processing.structures import Structure
+from gixi_bluesky.processing.structures.cif_files import Structure
 
 __all__ = ["Crystallisation"]
 

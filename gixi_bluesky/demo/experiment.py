@@ -29,7 +29,11 @@ from gixi_bluesky.demo.report import ask, show
 from gixi_bluesky.processing.geometry import Geometry, orient
 from gixi_bluesky.processing.settings import GeometrySettings
 from gixi_bluesky.processing.simulation import Panel, Renderer, record
-from gixi_bluesky.processing.structures import read_structure, read_structures, shipped_cifs
+from gixi_bluesky.processing.structures.cif_files import (
+    read_structure,
+    read_structures,
+    shipped_cifs,
+)
 from gixi_bluesky.tiled_adapters.server import EmbeddedServer, embedded_server
 
 __all__ = ["demo_config", "play", "simulated_exposures"]

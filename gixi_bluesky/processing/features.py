@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gixi_bluesky.processing.reflections import Lines
+from gixi_bluesky.processing.structures.reflections import Lines
 from gixi_bluesky.processing.types import Peaks, PolarImage
 
 __all__ = [

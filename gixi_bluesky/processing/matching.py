@@ -17,7 +17,7 @@ from gixi_bluesky.processing.features import (
     visibility_of,
 )
 from gixi_bluesky.processing.settings import MatchingSettings
-from gixi_bluesky.processing.structures import Structure
+from gixi_bluesky.processing.structures.cif_files import Structure
 from gixi_bluesky.processing.types import Matches, MatchPeaks, Peaks, PolarImage
 
 __all__ = ["match"]

@@ -32,7 +32,7 @@ from gixi_bluesky.processing.settings import (
     MatchingSettings,
 )
 from gixi_bluesky.processing.stages import StageTimes
-from gixi_bluesky.processing.structures import Structure, read_structures
+from gixi_bluesky.processing.structures.cif_files import Structure, read_structures
 from gixi_bluesky.processing.types import (
     CartesianImage,
     Detections,

@@ -15,7 +15,7 @@ from tiled.client.container import Container
 from tiled.client.utils import ClientError
 from tiled.queries import Comparison, Eq, Key, KeyPresent
 
-from gixi_bluesky.processing.structures import LONGEST_SLUG
+from gixi_bluesky.processing.structures.cif_files import LONGEST_SLUG
 from gixi_bluesky.tiled_adapters.fast_queries import PeakNear, PhaseReached, bins_between, knows
 from gixi_bluesky.tiled_adapters.schema import PURPOSE
 

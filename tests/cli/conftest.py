@@ -16,7 +16,7 @@ from typer.testing import CliRunner, Result
 from gixi_bluesky.cli import app
 from gixi_bluesky.processing.geometry import Geometry
 from gixi_bluesky.processing.settings import GeometrySettings
-from gixi_bluesky.processing.structures import read_structure, shipped_cifs
+from gixi_bluesky.processing.structures.cif_files import read_structure, shipped_cifs
 
 SHAPE = (300, 320)
 GEOMETRY = {

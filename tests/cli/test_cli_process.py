@@ -84,7 +84,7 @@ def test_the_table_for_people_names_the_lines(run, config_file, image):
 def test_structures_on_the_command_line_replace_the_configured_ones(
     run, lines, config_file, image, tmp_path
 ):
-    from gixi_bluesky.processing.structures import shipped_cifs
+    from gixi_bluesky.processing.structures.cif_files import shipped_cifs
 
     lab6, pbi2 = shipped_cifs()["LaB6"], shipped_cifs()["PbI2"]
     result = run("process", image, "-c", config_file, "--json", "--cif", lab6, pbi2)

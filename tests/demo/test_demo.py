@@ -18,7 +18,7 @@ from gixi_bluesky.demo import run_demo
 from gixi_bluesky.demo.beamline import DATASET, SimulatedDetector
 from gixi_bluesky.demo.crystallisation import Crystallisation
 from gixi_bluesky.demo.experiment import SHAPE, demo_config, simulated_exposures
-from gixi_bluesky.processing.structures import read_structure, shipped_cifs
+from gixi_bluesky.processing.structures.cif_files import read_structure, shipped_cifs
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,7 @@ from gixi_bluesky.processing.simulation import (
 )
 from gixi_bluesky.processing.simulation.random_scenes import random_frames
 from gixi_bluesky.processing.simulation.texture import phi_axis
-from gixi_bluesky.processing.structures import read_structure, shipped_cifs
+from gixi_bluesky.processing.structures.cif_files import read_structure, shipped_cifs
 
 SHAPE = (500, 460)
 Q_MAX, CELLS = 2.8, (256, 512)

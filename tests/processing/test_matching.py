@@ -13,7 +13,7 @@ from gixi_bluesky.processing.evidence import trials
 from gixi_bluesky.processing.features import ExpectedLines, Features, expected_lines, visibility_of
 from gixi_bluesky.processing.matching import match
 from gixi_bluesky.processing.settings import MatchingSettings
-from gixi_bluesky.processing.structures import Structure, read_structures, shipped_cifs
+from gixi_bluesky.processing.structures.cif_files import Structure, read_structures, shipped_cifs
 from gixi_bluesky.processing.types import Matches, MatchPeaks, Peaks, PolarImage
 
 Q_MAX = 3.9

@@ -12,7 +12,7 @@ from real_frames import FOREIGN_RING, MAPBBR3, MAPBBR3_RINGS, lab6, mapbbr3, rem
 from gixi_bluesky.processing.matching import match
 from gixi_bluesky.processing.peaks import measure
 from gixi_bluesky.processing.settings import GeometrySettings, MatchingSettings
-from gixi_bluesky.processing.structures import read_structures, shipped_cifs
+from gixi_bluesky.processing.structures.cif_files import read_structures, shipped_cifs
 from gixi_bluesky.processing.types import Detections, Peaks, PolarImage
 
 pytestmark = pytest.mark.data

@@ -26,7 +26,7 @@ from gixi_bluesky.processing.simulation import (
     truth,
 )
 from gixi_bluesky.processing.simulation.texture import angular_profiles, phi_axis, tilted_density
-from gixi_bluesky.processing.structures import read_structure, shipped_cifs
+from gixi_bluesky.processing.structures.cif_files import read_structure, shipped_cifs
 
 SHAPE = (500, 460)
 A_MAPBBR3 = 5.9328

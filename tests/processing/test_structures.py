@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from gixi_bluesky.errors import StructureFileError
-from gixi_bluesky.processing.structures import (
+from gixi_bluesky.processing.structures.cif_files import (
     Lines,
     Structure,
     read_structure,

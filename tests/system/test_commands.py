@@ -16,7 +16,7 @@ import pytest
 import tifffile
 import yaml
 
-from gixi_bluesky.processing.structures import shipped_cifs
+from gixi_bluesky.processing.structures.cif_files import shipped_cifs
 
 pytestmark = pytest.mark.system
 

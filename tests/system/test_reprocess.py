@@ -15,7 +15,7 @@ from raw_runs import feed, hdf5_run
 from typer.testing import CliRunner, Result
 
 from gixi_bluesky.cli import app
-from gixi_bluesky.processing.structures import shipped_cifs
+from gixi_bluesky.processing.structures.cif_files import shipped_cifs
 from gixi_bluesky.tiled_adapters import queries
 from gixi_bluesky.tiled_adapters.server import EmbeddedServer, embedded_server
 

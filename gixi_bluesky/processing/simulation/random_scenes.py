@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from gixi_bluesky.processing.geometry import Geometry
 from gixi_bluesky.processing.grids import CartesianGrid, Space
-from gixi_bluesky.processing.reflections import Lines, powder_lines
 from gixi_bluesky.processing.remap import Remapper
 from gixi_bluesky.processing.settings import CorrectionSettings, GridSettings
 from gixi_bluesky.processing.simulation.cartesian_truth import CartesianObserver
@@ -23,7 +22,8 @@ from gixi_bluesky.processing.simulation.render import Renderer
 from gixi_bluesky.processing.simulation.scene import Halo, Phase, Rod, Scene, Streak
 from gixi_bluesky.processing.simulation.texture import Texture
 from gixi_bluesky.processing.simulation.truth import Observer, Truth
-from gixi_bluesky.processing.structures import Structure
+from gixi_bluesky.processing.structures.cif_files import Structure
+from gixi_bluesky.processing.structures.reflections import Lines, powder_lines
 from gixi_bluesky.processing.types import CartesianImage, PolarImage
 
 __all__ = ["FRAMES_PER_SEED", "SimulatedFrame", "random_frames", "random_structure"]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
 from gixi_bluesky.processing.simulation.texture import Hkl, Texture, angular_profiles
-from gixi_bluesky.processing.structures import Structure
+from gixi_bluesky.processing.structures.cif_files import Structure
 
 __all__ = ["Component", "Halo", "Phase", "Rod", "Scene", "Streak"]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gixi_bluesky.errors import ConfigError
-from gixi_bluesky.processing.structures import Structure, read_structures, shipped_cifs
+from gixi_bluesky.processing.structures.cif_files import Structure, read_structures, shipped_cifs
 
 __all__ = ["CALIBRATION", "EVALUATION", "TRAINING", "require_within", "structures_for"]
 

@@ -17,7 +17,7 @@ from gixi_bluesky.processing.settings import ContrastSettings
 from gixi_bluesky.processing.simulation.painted import painted_images
 from gixi_bluesky.processing.simulation.random_scenes import random_frames
 from gixi_bluesky.processing.simulation.truth import Truth
-from gixi_bluesky.processing.structures import Structure
+from gixi_bluesky.processing.structures.cif_files import Structure
 from gixi_bluesky.processing.types import KINDS
 
 __all__ = ["TrainingImage", "load_image", "require_space", "simulate_to_disk"]

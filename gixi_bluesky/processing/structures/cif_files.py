@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gixi_bluesky.errors import StructureFileError
-from gixi_bluesky.processing.reflections import Lines, powder_lines
+from gixi_bluesky.processing.structures.reflections import Lines, powder_lines
 
 __all__ = ["Lines", "Structure", "read_structure", "read_structures", "shipped_cifs"]
 
