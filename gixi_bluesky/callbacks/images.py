@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from gixi_bluesky.callbacks.actions import DarkImages
 from gixi_bluesky.callbacks.frames import FrameReader, FrameRef, SummedImages
 from gixi_bluesky.errors import FrameError, RefusedPathError, UnavailableError
-from gixi_bluesky.processing.counts import Dark
+from gixi_bluesky.processing.pixels.counts import Dark
+from gixi_bluesky.processing.pixels.exposures import FrameSum
 from gixi_bluesky.processing.settings import CorrectionSettings
-from gixi_bluesky.processing.sums import FrameSum
 
 __all__ = ["ImageSource"]
 

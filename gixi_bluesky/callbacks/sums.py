@@ -12,8 +12,8 @@ from gixi_bluesky.callbacks.actions import Action, Frame, RunClosed
 from gixi_bluesky.callbacks.frames import FrameRef, InlineImage, SummedImages, Unreadable
 from gixi_bluesky.errors import FrameError
 from gixi_bluesky.log import get_logger
+from gixi_bluesky.processing.pixels.exposures import FrameSum
 from gixi_bluesky.processing.settings import CorrectionSettings
-from gixi_bluesky.processing.sums import FrameSum
 
 __all__ = ["FrameSums"]
 

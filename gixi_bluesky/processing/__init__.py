@@ -6,11 +6,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gixi_bluesky.processing.counts import Dark
     from gixi_bluesky.processing.detector import load_detector
     from gixi_bluesky.processing.geometry import Geometry
     from gixi_bluesky.processing.pipeline import Pipeline
-    from gixi_bluesky.processing.sums import FrameSum
+    from gixi_bluesky.processing.pixels.counts import Dark
+    from gixi_bluesky.processing.pixels.exposures import FrameSum
     from gixi_bluesky.processing.types import (
         CartesianImage,
         Detections,
@@ -39,8 +39,8 @@ __all__ = [
 # Lazy, so that importing settings or types does not load torch.
 _HOMES = {
     "CartesianImage": "types",
-    "Dark": "counts",
-    "FrameSum": "sums",
+    "Dark": "pixels.counts",
+    "FrameSum": "pixels.exposures",
     "Geometry": "geometry",
     "Pipeline": "pipeline",
     "load_detector": "detector",

@@ -16,12 +16,12 @@ import gixi_bluesky
 from gixi_bluesky.errors import FrameError, GeometryError
 from gixi_bluesky.log import get_logger
 from gixi_bluesky.processing.conditions import Conditions, sources
-from gixi_bluesky.processing.counts import Dark, PixelCorrection
 from gixi_bluesky.processing.detector import load_detector
 from gixi_bluesky.processing.geometry import Geometry, calibration_of, orient, orientation_of
-from gixi_bluesky.processing.masks import load_mask, require_image
 from gixi_bluesky.processing.matching import match
 from gixi_bluesky.processing.peaks import measure
+from gixi_bluesky.processing.pixels.counts import Dark, PixelCorrection
+from gixi_bluesky.processing.pixels.masks import load_mask, require_image
 from gixi_bluesky.processing.remap import Remapper
 from gixi_bluesky.processing.settings import (
     CorrectionSettings,

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
 from gixi_bluesky.processing.geometry import Geometry
-from gixi_bluesky.processing.masks import invalid_pixels
+from gixi_bluesky.processing.pixels.masks import invalid_pixels
 
 __all__ = ["Sides"]
 

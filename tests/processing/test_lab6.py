@@ -12,7 +12,7 @@ import pytest
 from scipy.optimize import curve_fit
 
 from gixi_bluesky.processing.geometry import Geometry, orient
-from gixi_bluesky.processing.masks import load_mask
+from gixi_bluesky.processing.pixels.masks import load_mask
 from gixi_bluesky.processing.remap import Remapper
 from gixi_bluesky.processing.settings import CorrectionSettings, GeometrySettings, GridSettings
 from gixi_bluesky.processing.types import PolarImage

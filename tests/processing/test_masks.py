@@ -11,7 +11,7 @@ import pytest
 import tifffile
 
 from gixi_bluesky.errors import FrameError, GeometryError
-from gixi_bluesky.processing.masks import load_mask, valid_pixels
+from gixi_bluesky.processing.pixels.masks import load_mask, valid_pixels
 
 MASK = np.zeros((4, 5), np.uint8)
 MASK[1, 2] = 1

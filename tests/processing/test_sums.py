@@ -14,9 +14,9 @@ from hypothesis.extra import numpy as arrays
 import gixi_bluesky as gixi
 from gixi_bluesky.config import parse_config
 from gixi_bluesky.errors import FrameError
-from gixi_bluesky.processing.counts import Dark
+from gixi_bluesky.processing.pixels.counts import Dark
+from gixi_bluesky.processing.pixels.exposures import FrameSum
 from gixi_bluesky.processing.settings import CorrectionSettings
-from gixi_bluesky.processing.sums import FrameSum
 
 SHAPE = (161, 201)
 GEOMETRY = {

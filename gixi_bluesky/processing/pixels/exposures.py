@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gixi_bluesky.errors import FrameError
-from gixi_bluesky.processing.masks import invalid_pixels, require_image
+from gixi_bluesky.processing.pixels.masks import invalid_pixels, require_image
 from gixi_bluesky.processing.settings import CorrectionSettings
 
 __all__ = ["FrameSum"]

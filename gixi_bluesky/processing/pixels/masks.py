@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gixi_bluesky.errors import FrameError
-from gixi_bluesky.processing.references import read_reference
+from gixi_bluesky.processing.pixels.calibration_images import read_reference
 
 __all__ = ["invalid_pixels", "load_mask", "require_image", "valid_pixels"]
 

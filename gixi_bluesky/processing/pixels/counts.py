@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gixi_bluesky.errors import FrameError, GeometryError
-from gixi_bluesky.processing.masks import invalid_pixels
-from gixi_bluesky.processing.references import read_reference
+from gixi_bluesky.processing.pixels.calibration_images import read_reference
+from gixi_bluesky.processing.pixels.masks import invalid_pixels
 from gixi_bluesky.processing.settings import CorrectionSettings, DarkRun
 
 __all__ = ["Dark", "PixelCorrection"]
