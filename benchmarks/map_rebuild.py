@@ -20,8 +20,8 @@ from gixi_bluesky.config import parse_config
 from gixi_bluesky.log import configure_logging
 from gixi_bluesky.processing import Pipeline
 from gixi_bluesky.processing.cells import cells_of_pixels
-from gixi_bluesky.processing.geometry import Geometry
-from gixi_bluesky.processing.grids import PolarGrid
+from gixi_bluesky.processing.geometry.grids import PolarGrid
+from gixi_bluesky.processing.geometry.instrument import Geometry
 from gixi_bluesky.processing.remap import Remapper
 from gixi_bluesky.processing.settings import (
     CorrectionSettings,

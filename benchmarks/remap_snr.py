@@ -19,8 +19,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from gixi_bluesky.processing.geometry import Geometry
-from gixi_bluesky.processing.grids import PolarGrid
+from gixi_bluesky.processing.geometry.grids import PolarGrid
+from gixi_bluesky.processing.geometry.instrument import Geometry
 from gixi_bluesky.processing.remap import Remapper
 from gixi_bluesky.processing.settings import CorrectionSettings, GeometrySettings, GridSettings
 

@@ -44,7 +44,7 @@ from gixi_bluesky.callbacks.publishing import DerivedRun
 from gixi_bluesky.callbacks.stores import store_builder
 from gixi_bluesky.callbacks.tracking import Frame, RawRun, RunClosed
 from gixi_bluesky.config import Config, parse_config
-from gixi_bluesky.processing.conditions import Conditions
+from gixi_bluesky.processing.geometry.conditions import Conditions
 from gixi_bluesky.processing.types import Matches, MatchPeaks, Peaks, columns_of
 from gixi_bluesky.provenance import Provenance, result_hash
 from gixi_bluesky.tiled_adapters.writer import RunState

@@ -23,7 +23,7 @@ from bluesky.plans import count
 from ophyd import Component, Device, DeviceStatus, Signal
 
 from gixi_bluesky.demo.beamline import SimulatedDetector
-from gixi_bluesky.processing.geometry import Geometry
+from gixi_bluesky.processing.geometry.instrument import Geometry
 from gixi_bluesky.processing.settings import GeometrySettings
 from gixi_bluesky.processing.structures.cif_files import read_structure, shipped_cifs
 

@@ -18,7 +18,7 @@ from typer.main import get_command
 from gixi_bluesky.cli import app
 from gixi_bluesky.config import load_config
 from gixi_bluesky.demo.beamline import SimulatedDetector
-from gixi_bluesky.processing.geometry import Geometry
+from gixi_bluesky.processing.geometry.instrument import Geometry
 from gixi_bluesky.processing.settings import GeometrySettings
 from gixi_bluesky.processing.structures.cif_files import read_structure, shipped_cifs
 from gixi_bluesky.tiled_adapters.server import embedded_server

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from gixi_bluesky.callbacks.documents import RunStart, RunStop
 from gixi_bluesky.callbacks.frames import FrameRef
-from gixi_bluesky.processing.conditions import Conditions
+from gixi_bluesky.processing.geometry.conditions import Conditions
 
 __all__ = ["Action", "DarkImages", "Frame", "FrameTimed", "RawRun", "RunClosed", "RunOpened"]
 

@@ -32,7 +32,7 @@ from gixi_bluesky.callbacks.tracking import (
 from gixi_bluesky.callbacks.worker import Worker
 from gixi_bluesky.errors import ConfigError, DocumentError, StoreError
 from gixi_bluesky.log import get_logger
-from gixi_bluesky.processing.conditions import sources
+from gixi_bluesky.processing.geometry.conditions import sources
 
 __all__ = ["Analysis"]
 

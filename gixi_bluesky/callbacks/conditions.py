@@ -10,7 +10,7 @@ import numpy as np
 
 from gixi_bluesky.callbacks.documents import Descriptor, RunStart
 from gixi_bluesky.errors import FrameError
-from gixi_bluesky.processing.conditions import ANGLES, Conditions
+from gixi_bluesky.processing.geometry.conditions import ANGLES, Conditions
 from gixi_bluesky.processing.settings import DocumentKey
 
 __all__ = ["ConditionLookup"]

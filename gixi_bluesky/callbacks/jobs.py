@@ -12,7 +12,7 @@ from gixi_bluesky.callbacks.actions import DarkImages
 from gixi_bluesky.callbacks.frames import FrameRef
 from gixi_bluesky.callbacks.settings import InputSettings
 from gixi_bluesky.log import LogSettings
-from gixi_bluesky.processing.conditions import Conditions
+from gixi_bluesky.processing.geometry.conditions import Conditions
 from gixi_bluesky.processing.types import Matches, MatchPeaks, Peaks
 from gixi_bluesky.provenance import Provenance
 

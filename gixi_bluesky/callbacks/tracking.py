@@ -38,7 +38,7 @@ from gixi_bluesky.callbacks.settings import InputSettings
 from gixi_bluesky.callbacks.sums import FrameSums
 from gixi_bluesky.errors import FrameError
 from gixi_bluesky.log import get_logger
-from gixi_bluesky.processing.conditions import Conditions
+from gixi_bluesky.processing.geometry.conditions import Conditions
 from gixi_bluesky.processing.settings import CorrectionSettings, DarkStream
 
 __all__ = [

@@ -130,7 +130,7 @@ def _attempts(
 
 
 def _geometry(config: Config) -> str:
-    from gixi_bluesky.processing.geometry import Geometry
+    from gixi_bluesky.processing.geometry.instrument import Geometry
     from gixi_bluesky.processing.settings import FromDocument
 
     if keys := config.geometry.changes_per_frame:

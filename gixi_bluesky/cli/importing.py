@@ -13,9 +13,9 @@ import yaml
 
 from gixi_bluesky.config import parse_config
 from gixi_bluesky.errors import ConfigError
-from gixi_bluesky.processing.geometry import Geometry
-from gixi_bluesky.processing.nexus_geometry import read_nexus
-from gixi_bluesky.processing.poni import read_poni
+from gixi_bluesky.processing.geometry.instrument import Geometry
+from gixi_bluesky.processing.geometry.nexus_calibration import read_nexus
+from gixi_bluesky.processing.geometry.poni import read_poni
 from gixi_bluesky.processing.settings import GeometrySettings
 
 __all__ = ["import_config"]

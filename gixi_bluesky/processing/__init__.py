@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gixi_bluesky.processing.detector import load_detector
-    from gixi_bluesky.processing.geometry import Geometry
+    from gixi_bluesky.processing.geometry.instrument import Geometry
     from gixi_bluesky.processing.pipeline import Pipeline
     from gixi_bluesky.processing.pixels.counts import Dark
     from gixi_bluesky.processing.pixels.exposures import FrameSum
@@ -41,7 +41,7 @@ _HOMES = {
     "CartesianImage": "types",
     "Dark": "pixels.counts",
     "FrameSum": "pixels.exposures",
-    "Geometry": "geometry",
+    "Geometry": "geometry.instrument",
     "Pipeline": "pipeline",
     "load_detector": "detector",
     "Detections": "types",

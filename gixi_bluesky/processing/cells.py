@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gixi_bluesky.processing.geometry import Geometry
-from gixi_bluesky.processing.grids import Grid
+from gixi_bluesky.processing.geometry.grids import Grid
+from gixi_bluesky.processing.geometry.instrument import Geometry
 
 __all__ = ["NarrowCells", "Weights", "cells_of_pixels"]
 

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from gixi_bluesky.processing.cells import NarrowCells, cells_of_pixels
-from gixi_bluesky.processing.geometry import Geometry
-from gixi_bluesky.processing.grids import Grid
-from gixi_bluesky.processing.orientation import Orientation
+from gixi_bluesky.processing.geometry.array_orientation import Orientation
+from gixi_bluesky.processing.geometry.grids import Grid
+from gixi_bluesky.processing.geometry.instrument import Geometry
 
 __all__ = ["Footprint"]
 

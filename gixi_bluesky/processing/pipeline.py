@@ -15,9 +15,14 @@ from numpy.typing import ArrayLike, NDArray
 import gixi_bluesky
 from gixi_bluesky.errors import FrameError, GeometryError
 from gixi_bluesky.log import get_logger
-from gixi_bluesky.processing.conditions import Conditions, sources
 from gixi_bluesky.processing.detector import load_detector
-from gixi_bluesky.processing.geometry import Geometry, calibration_of, orient, orientation_of
+from gixi_bluesky.processing.geometry.conditions import Conditions, sources
+from gixi_bluesky.processing.geometry.instrument import (
+    Geometry,
+    calibration_of,
+    orient,
+    orientation_of,
+)
 from gixi_bluesky.processing.matching import match
 from gixi_bluesky.processing.peaks import measure
 from gixi_bluesky.processing.pixels.counts import Dark, PixelCorrection

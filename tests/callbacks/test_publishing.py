@@ -22,7 +22,7 @@ from gixi_bluesky.callbacks.publishing import DerivedRun
 from gixi_bluesky.callbacks.stores import LocalStore
 from gixi_bluesky.callbacks.tracking import Frame, RawRun, RunClosed
 from gixi_bluesky.errors import ClaimLostError, RunCompleteError, StoreError
-from gixi_bluesky.processing.conditions import Conditions
+from gixi_bluesky.processing.geometry.conditions import Conditions
 from gixi_bluesky.tiled_adapters.schema import IMAGES, STREAMS, stored_columns
 
 METADATA = {

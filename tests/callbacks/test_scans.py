@@ -14,7 +14,7 @@ from ophyd.sim import SynAxis, SynSignal
 
 from gixi_bluesky.callbacks.analysis import Analysis
 from gixi_bluesky.config import parse_config
-from gixi_bluesky.processing.geometry import Geometry
+from gixi_bluesky.processing.geometry.instrument import Geometry
 
 SHAPE = (400, 500)
 GEOMETRY = {

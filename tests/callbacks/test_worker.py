@@ -24,7 +24,7 @@ from gixi_bluesky.callbacks.tracking import Frame
 from gixi_bluesky.callbacks.worker import Worker
 from gixi_bluesky.errors import GixiError, WeightsError
 from gixi_bluesky.log import configure_logging
-from gixi_bluesky.processing.conditions import Conditions
+from gixi_bluesky.processing.geometry.conditions import Conditions
 
 
 class Desk:

@@ -14,7 +14,7 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from gixi_bluesky.cli import app
-from gixi_bluesky.processing.geometry import Geometry
+from gixi_bluesky.processing.geometry.instrument import Geometry
 from gixi_bluesky.processing.settings import GeometrySettings
 from gixi_bluesky.processing.structures.cif_files import read_structure, shipped_cifs
 

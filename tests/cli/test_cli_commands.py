@@ -11,7 +11,7 @@ import yaml
 
 from gixi_bluesky import __version__
 from gixi_bluesky.config import load_config
-from gixi_bluesky.processing.geometry import Geometry
+from gixi_bluesky.processing.geometry.instrument import Geometry
 
 GIXI_YAML = """
 q_space: {distance: 809, flip_x: false, flip_y: true, incidence_angle: 0.5, pixel_size: 0.2,

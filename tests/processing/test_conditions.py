@@ -15,8 +15,8 @@ from pyFAI.integrator.azimuthal import AzimuthalIntegrator
 import gixi_bluesky as gixi
 from gixi_bluesky.config import Config, parse_config
 from gixi_bluesky.errors import ConfigError, GeometryError
-from gixi_bluesky.processing.conditions import Conditions, sources
-from gixi_bluesky.processing.geometry import Geometry
+from gixi_bluesky.processing.geometry.conditions import Conditions, sources
+from gixi_bluesky.processing.geometry.instrument import Geometry
 
 SHAPE = (161, 201)
 NUMBERS = {

@@ -18,8 +18,8 @@ from pyFAI.integrator.azimuthal import AzimuthalIntegrator
 import gixi_bluesky as gixi
 from gixi_bluesky.config import parse_config
 from gixi_bluesky.errors import GeometryError
-from gixi_bluesky.processing.geometry import Geometry
-from gixi_bluesky.processing.orientation import Orientation
+from gixi_bluesky.processing.geometry.array_orientation import Orientation
+from gixi_bluesky.processing.geometry.instrument import Geometry
 from gixi_bluesky.processing.pixels.counts import PixelCorrection
 from gixi_bluesky.processing.remap import Remapper
 from gixi_bluesky.processing.settings import CorrectionSettings, GridSettings

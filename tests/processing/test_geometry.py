@@ -17,7 +17,7 @@ from pyFAI.detectors import Detector
 from pyFAI.integrator.azimuthal import AzimuthalIntegrator
 
 from gixi_bluesky.errors import GeometryError
-from gixi_bluesky.processing.geometry import Geometry, orient
+from gixi_bluesky.processing.geometry.instrument import Geometry, orient
 from gixi_bluesky.processing.settings import GeometrySettings
 
 SHAPE = (60, 50)

@@ -13,8 +13,8 @@ import pytest
 import gixi_bluesky as gixi
 from gixi_bluesky.config import parse_config
 from gixi_bluesky.errors import ConfigError, GeometryError
-from gixi_bluesky.processing.geometry import Geometry
-from gixi_bluesky.processing.nexus_geometry import read_nexus
+from gixi_bluesky.processing.geometry.instrument import Geometry
+from gixi_bluesky.processing.geometry.nexus_calibration import read_nexus
 from gixi_bluesky.processing.settings import GeometrySettings
 
 SHAPE = (400, 500)

@@ -10,7 +10,7 @@ import pytest
 import gixi_bluesky as gixi
 from gixi_bluesky.config import Config, parse_config
 from gixi_bluesky.errors import ConfigError, FrameError, GeometryError, WeightsError
-from gixi_bluesky.processing.geometry import Geometry
+from gixi_bluesky.processing.geometry.instrument import Geometry
 from gixi_bluesky.processing.simulation import Phase, Renderer, Scene, record
 from gixi_bluesky.processing.simulation.panel import Panel
 from gixi_bluesky.processing.structures.cif_files import read_structure, shipped_cifs

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from gixi_bluesky.errors import FrameError, GeometryError
-from gixi_bluesky.processing.geometry import Geometry
+from gixi_bluesky.processing.geometry.instrument import Geometry
 from gixi_bluesky.processing.remap import Remapper
 from gixi_bluesky.processing.settings import CorrectionSettings, GridSettings
 

@@ -21,7 +21,7 @@ from gixi_bluesky.processing.evaluation.average_precision import (
     judge_by_q,
     visible_peaks,
 )
-from gixi_bluesky.processing.grids import Space
+from gixi_bluesky.processing.geometry.grids import Space
 from gixi_bluesky.processing.settings import DetectorSettings
 from gixi_bluesky.processing.simulation.painted import PAINTED_PER_SEED, painted_images
 from gixi_bluesky.processing.simulation.random_scenes import SimulatedFrame, random_frames

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from gixi_bluesky.processing.grids import CartesianGrid
+from gixi_bluesky.processing.geometry.grids import CartesianGrid
 from gixi_bluesky.processing.simulation.merging import Peak, extent, merged
 from gixi_bluesky.processing.simulation.panel import Panel
 from gixi_bluesky.processing.simulation.render import Renderer

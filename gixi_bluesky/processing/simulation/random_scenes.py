@@ -12,8 +12,8 @@ import gemmi
 import numpy as np
 from numpy.typing import NDArray
 
-from gixi_bluesky.processing.geometry import Geometry
-from gixi_bluesky.processing.grids import CartesianGrid, Space
+from gixi_bluesky.processing.geometry.grids import CartesianGrid, Space
+from gixi_bluesky.processing.geometry.instrument import Geometry
 from gixi_bluesky.processing.remap import Remapper
 from gixi_bluesky.processing.settings import CorrectionSettings, GridSettings
 from gixi_bluesky.processing.simulation.cartesian_truth import CartesianObserver

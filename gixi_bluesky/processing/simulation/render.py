@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from gixi_bluesky.processing.geometry import Geometry
+from gixi_bluesky.processing.geometry.instrument import Geometry
 from gixi_bluesky.processing.simulation.scene import FWHM_PER_SIGMA, Component, Scene, Streak
 from gixi_bluesky.processing.simulation.texture import phi_axis
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gixi_bluesky.processing.grids import Side
+from gixi_bluesky.processing.geometry.grids import Side
 from gixi_bluesky.processing.simulation.merging import Peak, extent, merged
 from gixi_bluesky.processing.simulation.panel import Panel
 from gixi_bluesky.processing.simulation.render import Renderer

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from gixi_bluesky.errors import TrainingError
 from gixi_bluesky.processing.contrast import equalise
 from gixi_bluesky.processing.evaluation.average_precision import KnownBoxes, visible_peaks
-from gixi_bluesky.processing.grids import Space
+from gixi_bluesky.processing.geometry.grids import Space
 from gixi_bluesky.processing.settings import ContrastSettings
 from gixi_bluesky.processing.simulation.painted import painted_images
 from gixi_bluesky.processing.simulation.random_scenes import random_frames

@@ -19,7 +19,7 @@ from gixi_bluesky.processing.detector.light import LightNet
 from gixi_bluesky.processing.detector.light_detector import as_input, detect, logit
 from gixi_bluesky.processing.detector.weights import Grid, Manifest, Preprocessing, save
 from gixi_bluesky.processing.evaluation.average_precision import Verdicts, judge_by_q
-from gixi_bluesky.processing.grids import Space
+from gixi_bluesky.processing.geometry.grids import Space
 from gixi_bluesky.processing.settings import ContrastSettings
 from gixi_bluesky.processing.training.dataset import load_image, require_space
 from gixi_bluesky.processing.training.loop import CHECKPOINT, averaged_network, parameters

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import cv2
 
-from gixi_bluesky.processing.grids import Space
+from gixi_bluesky.processing.geometry.grids import Space
 from gixi_bluesky.processing.settings import ContrastSettings
 from gixi_bluesky.processing.simulation.seeds import TRAINING, structures_for
 from gixi_bluesky.processing.training.dataset import require_space, simulate_to_disk

@@ -11,7 +11,7 @@ from typing import Any
 
 from gixi_bluesky.errors import GeometryError
 from gixi_bluesky.log import get_logger
-from gixi_bluesky.processing.orientation import Orientation
+from gixi_bluesky.processing.geometry.array_orientation import Orientation
 
 __all__ = ["Poni", "read_poni"]
 

@@ -17,8 +17,8 @@ import h5py
 import numpy as np
 
 from gixi_bluesky.errors import GeometryError
-from gixi_bluesky.processing.orientation import Orientation
-from gixi_bluesky.processing.poni import Poni
+from gixi_bluesky.processing.geometry.array_orientation import Orientation
+from gixi_bluesky.processing.geometry.poni import Poni
 from gixi_bluesky.processing.settings import HC_KEV_ANGSTROM
 
 __all__ = ["read_nexus"]

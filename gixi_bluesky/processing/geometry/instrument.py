@@ -22,10 +22,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from gixi_bluesky.errors import GeometryError
 from gixi_bluesky.log import get_logger
-from gixi_bluesky.processing.conditions import Conditions
-from gixi_bluesky.processing.nexus_geometry import read_nexus
-from gixi_bluesky.processing.orientation import Orientation
-from gixi_bluesky.processing.poni import Poni, read_poni
+from gixi_bluesky.processing.geometry.array_orientation import Orientation
+from gixi_bluesky.processing.geometry.conditions import Conditions
+from gixi_bluesky.processing.geometry.nexus_calibration import read_nexus
+from gixi_bluesky.processing.geometry.poni import Poni, read_poni
 from gixi_bluesky.processing.settings import FromDocument, GeometrySettings
 
 __all__ = ["Geometry", "calibration_of", "orient", "orientation_of"]
