@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from gixi_bluesky.processing.detector import Detector, load_detector
 from gixi_bluesky.processing.geometry.instrument import Geometry, orient
-from gixi_bluesky.processing.remap import Remapper
+from gixi_bluesky.processing.remap.remapper import Remapper
 from gixi_bluesky.processing.settings import CorrectionSettings, GridSettings
 from gixi_bluesky.processing.types import Detections, PolarImage
 

@@ -19,10 +19,10 @@ import numpy as np
 from gixi_bluesky.config import parse_config
 from gixi_bluesky.log import configure_logging
 from gixi_bluesky.processing import Pipeline
-from gixi_bluesky.processing.cells import cells_of_pixels
 from gixi_bluesky.processing.geometry.grids import PolarGrid
 from gixi_bluesky.processing.geometry.instrument import Geometry
-from gixi_bluesky.processing.remap import Remapper
+from gixi_bluesky.processing.remap.cells import cells_of_pixels
+from gixi_bluesky.processing.remap.remapper import Remapper
 from gixi_bluesky.processing.settings import (
     CorrectionSettings,
     GeometrySettings,

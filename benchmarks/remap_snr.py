@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from gixi_bluesky.processing.geometry.grids import PolarGrid
 from gixi_bluesky.processing.geometry.instrument import Geometry
-from gixi_bluesky.processing.remap import Remapper
+from gixi_bluesky.processing.remap.remapper import Remapper
 from gixi_bluesky.processing.settings import CorrectionSettings, GeometrySettings, GridSettings
 
 SHAPE = (2048, 2048)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gixi_bluesky.processing.geometry.instrument import Geometry, orient
-from gixi_bluesky.processing.remap import Remapper
+from gixi_bluesky.processing.remap.remapper import Remapper
 from gixi_bluesky.processing.settings import CorrectionSettings, GeometrySettings, GridSettings
 from gixi_bluesky.processing.types import CartesianImage, PolarImage
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from gixi_bluesky.processing.evaluation.average_precision import visible_peaks
 from gixi_bluesky.processing.geometry.grids import CartesianGrid
 from gixi_bluesky.processing.geometry.instrument import Geometry
-from gixi_bluesky.processing.remap import Remapper
+from gixi_bluesky.processing.remap.remapper import Remapper
 from gixi_bluesky.processing.settings import CorrectionSettings, GeometrySettings, GridSettings
 from gixi_bluesky.processing.simulation import (
     CartesianObserver,

@@ -21,7 +21,7 @@ from gixi_bluesky.errors import GeometryError
 from gixi_bluesky.processing.geometry.array_orientation import Orientation
 from gixi_bluesky.processing.geometry.instrument import Geometry
 from gixi_bluesky.processing.pixels.counts import PixelCorrection
-from gixi_bluesky.processing.remap import Remapper
+from gixi_bluesky.processing.remap.remapper import Remapper
 from gixi_bluesky.processing.settings import CorrectionSettings, GridSettings
 
 SHAPE = (161, 201)

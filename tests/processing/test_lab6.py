@@ -13,7 +13,7 @@ from scipy.optimize import curve_fit
 
 from gixi_bluesky.processing.geometry.instrument import Geometry, orient
 from gixi_bluesky.processing.pixels.masks import load_mask
-from gixi_bluesky.processing.remap import Remapper
+from gixi_bluesky.processing.remap.remapper import Remapper
 from gixi_bluesky.processing.settings import CorrectionSettings, GeometrySettings, GridSettings
 from gixi_bluesky.processing.types import PolarImage
 

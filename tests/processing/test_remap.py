@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as hnp
 
 from gixi_bluesky.errors import FrameError, GeometryError
 from gixi_bluesky.processing.geometry.instrument import Geometry
-from gixi_bluesky.processing.remap import Remapper
+from gixi_bluesky.processing.remap.remapper import Remapper
 from gixi_bluesky.processing.settings import CorrectionSettings, GridSettings
 
 SHAPE = (161, 201)

@@ -12,7 +12,7 @@ import pytest
 import gixi_bluesky as gixi
 from gixi_bluesky.config import parse_config
 from gixi_bluesky.processing.geometry.instrument import Geometry
-from gixi_bluesky.processing.sides import Sides
+from gixi_bluesky.processing.remap.sides import Sides
 
 SHAPE = (400, 600)
 PIXEL = 4e-4

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from gixi_bluesky.processing.geometry.grids import CartesianGrid, Space
 from gixi_bluesky.processing.geometry.instrument import Geometry
-from gixi_bluesky.processing.remap import Remapper
+from gixi_bluesky.processing.remap.remapper import Remapper
 from gixi_bluesky.processing.settings import CorrectionSettings, GridSettings
 from gixi_bluesky.processing.simulation.cartesian_truth import CartesianObserver
 from gixi_bluesky.processing.simulation.panel import Panel, record

@@ -11,15 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gixi_bluesky.errors import FrameError, GeometryError
-from gixi_bluesky.processing.footprint import Footprint
 from gixi_bluesky.processing.geometry.array_orientation import Orientation
 from gixi_bluesky.processing.geometry.grids import CartesianGrid, Grid, PolarGrid, QGrid
 from gixi_bluesky.processing.geometry.instrument import Geometry
 from gixi_bluesky.processing.pixels.counts import PixelCorrection
 from gixi_bluesky.processing.pixels.masks import invalid_pixels, require_image
 from gixi_bluesky.processing.pixels.noise import Noise
+from gixi_bluesky.processing.remap.footprint import Footprint
+from gixi_bluesky.processing.remap.sides import Sides
 from gixi_bluesky.processing.settings import CorrectionSettings, GridSettings
-from gixi_bluesky.processing.sides import Sides
 from gixi_bluesky.processing.types import CartesianImage, PolarImage, RemappedImage
 
 __all__ = ["Remapper"]

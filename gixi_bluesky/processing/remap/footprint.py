@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from gixi_bluesky.processing.cells import NarrowCells, cells_of_pixels
 from gixi_bluesky.processing.geometry.array_orientation import Orientation
 from gixi_bluesky.processing.geometry.grids import Grid
 from gixi_bluesky.processing.geometry.instrument import Geometry
+from gixi_bluesky.processing.remap.cells import NarrowCells, cells_of_pixels
 
 __all__ = ["Footprint"]
 
