@@ -75,7 +75,7 @@ def export(
     Give the file as `detector.weights`. It finds the same peaks sooner; needs the extra `export`.
     """
     from gixi_bluesky.processing.detector import find_weights
-    from gixi_bluesky.processing.detector.onnx_graph import export_onnx
+    from gixi_bluesky.processing.detector.networks.onnx_graph import export_onnx
 
     manifest = export_onnx(*find_weights(name), onnx, shape)
     say(f"wrote {onnx}: {manifest.name}, sha256 {manifest.sha256[:12]}, for grid.shape {shape}")

@@ -11,7 +11,7 @@ import pytest
 
 from gixi_bluesky.errors import ConfigError
 from gixi_bluesky.processing import comparison
-from gixi_bluesky.processing.detector.classical import ClassicalDetector
+from gixi_bluesky.processing.detector.classical.search import ClassicalDetector
 from gixi_bluesky.processing.evaluation.figure import save_figure
 from gixi_bluesky.processing.evaluation.scorecard import (
     Exercise,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gixi_bluesky.processing.contrast import equalise, equalise_histogram
+from gixi_bluesky.processing.detector.contrast import equalise, equalise_histogram
 from gixi_bluesky.processing.settings import ContrastSettings
 
 PUBLISHED = ContrastSettings(percentiles=(0, 100))

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gixi_bluesky.errors import WeightsError
-from gixi_bluesky.processing.detector.classical import ClassicalDetector
+from gixi_bluesky.processing.detector.classical.search import ClassicalDetector
 from gixi_bluesky.processing.detector.weights import (
     Manifest,
     find,
@@ -26,8 +26,8 @@ _LARGE = "large-2026"
 
 # Which class reads the weights of which network; imported late, because they need torch.
 _NETWORKS = {
-    "faster-rcnn": ("gixi_bluesky.processing.detector.faster_rcnn", "FasterRCNNDetector"),
-    "light": ("gixi_bluesky.processing.detector.light_detector", "LightDetector"),
+    "faster-rcnn": ("gixi_bluesky.processing.detector.networks.faster_rcnn", "FasterRCNNDetector"),
+    "light": ("gixi_bluesky.processing.detector.networks.light_detector", "LightDetector"),
 }
 
 
@@ -74,7 +74,7 @@ def load_detector(
         raise WeightsError(message)
     if path.suffix == ".onnx":
         # As late as the networks: it needs an extra.
-        from gixi_bluesky.processing.detector.onnx_detector import OnnxDetector
+        from gixi_bluesky.processing.detector.networks.onnx_detector import OnnxDetector
 
         return OnnxDetector(manifest, read_verified(manifest, path), device)
     module, kind = _NETWORKS[manifest.network]

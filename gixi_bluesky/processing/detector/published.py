@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from gixi_bluesky.errors import WeightsError
-from gixi_bluesky.processing.detector.backbone import Architecture
+from gixi_bluesky.processing.detector.networks.backbone import Architecture
 from gixi_bluesky.processing.detector.weights import (
     PUBLISHED,
     Grid,

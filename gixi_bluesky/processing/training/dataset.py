@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gixi_bluesky.errors import TrainingError
-from gixi_bluesky.processing.contrast import equalise
+from gixi_bluesky.processing.detector.contrast import equalise
 from gixi_bluesky.processing.evaluation.average_precision import KnownBoxes, visible_peaks
 from gixi_bluesky.processing.geometry.grids import Space
 from gixi_bluesky.processing.settings import ContrastSettings

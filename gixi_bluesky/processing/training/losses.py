@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - torch's own idiom
 
 from gixi_bluesky.processing.detector.boxes import decode_boxes, encode_boxes
-from gixi_bluesky.processing.detector.light import Q_STRIDE, LightNet, Proposals
+from gixi_bluesky.processing.detector.networks.light import Q_STRIDE, LightNet, Proposals
 
 __all__ = ["Target", "loss_of", "pair_iou"]
 

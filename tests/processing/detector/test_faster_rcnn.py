@@ -11,8 +11,8 @@ import torch
 
 from gixi_bluesky.errors import WeightsError
 from gixi_bluesky.processing.detector import load_detector
-from gixi_bluesky.processing.detector.backbone import Architecture
-from gixi_bluesky.processing.detector.faster_rcnn import FasterRCNN, FasterRCNNDetector
+from gixi_bluesky.processing.detector.networks.backbone import Architecture
+from gixi_bluesky.processing.detector.networks.faster_rcnn import FasterRCNN, FasterRCNNDetector
 from gixi_bluesky.processing.detector.weights import Grid, Preprocessing, save
 
 SMALL = Architecture(widths=(8, 8, 16, 16), blocks=1, pyramid=8, hidden=8, roi=(4, 4))

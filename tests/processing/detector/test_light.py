@@ -13,8 +13,8 @@ from scipy.special import expit, logit
 
 from gixi_bluesky.errors import WeightsError
 from gixi_bluesky.processing.detector import light_detector, load_detector
-from gixi_bluesky.processing.detector.light import SIZES, LightArchitecture, LightNet
-from gixi_bluesky.processing.detector.light_detector import (
+from gixi_bluesky.processing.detector.networks.light import SIZES, LightArchitecture, LightNet
+from gixi_bluesky.processing.detector.networks.light_detector import (
     LightDetector,
     as_input,
     calibrated,

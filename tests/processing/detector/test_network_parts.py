@@ -7,9 +7,9 @@ import pytest
 import torch
 from scipy.ndimage import map_coordinates
 
-from gixi_bluesky.processing.detector.backbone import Architecture, Backbone, Pyramid
-from gixi_bluesky.processing.detector.heads import roi_align
-from gixi_bluesky.processing.detector.proposals import anchors_of, propose
+from gixi_bluesky.processing.detector.networks.backbone import Architecture, Backbone, Pyramid
+from gixi_bluesky.processing.detector.networks.heads import roi_align
+from gixi_bluesky.processing.detector.networks.proposals import anchors_of, propose
 
 SMALL = Architecture(widths=(8, 8, 16, 16), blocks=1, pyramid=8, hidden=8, roi=(4, 4))
 WITH_VALIDITY = Architecture(channels=2, widths=(8, 8, 16, 16), pyramid=8)

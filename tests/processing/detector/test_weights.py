@@ -16,7 +16,7 @@ import torch
 
 from gixi_bluesky.errors import WeightsError
 from gixi_bluesky.processing.detector import load_detector, published, weights
-from gixi_bluesky.processing.detector.light import LightArchitecture, LightNet
+from gixi_bluesky.processing.detector.networks.light import LightArchitecture, LightNet
 from gixi_bluesky.processing.detector.weights import (
     Grid,
     Preprocessing,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from gixi_bluesky.errors import ConfigError, TrainingError
-from gixi_bluesky.processing.contrast import equalise
+from gixi_bluesky.processing.detector.contrast import equalise
 from gixi_bluesky.processing.evaluation.average_precision import visible_peaks
 from gixi_bluesky.processing.settings import ContrastSettings
 from gixi_bluesky.processing.simulation.random_scenes import random_frames

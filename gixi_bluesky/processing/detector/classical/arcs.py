@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from gixi_bluesky.processing.detector.profiles import (
+from gixi_bluesky.processing.detector.classical.significance import (
     REACH,
     SIGMA,
     Arcs,
@@ -21,7 +21,7 @@ from gixi_bluesky.processing.detector.profiles import (
     arcs_of_every_height,
     local_noise,
 )
-from gixi_bluesky.processing.detector.widths import fit_width
+from gixi_bluesky.processing.detector.classical.widths import fit_width
 
 __all__ = ["Peak", "Search"]
 

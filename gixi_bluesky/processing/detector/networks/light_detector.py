@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gixi_bluesky.errors import WeightsError
-from gixi_bluesky.processing.contrast import equalise_stack
 from gixi_bluesky.processing.detector.boxes import clip_boxes, decode_boxes, distinct, suppress
-from gixi_bluesky.processing.detector.captured import CapturedPass
-from gixi_bluesky.processing.detector.light import (
+from gixi_bluesky.processing.detector.contrast import equalise_stack
+from gixi_bluesky.processing.detector.networks.cuda_graph import CapturedPass
+from gixi_bluesky.processing.detector.networks.light import (
     CHANNELS,
     LightArchitecture,
     LightNet,

@@ -21,8 +21,13 @@ from torch import Tensor, nn
 from gixi_bluesky import __version__
 from gixi_bluesky.errors import WeightsError
 from gixi_bluesky.processing.detector.boxes import clip_boxes, decode_boxes
-from gixi_bluesky.processing.detector.light import CHANNELS, PHI_STRIDES, Q_STRIDE, LightNet
-from gixi_bluesky.processing.detector.light_detector import (
+from gixi_bluesky.processing.detector.networks.light import (
+    CHANNELS,
+    PHI_STRIDES,
+    Q_STRIDE,
+    LightNet,
+)
+from gixi_bluesky.processing.detector.networks.light_detector import (
     ALWAYS_PROPOSED,
     CANDIDATES,
     LEAST_PROPOSED,
@@ -30,7 +35,7 @@ from gixi_bluesky.processing.detector.light_detector import (
     PROPOSALS,
     LightDetector,
 )
-from gixi_bluesky.processing.detector.onnx_detector import INPUT, OUTPUTS
+from gixi_bluesky.processing.detector.networks.onnx_detector import INPUT, OUTPUTS
 from gixi_bluesky.processing.detector.weights import Manifest, load_tensors, save_content
 
 __all__ = ["export_onnx"]

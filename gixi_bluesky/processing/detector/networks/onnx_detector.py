@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 
 from gixi_bluesky.errors import WeightsError
-from gixi_bluesky.processing.contrast import equalise_stack
-from gixi_bluesky.processing.detector.light import CHANNELS
-from gixi_bluesky.processing.detector.light_detector import as_input, calibrated, remaining
+from gixi_bluesky.processing.detector.contrast import equalise_stack
+from gixi_bluesky.processing.detector.networks.light import CHANNELS
+from gixi_bluesky.processing.detector.networks.light_detector import as_input, calibrated, remaining
 from gixi_bluesky.processing.detector.weights import Manifest
 from gixi_bluesky.processing.types import Detections
 

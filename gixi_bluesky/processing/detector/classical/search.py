@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from gixi_bluesky.processing.detector.arcs import Peak, Search
+from gixi_bluesky.processing.detector.classical.arcs import Peak, Search
 from gixi_bluesky.processing.types import Detections
 
 __all__ = ["ClassicalDetector"]

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from gixi_bluesky.errors import WeightsError
-from gixi_bluesky.processing.contrast import equalise_stack
-from gixi_bluesky.processing.detector.backbone import Architecture, Backbone, Pyramid
 from gixi_bluesky.processing.detector.boxes import clip_boxes, decode_boxes, suppress
-from gixi_bluesky.processing.detector.heads import BoxHead, roi_align
-from gixi_bluesky.processing.detector.proposals import ProposalHead, anchors_of, propose
+from gixi_bluesky.processing.detector.contrast import equalise_stack
+from gixi_bluesky.processing.detector.networks.backbone import Architecture, Backbone, Pyramid
+from gixi_bluesky.processing.detector.networks.heads import BoxHead, roi_align
+from gixi_bluesky.processing.detector.networks.proposals import ProposalHead, anchors_of, propose
 from gixi_bluesky.processing.detector.weights import Manifest
 from gixi_bluesky.processing.types import Detections
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own idiom
 
-from gixi_bluesky.processing.detector.backbone import Architecture
+from gixi_bluesky.processing.detector.networks.backbone import Architecture
 
 __all__ = ["BoxHead", "roi_align"]
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gixi_bluesky.processing.detector.light import LightNet, Proposals
+from gixi_bluesky.processing.detector.networks.light import LightNet, Proposals
 
 __all__ = ["CapturedPass", "Pass"]
 
