@@ -11,7 +11,7 @@ import pytest
 
 import gixi_bluesky as gixi
 from gixi_bluesky.config import parse_config
-from gixi_bluesky.processing.peaks import CUT
+from gixi_bluesky.processing.measure.peaks import CUT
 
 pytestmark = [
     pytest.mark.data,

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from gixi_bluesky.processing.peaks import BLENDED, CUT, FIT_FAILED, measure
+from gixi_bluesky.processing.measure.peaks import BLENDED, CUT, FIT_FAILED, measure
 from gixi_bluesky.processing.types import Detections, Peaks, PolarImage
 
 N_PHI, N_Q = 256, 512

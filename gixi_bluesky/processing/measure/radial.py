@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter1d
 
-from gixi_bluesky.processing.peak_fit import (
+from gixi_bluesky.processing.measure.gaussian_fit import (
     CENTRE,
     CURVATURE,
     FWHM_PER_SIGMA,
@@ -20,7 +20,7 @@ from gixi_bluesky.processing.peak_fit import (
     fit_gaussians,
     gaussian,
 )
-from gixi_bluesky.processing.profiles import BoxShapes, RadialProfiles
+from gixi_bluesky.processing.measure.profiles import BoxShapes, RadialProfiles
 
 __all__ = ["CENTRE_PRIOR", "WIDTH_PRIOR", "RadialFits", "fit_radial"]
 

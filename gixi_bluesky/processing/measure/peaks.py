@@ -5,17 +5,17 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from gixi_bluesky.processing.angular import AngularFits, fit_angular
-from gixi_bluesky.processing.peak_fit import FWHM_PER_SIGMA
-from gixi_bluesky.processing.placement import PixelFits, Placed, place, row_height_deg
-from gixi_bluesky.processing.profiles import (
+from gixi_bluesky.processing.measure.angular import AngularFits, fit_angular
+from gixi_bluesky.processing.measure.gaussian_fit import FWHM_PER_SIGMA
+from gixi_bluesky.processing.measure.placement import PixelFits, Placed, place, row_height_deg
+from gixi_bluesky.processing.measure.profiles import (
     BoxShapes,
     WeightedImage,
     box_shapes,
     noise_scale,
     radial_profiles,
 )
-from gixi_bluesky.processing.radial import RadialFits, fit_radial
+from gixi_bluesky.processing.measure.radial import RadialFits, fit_radial
 from gixi_bluesky.processing.types import CartesianImage, Detections, Peaks, PolarImage
 
 __all__ = ["BLENDED", "CUT", "FIT_FAILED", "measure"]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gixi_bluesky.processing.peak_fit import (
+from gixi_bluesky.processing.measure.gaussian_fit import (
     CENTRE,
     FWHM_PER_SIGMA,
     HEIGHT,
@@ -15,13 +15,13 @@ from gixi_bluesky.processing.peak_fit import (
     PARAMETERS,
     fit_gaussians,
 )
-from gixi_bluesky.processing.profiles import (
+from gixi_bluesky.processing.measure.profiles import (
     BoxShapes,
     RadialProfiles,
     WeightedImage,
     angular_profiles,
 )
-from gixi_bluesky.processing.radial import CENTRE_PRIOR, WIDTH_PRIOR, RadialFits
+from gixi_bluesky.processing.measure.radial import CENTRE_PRIOR, WIDTH_PRIOR, RadialFits
 
 __all__ = ["AngularFits", "fit_angular"]
 
