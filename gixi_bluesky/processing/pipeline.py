@@ -23,7 +23,7 @@ from gixi_bluesky.processing.geometry.instrument import (
     orient,
     orientation_of,
 )
-from gixi_bluesky.processing.matching import match
+from gixi_bluesky.processing.match.phases import match
 from gixi_bluesky.processing.measure.peaks import measure
 from gixi_bluesky.processing.pixels.counts import Dark, PixelCorrection
 from gixi_bluesky.processing.pixels.masks import load_mask, require_image

@@ -9,9 +9,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from gixi_bluesky.processing.evidence import trials
-from gixi_bluesky.processing.features import ExpectedLines, Features, expected_lines, visibility_of
-from gixi_bluesky.processing.matching import match
+from gixi_bluesky.processing.match.bayes_factors import trials
+from gixi_bluesky.processing.match.lines import (
+    ExpectedLines,
+    Features,
+    expected_lines,
+    visibility_of,
+)
+from gixi_bluesky.processing.match.phases import match
 from gixi_bluesky.processing.settings import MatchingSettings
 from gixi_bluesky.processing.structures.cif_files import Structure, read_structures, shipped_cifs
 from gixi_bluesky.processing.types import Matches, MatchPeaks, Peaks, PolarImage

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from real_frames import FOREIGN_RING, MAPBBR3, MAPBBR3_RINGS, lab6, mapbbr3, remapped
 
-from gixi_bluesky.processing.matching import match
+from gixi_bluesky.processing.match.phases import match
 from gixi_bluesky.processing.measure.peaks import measure
 from gixi_bluesky.processing.settings import GeometrySettings, MatchingSettings
 from gixi_bluesky.processing.structures.cif_files import read_structures, shipped_cifs

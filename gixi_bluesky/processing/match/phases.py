@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from gixi_bluesky.processing.evidence import Evidence, Trials, trials
-from gixi_bluesky.processing.features import (
+from gixi_bluesky.processing.match.bayes_factors import Evidence, Trials, trials
+from gixi_bluesky.processing.match.lines import (
     Features,
     expected_lines,
     features_of,

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-from gixi_bluesky.processing.features import POSITION_ERROR, ExpectedLines, Features
+from gixi_bluesky.processing.match.lines import POSITION_ERROR, ExpectedLines, Features
 
 __all__ = ["Evidence", "Trials", "trials"]
 
