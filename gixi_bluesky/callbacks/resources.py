@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from gixi_bluesky.callbacks.documents import Datum, Resource, StreamResource
+from gixi_bluesky.callbacks.documents.parsing import Datum, Resource, StreamResource
 from gixi_bluesky.callbacks.frames import (
     FabioImage,
     FrameRef,

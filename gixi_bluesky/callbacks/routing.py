@@ -7,8 +7,8 @@ from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from gixi_bluesky.callbacks.conditions import ConditionLookup
-from gixi_bluesky.callbacks.documents import (
+from gixi_bluesky.callbacks.documents.condition_lookup import ConditionLookup
+from gixi_bluesky.callbacks.documents.parsing import (
     Datum,
     Descriptor,
     Document,

@@ -19,9 +19,9 @@ from gixi_bluesky.callbacks.actions import (
     RunClosed,
     RunOpened,
 )
-from gixi_bluesky.callbacks.conditions import ConditionLookup
 from gixi_bluesky.callbacks.darks import RunDarks
-from gixi_bluesky.callbacks.documents import (
+from gixi_bluesky.callbacks.documents.condition_lookup import ConditionLookup
+from gixi_bluesky.callbacks.documents.parsing import (
     Datum,
     Descriptor,
     Document,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from gixi_bluesky.cli.findings import Finding
 
 if TYPE_CHECKING:
-    from gixi_bluesky.callbacks.inspection import Candidate, Inspection
+    from gixi_bluesky.callbacks.documents.inspection import Candidate, Inspection
 
 __all__ = ["findings_of", "read_run", "starter_config"]
 
@@ -38,7 +38,7 @@ def read_run(uri: str, uid: str) -> Inspection:
 
     Raises StoreError when the server or the run is not there.
     """
-    from gixi_bluesky.callbacks.inspection import inspect_run
+    from gixi_bluesky.callbacks.documents.inspection import inspect_run
     from gixi_bluesky.errors import StoreError
     from gixi_bluesky.tiled_adapters.connection import connect
     from gixi_bluesky.tiled_adapters.settings import TiledSettings

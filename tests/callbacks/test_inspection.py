@@ -11,7 +11,7 @@ import pytest
 import yaml
 from raw_runs import KEY, SHAPE, Documents, RawRun, images, inline_run
 
-from gixi_bluesky.callbacks.inspection import inspect_run
+from gixi_bluesky.callbacks.documents.inspection import inspect_run
 from gixi_bluesky.cli.run_report import findings_of, starter_config
 from gixi_bluesky.config import parse_config
 from gixi_bluesky.errors import ConfigError

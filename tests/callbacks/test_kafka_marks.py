@@ -10,7 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precondition, rule
 
-from gixi_bluesky.callbacks.documents import Document, RunStart, parse
+from gixi_bluesky.callbacks.documents.parsing import Document, RunStart, parse
 from gixi_bluesky.callbacks.kafka.marks import Marks, Partition, Place
 
 HERE = Place("raw", 0)

@@ -15,7 +15,7 @@ from event_model import DocumentNames, schema_validators
 from fake_pipeline import N_PHI, N_Q, FakePipeline
 from fakes import MemoryStore, fake_config
 
-from gixi_bluesky.callbacks.documents import RunStart, RunStop
+from gixi_bluesky.callbacks.documents.parsing import RunStart, RunStop
 from gixi_bluesky.callbacks.frames import InlineImage
 from gixi_bluesky.callbacks.jobs import Analysed, Outcome, Ready
 from gixi_bluesky.callbacks.publishing import DerivedRun

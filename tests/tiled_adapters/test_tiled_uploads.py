@@ -13,7 +13,7 @@ from tiled_servers import IMAGE_SHAPE, STREAMS, columns, descriptor, image_of, p
 
 from gixi_bluesky.callbacks.arrays import RunArrays
 from gixi_bluesky.callbacks.derived import DerivedDocuments
-from gixi_bluesky.callbacks.documents import RunStart
+from gixi_bluesky.callbacks.documents.parsing import RunStart
 from gixi_bluesky.callbacks.jobs import Analysed, Ready
 from gixi_bluesky.callbacks.stores import store_builder
 from gixi_bluesky.callbacks.tracking import RawRun

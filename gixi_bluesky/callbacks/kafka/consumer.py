@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from gixi_bluesky.callbacks.documents import RunStart, RunStop, parse, payload_bytes
+from gixi_bluesky.callbacks.documents.parsing import RunStart, RunStop, parse, payload_bytes
 from gixi_bluesky.callbacks.kafka.commits import Commits
 from gixi_bluesky.callbacks.kafka.letters import DeadLetters, Letter
 from gixi_bluesky.callbacks.kafka.marks import Marks, OpenRun, Partition, Place

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from gixi_bluesky.callbacks.documents import (
+from gixi_bluesky.callbacks.documents.parsing import (
     Datum,
     Descriptor,
     Document,

@@ -10,7 +10,7 @@ from queue import SimpleQueue
 from typing import Any, Literal
 
 from gixi_bluesky.callbacks.analysis import Analysis
-from gixi_bluesky.callbacks.documents import Document, RunStop, parse
+from gixi_bluesky.callbacks.documents.parsing import Document, RunStop, parse
 from gixi_bluesky.callbacks.joining import FoundRun
 from gixi_bluesky.callbacks.publishing import DerivedRun, Echo
 from gixi_bluesky.callbacks.queue import FrameQueue

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from gixi_bluesky.callbacks.documents import Descriptor, Event, RunStart, parse
+from gixi_bluesky.callbacks.documents.parsing import Descriptor, Event, RunStart, parse
 from gixi_bluesky.errors import DocumentError
 
 __all__ = ["Candidate", "ImageKey", "Inspection", "inspect_run"]

@@ -6,7 +6,7 @@ import numbers
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from gixi_bluesky.callbacks.fields import is_row
+from gixi_bluesky.callbacks.documents.fields import is_row
 
 __all__ = ["configuration_of", "shapes_of", "units_of"]
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from gixi_bluesky.callbacks.data_keys import configuration_of, shapes_of, units_of
-from gixi_bluesky.callbacks.fields import (
+from gixi_bluesky.callbacks.documents.data_keys import configuration_of, shapes_of, units_of
+from gixi_bluesky.callbacks.documents.fields import (
     counted,
     finite,
     is_row,
