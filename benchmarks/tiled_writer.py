@@ -38,7 +38,7 @@ from bluesky_tiled_plugins import TiledWriter
 from tiled.client import from_uri
 
 from gixi_bluesky.callbacks.documents.parsing import RunStart, RunStop
-from gixi_bluesky.callbacks.frames import InlineImage
+from gixi_bluesky.callbacks.images.locations import InlineImage
 from gixi_bluesky.callbacks.jobs import Analysed, Outcome, Ready
 from gixi_bluesky.callbacks.publishing import DerivedRun
 from gixi_bluesky.callbacks.stores import store_builder

@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from gixi_bluesky.callbacks.frames import InlineImage
+from gixi_bluesky.callbacks.images.locations import InlineImage
 from gixi_bluesky.callbacks.jobs import Job, Outcome, Ready, Setup, SharedImage
 from gixi_bluesky.errors import GixiError
 from gixi_bluesky.log import log_settings

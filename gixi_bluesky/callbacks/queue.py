@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gixi_bluesky.callbacks.frames import InlineImage, SpilledImage
+from gixi_bluesky.callbacks.images.locations import InlineImage, SpilledImage
 from gixi_bluesky.callbacks.settings import QueueSettings
 from gixi_bluesky.callbacks.tracking import Frame
 from gixi_bluesky.log import get_logger

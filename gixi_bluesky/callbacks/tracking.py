@@ -32,8 +32,8 @@ from gixi_bluesky.callbacks.documents.parsing import (
     StreamDatum,
     StreamResource,
 )
-from gixi_bluesky.callbacks.frames import FrameRef, InlineImage, Unreadable, check_image
-from gixi_bluesky.callbacks.resources import classic_image, stream_image, stream_stack
+from gixi_bluesky.callbacks.images.locations import FrameRef, InlineImage, Unreadable, check_image
+from gixi_bluesky.callbacks.images.resources import classic_image, stream_image, stream_stack
 from gixi_bluesky.callbacks.settings import InputSettings
 from gixi_bluesky.callbacks.sums import FrameSums
 from gixi_bluesky.errors import FrameError

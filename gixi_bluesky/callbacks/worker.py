@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from gixi_bluesky.callbacks.frames import Unreadable
+from gixi_bluesky.callbacks.images.locations import Unreadable
 from gixi_bluesky.callbacks.jobs import Job, Outcome, Ready
 from gixi_bluesky.callbacks.process import (
     IN_FLIGHT,

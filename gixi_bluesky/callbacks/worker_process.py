@@ -67,9 +67,9 @@ def _build(setup: Setup) -> Any:
 
 def _serve(parent: Connection, setup: Setup, pipeline: Any) -> None:
     # Not at the top: the parent imports this module's neighbours, and needs no readers.
-    from gixi_bluesky.callbacks.frames import FrameReader
     from gixi_bluesky.callbacks.images import ImageSource
-    from gixi_bluesky.callbacks.paths import FileAccess
+    from gixi_bluesky.callbacks.images.allowed_paths import FileAccess
+    from gixi_bluesky.callbacks.images.locations import FrameReader
 
     files = FrameReader(FileAccess.from_settings(setup.input))
     reader = ImageSource(files, setup.config.corrections)

@@ -14,7 +14,7 @@ from raw_runs import KEY, SHAPE, Documents, RawRun, feed, images, routed, write_
 
 from gixi_bluesky.callbacks.actions import Frame
 from gixi_bluesky.callbacks.analysis import Analysis
-from gixi_bluesky.callbacks.frames import Unreadable
+from gixi_bluesky.callbacks.images.locations import Unreadable
 from gixi_bluesky.callbacks.routing import Router
 from gixi_bluesky.callbacks.settings import InputSettings
 from gixi_bluesky.errors import ConfigError

@@ -11,8 +11,8 @@ import pytest
 import tifffile
 
 from gixi_bluesky.callbacks.folder import FolderRun, folder_input
-from gixi_bluesky.callbacks.frames import FrameReader
-from gixi_bluesky.callbacks.paths import FileAccess
+from gixi_bluesky.callbacks.images.allowed_paths import FileAccess
+from gixi_bluesky.callbacks.images.locations import FrameReader
 from gixi_bluesky.callbacks.routing import Router
 from gixi_bluesky.callbacks.settings import InputSettings
 from gixi_bluesky.callbacks.tracking import Frame, FrameTimed, RunClosed

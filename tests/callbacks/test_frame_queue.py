@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gixi_bluesky.callbacks.frames import (
+from gixi_bluesky.callbacks.images.allowed_paths import FileAccess
+from gixi_bluesky.callbacks.images.locations import (
     FrameReader,
     Hdf5Image,
     InlineImage,
     SpilledImage,
     Unreadable,
 )
-from gixi_bluesky.callbacks.paths import FileAccess
 from gixi_bluesky.callbacks.queue import FrameQueue
 from gixi_bluesky.callbacks.settings import QueueSettings
 from gixi_bluesky.callbacks.tracking import Frame

@@ -14,7 +14,8 @@ import pytest
 import tifffile
 from raw_runs import SHAPE, images, write_hdf5
 
-from gixi_bluesky.callbacks.frames import (
+from gixi_bluesky.callbacks.images.allowed_paths import FileAccess
+from gixi_bluesky.callbacks.images.locations import (
     FabioImage,
     FrameReader,
     Hdf5Image,
@@ -23,7 +24,6 @@ from gixi_bluesky.callbacks.frames import (
     TiffImage,
     Unreadable,
 )
-from gixi_bluesky.callbacks.paths import FileAccess
 from gixi_bluesky.errors import FrameError, RefusedPathError, UnavailableError
 
 DATA = "/entry/data/data"

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import tifffile
 
-from gixi_bluesky.callbacks.frames import FrameReader
-from gixi_bluesky.callbacks.image_files import image_references, open_image_file
-from gixi_bluesky.callbacks.paths import FileAccess
+from gixi_bluesky.callbacks.images.allowed_paths import FileAccess
+from gixi_bluesky.callbacks.images.detector_files import image_references, open_image_file
+from gixi_bluesky.callbacks.images.locations import FrameReader
 from gixi_bluesky.errors import FrameError, UnavailableError
 
 STACK = np.arange(3 * 5 * 7, dtype=np.int32).reshape(3, 5, 7)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gixi_bluesky.callbacks.paths import FileAccess
+from gixi_bluesky.callbacks.images.allowed_paths import FileAccess
 from gixi_bluesky.errors import RefusedPathError
 
 

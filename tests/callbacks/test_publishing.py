@@ -16,7 +16,7 @@ from fake_pipeline import N_PHI, N_Q, FakePipeline
 from fakes import MemoryStore, fake_config
 
 from gixi_bluesky.callbacks.documents.parsing import RunStart, RunStop
-from gixi_bluesky.callbacks.frames import InlineImage
+from gixi_bluesky.callbacks.images.locations import InlineImage
 from gixi_bluesky.callbacks.jobs import Analysed, Outcome, Ready
 from gixi_bluesky.callbacks.publishing import DerivedRun
 from gixi_bluesky.callbacks.stores import LocalStore

@@ -27,7 +27,8 @@ from raw_runs import (
     write_tiffs,
 )
 
-from gixi_bluesky.callbacks.frames import (
+from gixi_bluesky.callbacks.images.allowed_paths import FileAccess
+from gixi_bluesky.callbacks.images.locations import (
     FabioImage,
     FrameReader,
     Hdf5Image,
@@ -36,7 +37,6 @@ from gixi_bluesky.callbacks.frames import (
     TiffImage,
     Unreadable,
 )
-from gixi_bluesky.callbacks.paths import FileAccess
 from gixi_bluesky.callbacks.routing import Router
 from gixi_bluesky.callbacks.settings import InputSettings
 from gixi_bluesky.callbacks.tracking import Frame, FrameTimed, RunClosed, RunOpened

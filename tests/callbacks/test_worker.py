@@ -17,7 +17,7 @@ from fake_pipeline import KILLS, REFUSED, SLEEPS, UNFORESEEN
 from fakes import FAKE, fake_config
 from raw_runs import images, write_hdf5
 
-from gixi_bluesky.callbacks.frames import FrameRef, Hdf5Image, InlineImage, Unreadable
+from gixi_bluesky.callbacks.images.locations import FrameRef, Hdf5Image, InlineImage, Unreadable
 from gixi_bluesky.callbacks.jobs import Outcome
 from gixi_bluesky.callbacks.queue import FrameQueue
 from gixi_bluesky.callbacks.tracking import Frame
