@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gixi_bluesky.callbacks.analysis import Analysis
-    from gixi_bluesky.callbacks.dark_runs import with_fetched_dark
     from gixi_bluesky.callbacks.runengine import subscribe
+    from gixi_bluesky.callbacks.runs.dark_runs import with_fetched_dark
 
 __all__ = ["Analysis", "subscribe", "with_fetched_dark"]
 
@@ -16,7 +16,7 @@ __all__ = ["Analysis", "subscribe", "with_fetched_dark"]
 _HOMES = {
     "Analysis": "analysis",
     "subscribe": "runengine",
-    "with_fetched_dark": "dark_runs",
+    "with_fetched_dark": "runs.dark_runs",
 }
 
 

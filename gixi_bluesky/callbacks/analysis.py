@@ -12,16 +12,13 @@ from collections.abc import Callable, Mapping
 from queue import Empty, SimpleQueue
 from typing import Any, Self
 
-from gixi_bluesky.callbacks.dark_runs import with_fetched_dark
 from gixi_bluesky.callbacks.jobs import Outcome
-from gixi_bluesky.callbacks.joining import Joining, raw_opener
 from gixi_bluesky.callbacks.process import PIPELINE
 from gixi_bluesky.callbacks.publishing import DerivedRun
 from gixi_bluesky.callbacks.queue import FrameQueue
-from gixi_bluesky.callbacks.routing import Router
-from gixi_bluesky.callbacks.settings import InputSettings
-from gixi_bluesky.callbacks.stores import RunStore, store_builder
-from gixi_bluesky.callbacks.tracking import (
+from gixi_bluesky.callbacks.runs.dark_runs import with_fetched_dark
+from gixi_bluesky.callbacks.runs.joining import Joining, raw_opener
+from gixi_bluesky.callbacks.runs.raw_run import (
     Action,
     Frame,
     FrameTimed,
@@ -29,6 +26,9 @@ from gixi_bluesky.callbacks.tracking import (
     RunClosed,
     RunOpened,
 )
+from gixi_bluesky.callbacks.runs.router import Router
+from gixi_bluesky.callbacks.settings import InputSettings
+from gixi_bluesky.callbacks.stores import RunStore, store_builder
 from gixi_bluesky.callbacks.worker import Worker
 from gixi_bluesky.errors import ConfigError, DocumentError, StoreError
 from gixi_bluesky.log import get_logger

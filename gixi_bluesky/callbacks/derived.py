@@ -14,7 +14,7 @@ from event_model import DocumentNames, schema_validators
 from jsonschema import ValidationError  # type: ignore[import-untyped] # comes with event-model
 
 from gixi_bluesky.callbacks.jobs import Ready
-from gixi_bluesky.callbacks.tracking import RawRun, RunClosed
+from gixi_bluesky.callbacks.runs.raw_run import RawRun, RunClosed
 from gixi_bluesky.log import get_logger
 from gixi_bluesky.provenance import derived_uid
 from gixi_bluesky.tiled_adapters.schema import (

@@ -18,7 +18,7 @@ from gixi_bluesky.callbacks.process import (
     ProcessEndedError,
 )
 from gixi_bluesky.callbacks.queue import FrameQueue
-from gixi_bluesky.callbacks.tracking import Frame
+from gixi_bluesky.callbacks.runs.raw_run import Frame
 from gixi_bluesky.log import get_logger
 
 __all__ = ["Worker"]

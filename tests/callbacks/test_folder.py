@@ -13,9 +13,9 @@ import tifffile
 from gixi_bluesky.callbacks.folder import FolderRun, folder_input
 from gixi_bluesky.callbacks.images.allowed_paths import FileAccess
 from gixi_bluesky.callbacks.images.locations import FrameReader
-from gixi_bluesky.callbacks.routing import Router
+from gixi_bluesky.callbacks.runs.raw_run import Frame, FrameTimed, RunClosed
+from gixi_bluesky.callbacks.runs.router import Router
 from gixi_bluesky.callbacks.settings import InputSettings
-from gixi_bluesky.callbacks.tracking import Frame, FrameTimed, RunClosed
 from gixi_bluesky.errors import UnavailableError
 
 IMAGE = np.arange(35, dtype=np.int32).reshape(5, 7)

@@ -18,8 +18,8 @@ from gixi_bluesky.callbacks.images.locations import (
     Unreadable,
 )
 from gixi_bluesky.callbacks.queue import FrameQueue
+from gixi_bluesky.callbacks.runs.raw_run import Frame
 from gixi_bluesky.callbacks.settings import QueueSettings
-from gixi_bluesky.callbacks.tracking import Frame
 from gixi_bluesky.processing.geometry.conditions import Conditions
 
 PIXELS = (128, 1024)  # one image of bytes is an eighth of a MiB

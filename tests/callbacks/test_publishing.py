@@ -19,8 +19,8 @@ from gixi_bluesky.callbacks.documents.parsing import RunStart, RunStop
 from gixi_bluesky.callbacks.images.locations import InlineImage
 from gixi_bluesky.callbacks.jobs import Analysed, Outcome, Ready
 from gixi_bluesky.callbacks.publishing import DerivedRun
+from gixi_bluesky.callbacks.runs.raw_run import Frame, RawRun, RunClosed
 from gixi_bluesky.callbacks.stores import LocalStore
-from gixi_bluesky.callbacks.tracking import Frame, RawRun, RunClosed
 from gixi_bluesky.errors import ClaimLostError, RunCompleteError, StoreError
 from gixi_bluesky.processing.geometry.conditions import Conditions
 from gixi_bluesky.tiled_adapters.schema import IMAGES, STREAMS, stored_columns

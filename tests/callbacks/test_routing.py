@@ -37,9 +37,9 @@ from gixi_bluesky.callbacks.images.locations import (
     TiffImage,
     Unreadable,
 )
-from gixi_bluesky.callbacks.routing import Router
+from gixi_bluesky.callbacks.runs.raw_run import Frame, FrameTimed, RunClosed, RunOpened
+from gixi_bluesky.callbacks.runs.router import Router
 from gixi_bluesky.callbacks.settings import InputSettings
-from gixi_bluesky.callbacks.tracking import Frame, FrameTimed, RunClosed, RunOpened
 from gixi_bluesky.errors import DocumentError
 from gixi_bluesky.processing.settings import FromDocument
 

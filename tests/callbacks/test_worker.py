@@ -20,7 +20,7 @@ from raw_runs import images, write_hdf5
 from gixi_bluesky.callbacks.images.locations import FrameRef, Hdf5Image, InlineImage, Unreadable
 from gixi_bluesky.callbacks.jobs import Outcome
 from gixi_bluesky.callbacks.queue import FrameQueue
-from gixi_bluesky.callbacks.tracking import Frame
+from gixi_bluesky.callbacks.runs.raw_run import Frame
 from gixi_bluesky.callbacks.worker import Worker
 from gixi_bluesky.errors import GixiError, WeightsError
 from gixi_bluesky.log import configure_logging

@@ -11,15 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from gixi_bluesky.callbacks.actions import (
-    Action,
-    Frame,
-    FrameTimed,
-    RawRun,
-    RunClosed,
-    RunOpened,
-)
-from gixi_bluesky.callbacks.darks import RunDarks
 from gixi_bluesky.callbacks.documents.condition_lookup import ConditionLookup
 from gixi_bluesky.callbacks.documents.parsing import (
     Datum,
@@ -34,8 +25,17 @@ from gixi_bluesky.callbacks.documents.parsing import (
 )
 from gixi_bluesky.callbacks.images.locations import FrameRef, InlineImage, Unreadable, check_image
 from gixi_bluesky.callbacks.images.resources import classic_image, stream_image, stream_stack
+from gixi_bluesky.callbacks.runs.actions import (
+    Action,
+    Frame,
+    FrameTimed,
+    RawRun,
+    RunClosed,
+    RunOpened,
+)
+from gixi_bluesky.callbacks.runs.dark_streams import RunDarks
+from gixi_bluesky.callbacks.runs.frame_sums import FrameSums
 from gixi_bluesky.callbacks.settings import InputSettings
-from gixi_bluesky.callbacks.sums import FrameSums
 from gixi_bluesky.errors import FrameError
 from gixi_bluesky.log import get_logger
 from gixi_bluesky.processing.geometry.conditions import Conditions
