@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from gixi_bluesky.callbacks.derived import DerivedDocuments
-from gixi_bluesky.callbacks.jobs import Analysed
+from gixi_bluesky.callbacks.worker.jobs import Analysed
 from gixi_bluesky.errors import StoreError
 from gixi_bluesky.log import get_logger
 from gixi_bluesky.tiled_adapters.parts import PartWriter

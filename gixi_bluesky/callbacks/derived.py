@@ -13,8 +13,8 @@ from uuid import UUID, uuid5
 from event_model import DocumentNames, schema_validators
 from jsonschema import ValidationError  # type: ignore[import-untyped] # comes with event-model
 
-from gixi_bluesky.callbacks.jobs import Ready
 from gixi_bluesky.callbacks.runs.raw_run import RawRun, RunClosed
+from gixi_bluesky.callbacks.worker.jobs import Ready
 from gixi_bluesky.log import get_logger
 from gixi_bluesky.provenance import derived_uid
 from gixi_bluesky.tiled_adapters.schema import (

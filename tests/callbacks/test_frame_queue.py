@@ -8,18 +8,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-from gixi_bluesky.callbacks.images.allowed_paths import FileAccess
-from gixi_bluesky.callbacks.images.locations import (
+from gixi_bluesky.callbacks.worker.pixels.allowed_paths import FileAccess
+from gixi_bluesky.callbacks.worker.pixels.locations import (
     FrameReader,
     Hdf5Image,
     InlineImage,
     SpilledImage,
     Unreadable,
 )
-from gixi_bluesky.callbacks.queue import FrameQueue
+
 from gixi_bluesky.callbacks.runs.raw_run import Frame
 from gixi_bluesky.callbacks.settings import QueueSettings
+from gixi_bluesky.callbacks.worker.frame_queue import FrameQueue
 from gixi_bluesky.processing.geometry.conditions import Conditions
 
 PIXELS = (128, 1024)  # one image of bytes is an eighth of a MiB

@@ -12,10 +12,8 @@ import h5py
 import numpy as np
 import pytest
 import tifffile
-from raw_runs import SHAPE, images, write_hdf5
-
-from gixi_bluesky.callbacks.images.allowed_paths import FileAccess
-from gixi_bluesky.callbacks.images.locations import (
+from gixi_bluesky.callbacks.worker.pixels.allowed_paths import FileAccess
+from gixi_bluesky.callbacks.worker.pixels.locations import (
     FabioImage,
     FrameReader,
     Hdf5Image,
@@ -24,6 +22,8 @@ from gixi_bluesky.callbacks.images.locations import (
     TiffImage,
     Unreadable,
 )
+from raw_runs import SHAPE, images, write_hdf5
+
 from gixi_bluesky.errors import FrameError, RefusedPathError, UnavailableError
 
 DATA = "/entry/data/data"

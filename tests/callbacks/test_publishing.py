@@ -14,13 +14,13 @@ import pytest
 from event_model import DocumentNames, schema_validators
 from fake_pipeline import N_PHI, N_Q, FakePipeline
 from fakes import MemoryStore, fake_config
+from gixi_bluesky.callbacks.worker.pixels.locations import InlineImage
 
 from gixi_bluesky.callbacks.documents.parsing import RunStart, RunStop
-from gixi_bluesky.callbacks.images.locations import InlineImage
-from gixi_bluesky.callbacks.jobs import Analysed, Outcome, Ready
 from gixi_bluesky.callbacks.publishing import DerivedRun
 from gixi_bluesky.callbacks.runs.raw_run import Frame, RawRun, RunClosed
 from gixi_bluesky.callbacks.stores import LocalStore
+from gixi_bluesky.callbacks.worker.jobs import Analysed, Outcome, Ready
 from gixi_bluesky.errors import ClaimLostError, RunCompleteError, StoreError
 from gixi_bluesky.processing.geometry.conditions import Conditions
 from gixi_bluesky.tiled_adapters.schema import IMAGES, STREAMS, stored_columns

@@ -14,9 +14,9 @@ from tiled_servers import IMAGE_SHAPE, STREAMS, columns, descriptor, image_of, p
 from gixi_bluesky.callbacks.arrays import RunArrays
 from gixi_bluesky.callbacks.derived import DerivedDocuments
 from gixi_bluesky.callbacks.documents.parsing import RunStart
-from gixi_bluesky.callbacks.jobs import Analysed, Ready
 from gixi_bluesky.callbacks.runs.raw_run import RawRun
 from gixi_bluesky.callbacks.stores import store_builder
+from gixi_bluesky.callbacks.worker.jobs import Analysed, Ready
 from gixi_bluesky.errors import ConfigError, StoreError
 from gixi_bluesky.processing.types import Matches, MatchPeaks, Peaks
 from gixi_bluesky.provenance import Provenance

@@ -27,8 +27,8 @@ from gixi_bluesky.callbacks.kafka.offsets import StartAt
 from gixi_bluesky.callbacks.kafka.outbox import Outbox, RunTopic
 from gixi_bluesky.callbacks.kafka.settings import KafkaSettings
 from gixi_bluesky.callbacks.kafka.stream import StreamAnalysis
-from gixi_bluesky.callbacks.process import PIPELINE
 from gixi_bluesky.callbacks.stores import store_builder
+from gixi_bluesky.callbacks.worker.parent import PIPELINE
 from gixi_bluesky.errors import ConfigError
 from gixi_bluesky.log import get_logger
 from gixi_bluesky.metrics import serve_metrics

@@ -14,8 +14,8 @@ from typing import Any, cast
 
 import numpy as np
 
-from gixi_bluesky.callbacks.images.locations import InlineImage
-from gixi_bluesky.callbacks.jobs import Job, Outcome, Ready, Setup, SharedImage
+from gixi_bluesky.callbacks.worker.jobs import Job, Outcome, Ready, Setup, SharedImage
+from gixi_bluesky.callbacks.worker.pixels.locations import InlineImage
 from gixi_bluesky.errors import GixiError
 from gixi_bluesky.log import log_settings
 
@@ -24,7 +24,7 @@ __all__ = ["IN_FLIGHT", "PIPELINE", "AnalysisProcess", "ProcessEndedError"]
 PIPELINE = "gixi_bluesky.processing.pipeline:Pipeline"
 IN_FLIGHT = 2  # jobs handed over: one being analysed, one ready to follow
 
-_MODULE = "gixi_bluesky.callbacks.worker_process"
+_MODULE = "gixi_bluesky.callbacks.worker.child"
 _START_TIMEOUT_S = 300.0
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 

@@ -1,6 +1,6 @@
 """The analysis process: builds the pipeline once, reads frames and analyses them one by one.
 
-Started as `python -m gixi_bluesky.callbacks.worker_process FD`, so that scripts and notebooks
+Started as `python -m gixi_bluesky.callbacks.worker.child FD`, so that scripts and notebooks
 need no main guard. The first message is the import path, then Setup, then Jobs until None.
 """
 
@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from structlog.contextvars import bound_contextvars
 
-from gixi_bluesky.callbacks.jobs import Analysed, Job, Outcome, Ready, Setup, SharedImage
+from gixi_bluesky.callbacks.worker.jobs import Analysed, Job, Outcome, Ready, Setup, SharedImage
 from gixi_bluesky.errors import FrameError, GixiError, RefusedPathError, UnavailableError
 from gixi_bluesky.log import configure_logging, get_logger
 
 if TYPE_CHECKING:
-    from gixi_bluesky.callbacks.images import ImageSource
+    from gixi_bluesky.callbacks.worker.pixels import ImageSource
 
 __all__ = ["main"]
 
@@ -67,9 +67,9 @@ def _build(setup: Setup) -> Any:
 
 def _serve(parent: Connection, setup: Setup, pipeline: Any) -> None:
     # Not at the top: the parent imports this module's neighbours, and needs no readers.
-    from gixi_bluesky.callbacks.images import ImageSource
-    from gixi_bluesky.callbacks.images.allowed_paths import FileAccess
-    from gixi_bluesky.callbacks.images.locations import FrameReader
+    from gixi_bluesky.callbacks.worker.pixels import ImageSource
+    from gixi_bluesky.callbacks.worker.pixels.allowed_paths import FileAccess
+    from gixi_bluesky.callbacks.worker.pixels.locations import FrameReader
 
     files = FrameReader(FileAccess.from_settings(setup.input))
     reader = ImageSource(files, setup.config.corrections)

@@ -9,16 +9,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from gixi_bluesky.callbacks.images.locations import Unreadable
-from gixi_bluesky.callbacks.jobs import Job, Outcome, Ready
-from gixi_bluesky.callbacks.process import (
+from gixi_bluesky.callbacks.runs.raw_run import Frame
+from gixi_bluesky.callbacks.worker.frame_queue import FrameQueue
+from gixi_bluesky.callbacks.worker.jobs import Job, Outcome, Ready
+from gixi_bluesky.callbacks.worker.parent import (
     IN_FLIGHT,
     PIPELINE,
     AnalysisProcess,
     ProcessEndedError,
 )
-from gixi_bluesky.callbacks.queue import FrameQueue
-from gixi_bluesky.callbacks.runs.raw_run import Frame
+from gixi_bluesky.callbacks.worker.pixels.locations import Unreadable
 from gixi_bluesky.log import get_logger
 
 __all__ = ["Worker"]
