@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping
 from queue import Empty, SimpleQueue
 from typing import Any, Self
 
-from gixi_bluesky.callbacks.publishing import DerivedRun
+from gixi_bluesky.callbacks.derived.publishing import DerivedRun
+from gixi_bluesky.callbacks.derived.stores import RunStore, store_builder
 from gixi_bluesky.callbacks.runs.dark_runs import with_fetched_dark
 from gixi_bluesky.callbacks.runs.joining import Joining, raw_opener
 from gixi_bluesky.callbacks.runs.raw_run import (
@@ -25,7 +26,6 @@ from gixi_bluesky.callbacks.runs.raw_run import (
 )
 from gixi_bluesky.callbacks.runs.router import Router
 from gixi_bluesky.callbacks.settings import InputSettings
-from gixi_bluesky.callbacks.stores import RunStore, store_builder
 from gixi_bluesky.callbacks.worker.frame_queue import FrameQueue
 from gixi_bluesky.callbacks.worker.jobs import Outcome
 from gixi_bluesky.callbacks.worker.parent import PIPELINE

@@ -13,7 +13,7 @@ from tiled.queries import Key
 
 from gixi_bluesky.callbacks.analysis import Analysis
 from gixi_bluesky.callbacks.brokers import stored_documents
-from gixi_bluesky.callbacks.stores import store_builder
+from gixi_bluesky.callbacks.derived.stores import store_builder
 from gixi_bluesky.errors import StoreError
 
 __all__ = ["Replayed", "found_runs", "replay"]

@@ -32,7 +32,7 @@ def register(
     `process --out`) a node in `gixi_files`. What is there already is left as it is. The exit status
     is 1 when a file could not be registered.
     """
-    from gixi_bluesky.callbacks.offline import register_result, result_files
+    from gixi_bluesky.callbacks.derived.registration import register_result, result_files
     from gixi_bluesky.errors import GixiError, RunCompleteError, UnavailableError
     from gixi_bluesky.tiled_adapters.connection import catalogue_at, connect
     from gixi_bluesky.tiled_adapters.settings import TiledSettings

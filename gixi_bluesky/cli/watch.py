@@ -13,8 +13,8 @@ from typing import Any
 import pandas as pd
 
 from gixi_bluesky.callbacks.analysis import Analysis
+from gixi_bluesky.callbacks.derived.stores import RunStore, store_builder
 from gixi_bluesky.callbacks.folder import FolderRun, folder_input
-from gixi_bluesky.callbacks.stores import RunStore, store_builder
 from gixi_bluesky.cli.console import say
 from gixi_bluesky.cli.records import FrameRecord
 from gixi_bluesky.config import Config

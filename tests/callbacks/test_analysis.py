@@ -17,8 +17,8 @@ from ophyd.sim import SynSignalWithRegistry, hw
 from raw_runs import HDF5, RawRun, feed, hdf5_run, images, inline_run, write_hdf5
 
 from gixi_bluesky.callbacks.analysis import Analysis
+from gixi_bluesky.callbacks.derived.publishing import DerivedRun
 from gixi_bluesky.callbacks.documents.parsing import RunStart
-from gixi_bluesky.callbacks.publishing import DerivedRun
 from gixi_bluesky.errors import (
     ClaimLostError,
     ConfigError,

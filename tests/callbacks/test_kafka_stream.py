@@ -16,10 +16,10 @@ import pytest
 from fakes import FAKE, MemoryStore, Stores, fake_config
 from raw_runs import KEY, RawRun, feed, images, inline_run
 
+from gixi_bluesky.callbacks.derived.stores import store_builder
 from gixi_bluesky.callbacks.documents.parsing import parse
 from gixi_bluesky.callbacks.kafka.marks import Marks, Place
 from gixi_bluesky.callbacks.kafka.stream import Ended, StreamAnalysis
-from gixi_bluesky.callbacks.stores import store_builder
 from gixi_bluesky.errors import ClaimLostError, DocumentError, StoreError
 
 

@@ -16,10 +16,10 @@ from fake_pipeline import N_PHI, N_Q, FakePipeline
 from fakes import MemoryStore, fake_config
 from gixi_bluesky.callbacks.worker.pixels.locations import InlineImage
 
+from gixi_bluesky.callbacks.derived.publishing import DerivedRun
+from gixi_bluesky.callbacks.derived.stores import LocalStore
 from gixi_bluesky.callbacks.documents.parsing import RunStart, RunStop
-from gixi_bluesky.callbacks.publishing import DerivedRun
 from gixi_bluesky.callbacks.runs.raw_run import Frame, RawRun, RunClosed
-from gixi_bluesky.callbacks.stores import LocalStore
 from gixi_bluesky.callbacks.worker.jobs import Analysed, Outcome, Ready
 from gixi_bluesky.errors import ClaimLostError, RunCompleteError, StoreError
 from gixi_bluesky.processing.geometry.conditions import Conditions
@@ -291,7 +291,7 @@ def test_a_full_disk_costs_the_images_not_the_run(
         message = "cannot write: No space left on device"
         raise StoreError(message)
 
-    monkeypatch.setattr("gixi_bluesky.callbacks.arrays.PartWriter", refuse)
+    monkeypatch.setattr("gixi_bluesky.callbacks.derived.arrays.PartWriter", refuse)
     publisher = Publisher(tmp_path)
     publisher.add(0)
     publisher.run.end(closed(1))

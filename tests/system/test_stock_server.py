@@ -18,7 +18,7 @@ from fake_pipeline import N_PHI, N_Q
 from result_files import single_file
 from tiled.client import from_uri
 
-from gixi_bluesky.callbacks.offline import register_result
+from gixi_bluesky.callbacks.derived.registration import register_result
 from gixi_bluesky.tiled_adapters import queries
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]

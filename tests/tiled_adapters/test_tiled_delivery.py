@@ -14,7 +14,7 @@ from fakes import fake_config
 from tiled.queries import Eq
 from tiled_servers import PEAKS_PER_FRAME, columns, descriptor, page, start_document, stop_document
 
-from gixi_bluesky.callbacks.stores import store_builder
+from gixi_bluesky.callbacks.derived.stores import store_builder
 from gixi_bluesky.errors import ClaimLostError, RunCompleteError, StoreError
 from gixi_bluesky.tiled_adapters import delivery, spooled_store
 from gixi_bluesky.tiled_adapters.claims import CLAIMS

@@ -11,11 +11,11 @@ import pytest
 from fakes import fake_config
 from tiled_servers import IMAGE_SHAPE, STREAMS, columns, descriptor, image_of, page
 
-from gixi_bluesky.callbacks.arrays import RunArrays
-from gixi_bluesky.callbacks.derived import DerivedDocuments
+from gixi_bluesky.callbacks.derived.arrays import RunArrays
+from gixi_bluesky.callbacks.derived.composer import DerivedDocuments
+from gixi_bluesky.callbacks.derived.stores import store_builder
 from gixi_bluesky.callbacks.documents.parsing import RunStart
 from gixi_bluesky.callbacks.runs.raw_run import RawRun
-from gixi_bluesky.callbacks.stores import store_builder
 from gixi_bluesky.callbacks.worker.jobs import Analysed, Ready
 from gixi_bluesky.errors import ConfigError, StoreError
 from gixi_bluesky.processing.types import Matches, MatchPeaks, Peaks

@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 
+from gixi_bluesky.callbacks.derived.stores import store_builder
 from gixi_bluesky.callbacks.heartbeat import Heartbeat, State, write_heartbeat
 from gixi_bluesky.callbacks.kafka.clients import (
     create_topics,
@@ -27,7 +28,6 @@ from gixi_bluesky.callbacks.kafka.offsets import StartAt
 from gixi_bluesky.callbacks.kafka.outbox import Outbox, RunTopic
 from gixi_bluesky.callbacks.kafka.settings import KafkaSettings
 from gixi_bluesky.callbacks.kafka.stream import StreamAnalysis
-from gixi_bluesky.callbacks.stores import store_builder
 from gixi_bluesky.callbacks.worker.parent import PIPELINE
 from gixi_bluesky.errors import ConfigError
 from gixi_bluesky.log import get_logger

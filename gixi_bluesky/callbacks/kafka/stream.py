@@ -10,8 +10,8 @@ from queue import SimpleQueue
 from typing import Any, Literal
 
 from gixi_bluesky.callbacks.analysis import Analysis
+from gixi_bluesky.callbacks.derived.publishing import DerivedRun, Echo
 from gixi_bluesky.callbacks.documents.parsing import Document, RunStop, parse
-from gixi_bluesky.callbacks.publishing import DerivedRun, Echo
 from gixi_bluesky.callbacks.runs.joining import FoundRun
 from gixi_bluesky.callbacks.runs.raw_run import Action, RawRun, RunOpened
 from gixi_bluesky.callbacks.worker.frame_queue import FrameQueue

@@ -6,7 +6,7 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from gixi_bluesky.callbacks.derived import DerivedDocuments
+from gixi_bluesky.callbacks.derived.composer import DerivedDocuments
 from gixi_bluesky.callbacks.worker.jobs import Analysed
 from gixi_bluesky.errors import StoreError
 from gixi_bluesky.log import get_logger

@@ -14,7 +14,7 @@ from tiled.client.utils import ClientError
 from tiled.structures.core import Spec, StructureFamily
 from tiled.structures.data_source import Asset, DataSource, Management
 
-from gixi_bluesky.callbacks.summary import RunSummary
+from gixi_bluesky.callbacks.derived.summary import RunSummary
 from gixi_bluesky.errors import RunCompleteError, StoreError
 from gixi_bluesky.tiled_adapters.claims import store_errors
 from gixi_bluesky.tiled_adapters.connection import container_beside

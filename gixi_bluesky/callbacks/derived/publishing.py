@@ -9,11 +9,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from gixi_bluesky.callbacks.arrays import RunArrays
-from gixi_bluesky.callbacks.derived import DerivedDocuments
+from gixi_bluesky.callbacks.derived.arrays import RunArrays
+from gixi_bluesky.callbacks.derived.composer import DerivedDocuments
+from gixi_bluesky.callbacks.derived.stores import LocalStore, RunStore
+from gixi_bluesky.callbacks.derived.summary import RunSummary
 from gixi_bluesky.callbacks.runs.raw_run import Frame, RawRun, RunClosed
-from gixi_bluesky.callbacks.stores import LocalStore, RunStore
-from gixi_bluesky.callbacks.summary import RunSummary
 from gixi_bluesky.callbacks.worker.jobs import Outcome, Ready
 from gixi_bluesky.errors import ClaimLostError, RunCompleteError, StoreError
 from gixi_bluesky.log import get_logger
