@@ -12,7 +12,7 @@ from tiled.client.utils import ClientError
 from tiled.queries import Key
 
 from gixi_bluesky.callbacks.analysis import Analysis
-from gixi_bluesky.callbacks.brokers import stored_documents
+from gixi_bluesky.callbacks.databroker_runs import stored_documents
 from gixi_bluesky.callbacks.derived.stores import store_builder
 from gixi_bluesky.errors import StoreError
 

@@ -220,7 +220,7 @@ def _tiled(config: Config) -> str:
 
 
 def _kafka(config: Config, image: str | None, asked: _Kafka) -> _Found:
-    from gixi_bluesky.callbacks.kafka.checks import kafka_warnings
+    from gixi_bluesky.callbacks.kafka.broker_checks import kafka_warnings
     from gixi_bluesky.cli.consume import with_kafka
 
     bootstrap, topics, consumers = asked

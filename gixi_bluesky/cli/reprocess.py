@@ -41,7 +41,7 @@ def reprocess(
     Those of a databroker catalogue go to `tiled.uri` of the configuration. The exit status is 1
     when one of the runs gave no derived run.
     """
-    from gixi_bluesky.callbacks.brokers import broker_catalogue
+    from gixi_bluesky.callbacks.databroker_runs import broker_catalogue
     from gixi_bluesky.callbacks.replay import found_runs, replay
     from gixi_bluesky.config import load_config
     from gixi_bluesky.tiled_adapters.connection import catalogue_at, connect

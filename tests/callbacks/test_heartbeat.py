@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gixi_bluesky.callbacks.heartbeat import Heartbeat, read_heartbeat, write_heartbeat
+from gixi_bluesky.callbacks.kafka.heartbeat import Heartbeat, read_heartbeat, write_heartbeat
 from gixi_bluesky.errors import DocumentError
 
 BEAT = Heartbeat(

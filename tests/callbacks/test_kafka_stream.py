@@ -19,7 +19,7 @@ from raw_runs import KEY, RawRun, feed, images, inline_run
 from gixi_bluesky.callbacks.derived.stores import store_builder
 from gixi_bluesky.callbacks.documents.parsing import parse
 from gixi_bluesky.callbacks.kafka.marks import Marks, Place
-from gixi_bluesky.callbacks.kafka.stream import Ended, StreamAnalysis
+from gixi_bluesky.callbacks.kafka.run_analysis import Ended, StreamAnalysis
 from gixi_bluesky.errors import ClaimLostError, DocumentError, StoreError
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gixi_bluesky.callbacks.heartbeat import Heartbeat, write_heartbeat
+from gixi_bluesky.callbacks.kafka.heartbeat import Heartbeat, write_heartbeat
 from gixi_bluesky.callbacks.slurm import Submission, Task
 from gixi_bluesky.callbacks.slurm_script import heartbeat_file
 from gixi_bluesky.callbacks.slurm_status import (

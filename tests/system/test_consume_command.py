@@ -17,7 +17,7 @@ from kafka_site import Site, assert_whole, wait_for
 from raw_runs import hdf5_run
 from served import KEY
 
-from gixi_bluesky.callbacks.heartbeat import read_heartbeat
+from gixi_bluesky.callbacks.kafka.heartbeat import read_heartbeat
 from gixi_bluesky.callbacks.kafka.wire import encode
 from gixi_bluesky.tiled_adapters import queries
 

@@ -12,7 +12,7 @@ from gixi_bluesky.callbacks.kafka.letters import DeadLetters, Letter
 from gixi_bluesky.callbacks.kafka.marks import Marks, OpenRun, Partition, Place
 from gixi_bluesky.callbacks.kafka.membership import Membership
 from gixi_bluesky.callbacks.kafka.offsets import StartAt, end_of, start_offsets
-from gixi_bluesky.callbacks.kafka.stream import Ended, StreamAnalysis
+from gixi_bluesky.callbacks.kafka.run_analysis import Ended, StreamAnalysis
 from gixi_bluesky.callbacks.kafka.wire import decode, encode
 from gixi_bluesky.errors import BrokerError, DocumentError
 from gixi_bluesky.log import get_logger

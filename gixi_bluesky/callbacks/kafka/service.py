@@ -14,7 +14,6 @@ from typing import Any
 import httpx
 
 from gixi_bluesky.callbacks.derived.stores import store_builder
-from gixi_bluesky.callbacks.heartbeat import Heartbeat, State, write_heartbeat
 from gixi_bluesky.callbacks.kafka.clients import (
     create_topics,
     new_consumer,
@@ -22,12 +21,13 @@ from gixi_bluesky.callbacks.kafka.clients import (
     require_topics,
 )
 from gixi_bluesky.callbacks.kafka.consumer import Consumer
+from gixi_bluesky.callbacks.kafka.heartbeat import Heartbeat, State, write_heartbeat
 from gixi_bluesky.callbacks.kafka.letters import DeadLetters
 from gixi_bluesky.callbacks.kafka.membership import Membership
 from gixi_bluesky.callbacks.kafka.offsets import StartAt
 from gixi_bluesky.callbacks.kafka.outbox import Outbox, RunTopic
+from gixi_bluesky.callbacks.kafka.run_analysis import StreamAnalysis
 from gixi_bluesky.callbacks.kafka.settings import KafkaSettings
-from gixi_bluesky.callbacks.kafka.stream import StreamAnalysis
 from gixi_bluesky.callbacks.worker.parent import PIPELINE
 from gixi_bluesky.errors import ConfigError
 from gixi_bluesky.log import get_logger
