@@ -21,7 +21,7 @@ from served import KEY, Server
 from slurm_cluster import SlurmCluster, wait_for
 
 from gixi_bluesky.callbacks.kafka.heartbeat import Heartbeat, read_heartbeat
-from gixi_bluesky.callbacks.slurm_script import heartbeat_file
+from gixi_bluesky.callbacks.slurm.batch_script import heartbeat_file
 from gixi_bluesky.errors import DocumentError
 from gixi_bluesky.processing.structures.cif_files import shipped_cifs
 from gixi_bluesky.tiled_adapters import queries

@@ -17,7 +17,7 @@ from gixi_bluesky.cli.slurm_table import consumer_table
 
 if TYPE_CHECKING:
     from gixi_bluesky.callbacks.settings import SlurmSettings
-    from gixi_bluesky.callbacks.slurm import Task
+    from gixi_bluesky.callbacks.slurm.jobs import Task
     from gixi_bluesky.config import Config
 
 __all__ = ["slurm_app"]
@@ -75,7 +75,7 @@ def submit(
     They share the topic's partitions and go on after preemption, requeue and the time limit.
     """
     from gixi_bluesky.callbacks import slurm
-    from gixi_bluesky.callbacks.slurm_script import ConsumerArray
+    from gixi_bluesky.callbacks.slurm.batch_script import ConsumerArray
     from gixi_bluesky.config import load_config
 
     settings = load_config(config)

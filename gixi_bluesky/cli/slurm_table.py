@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from gixi_bluesky.callbacks.slurm_status import ConsumerStatus
+    from gixi_bluesky.callbacks.slurm.status import ConsumerStatus
 
 __all__ = ["consumer_table"]
 

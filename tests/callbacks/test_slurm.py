@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from gixi_bluesky.callbacks.settings import SlurmSettings
-from gixi_bluesky.callbacks.slurm import Submission, Task, parse_tasks, submit, tasks_of
-from gixi_bluesky.callbacks.slurm_script import ConsumerArray
+from gixi_bluesky.callbacks.slurm.batch_script import ConsumerArray
+from gixi_bluesky.callbacks.slurm.jobs import Submission, Task, parse_tasks, submit, tasks_of
 from gixi_bluesky.errors import ConfigError, SlurmError
 
 # 22.05.8

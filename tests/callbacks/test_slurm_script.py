@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gixi_bluesky.callbacks.settings import SlurmSettings
-from gixi_bluesky.callbacks.slurm_script import ConsumerArray, batch_script, heartbeat_file
+from gixi_bluesky.callbacks.slurm.batch_script import ConsumerArray, batch_script, heartbeat_file
 from gixi_bluesky.errors import ConfigError
 
 # Stands where Python would: tells its arguments, beats, and ends as it is asked to.

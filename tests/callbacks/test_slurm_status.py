@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from gixi_bluesky.callbacks.kafka.heartbeat import Heartbeat, write_heartbeat
-from gixi_bluesky.callbacks.slurm import Submission, Task
-from gixi_bluesky.callbacks.slurm_script import heartbeat_file
-from gixi_bluesky.callbacks.slurm_status import (
+from gixi_bluesky.callbacks.slurm.batch_script import heartbeat_file
+from gixi_bluesky.callbacks.slurm.jobs import Submission, Task
+from gixi_bluesky.callbacks.slurm.status import (
     STALE_S,
     consumer_of,
     prometheus_targets,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from rich.console import Console
 
 from gixi_bluesky.callbacks.kafka.heartbeat import Heartbeat
-from gixi_bluesky.callbacks.slurm import Task
-from gixi_bluesky.callbacks.slurm_status import ConsumerStatus
+from gixi_bluesky.callbacks.slurm.jobs import Task
+from gixi_bluesky.callbacks.slurm.status import ConsumerStatus
 from gixi_bluesky.cli.slurm_table import consumer_table
 
 BEAT = Heartbeat(

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from gixi_bluesky.callbacks.kafka.heartbeat import Heartbeat, read_heartbeat
-from gixi_bluesky.callbacks.slurm import Submission, Task, tasks_of
-from gixi_bluesky.callbacks.slurm_script import heartbeat_file, log_file
+from gixi_bluesky.callbacks.slurm.batch_script import heartbeat_file, log_file
+from gixi_bluesky.callbacks.slurm.jobs import Submission, Task, tasks_of
 from gixi_bluesky.errors import DocumentError
 
 __all__ = [

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gixi_bluesky.callbacks.slurm_script import ConsumerArray, batch_script
+from gixi_bluesky.callbacks.slurm.batch_script import ConsumerArray, batch_script
 from gixi_bluesky.errors import ConfigError, SlurmError
 
 __all__ = [
