@@ -47,7 +47,7 @@ from gixi_bluesky.config import Config, parse_config
 from gixi_bluesky.processing.geometry.conditions import Conditions
 from gixi_bluesky.processing.types import Matches, MatchPeaks, Peaks, columns_of
 from gixi_bluesky.provenance import Provenance, result_hash
-from gixi_bluesky.tiled_adapters.writer import RunState
+from gixi_bluesky.tiled_adapters.store.writer import RunState
 
 KEY = "benchmark0key"
 POLL_S = 0.2

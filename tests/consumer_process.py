@@ -25,8 +25,8 @@ from gixi_bluesky.callbacks.worker.parent import PIPELINE
 from gixi_bluesky.config import load_config
 from gixi_bluesky.errors import DocumentError
 from gixi_bluesky.log import configure_logging
-from gixi_bluesky.tiled_adapters.spooled_store import SpooledStore
-from gixi_bluesky.tiled_adapters.writer import RunState
+from gixi_bluesky.tiled_adapters.store.spooled_store import SpooledStore
+from gixi_bluesky.tiled_adapters.store.writer import RunState
 
 REFUSED_SAMPLE = "refused"
 REAL_PIPELINE = "GIXI_REAL_PIPELINE"

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from gixi_bluesky.config import Config, parse_config
-from gixi_bluesky.tiled_adapters.writer import RunState
+from gixi_bluesky.tiled_adapters.store.writer import RunState
 
 GEOMETRY = {
     "wavelength_angstrom": 1.0,

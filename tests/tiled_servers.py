@@ -21,7 +21,7 @@ from gixi_bluesky.tiled_adapters.schema import (
     stored_values,
 )
 from gixi_bluesky.tiled_adapters.settings import OutputSettings, TiledSettings
-from gixi_bluesky.tiled_adapters.writer import DerivedRunStore, RunState
+from gixi_bluesky.tiled_adapters.store.writer import DerivedRunStore, RunState
 
 PEAKS_PER_FRAME = 3
 IMAGE_SHAPE = (16, 32)

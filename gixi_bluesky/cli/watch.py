@@ -19,7 +19,7 @@ from gixi_bluesky.cli.console import say
 from gixi_bluesky.cli.records import FrameRecord
 from gixi_bluesky.config import Config
 from gixi_bluesky.metrics import serve_metrics
-from gixi_bluesky.tiled_adapters.writer import RunState
+from gixi_bluesky.tiled_adapters.store.writer import RunState
 
 __all__ = ["watched"]
 

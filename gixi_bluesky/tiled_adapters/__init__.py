@@ -9,16 +9,16 @@ if TYPE_CHECKING:
     from gixi_bluesky.tiled_adapters import queries
     from gixi_bluesky.tiled_adapters.client import GIXIRun
     from gixi_bluesky.tiled_adapters.parts import PartWriter
-    from gixi_bluesky.tiled_adapters.writer import DerivedRunStore, RunState
+    from gixi_bluesky.tiled_adapters.store.writer import DerivedRunStore, RunState
 
 __all__ = ["DerivedRunStore", "GIXIRun", "PartWriter", "RunState", "queries"]
 
 # Lazy, so that settings and schema do not load Tiled or HDF5.
 _HOMES = {
-    "DerivedRunStore": "writer",
+    "DerivedRunStore": "store.writer",
     "GIXIRun": "client",
     "PartWriter": "parts",
-    "RunState": "writer",
+    "RunState": "store.writer",
 }
 
 

@@ -22,8 +22,8 @@ from gixi_bluesky.processing.types import Matches, MatchPeaks, Peaks
 from gixi_bluesky.provenance import Provenance
 from gixi_bluesky.tiled_adapters.schema import IMAGE_KEY, IMAGES
 from gixi_bluesky.tiled_adapters.settings import OutputSettings, TiledSettings
-from gixi_bluesky.tiled_adapters.spooled_store import SpooledStore
-from gixi_bluesky.tiled_adapters.writer import DerivedRunStore
+from gixi_bluesky.tiled_adapters.store.spooled_store import SpooledStore
+from gixi_bluesky.tiled_adapters.store.writer import DerivedRunStore
 
 OUTPUT = OutputSettings(arrays="tiled")
 

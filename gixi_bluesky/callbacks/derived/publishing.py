@@ -20,8 +20,8 @@ from gixi_bluesky.log import get_logger
 from gixi_bluesky.metrics import FRAME_LATENCY
 from gixi_bluesky.tiled_adapters.schema import IMAGE_KEY, STREAMS, stored_columns
 from gixi_bluesky.tiled_adapters.settings import OutputSettings, TiledSettings
-from gixi_bluesky.tiled_adapters.spooled_store import SpooledStore
-from gixi_bluesky.tiled_adapters.writer import RunState
+from gixi_bluesky.tiled_adapters.store.spooled_store import SpooledStore
+from gixi_bluesky.tiled_adapters.store.writer import RunState
 
 __all__ = ["DerivedRun", "Echo"]
 

@@ -16,7 +16,6 @@ from tiled.structures.data_source import Asset, DataSource, Management
 
 from gixi_bluesky.callbacks.derived.summary import RunSummary
 from gixi_bluesky.errors import RunCompleteError, StoreError
-from gixi_bluesky.tiled_adapters.claims import store_errors
 from gixi_bluesky.tiled_adapters.connection import container_beside
 from gixi_bluesky.tiled_adapters.export import FileRun
 from gixi_bluesky.tiled_adapters.nexus import open_result, result_metadata
@@ -32,7 +31,8 @@ from gixi_bluesky.tiled_adapters.schema import (
     image_data_keys,
 )
 from gixi_bluesky.tiled_adapters.settings import OutputSettings, TiledSettings
-from gixi_bluesky.tiled_adapters.writer import DerivedRunStore
+from gixi_bluesky.tiled_adapters.store.claims import store_errors
+from gixi_bluesky.tiled_adapters.store.writer import DerivedRunStore
 
 __all__ = ["register_result", "result_files"]
 

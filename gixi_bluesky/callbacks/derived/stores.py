@@ -16,14 +16,18 @@ import pandas as pd
 
 from gixi_bluesky.errors import ClaimLostError, ConfigError, RunCompleteError, StoreError
 from gixi_bluesky.log import get_logger
-from gixi_bluesky.tiled_adapters.claims import SESSION_S
 from gixi_bluesky.tiled_adapters.connection import derived_catalogue, require_reachable
 from gixi_bluesky.tiled_adapters.nexus import read_table
 from gixi_bluesky.tiled_adapters.schema import STREAMS
 from gixi_bluesky.tiled_adapters.settings import OutputSettings
-from gixi_bluesky.tiled_adapters.spool import spool_files
-from gixi_bluesky.tiled_adapters.spooled_store import SpooledStore, send_abandoned, send_leftovers
-from gixi_bluesky.tiled_adapters.writer import DerivedRunStore, RunState
+from gixi_bluesky.tiled_adapters.store.claims import SESSION_S
+from gixi_bluesky.tiled_adapters.store.spool import spool_files
+from gixi_bluesky.tiled_adapters.store.spooled_store import (
+    SpooledStore,
+    send_abandoned,
+    send_leftovers,
+)
+from gixi_bluesky.tiled_adapters.store.writer import DerivedRunStore, RunState
 
 __all__ = ["LocalStore", "RunStore", "store_builder"]
 

@@ -14,12 +14,12 @@ from tiled.structures.core import Spec
 
 from gixi_bluesky.errors import DocumentError, RowsLostError, RunCompleteError, StoreError
 from gixi_bluesky.log import get_logger
-from gixi_bluesky.tiled_adapters.claims import SESSION_S, Claim, store_errors
-from gixi_bluesky.tiled_adapters.images import StoredImages
 from gixi_bluesky.tiled_adapters.schema import STREAMS, stored_columns
 from gixi_bluesky.tiled_adapters.settings import OutputSettings, TiledSettings
-from gixi_bluesky.tiled_adapters.tables import StoredTable
-from gixi_bluesky.tiled_adapters.uploads import UploadedImages
+from gixi_bluesky.tiled_adapters.store.claims import SESSION_S, Claim, store_errors
+from gixi_bluesky.tiled_adapters.store.registered_images import StoredImages
+from gixi_bluesky.tiled_adapters.store.tables import StoredTable
+from gixi_bluesky.tiled_adapters.store.uploads import UploadedImages
 
 __all__ = ["DerivedRunStore", "RunState"]
 

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from tiled.client.utils import ClientError
 
 from gixi_bluesky.errors import DocumentError, StoreError
-from gixi_bluesky.tiled_adapters.claims import store_errors
 from gixi_bluesky.tiled_adapters.schema import TABLE_KEYS
+from gixi_bluesky.tiled_adapters.store.claims import store_errors
 
 __all__ = ["StoredTable", "arrow_schema"]
 

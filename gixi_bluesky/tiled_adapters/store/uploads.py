@@ -11,7 +11,7 @@ from tiled.structures.array import ArrayStructure, BuiltinDtype
 from tiled.structures.core import StructureFamily
 from tiled.structures.data_source import DataSource
 
-from gixi_bluesky.tiled_adapters.claims import store_errors
+from gixi_bluesky.tiled_adapters.store.claims import store_errors
 
 __all__ = ["UploadedImages"]
 

@@ -12,7 +12,7 @@ from tiled.structures.core import StructureFamily
 from tiled.structures.data_source import Asset, DataSource, Management
 from tiled.utils import safe_json_dump
 
-from gixi_bluesky.tiled_adapters.claims import store_errors
+from gixi_bluesky.tiled_adapters.store.claims import store_errors
 
 __all__ = ["StoredImages"]
 

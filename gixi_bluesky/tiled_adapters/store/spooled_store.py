@@ -13,10 +13,15 @@ import pandas as pd
 
 from gixi_bluesky.errors import ClaimLostError, DocumentError, RunCompleteError, StoreError
 from gixi_bluesky.log import get_logger
-from gixi_bluesky.tiled_adapters.delivery import Delivery, NewStore
 from gixi_bluesky.tiled_adapters.schema import STREAMS, stored_columns
-from gixi_bluesky.tiled_adapters.spool import SPOOL_FOLDER, SpoolFile, SpoolTakenError, spool_files
-from gixi_bluesky.tiled_adapters.writer import RunState
+from gixi_bluesky.tiled_adapters.store.delivery import Delivery, NewStore
+from gixi_bluesky.tiled_adapters.store.spool import (
+    SPOOL_FOLDER,
+    SpoolFile,
+    SpoolTakenError,
+    spool_files,
+)
+from gixi_bluesky.tiled_adapters.store.writer import RunState
 
 __all__ = ["SpooledStore", "send_abandoned", "send_leftovers"]
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from gixi_bluesky.errors import DocumentError, RowsLostError, StoreError
 from gixi_bluesky.tiled_adapters.schema import STREAMS
-from gixi_bluesky.tiled_adapters.spool import SESSION, Record, SpoolFile
-from gixi_bluesky.tiled_adapters.writer import DerivedRunStore, RunState
+from gixi_bluesky.tiled_adapters.store.spool import SESSION, Record, SpoolFile
+from gixi_bluesky.tiled_adapters.store.writer import DerivedRunStore, RunState
 
 __all__ = ["Delivery", "NewStore"]
 
