@@ -97,7 +97,7 @@ def is_result_file(path: str | Path) -> bool:
 
 
 def _of_results(path: Path) -> dict[str, Any]:
-    from gixi_bluesky.tiled_adapters.nexus import read_configuration
+    from gixi_bluesky.tiled_adapters.files.nexus import read_configuration
 
     try:
         return read_configuration(path)

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import numpy as np
 
-from gixi_bluesky.tiled_adapters.parts import PartWriter
+from gixi_bluesky.tiled_adapters.files.parts import PartWriter
 from gixi_bluesky.tiled_adapters.schema import (
     IMAGE_KEY,
     IMAGES,

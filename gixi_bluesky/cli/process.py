@@ -107,7 +107,7 @@ def _analysed(config: Config, names: Sequence[str], out: Path | None) -> Iterato
     for label, index, image in _summed(_named(names), config.corrections.sum_frames):
         yield _record(pipeline, source, label, index, image, kept if out is not None else None)
     if out is not None and kept:
-        from gixi_bluesky.tiled_adapters.nexus import write_result_file
+        from gixi_bluesky.tiled_adapters.files.nexus import write_result_file
 
         say(f"wrote {write_result_file(out, kept, pipeline.provenance.as_dict())}")
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gixi_bluesky.tiled_adapters import queries
     from gixi_bluesky.tiled_adapters.client import GIXIRun
-    from gixi_bluesky.tiled_adapters.parts import PartWriter
+    from gixi_bluesky.tiled_adapters.files.parts import PartWriter
     from gixi_bluesky.tiled_adapters.store.writer import DerivedRunStore, RunState
 
 __all__ = ["DerivedRunStore", "GIXIRun", "PartWriter", "RunState", "queries"]
@@ -17,7 +17,7 @@ __all__ = ["DerivedRunStore", "GIXIRun", "PartWriter", "RunState", "queries"]
 _HOMES = {
     "DerivedRunStore": "store.writer",
     "GIXIRun": "client",
-    "PartWriter": "parts",
+    "PartWriter": "files.parts",
     "RunState": "store.writer",
 }
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from gixi_bluesky.errors import StoreError
 from gixi_bluesky.log import get_logger
-from gixi_bluesky.tiled_adapters.parts import PartWriter
+from gixi_bluesky.tiled_adapters.files.parts import PartWriter
 from gixi_bluesky.tiled_adapters.schema import IMAGE_KEY, IMAGES, data_keys, image_data_keys
 from gixi_bluesky.tiled_adapters.settings import OutputSettings, TiledSettings
 from gixi_bluesky.tiled_adapters.store.claims import store_errors

@@ -14,7 +14,7 @@ from tiled.ndslice import NDSlice
 from tiled_servers import PHI, Q, columns, image_of, start_document
 
 from gixi_bluesky.errors import StoreError
-from gixi_bluesky.tiled_adapters.parts import PartWriter
+from gixi_bluesky.tiled_adapters.files.parts import PartWriter
 from gixi_bluesky.tiled_adapters.result_files import ResultFileAdapter
 from gixi_bluesky.tiled_adapters.schema import STREAMS
 

@@ -23,7 +23,7 @@ from typer.testing import CliRunner
 
 from gixi_bluesky.cli import app
 from gixi_bluesky.tiled_adapters import queries
-from gixi_bluesky.tiled_adapters.parts import PartWriter
+from gixi_bluesky.tiled_adapters.files.parts import PartWriter
 from gixi_bluesky.tiled_adapters.schema import STREAMS
 
 FRAMES = 4

@@ -21,8 +21,8 @@ from tiled_servers import IMAGE_SHAPE, PHI, Q, columns, image_of, start_document
 from gixi_bluesky.config import load_config
 from gixi_bluesky.errors import ConfigError, StoreError
 from gixi_bluesky.processing.types import FrameResult, Matches, MatchPeaks, Peaks, PolarImage
-from gixi_bluesky.tiled_adapters.nexus import read_table, write_result_file
-from gixi_bluesky.tiled_adapters.parts import PartWriter
+from gixi_bluesky.tiled_adapters.files.nexus import read_table, write_result_file
+from gixi_bluesky.tiled_adapters.files.parts import PartWriter
 from gixi_bluesky.tiled_adapters.schema import IMAGE_DATASET, STREAMS
 
 START = start_document("0f0e0d0c-0000-4000-8000-000000000001", raw_uid="raw-9")

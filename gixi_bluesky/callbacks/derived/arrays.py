@@ -10,7 +10,7 @@ from gixi_bluesky.callbacks.derived.composer import DerivedDocuments
 from gixi_bluesky.callbacks.worker.jobs import Analysed
 from gixi_bluesky.errors import StoreError
 from gixi_bluesky.log import get_logger
-from gixi_bluesky.tiled_adapters.parts import PartWriter
+from gixi_bluesky.tiled_adapters.files.parts import PartWriter
 from gixi_bluesky.tiled_adapters.settings import OutputSettings
 
 __all__ = ["RunArrays"]

@@ -17,7 +17,7 @@ import pandas as pd
 from gixi_bluesky.errors import ClaimLostError, ConfigError, RunCompleteError, StoreError
 from gixi_bluesky.log import get_logger
 from gixi_bluesky.tiled_adapters.connection import derived_catalogue, require_reachable
-from gixi_bluesky.tiled_adapters.nexus import read_table
+from gixi_bluesky.tiled_adapters.files.nexus import read_table
 from gixi_bluesky.tiled_adapters.schema import STREAMS
 from gixi_bluesky.tiled_adapters.settings import OutputSettings
 from gixi_bluesky.tiled_adapters.store.claims import SESSION_S

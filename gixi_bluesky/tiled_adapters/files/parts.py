@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from gixi_bluesky.errors import StoreError
 from gixi_bluesky.log import get_logger
-from gixi_bluesky.tiled_adapters.nexus import (
+from gixi_bluesky.tiled_adapters.files.nexus import (
     create_entry,
     create_images,
     create_table,
