@@ -22,7 +22,7 @@ from tiled.structures.core import Spec
 
 from gixi_bluesky.tiled_adapters import queries
 from gixi_bluesky.tiled_adapters.schema import q_bin
-from gixi_bluesky.tiled_adapters.server import embedded_server
+from gixi_bluesky.tiled_adapters.server.embedded import embedded_server
 
 EVERY = 100
 REPEATS = 5

@@ -36,8 +36,8 @@ def serve(
 
     The key comes from TILED_SINGLE_USER_API_KEY; without it a fresh one is made and shown once.
     """
-    from gixi_bluesky.tiled_adapters.server import configured_server, embedded_server
-    from gixi_bluesky.tiled_adapters.server_config import KEY_VARIABLE
+    from gixi_bluesky.tiled_adapters.server.configuration import KEY_VARIABLE
+    from gixi_bluesky.tiled_adapters.server.embedded import configured_server, embedded_server
 
     with (
         configured_server(config, port)

@@ -34,7 +34,7 @@ from gixi_bluesky.processing.structures.cif_files import (
     read_structures,
     shipped_cifs,
 )
-from gixi_bluesky.tiled_adapters.server import EmbeddedServer, embedded_server
+from gixi_bluesky.tiled_adapters.server.embedded import EmbeddedServer, embedded_server
 
 __all__ = ["demo_config", "play", "simulated_exposures"]
 

@@ -22,7 +22,7 @@ from tiled.adapters.table import TableAdapter
 from tiled.structures.core import Spec
 from tiled.utils import path_from_uri
 
-import gixi_bluesky.tiled_adapters.server_plugin  # noqa: F401 - it registers our queries
+import gixi_bluesky.tiled_adapters.server.plugin  # noqa: F401 - it registers our queries
 from gixi_bluesky.errors import StoreError
 from gixi_bluesky.tiled_adapters.files.nexus import open_result, read_table, result_metadata
 from gixi_bluesky.tiled_adapters.schema import (

@@ -13,7 +13,7 @@ from raw_runs import feed, hdf5_run
 from typer.testing import CliRunner
 
 from gixi_bluesky.cli import app
-from gixi_bluesky.tiled_adapters.server import embedded_server
+from gixi_bluesky.tiled_adapters.server.embedded import embedded_server
 
 pytestmark = pytest.mark.system
 

@@ -27,7 +27,7 @@ from gixi_bluesky.callbacks import Analysis, with_fetched_dark
 from gixi_bluesky.config import Config, parse_config
 from gixi_bluesky.errors import ConfigError, GeometryError, StoreError
 from gixi_bluesky.processing import Pipeline
-from gixi_bluesky.tiled_adapters.server import embedded_server
+from gixi_bluesky.tiled_adapters.server.embedded import embedded_server
 
 pytestmark = pytest.mark.system
 

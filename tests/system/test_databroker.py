@@ -13,7 +13,7 @@ import yaml
 from raw_runs import images
 
 from gixi_bluesky.tiled_adapters import queries
-from gixi_bluesky.tiled_adapters.server import embedded_server
+from gixi_bluesky.tiled_adapters.server.embedded import embedded_server
 
 legacy_catalogue = pytest.importorskip(
     "legacy_catalogue", reason="databroker is not installed: gixi_bluesky[databroker]"

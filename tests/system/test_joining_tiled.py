@@ -11,7 +11,7 @@ from fakes import FAKE, Stores, fake_config
 from raw_runs import feed, hdf5_run, images
 
 from gixi_bluesky.callbacks.analysis import Analysis
-from gixi_bluesky.tiled_adapters.server import embedded_server
+from gixi_bluesky.tiled_adapters.server.embedded import embedded_server
 
 pytestmark = pytest.mark.system
 

@@ -25,7 +25,7 @@ from raw_runs import feed, images, inline_run
 
 from gixi_bluesky.callbacks.analysis import Analysis
 from gixi_bluesky.tiled_adapters import queries
-from gixi_bluesky.tiled_adapters.server import EmbeddedServer, embedded_server
+from gixi_bluesky.tiled_adapters.server.embedded import EmbeddedServer, embedded_server
 
 pytestmark = pytest.mark.system
 

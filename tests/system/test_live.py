@@ -14,7 +14,7 @@ from threading import Thread
 import pytest
 from tiled_servers import PEAKS_PER_FRAME, RunWriting, start_document
 
-from gixi_bluesky.tiled_adapters.server import embedded_server
+from gixi_bluesky.tiled_adapters.server.embedded import embedded_server
 
 pytestmark = pytest.mark.system
 

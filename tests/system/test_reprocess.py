@@ -17,7 +17,7 @@ from typer.testing import CliRunner, Result
 from gixi_bluesky.cli import app
 from gixi_bluesky.processing.structures.cif_files import shipped_cifs
 from gixi_bluesky.tiled_adapters import queries
-from gixi_bluesky.tiled_adapters.server import EmbeddedServer, embedded_server
+from gixi_bluesky.tiled_adapters.server.embedded import EmbeddedServer, embedded_server
 
 pytestmark = pytest.mark.system
 

@@ -12,7 +12,7 @@ from raw_runs import feed, hdf5_run
 
 from gixi_bluesky.callbacks import Analysis
 from gixi_bluesky.log import configure_logging
-from gixi_bluesky.tiled_adapters.server import embedded_server
+from gixi_bluesky.tiled_adapters.server.embedded import embedded_server
 
 pytestmark = pytest.mark.system
 

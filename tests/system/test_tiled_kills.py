@@ -11,7 +11,7 @@ import pytest
 from killed_writers import Writer, assert_like_undisturbed, kill_writers
 from soak import soak_kills
 
-from gixi_bluesky.tiled_adapters.server import EmbeddedServer, embedded_server
+from gixi_bluesky.tiled_adapters.server.embedded import EmbeddedServer, embedded_server
 
 pytestmark = pytest.mark.system
 

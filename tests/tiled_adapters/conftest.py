@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gixi_bluesky.tiled_adapters.server import EmbeddedServer, embedded_server
+from gixi_bluesky.tiled_adapters.server.embedded import EmbeddedServer, embedded_server
 
 
 @pytest.fixture(scope="session")

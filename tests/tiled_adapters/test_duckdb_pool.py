@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tiled.storage import parse_storage
 
-from gixi_bluesky.tiled_adapters.duckdb_pool import pool_connections, require_known_storage
+from gixi_bluesky.tiled_adapters.server.duckdb_pool import pool_connections, require_known_storage
 
 
 def test_tiled_keeps_its_connections_where_we_look(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from gixi_bluesky.errors import StoreError
 from gixi_bluesky.processing.structures.cif_files import _slug
 from gixi_bluesky.tiled_adapters import queries
 from gixi_bluesky.tiled_adapters.schema import q_bin
-from gixi_bluesky.tiled_adapters.server import EmbeddedServer
+from gixi_bluesky.tiled_adapters.server.embedded import EmbeddedServer
 
 RAW_UID = str(uuid4())
 

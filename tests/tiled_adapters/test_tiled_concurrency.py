@@ -7,7 +7,7 @@ import threading
 import pyarrow as pa
 import pytest
 
-from gixi_bluesky.tiled_adapters.server import embedded_server
+from gixi_bluesky.tiled_adapters.server.embedded import embedded_server
 
 SCHEMA = pa.schema([("frame", pa.int64()), ("q", pa.float64())])
 ROWS, APPENDS, READERS = 50, 10, 2

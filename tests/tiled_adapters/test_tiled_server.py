@@ -7,15 +7,15 @@ import pytest
 import yaml
 
 from gixi_bluesky.errors import ConfigError, StoreError
-from gixi_bluesky.tiled_adapters.server import (
-    EmbeddedServer,
-    configured_server,
-    embedded_server,
-)
-from gixi_bluesky.tiled_adapters.server_config import (
+from gixi_bluesky.tiled_adapters.server.configuration import (
     KEY_VARIABLE,
     read_server_config,
     server_config,
+)
+from gixi_bluesky.tiled_adapters.server.embedded import (
+    EmbeddedServer,
+    configured_server,
+    embedded_server,
 )
 
 

@@ -22,7 +22,7 @@ from tiled_servers import (
 from gixi_bluesky.errors import ClaimLostError, DocumentError, RunCompleteError, StoreError
 from gixi_bluesky.tiled_adapters import tables
 from gixi_bluesky.tiled_adapters.schema import STREAMS
-from gixi_bluesky.tiled_adapters.server import EmbeddedServer
+from gixi_bluesky.tiled_adapters.server.embedded import EmbeddedServer
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from typing import Any
 
 from gixi_bluesky.errors import ConfigError, StoreError
 from gixi_bluesky.log import get_logger
-from gixi_bluesky.tiled_adapters.server_config import (
+from gixi_bluesky.tiled_adapters.server.configuration import (
     CATALOGUES,
     read_server_config,
     server_config,
@@ -136,7 +136,7 @@ def _build(config: dict[str, Any]) -> Any:
     from tiled.server.app import build_app_from_config
     from tiled.server.settings import get_settings
 
-    from gixi_bluesky.tiled_adapters.duckdb_pool import pool_connections
+    from gixi_bluesky.tiled_adapters.server.duckdb_pool import pool_connections
 
     try:
         with warnings.catch_warnings():
