@@ -22,7 +22,7 @@ def test_imports_keep_to_the_layers_of_the_design():
     [
         "import gixi_bluesky",
         "from gixi_bluesky.config import load_config, Config",
-        "import gixi_bluesky.tiled_adapters.client, gixi_bluesky.tiled_adapters.queries",
+        "import gixi_bluesky.tiled_adapters.client.run, gixi_bluesky.tiled_adapters.client.queries",
         "import gixi_bluesky.tiled_adapters.store.writer, gixi_bluesky.tiled_adapters.server.embedded",
         "from gixi_bluesky.callbacks import subscribe",
         "from gixi_bluesky.cli import app; app(['--help'], standalone_mode=False)",

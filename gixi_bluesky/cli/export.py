@@ -10,7 +10,7 @@ import typer
 from gixi_bluesky.cli.console import say
 
 if TYPE_CHECKING:
-    from gixi_bluesky.tiled_adapters.export import StoredRun
+    from gixi_bluesky.tiled_adapters.client.export import StoredRun
 
 __all__ = ["export"]
 
@@ -36,7 +36,7 @@ def export(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where the files go.")] = Path(),
 ) -> None:
     """Write the peaks, phases and images of a run to files that need nothing else."""
-    from gixi_bluesky.tiled_adapters.export import write_csv, write_nexus
+    from gixi_bluesky.tiled_adapters.client.export import write_csv, write_nexus
 
     if not (csv or nexus):
         raise typer.BadParameter("give --csv, --nexus or both")
@@ -50,8 +50,8 @@ def export(
 
 def _find(uid: str, tiled: str | None, config: Path | None, directory: Path) -> StoredRun:
     from gixi_bluesky.config import load_config
+    from gixi_bluesky.tiled_adapters.client.export import FileRun, TiledRun, derived_run
     from gixi_bluesky.tiled_adapters.connection import derived_catalogue
-    from gixi_bluesky.tiled_adapters.export import FileRun, TiledRun, derived_run
     from gixi_bluesky.tiled_adapters.settings import TiledSettings
 
     settings = TiledSettings()

@@ -86,7 +86,7 @@ def _terms(search: list[str]) -> dict[str, Any]:
 
 def _told(derived: Any, replayed: Replayed) -> dict[str, Any]:
     """Return the derived run, its phases, and how it differs from the others of this raw run."""
-    from gixi_bluesky.tiled_adapters.queries import differences, runs_for
+    from gixi_bluesky.tiled_adapters.client.queries import differences, runs_for
 
     told: dict[str, Any] = {
         "raw_uid": replayed.raw_uid,

@@ -13,7 +13,7 @@ from rich.progress import Progress
 
 from gixi_bluesky.log import get_logger
 from gixi_bluesky.tiled_adapters import queries
-from gixi_bluesky.tiled_adapters.overview import Overview
+from gixi_bluesky.tiled_adapters.drawing.overview import Overview
 
 __all__ = ["Monitor", "simulated_seconds"]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gixi_bluesky.tiled_adapters import queries
-    from gixi_bluesky.tiled_adapters.client import GIXIRun
+    from gixi_bluesky.tiled_adapters.client.run import GIXIRun
     from gixi_bluesky.tiled_adapters.files.parts import PartWriter
     from gixi_bluesky.tiled_adapters.store.writer import DerivedRunStore, RunState
 
@@ -16,7 +16,7 @@ __all__ = ["DerivedRunStore", "GIXIRun", "PartWriter", "RunState", "queries"]
 # Lazy, so that settings and schema do not load Tiled or HDF5.
 _HOMES = {
     "DerivedRunStore": "store.writer",
-    "GIXIRun": "client",
+    "GIXIRun": "client.run",
     "PartWriter": "files.parts",
     "RunState": "store.writer",
 }

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from gixi_bluesky.errors import StoreError
-from gixi_bluesky.tiled_adapters.overview import Overview, overview_figure, save_overview
+from gixi_bluesky.tiled_adapters.drawing.overview import Overview, overview_figure, save_overview
 
 N_PHI, N_Q, Q_MAX = 64, 128, 3.0
 LINES = {(1, 0, 0): 1.06, (1, 1, 0): 1.50, (2, 0, 0): 2.12}

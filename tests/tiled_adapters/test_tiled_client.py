@@ -206,7 +206,7 @@ def test_a_name_has_the_slug_under_which_the_pipeline_stores_it(name: str) -> No
 
 def test_the_client_needs_no_torch() -> None:
     code = (
-        "import sys; import gixi_bluesky.tiled_adapters.client\n"
+        "import sys; import gixi_bluesky.tiled_adapters.client.run\n"
         "from gixi_bluesky.tiled_adapters import queries\n"
         "sys.exit('torch' in sys.modules)"
     )

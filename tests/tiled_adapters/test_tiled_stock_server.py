@@ -9,7 +9,7 @@ from tiled.client import from_uri
 from tiled.server import SimpleTiledServer
 
 from gixi_bluesky.tiled_adapters import queries
-from gixi_bluesky.tiled_adapters.fast_queries import knows
+from gixi_bluesky.tiled_adapters.client.fast_queries import knows
 from gixi_bluesky.tiled_adapters.schema import q_bin
 
 pytestmark = pytest.mark.system

@@ -16,8 +16,8 @@ from tiled.structures.data_source import Asset, DataSource, Management
 
 from gixi_bluesky.callbacks.derived.summary import RunSummary
 from gixi_bluesky.errors import RunCompleteError, StoreError
+from gixi_bluesky.tiled_adapters.client.export import FileRun
 from gixi_bluesky.tiled_adapters.connection import container_beside
-from gixi_bluesky.tiled_adapters.export import FileRun
 from gixi_bluesky.tiled_adapters.files.nexus import open_result, result_metadata
 from gixi_bluesky.tiled_adapters.schema import (
     IMAGE_DATASET,

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import text
 from tiled.catalog.adapter import CatalogNodeAdapter
 
-from gixi_bluesky.tiled_adapters.fast_queries import PeakNear, PhaseReached, bins_between
+from gixi_bluesky.tiled_adapters.client.fast_queries import PeakNear, PhaseReached, bins_between
 
 __all__: list[str] = []
 

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from gixi_bluesky.errors import StoreError
-from gixi_bluesky.tiled_adapters.overview_panels import draw_panels
+from gixi_bluesky.tiled_adapters.drawing.panels import draw_panels
 
 __all__ = ["Overview", "OverviewData", "overview_figure", "save_overview"]
 

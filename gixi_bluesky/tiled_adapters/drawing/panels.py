@@ -18,7 +18,7 @@ from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from gixi_bluesky.tiled_adapters.overview import OverviewData
+    from gixi_bluesky.tiled_adapters.drawing.overview import OverviewData
 
 __all__ = ["draw_panels"]
 

@@ -16,7 +16,12 @@ from tiled.client.utils import ClientError
 from tiled.queries import Comparison, Eq, Key, KeyPresent
 
 from gixi_bluesky.processing.structures.cif_files import LONGEST_SLUG
-from gixi_bluesky.tiled_adapters.fast_queries import PeakNear, PhaseReached, bins_between, knows
+from gixi_bluesky.tiled_adapters.client.fast_queries import (
+    PeakNear,
+    PhaseReached,
+    bins_between,
+    knows,
+)
 from gixi_bluesky.tiled_adapters.schema import PURPOSE
 
 __all__ = ["differences", "runs_for", "slug_of", "unfinished", "with_peak", "with_phase"]

@@ -117,7 +117,7 @@ class GIXIRun(BlueskyRunV3):
 
     def plot(self) -> Any:
         """Draw the overview figure: intensity and |q| over time, polar image, q map."""
-        from gixi_bluesky.tiled_adapters.overview import overview_figure
+        from gixi_bluesky.tiled_adapters.drawing.overview import overview_figure
 
         return overview_figure(self)
 

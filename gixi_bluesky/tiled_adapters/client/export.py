@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 
 from gixi_bluesky.errors import StoreError
 from gixi_bluesky.processing.geometry.grids import PolarGrid
-from gixi_bluesky.tiled_adapters.client import GIXIRun
+from gixi_bluesky.tiled_adapters.client.queries import runs_for
+from gixi_bluesky.tiled_adapters.client.run import GIXIRun
 from gixi_bluesky.tiled_adapters.files.nexus import (
     create_entry,
     create_images,
     read_table,
     write_table,
 )
-from gixi_bluesky.tiled_adapters.queries import runs_for
 from gixi_bluesky.tiled_adapters.schema import IMAGE_DATASET, IMAGE_KEY, IMAGES, STREAMS
 
 __all__ = ["FileRun", "StoredRun", "TiledRun", "derived_run", "write_csv", "write_nexus"]
