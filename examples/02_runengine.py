@@ -13,8 +13,8 @@ from gixi_bluesky.callbacks import subscribe
 from gixi_bluesky.demo.beamline import SimulatedDetector
 from gixi_bluesky.demo.crystallisation import Crystallisation
 from gixi_bluesky.demo.experiment import SHAPE, demo_config, simulated_exposures
-from gixi_bluesky.processing.structures.cif_files import read_structure, shipped_cifs
-from gixi_bluesky.tiled_adapters.server.embedded import embedded_server
+from gixi_bluesky.processing.structures import read_structure, shipped_cifs
+from gixi_bluesky.tiled_adapters.server import embedded_server
 
 
 def main(folder: str = "example-results") -> None:

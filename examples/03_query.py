@@ -3,7 +3,7 @@
 import sys
 
 from gixi_bluesky.tiled_adapters import queries
-from gixi_bluesky.tiled_adapters.server.embedded import embedded_server
+from gixi_bluesky.tiled_adapters.server import embedded_server
 
 
 def main(folder: str = "example-results") -> None:

@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gixi_bluesky.tiled_adapters import queries
+    from gixi_bluesky.tiled_adapters.client import queries
     from gixi_bluesky.tiled_adapters.client.run import GIXIRun
     from gixi_bluesky.tiled_adapters.files.parts import PartWriter
     from gixi_bluesky.tiled_adapters.store.writer import DerivedRunStore, RunState
@@ -24,7 +24,7 @@ _HOMES = {
 
 def __getattr__(name: str) -> Any:
     if name == "queries":
-        return import_module(f"{__name__}.queries")
+        return import_module(f"{__name__}.client.queries")
     if name in _HOMES:
         return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
     message = f"module {__name__!r} has no attribute {name!r}"

@@ -1,1 +1,1 @@
-"""TODO"""
+"""Bluesky documents parsed into frozen types."""

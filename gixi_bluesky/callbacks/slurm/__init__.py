@@ -1,1 +1,1 @@
-"""TODO"""
+"""Consumers as Slurm jobs: the batch script, submission and status."""

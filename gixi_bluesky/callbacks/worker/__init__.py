@@ -1,1 +1,1 @@
-"""TODO"""
+"""Frames analysed in another process: queue, jobs, supervision."""

@@ -1,1 +1,1 @@
-"""TODO"""
+"""Which phases explain the peaks of a frame, with a probability each."""

@@ -1,1 +1,1 @@
-"""TODO"""
+"""Peaks measured in their boxes: position, widths and intensity, with errors."""

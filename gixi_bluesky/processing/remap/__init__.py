@@ -1,1 +1,1 @@
-"""TODO"""
+"""From detector frames to images in reciprocal space, by averaging pixels under footprints."""

@@ -1,1 +1,1 @@
-"""TODO"""
+"""Figures of derived runs, drawn without a display."""

@@ -1,1 +1,1 @@
-"""TODO"""
+"""The detector that needs no weights: a search for significant arcs."""
