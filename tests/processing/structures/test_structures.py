@@ -21,7 +21,7 @@ from gixi_bluesky.processing.structures.cif_files import (
     shipped_cifs,
 )
 
-CIFS = Path(__file__).parents[1] / "data" / "cifs"
+CIFS = Path(__file__).parents[2] / "data" / "cifs"
 COPPER_K_ALPHA = 1.5418  # angstrom
 
 CUBIC_CELL = """

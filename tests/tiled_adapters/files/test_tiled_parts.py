@@ -101,7 +101,7 @@ def test_the_part_of_a_killed_writer_is_taken_over(tmp_path: Path) -> None:
         "import time; time.sleep(60)\n"
     )
     writer = subprocess.Popen(
-        [sys.executable, "-c", script, str(Path(__file__).parents[1]), str(tmp_path)],
+        [sys.executable, "-c", script, str(Path(__file__).parents[2]), str(tmp_path)],
         stdout=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
