@@ -35,12 +35,12 @@ import httpx
 import numpy as np
 import psutil
 from bluesky_tiled_plugins import TiledWriter
-from gixi_bluesky.callbacks.worker.pixels.locations import InlineImage
 from tiled.client import from_uri
 
 from gixi_bluesky.callbacks.derived.publishing import DerivedRun
 from gixi_bluesky.callbacks.derived.stores import store_builder
 from gixi_bluesky.callbacks.documents.parsing import RunStart, RunStop
+from gixi_bluesky.callbacks.images.locations import InlineImage
 from gixi_bluesky.callbacks.runs.raw_run import Frame, RawRun, RunClosed
 from gixi_bluesky.callbacks.worker.jobs import Analysed, Outcome, Ready
 from gixi_bluesky.config import Config, parse_config

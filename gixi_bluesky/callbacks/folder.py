@@ -10,12 +10,12 @@ from uuid import uuid4
 
 import event_model
 
-from gixi_bluesky.callbacks.settings import InputSettings
-from gixi_bluesky.callbacks.worker.pixels.detector_files import (
+from gixi_bluesky.callbacks.images.detector_files import (
     IMAGE_SUFFIXES,
     ImageFile,
     open_image_file,
 )
+from gixi_bluesky.callbacks.settings import InputSettings
 from gixi_bluesky.errors import FrameError, UnavailableError
 from gixi_bluesky.log import get_logger
 

@@ -18,9 +18,9 @@ def first_image(config: Config, name: str) -> tuple[str, NDArray[Any]]:
     name: as of `process`, FILE, FILE::DATASET or FILE::NUMBER
     Raises UnavailableError or RefusedPathError for what cannot or may not be read.
     """
-    from gixi_bluesky.callbacks.worker.pixels.allowed_paths import FileAccess
-    from gixi_bluesky.callbacks.worker.pixels.detector_files import image_references
-    from gixi_bluesky.callbacks.worker.pixels.locations import FrameReader
+    from gixi_bluesky.callbacks.images.allowed_paths import FileAccess
+    from gixi_bluesky.callbacks.images.detector_files import image_references
+    from gixi_bluesky.callbacks.images.locations import FrameReader
 
     label, reference = next(image_references(name))
     return label, FrameReader(FileAccess.from_settings(config.input)).read(reference)

@@ -14,8 +14,8 @@ from gixi_bluesky.cli.options import ConfigFile, JsonLines, configured_for_files
 from gixi_bluesky.errors import GixiError, RefusedPathError, UnavailableError
 
 if TYPE_CHECKING:
+    from gixi_bluesky.callbacks.images.locations import FrameRef
     from gixi_bluesky.callbacks.worker.pixels import ImageSource
-    from gixi_bluesky.callbacks.worker.pixels.locations import FrameRef
     from gixi_bluesky.cli.records import FrameRecord
     from gixi_bluesky.config import Config
     from gixi_bluesky.processing import FrameResult, Pipeline
@@ -90,9 +90,9 @@ def process(
 def _analysed(config: Config, names: Sequence[str], out: Path | None) -> Iterator[FrameRecord]:
     """Analyse image after image; write them to `out` at the end."""
     from gixi_bluesky.callbacks import with_fetched_dark
+    from gixi_bluesky.callbacks.images.allowed_paths import FileAccess
+    from gixi_bluesky.callbacks.images.locations import FrameReader
     from gixi_bluesky.callbacks.worker.pixels import ImageSource
-    from gixi_bluesky.callbacks.worker.pixels.allowed_paths import FileAccess
-    from gixi_bluesky.callbacks.worker.pixels.locations import FrameReader
     from gixi_bluesky.processing import Pipeline
 
     config = with_fetched_dark(config)
@@ -117,7 +117,7 @@ _Named = tuple[str, int, "FrameRef | GixiError"]
 
 def _named(names: Sequence[str]) -> Iterator[_Named]:
     """Yield what each image is called, its number within the file, and where it is, if it is."""
-    from gixi_bluesky.callbacks.worker.pixels.detector_files import image_references
+    from gixi_bluesky.callbacks.images.detector_files import image_references
 
     for name in names:
         try:
@@ -131,7 +131,7 @@ def _named(names: Sequence[str]) -> Iterator[_Named]:
 
 def _summed(images: Iterator[_Named], n: int) -> Iterator[_Named]:
     """Yield sums of `n` images each, called as their first; a last one may be of fewer."""
-    from gixi_bluesky.callbacks.worker.pixels.locations import SummedImages
+    from gixi_bluesky.callbacks.images.locations import SummedImages
 
     while chosen := list(islice(images, n)):
         label, index, first = chosen[0]

@@ -9,10 +9,10 @@ import h5py
 import numpy as np
 import pytest
 import tifffile
-from gixi_bluesky.callbacks.worker.pixels.allowed_paths import FileAccess
-from gixi_bluesky.callbacks.worker.pixels.locations import FrameReader
 
 from gixi_bluesky.callbacks.folder import FolderRun, folder_input
+from gixi_bluesky.callbacks.images.allowed_paths import FileAccess
+from gixi_bluesky.callbacks.images.locations import FrameReader
 from gixi_bluesky.callbacks.runs.raw_run import Frame, FrameTimed, RunClosed
 from gixi_bluesky.callbacks.runs.router import Router
 from gixi_bluesky.callbacks.settings import InputSettings

@@ -13,7 +13,7 @@ import hdf5plugin  # noqa: F401 - registers the compression filters that detecto
 import numpy as np
 import tifffile
 
-from gixi_bluesky.callbacks.worker.pixels.locations import (
+from gixi_bluesky.callbacks.images.locations import (
     FabioImage,
     FrameRef,
     Hdf5Image,

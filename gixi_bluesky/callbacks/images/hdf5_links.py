@@ -10,7 +10,7 @@ from typing import Any
 import h5py
 import hdf5plugin  # noqa: F401 - registers the compression filters that detectors use
 
-from gixi_bluesky.callbacks.worker.pixels.allowed_paths import FileAccess
+from gixi_bluesky.callbacks.images.allowed_paths import FileAccess
 from gixi_bluesky.errors import FrameError, RefusedPathError, UnavailableError
 
 __all__ = ["DatasetOpener"]

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gixi_bluesky.callbacks.worker.pixels.allowed_paths import FileAccess
-from gixi_bluesky.callbacks.worker.pixels.hdf5_links import DatasetOpener
-from gixi_bluesky.callbacks.worker.pixels.readers import (
+from gixi_bluesky.callbacks.images.allowed_paths import FileAccess
+from gixi_bluesky.callbacks.images.hdf5_links import DatasetOpener
+from gixi_bluesky.callbacks.images.readers import (
     read_fabio,
     read_npy,
     read_tiff,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from gixi_bluesky.callbacks.documents.parsing import Datum, Resource, StreamResource
-from gixi_bluesky.callbacks.worker.pixels.locations import (
+from gixi_bluesky.callbacks.images.locations import (
     FabioImage,
     FrameRef,
     Hdf5Image,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from gixi_bluesky.callbacks.documents.parsing import RunStart, RunStop
-from gixi_bluesky.callbacks.worker.pixels.locations import FrameRef
+from gixi_bluesky.callbacks.images.locations import FrameRef
 from gixi_bluesky.processing.geometry.conditions import Conditions
 
 __all__ = ["Action", "DarkImages", "Frame", "FrameTimed", "RawRun", "RunClosed", "RunOpened"]

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
-from gixi_bluesky.callbacks.runs.actions import Action, DarkImages, Frame, RunClosed
-from gixi_bluesky.callbacks.worker.pixels.locations import (
+from gixi_bluesky.callbacks.images.locations import (
     FrameRef,
     InlineImage,
     SpilledImage,
     Unreadable,
 )
+from gixi_bluesky.callbacks.runs.actions import Action, DarkImages, Frame, RunClosed
 from gixi_bluesky.log import get_logger
 from gixi_bluesky.processing.settings import DarkStream
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from gixi_bluesky.callbacks.runs.actions import Action, Frame, RunClosed
-from gixi_bluesky.callbacks.worker.pixels.locations import (
+from gixi_bluesky.callbacks.images.locations import (
     FrameRef,
     InlineImage,
     SummedImages,
     Unreadable,
 )
+from gixi_bluesky.callbacks.runs.actions import Action, Frame, RunClosed
 from gixi_bluesky.errors import FrameError
 from gixi_bluesky.log import get_logger
 from gixi_bluesky.processing.pixels.exposures import FrameSum

@@ -23,6 +23,13 @@ from gixi_bluesky.callbacks.documents.parsing import (
     StreamDatum,
     StreamResource,
 )
+from gixi_bluesky.callbacks.images.locations import (
+    FrameRef,
+    InlineImage,
+    Unreadable,
+    check_image,
+)
+from gixi_bluesky.callbacks.images.resources import classic_image, stream_image, stream_stack
 from gixi_bluesky.callbacks.runs.actions import (
     Action,
     Frame,
@@ -34,13 +41,6 @@ from gixi_bluesky.callbacks.runs.actions import (
 from gixi_bluesky.callbacks.runs.dark_streams import RunDarks
 from gixi_bluesky.callbacks.runs.frame_sums import FrameSums
 from gixi_bluesky.callbacks.settings import InputSettings
-from gixi_bluesky.callbacks.worker.pixels.locations import (
-    FrameRef,
-    InlineImage,
-    Unreadable,
-    check_image,
-)
-from gixi_bluesky.callbacks.worker.pixels.resources import classic_image, stream_image, stream_stack
 from gixi_bluesky.errors import FrameError
 from gixi_bluesky.log import get_logger
 from gixi_bluesky.processing.geometry.conditions import Conditions

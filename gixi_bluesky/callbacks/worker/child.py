@@ -67,9 +67,9 @@ def _build(setup: Setup) -> Any:
 
 def _serve(parent: Connection, setup: Setup, pipeline: Any) -> None:
     # Not at the top: the parent imports this module's neighbours, and needs no readers.
+    from gixi_bluesky.callbacks.images.allowed_paths import FileAccess
+    from gixi_bluesky.callbacks.images.locations import FrameReader
     from gixi_bluesky.callbacks.worker.pixels import ImageSource
-    from gixi_bluesky.callbacks.worker.pixels.allowed_paths import FileAccess
-    from gixi_bluesky.callbacks.worker.pixels.locations import FrameReader
 
     files = FrameReader(FileAccess.from_settings(setup.input))
     reader = ImageSource(files, setup.config.corrections)

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
+from gixi_bluesky.callbacks.images.locations import InlineImage, SpilledImage
 from gixi_bluesky.callbacks.runs.raw_run import Frame
 from gixi_bluesky.callbacks.settings import QueueSettings
-from gixi_bluesky.callbacks.worker.pixels.locations import InlineImage, SpilledImage
 from gixi_bluesky.log import get_logger
 
 __all__ = ["FrameQueue"]

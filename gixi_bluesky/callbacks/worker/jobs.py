@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gixi_bluesky.callbacks.images.locations import FrameRef
 from gixi_bluesky.callbacks.runs.actions import DarkImages
 from gixi_bluesky.callbacks.settings import InputSettings
-from gixi_bluesky.callbacks.worker.pixels.locations import FrameRef
 from gixi_bluesky.log import LogSettings
 from gixi_bluesky.processing.geometry.conditions import Conditions
 from gixi_bluesky.processing.types import Matches, MatchPeaks, Peaks

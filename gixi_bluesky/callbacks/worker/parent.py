@@ -14,8 +14,8 @@ from typing import Any, cast
 
 import numpy as np
 
+from gixi_bluesky.callbacks.images.locations import InlineImage
 from gixi_bluesky.callbacks.worker.jobs import Job, Outcome, Ready, Setup, SharedImage
-from gixi_bluesky.callbacks.worker.pixels.locations import InlineImage
 from gixi_bluesky.errors import GixiError
 from gixi_bluesky.log import log_settings
 

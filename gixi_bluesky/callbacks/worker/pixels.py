@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gixi_bluesky.callbacks.images.locations import FrameReader, FrameRef, SummedImages
 from gixi_bluesky.callbacks.runs.actions import DarkImages
-from gixi_bluesky.callbacks.worker.pixels.locations import FrameReader, FrameRef, SummedImages
 from gixi_bluesky.errors import FrameError, RefusedPathError, UnavailableError
 from gixi_bluesky.processing.pixels.counts import Dark
 from gixi_bluesky.processing.pixels.exposures import FrameSum

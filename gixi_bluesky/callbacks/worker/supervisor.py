@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from gixi_bluesky.callbacks.images.locations import Unreadable
 from gixi_bluesky.callbacks.runs.raw_run import Frame
 from gixi_bluesky.callbacks.worker.frame_queue import FrameQueue
 from gixi_bluesky.callbacks.worker.jobs import Job, Outcome, Ready
@@ -18,7 +19,6 @@ from gixi_bluesky.callbacks.worker.parent import (
     AnalysisProcess,
     ProcessEndedError,
 )
-from gixi_bluesky.callbacks.worker.pixels.locations import Unreadable
 from gixi_bluesky.log import get_logger
 
 __all__ = ["Worker"]

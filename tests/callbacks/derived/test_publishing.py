@@ -14,11 +14,11 @@ import pytest
 from event_model import DocumentNames, schema_validators
 from fake_pipeline import N_PHI, N_Q, FakePipeline
 from fakes import MemoryStore, fake_config
-from gixi_bluesky.callbacks.worker.pixels.locations import InlineImage
 
 from gixi_bluesky.callbacks.derived.publishing import DerivedRun
 from gixi_bluesky.callbacks.derived.stores import LocalStore
 from gixi_bluesky.callbacks.documents.parsing import RunStart, RunStop
+from gixi_bluesky.callbacks.images.locations import InlineImage
 from gixi_bluesky.callbacks.runs.raw_run import Frame, RawRun, RunClosed
 from gixi_bluesky.callbacks.worker.jobs import Analysed, Outcome, Ready
 from gixi_bluesky.errors import ClaimLostError, RunCompleteError, StoreError

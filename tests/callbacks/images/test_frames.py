@@ -12,8 +12,10 @@ import h5py
 import numpy as np
 import pytest
 import tifffile
-from gixi_bluesky.callbacks.worker.pixels.allowed_paths import FileAccess
-from gixi_bluesky.callbacks.worker.pixels.locations import (
+from raw_runs import SHAPE, images, write_hdf5
+
+from gixi_bluesky.callbacks.images.allowed_paths import FileAccess
+from gixi_bluesky.callbacks.images.locations import (
     FabioImage,
     FrameReader,
     Hdf5Image,
@@ -22,8 +24,6 @@ from gixi_bluesky.callbacks.worker.pixels.locations import (
     TiffImage,
     Unreadable,
 )
-from raw_runs import SHAPE, images, write_hdf5
-
 from gixi_bluesky.errors import FrameError, RefusedPathError, UnavailableError
 
 DATA = "/entry/data/data"

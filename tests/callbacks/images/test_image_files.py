@@ -7,10 +7,10 @@ import h5py
 import numpy as np
 import pytest
 import tifffile
-from gixi_bluesky.callbacks.worker.pixels.allowed_paths import FileAccess
-from gixi_bluesky.callbacks.worker.pixels.detector_files import image_references, open_image_file
-from gixi_bluesky.callbacks.worker.pixels.locations import FrameReader
 
+from gixi_bluesky.callbacks.images.allowed_paths import FileAccess
+from gixi_bluesky.callbacks.images.detector_files import image_references, open_image_file
+from gixi_bluesky.callbacks.images.locations import FrameReader
 from gixi_bluesky.errors import FrameError, UnavailableError
 
 STACK = np.arange(3 * 5 * 7, dtype=np.int32).reshape(3, 5, 7)

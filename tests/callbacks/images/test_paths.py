@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 
 import pytest
-from gixi_bluesky.callbacks.worker.pixels.allowed_paths import FileAccess
 
+from gixi_bluesky.callbacks.images.allowed_paths import FileAccess
 from gixi_bluesky.errors import RefusedPathError
 
 

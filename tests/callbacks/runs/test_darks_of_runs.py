@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 from fakes import FAKE, Stores, fake_config
-from gixi_bluesky.callbacks.worker.pixels.locations import Unreadable
 from hypothesis import given
 from hypothesis import strategies as st
 from raw_runs import KEY, SHAPE, Documents, RawRun, feed, images, routed, write_hdf5
 
 from gixi_bluesky.callbacks.analysis import Analysis
+from gixi_bluesky.callbacks.images.locations import Unreadable
 from gixi_bluesky.callbacks.runs.actions import Frame
 from gixi_bluesky.callbacks.runs.router import Router
 from gixi_bluesky.callbacks.settings import InputSettings

@@ -10,16 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from gixi_bluesky.callbacks.worker.pixels.allowed_paths import FileAccess
-from gixi_bluesky.callbacks.worker.pixels.locations import (
-    FabioImage,
-    FrameReader,
-    Hdf5Image,
-    InlineImage,
-    NpyImage,
-    TiffImage,
-    Unreadable,
-)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from raw_runs import (
@@ -37,6 +27,16 @@ from raw_runs import (
     write_tiffs,
 )
 
+from gixi_bluesky.callbacks.images.allowed_paths import FileAccess
+from gixi_bluesky.callbacks.images.locations import (
+    FabioImage,
+    FrameReader,
+    Hdf5Image,
+    InlineImage,
+    NpyImage,
+    TiffImage,
+    Unreadable,
+)
 from gixi_bluesky.callbacks.runs.raw_run import Frame, FrameTimed, RunClosed, RunOpened
 from gixi_bluesky.callbacks.runs.router import Router
 from gixi_bluesky.callbacks.settings import InputSettings

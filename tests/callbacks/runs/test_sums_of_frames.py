@@ -10,12 +10,12 @@ import h5py
 import numpy as np
 import pytest
 from fakes import FAKE, Stores, fake_config
-from gixi_bluesky.callbacks.worker.pixels.locations import InlineImage, SummedImages, Unreadable
 from hypothesis import given
 from hypothesis import strategies as st
 from raw_runs import KEY, Documents, RawRun, feed, hdf5_run, images, inline_run, routed
 
 from gixi_bluesky.callbacks.analysis import Analysis
+from gixi_bluesky.callbacks.images.locations import InlineImage, SummedImages, Unreadable
 from gixi_bluesky.callbacks.runs.actions import Frame, RunClosed
 from gixi_bluesky.callbacks.runs.router import Router
 from gixi_bluesky.callbacks.settings import InputSettings

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from gixi_bluesky.callbacks.worker.pixels.allowed_paths import FileAccess
-from gixi_bluesky.callbacks.worker.pixels.locations import (
+
+from gixi_bluesky.callbacks.images.allowed_paths import FileAccess
+from gixi_bluesky.callbacks.images.locations import (
     FrameReader,
     Hdf5Image,
     InlineImage,
     SpilledImage,
     Unreadable,
 )
-
 from gixi_bluesky.callbacks.runs.raw_run import Frame
 from gixi_bluesky.callbacks.settings import QueueSettings
 from gixi_bluesky.callbacks.worker.frame_queue import FrameQueue

@@ -15,14 +15,14 @@ import pytest
 import structlog
 from fake_pipeline import KILLS, REFUSED, SLEEPS, UNFORESEEN
 from fakes import FAKE, fake_config
-from gixi_bluesky.callbacks.worker.pixels.locations import (
+from raw_runs import images, write_hdf5
+
+from gixi_bluesky.callbacks.images.locations import (
     FrameRef,
     Hdf5Image,
     InlineImage,
     Unreadable,
 )
-from raw_runs import images, write_hdf5
-
 from gixi_bluesky.callbacks.runs.raw_run import Frame
 from gixi_bluesky.callbacks.worker.frame_queue import FrameQueue
 from gixi_bluesky.callbacks.worker.jobs import Outcome
