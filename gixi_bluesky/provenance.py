@@ -14,7 +14,7 @@ from uuid import UUID, uuid5
 __all__ = ["Provenance", "derived_uid", "file_sha256", "library_versions", "result_hash"]
 
 # Raised whenever the same input and settings would give another result.
-ALGORITHM_VERSION = 1
+ALGORITHM_VERSION = 2
 
 _NAMESPACE = UUID("9d0d3a2e-6a0f-5b0e-9d0c-6b7a5a1f7c11")
 _LIBRARIES = ("numpy", "scipy", "opencv-python-headless", "torch", "gemmi", "h5py", "tiled")

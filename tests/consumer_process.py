@@ -17,7 +17,7 @@ from typing import Any
 
 from fakes import FAKE
 
-from gixi_bluesky.callbacks import stores
+from gixi_bluesky.callbacks.derived import stores
 from gixi_bluesky.callbacks.kafka.heartbeat import Heartbeat, read_heartbeat
 from gixi_bluesky.callbacks.kafka.offsets import StartAt
 from gixi_bluesky.callbacks.kafka.service import Service, asked_to_stop

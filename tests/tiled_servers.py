@@ -37,7 +37,7 @@ def start_document(uid: str | None = None, raw_uid: str = "raw-1", **more: Any) 
         "purpose": "gixi",
         "tiled_specs": ["GIXIRun"],
         "gixi": {
-            "schema_version": 1,
+            "schema_version": 2,
             "raw_uid": raw_uid,
             "grid": {"q_max_inv_angstrom": 3.9, "shape": list(IMAGE_SHAPE)},
             "provenance": {"version": "0.1", "config": {"grid": {"q_max_inv_angstrom": 3.9}}},

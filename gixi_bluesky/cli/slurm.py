@@ -74,7 +74,7 @@ def submit(
 
     They share the topic's partitions and go on after preemption, requeue and the time limit.
     """
-    from gixi_bluesky.callbacks import slurm
+    from gixi_bluesky.callbacks.slurm import jobs as slurm
     from gixi_bluesky.callbacks.slurm.batch_script import ConsumerArray
     from gixi_bluesky.config import load_config
 
@@ -165,7 +165,8 @@ def status(
     json: JsonLines = False,
 ) -> None:
     """Show each consumer: its job, what it does, how far behind it is, what went wrong last."""
-    from gixi_bluesky.callbacks import slurm, slurm_status
+    from gixi_bluesky.callbacks.slurm import jobs as slurm
+    from gixi_bluesky.callbacks.slurm import status as slurm_status
 
     submission = slurm.Submission.of(folder.absolute())
     consumers = slurm_status.consumers_of(submission)
@@ -194,7 +195,7 @@ def cancel(
 
     The exit status is 1 when some did not end in time.
     """
-    from gixi_bluesky.callbacks import slurm
+    from gixi_bluesky.callbacks.slurm import jobs as slurm
 
     submission = slurm.Submission.of(folder.absolute())
     all_ended = True

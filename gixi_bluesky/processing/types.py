@@ -22,6 +22,7 @@ __all__ = [
     "RemappedImage",
     "Table",
     "columns_of",
+    "missing_values",
 ]
 
 Float32 = NDArray[np.float32]
@@ -148,14 +149,42 @@ class Table:
         return cls(**{c.name: np.empty(0, _memory_dtype(c.dtype)) for c in columns_of(cls)})
 
     @classmethod
-    def from_rows(cls, rows: list[dict[str, Any]]) -> Any:
-        """Build the table from one dict a row; each must hold every column."""
+    def from_columns(cls, **columns: NDArray[Any]) -> Any:
+        """Build the table from columns of one length; those not given are NaN, empty or -1.
+
+        Raises TypeError for a column that the table does not have.
+        """
+        n = len(next(iter(columns.values()), ()))
+        given = {c.name: columns.pop(c.name, None) for c in columns_of(cls)}
+        if columns:
+            message = f"{cls.__name__} has no columns {sorted(columns)}"
+            raise TypeError(message)
         return cls(
             **{
-                c.name: np.array([row[c.name] for row in rows], dtype=_memory_dtype(c.dtype))
+                c.name: missing_values(c, n) if given[c.name] is None else given[c.name]
                 for c in columns_of(cls)
             }
         )
+
+    @classmethod
+    def from_rows(cls, rows: list[dict[str, Any]]) -> Any:
+        """Build the table from one dict a row; values that a row lacks are NaN, empty or -1."""
+        missing = {c.name: missing_values(c, 1)[0] for c in columns_of(cls)}
+        return cls(
+            **{
+                c.name: np.array(
+                    [row.get(c.name, missing[c.name]) for row in rows],
+                    dtype=_memory_dtype(c.dtype),
+                )
+                for c in columns_of(cls)
+            }
+        )
+
+
+def missing_values(column: Column, n: int) -> NDArray[Any]:
+    """Return (n,) values that say that the column has none: NaN, empty text or -1."""
+    value: Any = {"f": np.nan, "i": -1, "U": ""}[column.dtype[1]]
+    return np.full(n, value, dtype=_memory_dtype(column.dtype))
 
 
 def _memory_dtype(dtype: str) -> np.dtype[Any]:
@@ -187,6 +216,9 @@ class Peaks(Table):
     background: Float64 = _column("counts", "mean background per detector pixel under the peak")
     kind: NDArray[np.object_] = _column("", "ring, segment or spot", "<U8")
     fit_flags: Int64 = _column("", "bits: 1 fit failed, 2 cut by an edge, 4 blended", "<i8")
+    graininess: Float64 = _column(
+        "", "scatter of the intensity along phi beyond counting and texture, NaN = unknown"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +241,22 @@ class Matches(Table):
     contact_h: Float64 = _column("", "h of the plane parallel to the substrate, NaN = unknown")
     contact_k: Float64 = _column("", "k of the plane parallel to the substrate, NaN = unknown")
     contact_l: Float64 = _column("", "l of the plane parallel to the substrate, NaN = unknown")
-    mosaic_deg: Float64 = _column("deg", "spread of the orientation, NaN = unknown")
+    mosaic_deg: Float64 = _column("deg", "FWHM of the orientation about the contact plane")
+    group: NDArray[np.object_] = _column(
+        "", "slugs of the phases that this image cannot tell apart, comma-separated", "<U200"
+    )
+    cell_a_error: Float64 = _column("angstrom", "standard error of cell_a, NaN = not determined")
+    cell_b_error: Float64 = _column("angstrom", "standard error of cell_b, NaN = not determined")
+    cell_c_error: Float64 = _column("angstrom", "standard error of cell_c, NaN = not determined")
+    cell_alpha_error: Float64 = _column("deg", "standard error of cell_alpha")
+    cell_beta_error: Float64 = _column("deg", "standard error of cell_beta")
+    cell_gamma_error: Float64 = _column("deg", "standard error of cell_gamma")
+    contact_probability: Float64 = _column("", "probability of the contact plane")
+    mosaic_error_deg: Float64 = _column("deg", "standard error of mosaic_deg")
+    random_fraction: Float64 = _column("", "share of the phase without preferred orientation")
+    zero_error: Float64 = _column(
+        "1/angstrom", "shift of |q| that all phases of the frame have in common"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +269,9 @@ class MatchPeaks(Table):
     k: Int64 = _column("", "Miller index k", "<i8")
     l: Int64 = _column("", "Miller index l", "<i8")  # noqa: E741 - the field's name
     dq: Float64 = _column("1/angstrom", "observed minus expected |q|")
+    contact_angle_deg: Float64 = _column(
+        "deg", "angle between the reflecting plane and the contact plane"
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
-from gixi_bluesky.processing.types import Column, Matches, MatchPeaks, Peaks, Table, columns_of
+from gixi_bluesky.processing.types import (
+    Column,
+    Matches,
+    MatchPeaks,
+    Peaks,
+    Table,
+    columns_of,
+    missing_values,
+)
 
 __all__ = [
     "FRAME_STATUS",
@@ -27,6 +36,7 @@ __all__ = [
     "STREAMS",
     "TABLE_KEYS",
     "Frames",
+    "complete_columns",
     "data_keys",
     "image_data_keys",
     "q_bin",
@@ -34,7 +44,7 @@ __all__ = [
     "stored_values",
 ]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 PURPOSE = "gixi"
 RUN_SPEC = "GIXIRun"
 
@@ -90,6 +100,9 @@ class Frames(Table):
     latency: Float64 = _column("s", "from the raw document's arrival to the result")
     status: Text = _column("", "ok, dropped, unavailable or failed", "<U12")
     reason: Text = _column("", "why the frame is not ok, else empty", "<U200")
+    source: Text = _column("", "file and index of the image, or raw run and event", "<U300")
+    gain: Float64 = _column("counts", "counts per photon of the noise model, NaN = unknown")
+    readout_noise: Float64 = _column("counts", "standard deviation of the readout, NaN = unknown")
 
 
 _FRAME = Column("frame", "<i8", "", "0-based position of the image in its stream and key")
@@ -104,6 +117,16 @@ def stored_columns(stream: str) -> tuple[Column, ...]:
         peak, *rest = columns_of(Peaks)
         return (_FRAME, peak, _TRACK, *rest)
     return (_FRAME, *columns_of({"matches": Matches, "match_peaks": MatchPeaks}[stream]))
+
+
+def complete_columns(rows: pd.DataFrame, stream: str) -> pd.DataFrame:
+    """Return the rows with all columns of this version in their order, without any other.
+
+    Columns that an older version did not store are NaN, empty or -1.
+    """
+    columns = stored_columns(stream)
+    missing = {c.name: missing_values(c, len(rows)) for c in columns if c.name not in rows}
+    return rows.assign(**missing)[[column.name for column in columns]]
 
 
 def stored_values(column: Column, values: Any) -> list[Any]:

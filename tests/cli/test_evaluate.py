@@ -8,7 +8,7 @@ import cv2
 import pytest
 import torch
 
-from gixi_bluesky.processing import comparison
+from gixi_bluesky.processing.evaluation import scorecard
 from gixi_bluesky.processing.simulation.random_scenes import random_frames
 
 
@@ -26,9 +26,9 @@ def small_frames(monkeypatch):
 
     def small(seed, images, space):
         for frame in islice(random_frames(seed, shape=(128, 256)), images):
-            yield comparison.Exercise(frame.polar.intensity, frame.polar.q, frame.truth)
+            yield scorecard.Exercise(frame.polar.intensity, frame.polar.q, frame.truth)
 
-    monkeypatch.setattr(comparison, "evaluation_frames", small)
+    monkeypatch.setattr(scorecard, "evaluation_frames", small)
 
 
 def test_json_has_a_line_for_each_of_the_weights(run, lines, small_frames, tmp_path):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from event_model import DocumentNames, schema_validators
 from tiled_servers import columns, descriptor, page
@@ -11,6 +12,7 @@ from gixi_bluesky.tiled_adapters.schema import (
     STREAMS,
     TABLE_KEYS,
     Column,
+    complete_columns,
     q_bin,
     stored_columns,
     stored_values,
@@ -63,3 +65,16 @@ def test_a_bin_is_named_by_its_lower_edge() -> None:
         "b0107",
         "b0213",
     ]
+
+
+@pytest.mark.parametrize("stream", STREAMS)
+def test_tables_of_an_older_version_are_completed_in_order(stream: str) -> None:
+    newest = pd.DataFrame(columns(stream, [0, 1]))
+    older = newest[list(newest.columns[:-2][::-1])]
+    rows = complete_columns(older, stream)
+    assert list(rows.columns) == [column.name for column in stored_columns(stream)]
+    pd.testing.assert_frame_equal(rows[older.columns], older)
+    missing = {"f": np.nan, "i": -1, "U": ""}
+    for column in stored_columns(stream)[-2:]:
+        expected = missing[column.dtype[1]]
+        assert rows[column.name].isin([expected]).all(), column.name

@@ -301,6 +301,9 @@ class DerivedRun:
             "latency": row.latency,
             "status": row.outcome.status,
             "reason": row.outcome.reason or frame.note,
+            "source": "",
+            "gain": math.nan,
+            "readout_noise": math.nan,
         }
 
     def _finish(self, closed: RunClosed) -> None:

@@ -144,7 +144,6 @@ def _matches(candidates: list[_Candidate], features: Features) -> Matches:
                         strict=True,
                     )
                 ),
-                **dict.fromkeys(("contact_h", "contact_k", "contact_l", "mosaic_deg"), np.nan),
             }
         )
     table: Matches = Matches.from_rows(rows)

@@ -84,7 +84,7 @@ def _table(
         out=np.zeros_like(radial.area),
         where=radial.measured & (radial.area_error > 0),
     )
-    return Peaks(
+    table: Peaks = Peaks.from_columns(
         peak=np.arange(len(boxes), dtype=np.int64),
         q=placed.q,
         q_error=placed.q_error,
@@ -109,6 +109,7 @@ def _table(
             + BLENDED * radial.blended
         ).astype(np.int64),
     )
+    return table
 
 
 def _share_of_data(boxes: NDArray[np.float32], data: NDArray[np.bool_]) -> NDArray[np.float64]:

@@ -14,7 +14,13 @@ from tiled.client.constructors import from_context
 from tiled.client.utils import ClientError
 
 from gixi_bluesky.errors import StoreError
-from gixi_bluesky.tiled_adapters.schema import IMAGE_KEY, IMAGES, TABLE_KEYS, stored_columns
+from gixi_bluesky.tiled_adapters.schema import (
+    IMAGE_KEY,
+    IMAGES,
+    TABLE_KEYS,
+    complete_columns,
+    stored_columns,
+)
 
 __all__ = ["GIXIRun"]
 
@@ -162,10 +168,11 @@ class GIXIRun(BlueskyRunV3):
         """Return a table without its time stamps; a row that was stored twice counts once."""
         names = [column.name for column in stored_columns(stream)]
         try:
-            rows = self[stream].base["internal"].read(names)
+            table = self[stream].base["internal"]
+            rows = table.read([name for name in names if name in table.columns])
         except KeyError:
             return pd.DataFrame(columns=names)
-        rows = rows[names].drop_duplicates(list(TABLE_KEYS[stream]))
+        rows = complete_columns(rows, stream).drop_duplicates(list(TABLE_KEYS[stream]))
         if frame is not None:
             rows = rows[rows["frame"] == frame]
         return rows.reset_index(drop=True)

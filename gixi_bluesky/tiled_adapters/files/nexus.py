@@ -20,7 +20,12 @@ import numpy as np
 import pandas as pd
 
 from gixi_bluesky.processing.types import Column, FrameResult
-from gixi_bluesky.tiled_adapters.schema import IMAGE_DATASET, STREAMS, stored_columns
+from gixi_bluesky.tiled_adapters.schema import (
+    IMAGE_DATASET,
+    STREAMS,
+    complete_columns,
+    stored_columns,
+)
 
 __all__ = [
     "create_entry",
@@ -131,8 +136,9 @@ def create_table(entry: h5py.Group, stream: str) -> h5py.Group:
 def write_table(entry: h5py.Group, stream: str, rows: Mapping[str, Any]) -> h5py.Group:
     """Write the finished columns of a table."""
     group = _table_group(entry, stream)
+    table = complete_columns(pd.DataFrame(dict(rows)), stream)
     for column in stored_columns(stream):
-        dataset = group.create_dataset(column.name, data=table_values(column, rows[column.name]))
+        dataset = group.create_dataset(column.name, data=table_values(column, table[column.name]))
         _describe(dataset, column)
     for name, alias in _MLGID_NAMES.get(stream, {}).items():
         group[alias] = group[name]
@@ -140,15 +146,18 @@ def write_table(entry: h5py.Group, stream: str, rows: Mapping[str, Any]) -> h5py
 
 
 def read_table(entry: h5py.Group, stream: str) -> pd.DataFrame:
-    """Return the columns of a stored table, cut to the shortest; strings are str."""
-    columns = {column.name: entry[stream][column.name] for column in stored_columns(stream)}
-    rows = min(len(dataset) for dataset in columns.values())
-    return pd.DataFrame(
-        {
-            name: (dataset.asstr() if dataset.dtype.kind == "S" else dataset)[:rows]
-            for name, dataset in columns.items()
-        }
-    )
+    """Return the columns of a stored table, cut to the shortest; strings are str.
+
+    Columns that the version of the file does not have are NaN, empty or -1.
+    """
+    group = entry[stream]
+    names = [column.name for column in stored_columns(stream) if column.name in group]
+    rows = min(len(group[name]) for name in names)
+    stored = {
+        name: (group[name].asstr() if group[name].dtype.kind == "S" else group[name])[:rows]
+        for name in names
+    }
+    return complete_columns(pd.DataFrame(stored), stream)
 
 
 def read_configuration(path: str | Path) -> dict[str, Any]:

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from scipy.special import expit, logit
 
 from gixi_bluesky.errors import WeightsError
-from gixi_bluesky.processing.detector import light_detector, load_detector
+from gixi_bluesky.processing.detector import load_detector
+from gixi_bluesky.processing.detector.networks import light_detector
 from gixi_bluesky.processing.detector.networks.light import SIZES, LightArchitecture, LightNet
 from gixi_bluesky.processing.detector.networks.light_detector import (
     LightDetector,

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from gixi_bluesky.errors import WeightsError
-from gixi_bluesky.processing.detector import find_weights, load_detector, onnx_detector
+from gixi_bluesky.processing.detector import find_weights, load_detector
+from gixi_bluesky.processing.detector.networks import onnx_detector
 from gixi_bluesky.processing.detector.networks.onnx_graph import export_onnx
 from gixi_bluesky.processing.detector.weights import read_manifest, save_content
 from gixi_bluesky.processing.simulation.random_scenes import random_frames

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from gixi_bluesky.errors import ConfigError
-from gixi_bluesky.processing import comparison
 from gixi_bluesky.processing.detector.classical.search import ClassicalDetector
+from gixi_bluesky.processing.evaluation import scorecard
 from gixi_bluesky.processing.evaluation.figure import save_figure
 from gixi_bluesky.processing.evaluation.scorecard import (
     Exercise,
@@ -146,7 +146,7 @@ def test_frames_go_on_with_the_next_seed_after_two_of_a_set_up(monkeypatch):
             polar = SimpleNamespace(intensity=f"{seed}-{i}", q=None)
             yield SimpleNamespace(polar=polar, truth=None, cartesian=None)
 
-    monkeypatch.setattr(comparison, "random_frames", few)
+    monkeypatch.setattr(scorecard, "random_frames", few)
     exercises = list(evaluation_frames(910_010, 3))
     held_out = ["CsPbBr3", "LaB6", "PbBr2"]
     assert [e.intensity for e in exercises] == ["910010-0", "910010-1", "910011-0"]

@@ -44,7 +44,7 @@ NOISE = float(np.median(visibility_of(FRAME, Peaks.empty()).noise[150:350]))
 def peak_table(q: list[float], intensity: list[float], phi: float = 45.0) -> Peaks:
     q_values, values = np.array(q, float), np.array(intensity, float)
     constant = np.ones(len(q_values))
-    return Peaks(
+    return Peaks.from_columns(
         peak=np.arange(len(q_values)),
         q=q_values,
         q_error=0.0003 + FWHM / 2.35 / np.maximum(values / NOISE, 1),

@@ -95,7 +95,7 @@ def test_the_part_of_a_killed_writer_is_taken_over(tmp_path: Path) -> None:
     script = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
         "from pathlib import Path\n"
-        "from tiled_adapters.test_tiled_parts import filled, new_part\n"
+        "from tiled_adapters.files.test_tiled_parts import filled, new_part\n"
         "part = filled(new_part(Path(sys.argv[2])), [0, 1, 2])\n"
         "print('written', flush=True)\n"
         "import time; time.sleep(60)\n"

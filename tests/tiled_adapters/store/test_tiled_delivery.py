@@ -16,10 +16,10 @@ from tiled_servers import PEAKS_PER_FRAME, columns, descriptor, page, start_docu
 
 from gixi_bluesky.callbacks.derived.stores import store_builder
 from gixi_bluesky.errors import ClaimLostError, RunCompleteError, StoreError
-from gixi_bluesky.tiled_adapters import delivery, spooled_store
 from gixi_bluesky.tiled_adapters.connection import container_beside
 from gixi_bluesky.tiled_adapters.schema import STREAMS
 from gixi_bluesky.tiled_adapters.settings import OutputSettings, TiledSettings
+from gixi_bluesky.tiled_adapters.store import delivery, spooled_store
 from gixi_bluesky.tiled_adapters.store.claims import CLAIMS
 from gixi_bluesky.tiled_adapters.store.spool import SpoolFile, spool_files
 from gixi_bluesky.tiled_adapters.store.spooled_store import SpooledStore, send_leftovers

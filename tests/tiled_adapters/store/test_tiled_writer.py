@@ -20,9 +20,9 @@ from tiled_servers import (
 )
 
 from gixi_bluesky.errors import ClaimLostError, DocumentError, RunCompleteError, StoreError
-from gixi_bluesky.tiled_adapters import tables
 from gixi_bluesky.tiled_adapters.schema import STREAMS
 from gixi_bluesky.tiled_adapters.server.embedded import EmbeddedServer
+from gixi_bluesky.tiled_adapters.store import tables
 
 
 @pytest.fixture
