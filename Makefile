@@ -9,13 +9,23 @@ DEMO   ?= demo-results
 # One thread a process: the tests themselves run side by side.
 TESTS  := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
-.PHONY: demo test lint types soak clean
+.PHONY: demo test quick lint types coverage soak hooks clean
 
 demo: $(VENV)/.ready          ## a simulated experiment, live, with pictures in $(DEMO)/
 	$(BIN)/gixi-bluesky demo --out $(DEMO)
 
 test: lint types              ## all but the long campaigns and what needs a GPU
 	$(TESTS) -m "not soak and not gpu"
+
+quick: lint types             ## lint, types and every test without servers, in under three minutes
+	$(TESTS) -m "not system and not server and not slow and not network and not soak and not gpu"
+
+coverage: $(VENV)/.ready-dev  ## the tests of `quick`, with the lines they do not reach
+	$(TESTS) --cov --cov-report=term:skip-covered --cov-report=html \
+	  -m "not system and not server and not slow and not network and not soak and not gpu"
+
+hooks: $(VENV)/.ready-dev     ## run lint and types before each commit
+	$(BIN)/pre-commit install
 
 lint: $(VENV)/.ready-dev      ## style, format and who may import whom
 	$(BIN)/ruff check .
@@ -30,7 +40,7 @@ soak: $(VENV)/.ready-dev      ## the long campaigns; ROUNDS=3 SEED=7 KILLS=10: s
 	  $(BIN)/python -m pytest -m soak --timeout 0 --durations 0
 
 clean:                        ## forget the environment and every cache
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) htmlcov .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 # The environment: pinned versions, made anew when the pins or the dependencies change.
 $(VENV)/.python:

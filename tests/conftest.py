@@ -28,6 +28,17 @@ def pytest_runtest_makereport(
     return report
 
 
+# Fixtures that start a server; tests that use one are left out by `make quick`.
+SERVERS = frozenset({"tiled_server", "broker", "slurm_cluster"})
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that start a server through a fixture."""
+    for item in items:
+        if SERVERS.intersection(getattr(item, "fixturenames", ())):
+            item.add_marker("server")
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Folder of real frames and document streams, beside the checkout."""

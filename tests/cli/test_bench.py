@@ -60,6 +60,7 @@ def test_the_table_is_of_the_machine_and_the_stages(run, config_file, image):
         assert part in result.stdout
 
 
+@pytest.mark.slow
 def test_without_a_configuration_a_film_is_simulated(run, lines):
     result = run("bench", "--weights", "classical", "--frames", 1, "--batch", 1, "--json")
     assert result.exit_code == 0, result.output

@@ -5,6 +5,7 @@ from __future__ import annotations
 import yaml
 
 
+@pytest.mark.slow
 def test_exported_weights_analyse_images_as_the_original(run, lines, config_file, image, tmp_path):
     onnx = tmp_path / "light.onnx"
     result = run("weights", "export", "default", "--onnx", onnx, "--shape", 128, 256)

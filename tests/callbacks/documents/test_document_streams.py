@@ -282,6 +282,7 @@ def beamline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[type[Beamline
         )
 
 
+@pytest.mark.slow
 def test_each_announced_frame_has_one_row(beamline: type[Beamline]) -> None:
     run_state_machine_as_test(
         beamline,

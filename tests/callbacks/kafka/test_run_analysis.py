@@ -134,6 +134,7 @@ def test_a_run_lost_midway_says_so(analysis: StreamAnalysis, stores: Stores) -> 
     assert (end.how, end.reason) == ("lost", "another process writes it")
 
 
+@pytest.mark.slow
 def test_only_a_fault_of_the_run_itself_ends_it(tmp_path: Path) -> None:
     class Failing(Stores):
         error: type[Exception] = StoreError
@@ -205,6 +206,7 @@ def test_the_stop_is_stored_when_all_is_acknowledged(tmp_path: Path, stores: Sto
     assert len(echo.uids("frames")) == 3
 
 
+@pytest.mark.slow
 def test_a_backlog_of_short_runs_is_not_opened_at_once(tmp_path: Path, stores: Stores) -> None:
     """Each beats and writes, and a server that is slow already would see ever more of them."""
     echo = Echo()
@@ -268,6 +270,7 @@ def held() -> int:
     return tracemalloc.get_traced_memory()[0]
 
 
+@pytest.mark.slow
 def test_a_long_run_does_not_grow_in_memory(tmp_path: Path) -> None:
     """Two hours of a run in fast time: its frames, events that follow them, and its marks."""
     config = fake_config(tmp_path, output={"images": "every_10"}, queue={"max_mib": 1})
@@ -316,6 +319,7 @@ class Forgetting(MemoryStore):
         self.documents.clear()
 
 
+@pytest.mark.slow
 def test_many_runs_do_not_grow_in_memory(tmp_path: Path) -> None:
     """Two hours of runs of half a minute: only what tells a redelivered one is kept of each."""
     marks = Marks()

@@ -39,6 +39,7 @@ def centres(polar: PolarImage, found: Detections) -> np.ndarray:
     return np.interp(columns, np.arange(len(polar.q)), polar.q)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", ["fold", "right"])
 @pytest.mark.parametrize("q_max", [3.818, 3.9])
 def test_the_published_weights_find_the_rings_of_the_paper(shared_data, q_max, side):

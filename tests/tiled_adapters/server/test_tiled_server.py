@@ -29,6 +29,7 @@ def test_the_key_is_not_told_by_the_object(tiled_server: EmbeddedServer) -> None
     assert tiled_server.api_key not in repr(tiled_server)
 
 
+@pytest.mark.server
 def test_servers_of_one_process_keep_their_own_keys_and_runs(
     tiled_server: EmbeddedServer, tmp_path: Path
 ) -> None:
@@ -41,6 +42,7 @@ def test_servers_of_one_process_keep_their_own_keys_and_runs(
         assert list(again.client()) == ["raw", "gixi"]
 
 
+@pytest.mark.server
 def test_a_port_in_use_is_a_clear_error(tiled_server: EmbeddedServer, tmp_path: Path) -> None:
     port = int(tiled_server.uri.rsplit(":", 1)[1].split("/")[0])
     with (

@@ -13,6 +13,7 @@ SCHEMA = pa.schema([("frame", pa.int64()), ("q", pa.float64())])
 ROWS, APPENDS, READERS = 50, 10, 2
 
 
+@pytest.mark.server
 @pytest.mark.system
 def test_readers_and_a_writer_of_one_table_do_not_disturb_each_other(tmp_path):
     rows = pa.table({"frame": list(range(ROWS)), "q": [0.5] * ROWS}, schema=SCHEMA)
