@@ -35,7 +35,7 @@ def imported(path: Path) -> set[str]:
             found |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             found.add(node.module.split(".")[0])
-    helpers = {path.stem for path in (ROOT / "tests").glob("*.py")}  # of which benchmarks use some
+    helpers = {path.stem for path in (ROOT / "tests").rglob("*.py")}  # of which benchmarks use some
     return found - set(sys.stdlib_module_names) - helpers - {"gixi_bluesky"}
 
 
