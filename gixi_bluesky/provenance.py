@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import io
 import json
+import os
+import stat
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
@@ -11,7 +15,15 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid5
 
-__all__ = ["Provenance", "derived_uid", "file_sha256", "library_versions", "result_hash"]
+__all__ = [
+    "Provenance",
+    "derived_uid",
+    "file_sha256",
+    "library_versions",
+    "open_regular",
+    "require_regular",
+    "result_hash",
+]
 
 # Raised whenever the same input and settings would give another result.
 ALGORITHM_VERSION = 2
@@ -67,9 +79,37 @@ def derived_uid(raw_uid: str, stream: str, data_key: str, result_hash: str) -> s
 
 
 def file_sha256(path: Path) -> str:
-    """Return the sha256 (hex) of a file's content."""
-    with path.open("rb") as stream:
+    """Return the sha256 (hex) of a file's content. Raises OSError as `open_regular` does."""
+    with open_regular(path) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def open_regular(path: str | Path) -> io.BufferedReader:
+    """Open a regular file for reading, without waiting for a writer of a named pipe.
+
+    Raises OSError for what is not there, cannot be read, or is a pipe, a device or a folder.
+    """
+    # Without O_NONBLOCK, opening a named pipe waits for its writer.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        _require_regular_mode(os.fstat(descriptor).st_mode, path)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return os.fdopen(descriptor, "rb")
+
+
+def require_regular(path: str | Path) -> None:
+    """Raise OSError unless `path` leads to a regular file, which a library may then open."""
+    _require_regular_mode(Path(path).stat().st_mode, path)
+
+
+def _require_regular_mode(mode: int, path: str | Path) -> None:
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, "is a folder; expected a file", str(path))
+    if not stat.S_ISREG(mode):
+        message = "is a pipe, a socket or a device; expected a regular file"
+        raise OSError(errno.EINVAL, message, str(path))
 
 
 def library_versions() -> dict[str, str]:

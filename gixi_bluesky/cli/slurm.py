@@ -79,7 +79,7 @@ def submit(
     from gixi_bluesky.config import load_config
 
     settings = load_config(config)
-    _check_trust(config, settings)
+    _check_keys(settings)
     _check_complete(settings, bootstrap, topic, tiled)
     given = [("--bootstrap", bootstrap), ("--group", group), ("--tiled", tiled), ("--from", start)]
     given += [("--topic", name) for name in topic or ()]
@@ -131,14 +131,10 @@ def _check_complete(
         raise ConfigError(message)
 
 
-def _check_trust(source: Path, config: Config) -> None:
-    """Refuse shell lines of a stored configuration, and a key that the job would not have."""
-    from gixi_bluesky.config import is_result_file
+def _check_keys(config: Config) -> None:
+    """Refuse a key that the job would not have."""
     from gixi_bluesky.errors import ConfigError
 
-    if is_result_file(source) and (config.slurm.prologue or config.slurm.sbatch):
-        message = f"{source} is a result; its shell lines for Slurm are not run: give a YAML file"
-        raise ConfigError(message)
     secrets = (
         ("TILED_API_KEY", "tiled.api_key_file", config.tiled.api_key_file),
         ("KAFKA_SASL_PASSWORD", "kafka.sasl_password_file", config.kafka.sasl_password_file),

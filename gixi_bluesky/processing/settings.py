@@ -33,9 +33,11 @@ HC_KEV_ANGSTROM = 12.398419843320026  # h c, exact in the 2019 SI
 
 
 class Settings(BaseModel):
-    """The base of all settings: frozen, unknown keys are errors."""
+    """The base of all settings: frozen, unknown keys are errors, errors do not repeat the input."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, populate_by_name=True, hide_input_in_errors=True
+    )
 
 
 class DocumentKey(Settings):

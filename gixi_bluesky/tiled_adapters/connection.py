@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 
 from gixi_bluesky.errors import ConfigError, StoreError
-from gixi_bluesky.tiled_adapters.settings import TiledSettings
+from gixi_bluesky.tiled_adapters.settings import TiledSettings, public_address
 
 __all__ = [
     "catalogue_at",
@@ -26,14 +26,16 @@ _MISSING, _CONFLICT = 404, 409
 def connect(settings: TiledSettings) -> Any:
     """Return a Tiled client at the root of the server.
 
-    The key is in `api_key_file`, else in TILED_API_KEY. Raises ConfigError without an address or
-    with an unreadable key file, StoreError when the server cannot be reached.
+    The key is in `api_key_file`, else in TILED_API_KEY. Raises ConfigError without an address,
+    with a key in the address or an unreadable key file, StoreError when the server cannot be
+    reached.
     """
     from tiled.client import from_uri
 
     if settings.uri is None:
         message = "no Tiled server is configured; give tiled.uri"
         raise ConfigError(message)
+    public_address(settings.uri)  # the command line may have given it
     key = _key(settings)
     try:
         # The client would try for most of a minute; at start a server that is away is a mistake.

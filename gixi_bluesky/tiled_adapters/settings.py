@@ -5,12 +5,18 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import unquote
 
 from pydantic import Field, field_validator
 
+from gixi_bluesky.errors import ConfigError
 from gixi_bluesky.processing.settings import PositiveFloat, Settings
 
-__all__ = ["OutputSettings", "TiledSettings"]
+__all__ = ["OutputSettings", "TiledSettings", "holds_secret", "public_address"]
+
+_MAX_DECODINGS = 8
+# What may carry a key in the address of a server: user, query, fragment, or the key's name.
+_SECRET = re.compile(r"[@?#\\\s\x00-\x1f]|api[-_.]?key|(key|token|password|secret)=", re.IGNORECASE)
 
 
 class OutputSettings(Settings):
@@ -66,8 +72,38 @@ class OutputSettings(Settings):
 class TiledSettings(Settings):
     """The Tiled server; the key comes from a file or from TILED_API_KEY, never from here."""
 
-    uri: str | None = None
+    uri: str | None = Field(None, description="http(s)://HOST[:PORT][/PATH], without a key")
     raw: str = Field("raw", description="path of the raw catalogue on the server")
     derived: str = Field("gixi", description="path of the derived catalogue on the server")
     api_key_file: Path | None = None
     access_tags: Literal["from_raw"] | tuple[str, ...] | None = None
+
+    @field_validator("uri")
+    @classmethod
+    def _public(cls, value: str | None) -> str | None:
+        return None if value is None else public_address(value)
+
+
+def public_address(uri: str) -> str:
+    """Return the address of a server if it holds no key.
+
+    Raises ConfigError, without repeating the address, for one with a user, a query or a fragment,
+    percent-encoded or not.
+    """
+    if holds_secret(uri):
+        message = (
+            "the address of the Tiled server has a user, a query, a fragment or a key in it; give "
+            "http(s)://HOST[:PORT][/PATH] only, and the key in tiled.api_key_file or TILED_API_KEY"
+        )
+        raise ConfigError(message)
+    return uri
+
+
+def holds_secret(uri: str) -> bool:
+    """Return whether an address may carry a key or a password."""
+    decoded = uri
+    for _ in range(_MAX_DECODINGS):
+        encoded, decoded = decoded, unquote(decoded)
+        if decoded == encoded:
+            return _SECRET.search(decoded) is not None
+    return True

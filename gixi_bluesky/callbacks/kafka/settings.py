@@ -14,11 +14,71 @@ from gixi_bluesky.processing.settings import PositiveFloat, Settings
 __all__ = ["KafkaSettings"]
 
 _TOPIC = re.compile(r"[a-zA-Z0-9._-]{1,249}")
-# What librdkafka must not be told from a file: secrets, code to load, and what safety rests on.
-_REFUSED = re.compile(
-    r".*(password|secret|pem|token).*|plugin\..*|sasl\.oauthbearer\.config|bootstrap\.servers"
-    r"|metadata\.broker\.list|group\.id|enable\.auto.*|auto\.offset\.reset"
-    r"|partition\.assignment\.strategy|group\.protocol|enable\.idempotence"
+# Options of librdkafka that may be set: how it connects, waits and packs. All others hold secrets,
+# name files or code to load, or decide what may be lost.
+_ALLOWED = frozenset(
+    {
+        "allow.auto.create.topics",
+        "batch.num.messages",
+        "batch.size",
+        "broker.address.family",
+        "broker.address.ttl",
+        "check.crcs",
+        "client.dns.lookup",
+        "client.id",
+        "client.rack",
+        "compression.codec",
+        "compression.level",
+        "compression.type",
+        "connections.max.idle.ms",
+        "debug",
+        "enable.metrics.push",
+        "enable.ssl.certificate.verification",
+        "fetch.error.backoff.ms",
+        "fetch.max.bytes",
+        "fetch.message.max.bytes",
+        "fetch.min.bytes",
+        "fetch.queue.backoff.ms",
+        "fetch.wait.max.ms",
+        "heartbeat.interval.ms",
+        "isolation.level",
+        "linger.ms",
+        "log_level",
+        "max.partition.fetch.bytes",
+        "max.poll.interval.ms",
+        "message.max.bytes",
+        "metadata.max.age.ms",
+        "metadata.recovery.strategy",
+        "queue.buffering.max.kbytes",
+        "queue.buffering.max.messages",
+        "queue.buffering.max.ms",
+        "queued.max.messages.kbytes",
+        "queued.min.messages",
+        "receive.message.max.bytes",
+        "reconnect.backoff.max.ms",
+        "reconnect.backoff.ms",
+        "request.timeout.ms",
+        "retry.backoff.max.ms",
+        "retry.backoff.ms",
+        "sasl.kerberos.principal",
+        "sasl.kerberos.service.name",
+        "socket.connection.setup.timeout.ms",
+        "socket.keepalive.enable",
+        "socket.max.fails",
+        "socket.nagle.disable",
+        "socket.receive.buffer.bytes",
+        "socket.send.buffer.bytes",
+        "socket.timeout.ms",
+        "ssl.cipher.suites",
+        "ssl.curves.list",
+        "ssl.endpoint.identification.algorithm",
+        "ssl.sigalgs.list",
+        "statistics.interval.ms",
+        "topic.metadata.propagation.max.ms",
+        "topic.metadata.refresh.fast.interval.ms",
+        "topic.metadata.refresh.interval.ms",
+        "topic.metadata.refresh.sparse",
+    }
 )
 
 
@@ -67,7 +127,8 @@ class KafkaSettings(Settings):
         None, description="its password, if it has one, is in KAFKA_SSL_KEY_PASSWORD"
     )
     options: Annotated[dict[str, str | int | float | bool], Pairs] = Field(
-        default_factory=dict, description="more options of librdkafka; no secrets"
+        default_factory=dict,
+        description="more options of librdkafka, of how it connects, waits and packs",
     )
 
     @property
@@ -98,17 +159,18 @@ class KafkaSettings(Settings):
 
     @field_validator("options")
     @classmethod
-    def _harmless(
+    def _allowed(
         cls, values: dict[str, str | int | float | bool]
     ) -> dict[str, str | int | float | bool]:
-        for key in values:
-            if _REFUSED.fullmatch(key):
-                message = (
-                    f"{key} cannot be set here: secrets belong into files or the environment, and "
-                    "what nothing may be lost by is fixed"
-                )
-                raise ValueError(message)
-        return values
+        if refused := [key for key in values if key.lower() not in _ALLOWED]:
+            message = (
+                f"{', '.join(refused)[:200]} cannot be set here: secrets belong in files or the "
+                "environment, files, code and delivery are fixed; allowed are "
+                f"{', '.join(sorted(_ALLOWED))}"
+            )
+            raise ValueError(message)
+        # librdkafka takes its options in any case.
+        return {key.lower(): value for key, value in values.items()}
 
     @model_validator(mode="after")
     def _no_circle(self) -> KafkaSettings:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from gixi_bluesky.callbacks.settings import SlurmSettings
 from gixi_bluesky.errors import ConfigError
+from gixi_bluesky.tiled_adapters.settings import holds_secret
 
 __all__ = ["DRAIN_S", "ConsumerArray", "batch_script", "heartbeat_file", "log_file"]
 
@@ -17,8 +18,10 @@ DRAIN_S = 120  # how long before the time limit the consumer is told
 
 _OPTIONS = "-m gixi_bluesky --log-level info --log-format json"
 
-# What the script and the commands rely on.
+# What the script and the commands rely on. sbatch takes every beginning of a long option for it.
 _OURS = ("--array", "-a", "--output", "-o", "--error", "-e", "--chdir", "-D", "--wrap")
+# One of its short options, perhaps behind others that take no value: -Qo FILE.
+_OUR_SHORT_ONES = re.compile(r"-[HhIkOQsvVW]*[aoeD]")
 
 _SIGNALS = r"""
 # USR1 comes before the time limit, and at preemption where the cluster sends it for the grace time;
@@ -179,17 +182,12 @@ def _check(array: ConsumerArray) -> None:
             )
             raise ConfigError(message)
     for word in array.consume:
-        if _holds_key(word):
+        if "://" in word and holds_secret(word):
             message = (
                 "a URI of the consumer holds a key or password, which must not stand in a batch "
                 "script; put it into tiled.api_key_file"
             )
             raise ConfigError(message)
-
-
-def _holds_key(word: str) -> bool:
-    parts = urlsplit(word) if "://" in word else None
-    return parts is not None and ("@" in parts.netloc or "api_key" in parts.query)
 
 
 def _names(option: str) -> list[str]:
@@ -201,4 +199,7 @@ def _names(option: str) -> list[str]:
 
 
 def _is_ours(name: str) -> bool:
-    return name in _OURS or (not name.startswith("--") and name[:2] in _OURS)
+    """Return whether sbatch would take a word for an option of ours, or might."""
+    if name.startswith("--"):
+        return any(ours.startswith(name) for ours in _OURS)
+    return _OUR_SHORT_ONES.match(name) is not None

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from reprlib import Repr
 from typing import Any
 
-import yaml
 from pydantic import ValidationError, model_validator
 
 from gixi_bluesky.callbacks.kafka.settings import KafkaSettings
 from gixi_bluesky.callbacks.settings import InputSettings, QueueSettings, SlurmSettings
+from gixi_bluesky.config.stored_files import WEIGHTS_FILES, StoredFiles
+from gixi_bluesky.config.yaml_files import read_yaml
 from gixi_bluesky.errors import ConfigError
+from gixi_bluesky.log import get_logger
 from gixi_bluesky.processing.settings import (
     CorrectionSettings,
     DarkStream,
@@ -22,7 +26,7 @@ from gixi_bluesky.processing.settings import (
 )
 from gixi_bluesky.tiled_adapters.settings import OutputSettings, TiledSettings
 
-__all__ = ["Config", "is_result_file", "load_config", "parse_config"]
+__all__ = ["Config", "load_config", "parse_config", "stored_config"]
 
 # Settings that hold paths, to be resolved against the configuration file's folder.
 _PATHS = (
@@ -43,8 +47,23 @@ _PATHS = (
     ("kafka", "ssl_certificate_file"),
     ("kafka", "ssl_key_file"),
 )
-_WEIGHTS_FILES = (".safetensors", ".onnx")
 _RESULT_FILES = {".nxs", ".h5", ".hdf5"}
+
+# What a stored configuration may say: what decides results, and nothing that acts or leads away.
+_DECIDING = (
+    "geometry",
+    "grid",
+    "corrections",
+    "detector",
+    "matching",
+    "cuts",
+    "textures",
+    "tracks",
+)
+_QUIET = frozenset({"tiled", "kafka"})  # sections whose values no message repeats
+_shown = Repr()
+_shown.maxstring = _shown.maxother = 100
+_log = get_logger()
 
 
 class Config(Settings):
@@ -74,36 +93,52 @@ class Config(Settings):
 def load_config(path: str | Path) -> Config:
     """Read a YAML configuration, or the one by which a result file (.nxs, .h5) was made.
 
-    Relative paths are relative to the file's folder. Raises ConfigError for an unreadable file, an
-    unknown key or a wrong value.
+    Relative paths are relative to the file's folder. Of a result file, only what decides results
+    is taken, see `stored_config`. Raises ConfigError for an unreadable file, an unknown key or a
+    wrong value.
     """
     path = Path(path)
-    if is_result_file(path):
-        return parse_config(_of_results(path), folder=path.absolute().parent, source=str(path))
+    folder = path.absolute().parent
+    if path.suffix in _RESULT_FILES:
+        configuration, provenance = _of_results(path)
+        return stored_config(configuration, provenance, folder=folder, source=str(path))
+    return parse_config(read_yaml(path), folder=folder, source=str(path))
+
+
+def stored_config(
+    configuration: Mapping[str, Any], provenance: Mapping[str, Any], *, folder: Path, source: str
+) -> Config:
+    """Return the configuration of a stored result, which is data from outside.
+
+    Taken are the sections that decide results; servers, brokers, outputs, inputs and batch jobs
+    are left at their defaults. A file that it names is taken, at its place or beside the result,
+    only if its sha256 is the one in `provenance`. Raises ConfigError for a file that is missing or
+    another one, and for a dark that is a run on a server.
+    """
+    tree = {section: configuration[section] for section in _DECIDING if section in configuration}
+    left = sorted(set(configuration) - set(tree))
+    config = parse_config(tree, folder=folder, source=source)
+    detector = config.detector.model_copy(update={"device": DetectorSettings().device})
+    config = config.model_copy(update={"detector": detector})
+    config = StoredFiles(provenance, tree, folder, source).verified(config)
+    _log.info("stored_configuration", file=source, taken=sorted(tree), left_out=left)
+    return config
+
+
+def _of_results(path: Path) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    from gixi_bluesky.tiled_adapters.files.nexus import open_result, result_metadata
+
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        message = f"cannot read the configuration {path}: {error.strerror}"
-        raise ConfigError(message) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        message = f"{path} is not valid YAML: {error}"
-        raise ConfigError(message) from error
-    return parse_config(tree, folder=path.absolute().parent, source=str(path))
-
-
-def is_result_file(path: str | Path) -> bool:
-    """Return whether a configuration would come out of a stored result."""
-    return Path(path).suffix in _RESULT_FILES
-
-
-def _of_results(path: Path) -> dict[str, Any]:
-    from gixi_bluesky.tiled_adapters.files.nexus import read_configuration
-
-    try:
-        return read_configuration(path)
-    except (OSError, KeyError) as error:
+        with open_result(path) as file:
+            stored = result_metadata(file)
+        configuration, provenance = stored["configuration"], stored["provenance"]
+    except (OSError, KeyError, ValueError, TypeError, RecursionError) as error:
         message = f"{path} is no result file that holds its configuration: {error}"
         raise ConfigError(message) from error
+    if not (isinstance(configuration, dict) and isinstance(provenance, dict)):
+        message = f"{path} is no result file that holds its configuration"
+        raise ConfigError(message)
+    return configuration, provenance
 
 
 def parse_config(tree: object, *, folder: Path, source: str = "the configuration") -> Config:
@@ -127,7 +162,7 @@ def _absolute(tree: dict[str, Any], folder: Path) -> dict[str, Any]:
         if not isinstance(values, dict) or values.get(key) is None:
             continue
         value = values[key]
-        if key == "weights" and not str(value).endswith(_WEIGHTS_FILES):
+        if key == "weights" and not str(value).endswith(WEIGHTS_FILES):
             continue  # a name
         if isinstance(value, list | tuple):
             values[key] = [str(folder / item) for item in value]
@@ -145,5 +180,6 @@ def _explain(error: ValidationError, source: str) -> str:
         elif problem["type"] == "missing":
             lines.append(f"  {where}: missing, and it has no default")
         else:
-            lines.append(f"  {where}: {problem['msg']}; got {problem['input']!r}")
+            got = "" if where.split(".")[0] in _QUIET else f"; got {_shown.repr(problem['input'])}"
+            lines.append(f"  {where}: {problem['msg']}{got}")
     return "\n".join(lines)
