@@ -51,6 +51,9 @@ class QueueSettings(Settings):
         120.0, description="a frame that takes longer counts as a death of the worker"
     )
     worker_threads: Annotated[int, Field(ge=1, le=64)] = 1
+    worker_memory_gib: PositiveFloat | None = Field(
+        None, description="private memory of one analysis process; null: as much as there is"
+    )
 
 
 class SlurmSettings(Settings):

@@ -1,14 +1,11 @@
 """The analysis process: builds the pipeline once, reads frames and analyses them one by one.
 
-Started as `python -m gixi_bluesky.callbacks.worker.child FD`, so that scripts and notebooks
-need no main guard. The first message is the import path, then Setup, then Jobs until None.
+The first message is Setup; then come Jobs until None.
 """
 
 from __future__ import annotations
 
-import mmap
 import os
-import signal
 import sys
 import traceback
 from dataclasses import replace
@@ -19,40 +16,34 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from structlog.contextvars import bound_contextvars
 
-from gixi_bluesky.callbacks.worker.jobs import Analysed, Job, Outcome, Ready, Setup, SharedImage
-from gixi_bluesky.errors import FrameError, GixiError, RefusedPathError, UnavailableError
-from gixi_bluesky.log import configure_logging, get_logger
+from gixi_bluesky.callbacks.worker.jobs import Analysed, Job, Outcome, Ready, Setup
+from gixi_bluesky.errors import FrameError, RefusedPathError, UnavailableError
+from gixi_bluesky.log import get_logger
+from gixi_bluesky.processes.child import portable_error
+from gixi_bluesky.processes.empty_folder import empty_folder
+from gixi_bluesky.processes.shared_blocks import SharedArray, mapped
 
 if TYPE_CHECKING:
     from gixi_bluesky.callbacks.worker.pixels import ImageSource
 
-__all__ = ["main"]
+__all__ = ["serve"]
 
-_NICENESS = 10
-_LINES_TOLD = 200
+_LINES_SENT = 200
 _log = get_logger()
 
 
-def main(arguments: list[str]) -> None:
-    """Serve the parent at the other end of the socket whose descriptor is the argument."""
-    # Ctrl-C pauses the scan, Slurm tells all processes of a job of its end: the parent decides.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
-        signal.signal(number, signal.SIG_IGN)
-    os.nice(_NICENESS)
-    with Connection(int(arguments[0])) as parent:
-        sys.path[:] = parent.recv()
-        setup: Setup = parent.recv()
-        if setup.log is not None:
-            configure_logging(setup.log.level, json=setup.log.json)
-        try:
-            pipeline = _build(setup)
-            ready = Ready(pipeline.provenance, _phases(pipeline))
-        # Whatever is wrong with the set-up is the parent's to raise.
-        except Exception as error:
-            parent.send(_portable(error))
-            return
-        parent.send(ready)
-        _serve(parent, setup, pipeline)
+def serve(parent: Connection) -> None:
+    """Build the pipeline and analyse the parent's jobs."""
+    setup: Setup = parent.recv()
+    try:
+        pipeline = _build(setup)
+        ready = Ready(pipeline.provenance, _phases(pipeline))
+    except Exception as error:
+        parent.send(portable_error(error, "the pipeline cannot be built"))
+        return
+    os.chdir(empty_folder())
+    parent.send(ready)
+    _serve(parent, setup, pipeline)
 
 
 def _build(setup: Setup) -> Any:
@@ -82,17 +73,17 @@ def _serve(parent: Connection, setup: Setup, pipeline: Any) -> None:
             return
         try:
             with bound_contextvars(raw_uid=job.raw_uid, frame=job.frame):
-                outcome = _analyse(job, setup, pipeline, reader)
+                outcome = _analyse(job, pipeline, reader)
             parent.send(replace(outcome, gpu_bytes=_gpu_bytes()))
         except ConnectionError:
             return
 
 
-def _analyse(job: Job, setup: Setup, pipeline: Any, reader: ImageSource) -> Outcome:
+def _analyse(job: Job, pipeline: Any, reader: ImageSource) -> Outcome:
     how: dict[str, Any] = job.conditions.given()
     try:
-        if isinstance(job.image, SharedImage):
-            frame, exposures = _shared(job.image, setup), job.exposures
+        if isinstance(job.image, SharedArray):
+            frame, exposures = mapped(job.image), job.exposures
         else:
             frame, exposures = reader.read(job.image, job.deadline)
         if exposures > 1:
@@ -117,15 +108,6 @@ def _gpu_bytes() -> int | None:
     if torch is None or not torch.cuda.is_initialized():
         return None
     return int(torch.cuda.memory_reserved())
-
-
-def _shared(image: SharedImage, setup: Setup) -> np.ndarray[Any, Any]:
-    dtype = np.dtype(image.dtype)
-    nbytes = int(np.prod(image.shape)) * dtype.itemsize
-    if not nbytes:
-        return np.empty(image.shape, dtype)
-    block = mmap.mmap(setup.blocks[image.block], nbytes, access=mmap.ACCESS_READ)
-    return np.frombuffer(block, dtype).reshape(image.shape)
 
 
 def _stored(result: Any, *, keep_image: bool) -> Analysed:
@@ -158,21 +140,9 @@ def _phases(pipeline: Any) -> tuple[dict[str, Any], ...]:
 
 def _lines(reflections: Any) -> dict[str, Any]:
     """Return the strongest powder lines in order of |q|, in JSON types."""
-    strongest = np.sort(np.argsort(-np.asarray(reflections.intensity))[:_LINES_TOLD])
+    strongest = np.sort(np.argsort(-np.asarray(reflections.intensity))[:_LINES_SENT])
     return {
         "q": np.round(np.asarray(reflections.q)[strongest], 5).tolist(),
         "hkl": np.asarray(reflections.hkl)[strongest].tolist(),
         "intensity": np.round(np.asarray(reflections.intensity)[strongest], 5).tolist(),
     }
-
-
-def _portable(error: Exception) -> Exception:
-    """Return our own errors as they are; others may not survive the way to the parent."""
-    if type(error).__module__ == GixiError.__module__:
-        return type(error)(*(str(argument) for argument in error.args))
-    _log.error("pipeline_not_built", traceback=traceback.format_exc())
-    return GixiError(f"the pipeline cannot be built: {type(error).__name__}: {error}")
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -11,29 +11,25 @@ from numpy.typing import NDArray
 from gixi_bluesky.callbacks.images.locations import FrameRef
 from gixi_bluesky.callbacks.runs.actions import DarkImages
 from gixi_bluesky.callbacks.settings import InputSettings
-from gixi_bluesky.log import LogSettings
+from gixi_bluesky.processes.shared_blocks import SharedArray
 from gixi_bluesky.processing.geometry.conditions import Conditions
 from gixi_bluesky.processing.types import Matches, MatchPeaks, Peaks
 from gixi_bluesky.provenance import Provenance
 
-__all__ = ["Analysed", "Job", "Outcome", "Ready", "Setup", "SharedImage"]
+__all__ = ["Analysed", "Job", "Outcome", "Ready", "Setup"]
 
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What the analysis process is told first.
+    """The first message to the analysis process.
 
     factory: "module:name" of what builds the pipeline from the configuration
-    blocks: file descriptors of the shared memory that inline images come through
-    log: how to log; None: as structlog does by itself
     """
 
     factory: str
     config: Any
     input: InputSettings
     threads: int
-    blocks: tuple[int, ...]
-    log: LogSettings | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +44,6 @@ class Ready:
 
 
 @dataclass(frozen=True, slots=True)
-class SharedImage:
-    """An inline image in shared memory block number `block`."""
-
-    block: int
-    shape: tuple[int, ...]
-    dtype: str
-
-
-@dataclass(frozen=True, slots=True)
 class Job:
     """One frame to analyse; its file is awaited until `deadline` (time.monotonic).
 
@@ -65,7 +52,7 @@ class Job:
 
     raw_uid: str
     frame: int
-    image: FrameRef | SharedImage
+    image: FrameRef | SharedArray
     conditions: Conditions
     deadline: float
     keep_image: bool

@@ -13,13 +13,9 @@ from gixi_bluesky.callbacks.images.locations import Unreadable
 from gixi_bluesky.callbacks.runs.raw_run import Frame
 from gixi_bluesky.callbacks.worker.frame_queue import FrameQueue
 from gixi_bluesky.callbacks.worker.jobs import Job, Outcome, Ready
-from gixi_bluesky.callbacks.worker.parent import (
-    IN_FLIGHT,
-    PIPELINE,
-    AnalysisProcess,
-    ProcessEndedError,
-)
+from gixi_bluesky.callbacks.worker.parent import IN_FLIGHT, PIPELINE, AnalysisProcess
 from gixi_bluesky.log import get_logger
+from gixi_bluesky.processes.child import ProcessEndedError
 
 __all__ = ["Worker"]
 
