@@ -80,3 +80,20 @@ def test_painted_images_have_no_cartesian_kind(run):
     result = run("evaluate", "--style", "painted", "--space", "cartesian")
     assert result.exit_code == 2
     assert "painted images are polar" in result.stderr
+
+
+def test_phases_are_judged_on_simulated_mixtures(run, lines, tmp_path):
+    target = tmp_path / "reliability.png"
+    result = run("evaluate", "--phases", "peaks", "--images", 2, "--json", "--out", target)
+    assert result.exit_code == 0, result.output
+    (card,) = lines(result)
+    assert card["frames"] == 2
+    assert card["candidates"] >= 100
+    assert 0 <= card["calibration_error"] <= 1
+    assert target.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_table_of_phases_names_what_was_measured(run):
+    result = run("evaluate", "--phases", "peaks", "--images", 1)
+    assert result.exit_code == 0, result.output
+    assert "calibration error" in result.output

@@ -1,1 +1,1 @@
-"""How good a detector is: average precision, recall and calibration on frames with known truth."""
+"""Judge detectors and phase probabilities on frames whose truth is known."""

@@ -1,4 +1,4 @@
-"""The picture of an evaluation: precision over recall, and what a score is worth."""
+"""Figures of an evaluation: precision over recall, calibration of scores and probabilities."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from pathlib import Path
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from gixi_bluesky.processing.evaluation.phase_scorecard import PhaseScorecard
 from gixi_bluesky.processing.evaluation.scorecard import Scorecard
 
-__all__ = ["save_figure"]
+__all__ = ["save_figure", "save_reliability"]
 
 
 def save_figure(cards: Sequence[Scorecard], target: Path) -> None:
@@ -27,5 +28,23 @@ def save_figure(cards: Sequence[Scorecard], target: Path) -> None:
     quality.legend(frameon=False)
     calibration.plot([0, 1], [0, 1], color="0.7", linestyle=":", zorder=0)
     calibration.set(xlabel="score", ylabel="share of hits", xlim=(0, 1), ylim=(0, 1))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(target, dpi=120)
+
+
+def save_reliability(card: PhaseScorecard, target: Path) -> None:
+    """Draw the reliability diagram of the phases' probabilities, and the verdicts per bin."""
+    figure = Figure(figsize=(5, 5), layout="constrained")
+    FigureCanvasAgg(figure)
+    reliability, counts = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    expected = [b.expected for b in card.calibration]
+    label = f"calibration error {card.calibration_error:.3f}, AUC {card.auc:.3f}"
+    reliability.plot(expected, [b.observed for b in card.calibration], marker="o", label=label)
+    reliability.plot([0, 1], [0, 1], color="0.7", linestyle=":", zorder=0)
+    reliability.set(ylabel="share present", xlim=(0, 1), ylim=(0, 1))
+    reliability.set_title(f"{card.frames} frames, {card.candidates} candidates", fontsize="medium")
+    reliability.legend(frameon=False)
+    counts.bar(expected, [b.count for b in card.calibration], width=0.06)
+    counts.set(xlabel="probability", ylabel="verdicts", yscale="log")
     target.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(target, dpi=120)
