@@ -219,6 +219,9 @@ class Peaks(Table):
     graininess: Float64 = _column(
         "", "scatter of the intensity along phi beyond counting and texture, NaN = unknown"
     )
+    phi_error: Float64 = _column("deg", "standard error of phi, NaN = unknown")
+    fwhm_q_error: Float64 = _column("1/angstrom", "standard error of fwhm_q, NaN = unknown")
+    fwhm_phi_error: Float64 = _column("deg", "standard error of fwhm_phi, NaN = unknown")
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ KEYS = {"image", "status", "reason", "peaks", "matches"}
 PEAK_COLUMNS = [
     *("frame", "peak", "track", "q", "q_error", "phi", "q_xy", "q_z", "fwhm_q", "fwhm_phi"),
     *("x0", "y0", "x1", "y1", "score", "snr", "intensity", "intensity_error", "background"),
-    *("kind", "fit_flags", "graininess"),
+    *("kind", "fit_flags", "graininess", "phi_error", "fwhm_q_error", "fwhm_phi_error"),
 ]
 
 

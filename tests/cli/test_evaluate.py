@@ -97,3 +97,12 @@ def test_the_table_of_phases_names_what_was_measured(run):
     result = run("evaluate", "--phases", "peaks", "--images", 1)
     assert result.exit_code == 0, result.output
     assert "calibration error" in result.output
+
+
+def test_the_errors_of_measured_peaks_are_evaluated_too(run, lines):
+    (report,) = lines(run("evaluate", "--measuring", "--images", 2, "--json"))
+    assert report["peaks"] > 20
+    assert 0 < report["dq_bins"] < 1
+    assert {pull["quantity"] for pull in report["pulls"]} >= {"q", "intensity", "fwhm_phi"}
+    table = run("evaluate", "--measuring", "--images", 2)
+    assert "strong, in pairs" in table.stdout

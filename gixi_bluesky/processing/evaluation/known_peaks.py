@@ -1,0 +1,161 @@
+"""Simulated frames of Gaussian peaks whose position, widths and intensity are known exactly."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gixi_bluesky.processing.geometry.instrument import Geometry
+from gixi_bluesky.processing.remap.remapper import Remapper
+from gixi_bluesky.processing.settings import CorrectionSettings, GridSettings
+from gixi_bluesky.processing.simulation.panel import Panel, record
+from gixi_bluesky.processing.simulation.render import Renderer
+from gixi_bluesky.processing.types import Detections, PolarImage
+
+__all__ = ["CLASSES", "KnownFrame", "KnownPeak", "known_frames"]
+
+Float64 = NDArray[np.float64]
+
+FWHM_PER_SIGMA = math.sqrt(8 * math.log(2))
+CLASSES = {"weak": (5.0, 15.0), "medium": (15.0, 50.0), "strong": (50.0, 200.0)}
+_SHAPE, _PIXEL_M = (1043, 981), 0.172e-3
+_GRID = GridSettings(q_max_inv_angstrom=3.2)
+_SLOTS = np.linspace(0.5, 2.7, 9)  # of |q|, 1/angstrom; wide apart against the widths
+_SECTORS = {"spot": (15.0, 35.0, 55.0, 75.0), "segment": (25.0, 63.0)}  # centres, deg
+_FRAMES_PER_SCENE = 4
+# How far boxes of the default network lie from the true ones, in units of the widths.
+_JITTER_CENTRE, _JITTER_LOG_WIDTH = 0.12, 0.15
+
+
+@dataclass(frozen=True, slots=True)
+class KnownPeak:
+    """One Gaussian in |q| and phi; rings are even in phi, with fwhm_phi NaN.
+
+    q, fwhm_q: 1/angstrom; phi, fwhm_phi: deg; height: mean counts per pixel on top
+    strength: key of CLASSES by its signal-to-noise ratio; paired: another one is one FWHM away
+    """
+
+    q: float
+    fwhm_q: float
+    phi: float
+    fwhm_phi: float
+    height: float
+    strength: str
+    paired: bool
+
+    @property
+    def ring(self) -> bool:
+        """Whether it is even in phi."""
+        return math.isnan(self.fwhm_phi)
+
+    def shape(self, q: NDArray[np.floating], phi: NDArray[np.floating]) -> Float64:
+        """Return the profile at |q| (1/angstrom) and phi (deg), 1 on top."""
+        radial = np.exp(-4 * math.log(2) * ((q - self.q) / self.fwhm_q) ** 2)
+        return np.asarray(radial * self.course(phi))
+
+    def course(self, phi: NDArray[np.floating]) -> Float64:
+        """Return the profile along phi (deg), 1 on top."""
+        if self.ring:
+            return np.ones(np.shape(phi))
+        return np.asarray(np.exp(-4 * math.log(2) * ((phi - self.phi) / self.fwhm_phi) ** 2))
+
+
+@dataclass(frozen=True, slots=True)
+class KnownFrame:
+    """A remapped exposure, the boxes that a detector could give, and the peaks in their order."""
+
+    polar: PolarImage
+    boxes: Detections
+    peaks: tuple[KnownPeak, ...]
+
+    def intensity(self, index: int) -> float:
+        """Return the integral of a peak over |q| and the visible rows of its box."""
+        peak, (_, first, _, last) = self.peaks[index], self.boxes.boxes[index]
+        core = abs(self.polar.q - peak.q) <= max(peak.fwhm_q / 2, self.polar.q[1])
+        seen = np.flatnonzero(np.isfinite(self.polar.intensity[:, core]).any(axis=1))
+        rows = np.arange(max(round(first), seen[0]), min(round(last), seen[-1]) + 1)
+        along = peak.course(self.polar.phi[rows]).sum() * (self.polar.phi[1] - self.polar.phi[0])
+        return float(along * peak.height * peak.fwhm_q * math.sqrt(2 * math.pi) / FWHM_PER_SIGMA)
+
+
+def known_frames(seed: int, frames: int) -> Iterator[KnownFrame]:
+    """Yield frames of rings, segments and spots, alone and in pairs one FWHM apart in |q|.
+
+    A counting detector of one megapixel at 0.25 m; Poisson noise on a background that falls with
+    |q|. Each scene is exposed a few times.
+    """
+    rng = np.random.default_rng(seed)
+    geometry = Geometry(0.976, 0.25, (_PIXEL_M, _PIXEL_M), (0.02, 0.03))
+    renderer = Renderer(geometry, _SHAPE)
+    remapper = Remapper(geometry, _GRID, CorrectionSettings(), _SHAPE)
+    q = np.hypot(renderer.q_xy, renderer.q_z).astype(np.float64)
+    phi = np.degrees(np.arctan2(renderer.q_z, np.abs(renderer.q_xy))).astype(np.float64)
+    for number in range(frames):
+        if number % _FRAMES_PER_SCENE == 0:
+            background = rng.uniform(0.5, 20.0) * (1 + 2 * np.exp(-q))
+            peaks = tuple(_peaks(rng, renderer, background, q, phi))
+            total = background + sum(p.height * p.shape(q, phi) for p in peaks)
+            expected = (total * renderer.efficiency).astype(np.float32)
+        polar = remapper(record(expected, Panel(), rng))
+        boxes = np.array([_box(rng, peak, polar) for peak in peaks], np.float32)
+        yield KnownFrame(polar, Detections(boxes, np.ones(len(peaks), np.float32)), peaks)
+
+
+def _peaks(
+    rng: np.random.Generator, renderer: Renderer, background: Float64, q: Float64, phi: Float64
+) -> Iterator[KnownPeak]:
+    for slot in _SLOTS:
+        fwhm_q = rng.uniform(0.012, 0.03)
+        kind = str(rng.choice(["ring", "segment", "spot"]))
+        for centre in _SECTORS.get(kind, (math.nan,)):
+            place = slot + rng.uniform(-0.01, 0.01)
+            width = {"ring": math.nan, "segment": rng.uniform(8, 18), "spot": rng.uniform(1.5, 4)}
+            paired = rng.random() < 0.5
+            for offset in (0.0, fwhm_q) if paired else (0.0,):
+                strength = str(rng.choice(list(CLASSES)))
+                low, high = CLASSES[strength]
+                snr = math.exp(rng.uniform(math.log(low), math.log(high)))
+                unit = KnownPeak(place + offset, fwhm_q, centre, width[kind], 1.0, strength, paired)
+                yield _scaled(unit, snr, renderer, background, q, phi)
+
+
+def _scaled(
+    peak: KnownPeak,
+    snr: float,
+    renderer: Renderer,
+    background: Float64,
+    q: Float64,
+    phi: Float64,
+) -> KnownPeak:
+    """Return the peak as high as its signal / sqrt(signal + background) asks for."""
+    reach = abs(q - peak.q) < peak.fwhm_q
+    if not peak.ring:
+        reach &= abs(phi - peak.phi) < peak.fwhm_phi
+    reach &= renderer.above_horizon
+    weight = renderer.efficiency[reach]
+    signal = float((peak.shape(q[reach], phi[reach]) * weight).sum())
+    noise = float((background[reach] * weight).sum())
+    counts = snr**2 / 2 * (1 + math.sqrt(1 + 4 * noise / snr**2))
+    return KnownPeak(
+        peak.q, peak.fwhm_q, peak.phi, peak.fwhm_phi, counts / signal, peak.strength, peak.paired
+    )
+
+
+def _box(rng: np.random.Generator, peak: KnownPeak, polar: PolarImage) -> list[float]:
+    dq, dphi = polar.q[1] - polar.q[0], polar.phi[1] - polar.phi[0]
+    x0, x1 = _about(rng, peak.q / dq, peak.fwhm_q / dq)
+    if peak.ring:
+        return [x0, 0.0, x1, len(polar.phi) - 1.0]
+    # 13.5 % of the maximum: four standard deviations wide
+    y0, y1 = _about(rng, peak.phi / dphi, 4 * peak.fwhm_phi / FWHM_PER_SIGMA / dphi)
+    return [x0, y0, x1, y1]
+
+
+def _about(rng: np.random.Generator, centre: float, width: float) -> tuple[float, float]:
+    middle = centre + rng.normal(0, _JITTER_CENTRE) * width
+    half = width * math.exp(rng.normal(0, _JITTER_LOG_WIDTH)) / 2
+    return middle - half, middle + half
