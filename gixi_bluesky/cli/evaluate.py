@@ -46,6 +46,10 @@ def evaluate(
         Literal["peaks", "images"] | None,
         typer.Option(help="Judge the phases' probabilities instead, on lists of peaks or images."),
     ] = None,
+    tracks: Annotated[
+        bool, typer.Option("--tracks", help="Measure tracks on simulated series instead.")
+    ] = False,
+    series: Annotated[int, typer.Option(min=1, help="With --tracks: how many series.")] = 12,
     json: JsonLines = False,
     out: Annotated[
         Path | None, typer.Option(metavar="PNG", help="Precision, recall and calibration.")
@@ -63,6 +67,9 @@ def evaluate(
 
     With --measuring: the width of the pulls, (measured - true) / stated error, of peaks of known
     position, widths and intensity; 1 means that the errors are true.
+
+    With --tracks: IDF1, identity switches and whole reflections on peak lists of simulated
+    crystallisations, beside a tracker that takes the nearest peak.
     """
     if measuring:
         _measuring(1000 if seed is None else seed, images, json=json)
@@ -71,6 +78,11 @@ def evaluate(
         _judge_phases(phases, (weights or ["default"])[0], images, seed, json=json, out=out)
         return
     seed = 910_000 if seed is None else seed
+    if tracks:
+        from gixi_bluesky.cli.evaluate_series import evaluate_series
+
+        evaluate_series(seed, series, json=json)
+        return
     import cv2
     import torch
 

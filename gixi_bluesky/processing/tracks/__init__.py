@@ -1,0 +1,1 @@
+"""Peaks over time: tracks, forced measurement, onsets, and what only a sum of frames shows."""
