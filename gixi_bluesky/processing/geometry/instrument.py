@@ -26,7 +26,7 @@ from gixi_bluesky.processing.geometry.array_orientation import Orientation
 from gixi_bluesky.processing.geometry.conditions import Conditions
 from gixi_bluesky.processing.geometry.nexus_calibration import read_nexus
 from gixi_bluesky.processing.geometry.poni import Poni, read_poni
-from gixi_bluesky.processing.settings import FromDocument, GeometrySettings
+from gixi_bluesky.processing.settings import CorrectionSettings, FromDocument, GeometrySettings
 
 __all__ = ["Geometry", "calibration_of", "orient", "orientation_of"]
 
@@ -287,6 +287,21 @@ class Geometry:
         """Polarisation factor of pixels; `degree` 1 = horizontal; counts are divided by it."""
         up, right, _ = self.direction(rows, columns)
         return 1 - 0.5 * (1 + degree) * right * right - 0.5 * (1 - degree) * up * up
+
+    def intensity_factor(
+        self, rows: ArrayLike, columns: ArrayLike, settings: CorrectionSettings
+    ) -> Float64:
+        """Product of the factors that `corrections` ask for; counts of pixels are divided by it."""
+        factor = np.ones(np.shape(rows))
+        if settings.solid_angle:
+            factor *= self.solid_angle_factor(rows, columns)
+        if settings.polarization is not None:
+            factor *= self.polarization_factor(rows, columns, settings.polarization)
+        if settings.air_attenuation_per_m is not None:
+            factor *= self.air_factor(rows, columns, settings.air_attenuation_per_m)
+        if settings.sensor_transmission is not None:
+            factor *= self.sensor_factor(rows, columns, settings.sensor_transmission)
+        return factor
 
 
 def orientation_of(settings: GeometrySettings) -> Orientation:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from gixi_bluesky.errors import FrameError, GeometryError
 from gixi_bluesky.processing.pixels.calibration_images import read_reference
 from gixi_bluesky.processing.pixels.masks import invalid_pixels
+from gixi_bluesky.processing.pixels.noise import Noise
 from gixi_bluesky.processing.settings import CorrectionSettings, DarkRun
 
 __all__ = ["Dark", "PixelCorrection"]
@@ -117,6 +118,17 @@ class PixelCorrection:
         counts *= self.inverse_flat
         counts[invalid] = np.nan
         return counts
+
+    def variance(self, frame: NDArray[Any], noise: Noise, exposures: int = 1) -> Float32:
+        """Return the variance of the corrected counts of each pixel, counts²; no data is any value.
+
+        The same dark is taken off each exposure, so its own error grows with their number.
+        """
+        n = np.float32(exposures)
+        with np.errstate(over="ignore", invalid="ignore"):
+            raw = np.maximum(frame.astype(np.float32), 0) * np.float32(noise.gain)
+            floor = np.float32(noise.floor) + n * n * self.dark_variance
+            return (raw + floor) * self.inverse_flat**2
 
 
 def _dark(settings: CorrectionSettings, shape: tuple[int, int]) -> Dark:

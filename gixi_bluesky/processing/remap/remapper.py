@@ -322,18 +322,7 @@ def _correction(
     Taken at the cells' centres, as all of it changes slowly over the detector; the sides of a
     folded grid are averaged, they differ only by the detector's tilt.
     """
-    factors = []
-    for rows, columns in centers:
-        factor = np.ones(rows.shape)
-        if settings.solid_angle:
-            factor *= geometry.solid_angle_factor(rows, columns)
-        if settings.polarization is not None:
-            factor *= geometry.polarization_factor(rows, columns, settings.polarization)
-        if settings.air_attenuation_per_m is not None:
-            factor *= geometry.air_factor(rows, columns, settings.air_attenuation_per_m)
-        if settings.sensor_transmission is not None:
-            factor *= geometry.sensor_factor(rows, columns, settings.sensor_transmission)
-        factors.append(1 / factor)
+    factors = [1 / geometry.intensity_factor(*center, settings) for center in centers]
     mean = np.mean(factors, axis=0)
     return np.where(np.isfinite(mean), mean, 1).astype(np.float32)
 
