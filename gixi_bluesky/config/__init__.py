@@ -7,7 +7,7 @@ from pathlib import Path
 from reprlib import Repr
 from typing import Any
 
-from pydantic import ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from gixi_bluesky.callbacks.kafka.settings import KafkaSettings
 from gixi_bluesky.callbacks.settings import InputSettings, QueueSettings, SlurmSettings
@@ -15,6 +15,7 @@ from gixi_bluesky.config.stored_files import WEIGHTS_FILES, StoredFiles
 from gixi_bluesky.config.yaml_files import read_yaml
 from gixi_bluesky.errors import ConfigError
 from gixi_bluesky.log import get_logger
+from gixi_bluesky.processing.cuts.settings import Cuts
 from gixi_bluesky.processing.settings import (
     CorrectionSettings,
     DarkStream,
@@ -75,6 +76,7 @@ class Config(Settings):
     corrections: CorrectionSettings = CorrectionSettings()
     detector: DetectorSettings = DetectorSettings()
     matching: MatchingSettings = MatchingSettings()
+    cuts: Cuts = Field(default_factory=dict, description="curves of each frame, by name")
     queue: QueueSettings = QueueSettings()
     output: OutputSettings = OutputSettings()
     tiled: TiledSettings = TiledSettings()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Protocol
@@ -15,7 +15,10 @@ from numpy.typing import ArrayLike, NDArray
 import gixi_bluesky
 from gixi_bluesky.errors import FrameError, GeometryError
 from gixi_bluesky.log import get_logger
+from gixi_bluesky.processing.cuts.maps import CutMaps
+from gixi_bluesky.processing.cuts.settings import Cuts
 from gixi_bluesky.processing.detector import load_detector
+from gixi_bluesky.processing.frame_setup import FrameSetup
 from gixi_bluesky.processing.geometry.conditions import Conditions, sources
 from gixi_bluesky.processing.geometry.instrument import (
     Geometry,
@@ -26,7 +29,8 @@ from gixi_bluesky.processing.geometry.instrument import (
 from gixi_bluesky.processing.match.phases import match
 from gixi_bluesky.processing.measure.peaks import measure
 from gixi_bluesky.processing.pixels.counts import Dark, PixelCorrection
-from gixi_bluesky.processing.pixels.masks import load_mask, require_image
+from gixi_bluesky.processing.pixels.masks import require_image
+from gixi_bluesky.processing.pixels.noise import Noise
 from gixi_bluesky.processing.remap.remapper import Remapper
 from gixi_bluesky.processing.settings import (
     CorrectionSettings,
@@ -40,6 +44,7 @@ from gixi_bluesky.processing.stages import StageTimes
 from gixi_bluesky.processing.structures.cif_files import Structure, read_structures
 from gixi_bluesky.processing.types import (
     CartesianImage,
+    Cut,
     Detections,
     FrameResult,
     PolarImage,
@@ -69,6 +74,8 @@ class PipelineSettings(Protocol):
     def detector(self) -> DetectorSettings: ...  # noqa: D102
     @property
     def matching(self) -> MatchingSettings: ...  # noqa: D102
+    @property
+    def cuts(self) -> Cuts: ...  # noqa: D102
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +96,7 @@ class _Remapped:
     incidence_angle_deg: float
     times: StageTimes = field(default_factory=StageTimes)
     warnings: tuple[str, ...] = ()
+    cuts: Mapping[str, Cut] = field(default_factory=dict)
 
 
 class Pipeline:
@@ -111,6 +119,7 @@ class Pipeline:
             config.detector.weights, device=config.detector.device, space=config.grid.space
         )
         self._remappers: OrderedDict[tuple[tuple[int, int], Conditions], Remapper] = OrderedDict()
+        self._cut_maps: dict[tuple[tuple[int, int], Conditions], CutMaps] = {}
         self._dark_pixels: dict[tuple[tuple[int, int], Dark], PixelCorrection] = {}
         self.maps_built = 0
         self._frames = 0
@@ -185,6 +194,7 @@ class Pipeline:
             "weights_sha256": self.detector.sha256,
             "matching": config.matching.model_dump(mode="json", exclude={"cif"}),
             "cif_sha256": cifs,
+            "cuts": {name: cut.model_dump(mode="json") for name, cut in config.cuts.items()},
         }
         return Provenance(
             version=gixi_bluesky.__version__,
@@ -212,18 +222,24 @@ class Pipeline:
             self._remappers.move_to_end(key)
             return self._remappers[key]
         began = time.perf_counter()
-        settings = self._config.geometry
-        corrections, turn = self._config.corrections, orientation_of(settings)
-        mask = None
-        if settings.mask is not None:
-            mask = turn.apply(load_mask(settings.mask, shape))
-        pixels = PixelCorrection.from_settings(corrections, shape, turn.apply)
-        geometry = Geometry.from_settings(settings, shape, wanted)
-        if corrections.critical_angle_deg is not None:
-            geometry = geometry.with_critical_angle(corrections.critical_angle_deg)
+        setup = FrameSetup.of(self._config.geometry, self._config.corrections, shape, wanted)
         remapper = Remapper(
-            geometry, self._config.grid, corrections, turn.shape(shape), mask, pixels
+            setup.geometry,
+            self._config.grid,
+            self._config.corrections,
+            setup.shape,
+            setup.mask,
+            setup.pixels,
         )
+        if self._config.cuts:
+            self._cut_maps[key] = CutMaps(
+                self._config.cuts,
+                setup.geometry,
+                self._config.grid,
+                self._config.corrections,
+                setup.valid,
+                setup.pixels,
+            )
         self.maps_built += 1
         _log.info(
             "maps_built",
@@ -233,7 +249,8 @@ class Pipeline:
         )
         self._remappers[key] = remapper
         while len(self._remappers) > _REMAPPERS_KEPT:
-            self._remappers.popitem(last=False)
+            oldest, _ = self._remappers.popitem(last=False)
+            self._cut_maps.pop(oldest, None)
         return remapper
 
     def _conditions(self, given: Conditions) -> Conditions:
@@ -284,12 +301,20 @@ class Pipeline:
             if conditions.monitor is not None:
                 polar = polar.over(conditions.monitor)
                 cartesian = cartesian and cartesian.over(conditions.monitor)
+        cuts: Mapping[str, Cut] = {}
+        if self._config.cuts:
+            with times.timed("cuts"):
+                noise = Noise(polar.gain, polar.readout_noise**2)
+                maps = self._cut_maps[(rows, columns), conditions.rounded()]
+                cuts = maps(turned, noise, *how)
+                if conditions.monitor is not None:
+                    cuts = {name: cut.over(conditions.monitor) for name, cut in cuts.items()}
         with times.timed("contrast"):
             prepared = self.detector.prepare((cartesian or polar).intensity)
         with times.timed("sides"):
             warnings = self._compare_sides(remapper, turned)
         angle = conditions.incidence_angle_deg or 0.0
-        return _Remapped(polar, cartesian, prepared, angle, times, warnings)
+        return _Remapped(polar, cartesian, prepared, angle, times, warnings, cuts)
 
     def _compare_sides(self, remapper: Remapper, frame: NDArray[Any]) -> tuple[str, ...]:
         """Warn, now and then, if rings do not lie at the same |q| on both sides of the beam."""
@@ -336,6 +361,7 @@ class Pipeline:
             warnings=one.warnings,
             index=index,
             cartesian=one.cartesian,
+            cuts=one.cuts,
         )
 
 

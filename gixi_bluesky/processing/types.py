@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Self
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 __all__ = [
     "KINDS",
     "CartesianImage",
+    "Cut",
     "Detections",
     "FrameResult",
     "MatchPeaks",
@@ -72,10 +74,40 @@ class PolarImage(RemappedImage):
 
     q: (columns,) float64, |q| of the column centres, 1/angstrom
     phi: (rows,) float64, polar angle of the row centres, deg
+    gain, readout_noise: of the noise model that was used, counts; a pixel's variance is
+        gain · counts + readout_noise²; NaN = unknown
     """
 
     q: Float64
     phi: Float64
+    gain: float = math.nan
+    readout_noise: float = math.nan
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Mean counts per pixel along one coordinate; NaN where the detector sees nothing.
+
+    along: q, phi, q_xy or q_z
+    unit: of the axis, 1/angstrom or deg
+    axis: (n,) centres of the bins
+    intensity, error: (n,) mean counts per pixel and standard error, counts
+    n_pixels: (n,) int64, detector pixels in each bin
+    coverage: (n,) share of the area of each bin that valid pixels cover, 0 to 1
+    """
+
+    name: str
+    along: str
+    unit: str
+    axis: Float64
+    intensity: Float64
+    error: Float64
+    n_pixels: Int64
+    coverage: Float64
+
+    def over(self, monitor: float) -> Cut:
+        """Return the cut divided by the beam's intensity, which is taken as exact."""
+        return replace(self, intensity=self.intensity / monitor, error=self.error / monitor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,6 +318,7 @@ class FrameResult:
     seconds: wall time of each stage; `maps` only where they had to be built
     cpu_seconds: of each stage, all threads of the process together
     warnings: what a scientist should know, one sentence each
+    cuts: the configured cuts by name
     """
 
     polar: PolarImage
@@ -298,6 +331,7 @@ class FrameResult:
     index: int = 0
     cartesian: CartesianImage | None = None
     cpu_seconds: dict[str, float] = field(default_factory=dict)
+    cuts: Mapping[str, Cut] = field(default_factory=dict)
 
     @property
     def polar_image(self) -> Float32:

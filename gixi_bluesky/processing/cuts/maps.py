@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from gixi_bluesky.errors import FrameError, GeometryError
 from gixi_bluesky.processing.cuts.bins import Bins, Strip, edges_of
 from gixi_bluesky.processing.cuts.coordinates import PixelCoordinates
-from gixi_bluesky.processing.cuts.curves import Cut
-from gixi_bluesky.processing.cuts.settings import CutSettings
+from gixi_bluesky.processing.cuts.settings import UNITS, CutSettings
 from gixi_bluesky.processing.geometry.instrument import Geometry
 from gixi_bluesky.processing.pixels.counts import PixelCorrection
 from gixi_bluesky.processing.pixels.masks import invalid_pixels, require_image
 from gixi_bluesky.processing.pixels.noise import Noise
 from gixi_bluesky.processing.settings import CorrectionSettings, GridSettings
+from gixi_bluesky.processing.types import Cut
 
 __all__ = ["CutMaps"]
 
@@ -159,7 +159,8 @@ class CutMaps:
             low, variance = self._background(one, counts)
             intensity = intensity - low
             error = np.sqrt(error**2 + variance)
-        return Cut(name, one.settings.along, one.bins.centers, intensity, error, n_pixels, coverage)
+        along, axis = one.settings.along, one.bins.centers
+        return Cut(name, along, UNITS[along], axis, intensity, error, n_pixels, coverage)
 
     def _means(
         self, strip: Strip, counts: _Counts

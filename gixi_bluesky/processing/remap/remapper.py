@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -82,8 +83,16 @@ class Remapper:
         pixels: instead of those that it was built with; exposures: how many the frame sums
         Raises FrameError for a wrong shape or dtype and for a frame without data on the grid.
         """
-        image = self._polar(frame, pixels, exposures)
-        return PolarImage(image.intensity, image.variance, image.pixels, q=self._q, phi=self._phi)
+        image, noise = self._polar(frame, pixels, exposures)
+        return PolarImage(
+            image.intensity,
+            image.variance,
+            image.pixels,
+            q=self._q,
+            phi=self._phi,
+            gain=noise.gain,
+            readout_noise=math.sqrt(noise.floor),
+        )
 
     def cartesian(
         self, frame: NDArray[Any], pixels: PixelCorrection | None = None, exposures: int = 1
@@ -92,7 +101,7 @@ class Remapper:
         if self._cartesian is None:
             return None
         grid, average = self._cartesian
-        image = average(frame, pixels, exposures)
+        image, _ = average(frame, pixels, exposures)
         return CartesianImage(
             image.intensity, image.variance, image.pixels, q_xy=grid.q, q_z=grid.q_z
         )
@@ -117,7 +126,7 @@ class Remapper:
         grid = QGrid(q_xy_range, q_z_range, shape)
         if grid not in self._pictures:
             self._pictures = {grid: self._average(grid)}
-        image = self._pictures[grid](frame)
+        image, _ = self._pictures[grid](frame)
         return CartesianImage(
             image.intensity, image.variance, image.pixels, q_xy=grid.q_xy, q_z=grid.q_z
         )
@@ -170,7 +179,7 @@ class _Average:
 
     def __call__(
         self, frame: NDArray[Any], pixels: PixelCorrection | None = None, exposures: int = 1
-    ) -> RemappedImage:
+    ) -> tuple[RemappedImage, Noise]:
         frame = require_image(np.asarray(frame))
         if frame.shape != self._shape:
             message = f"the frame has shape {frame.shape} after turning; expected {self._shape}"
@@ -204,7 +213,7 @@ class _Average:
             variance = self._spread.variance(noise, intensity, per_count, unit_variance, exposures)
         else:
             variance = noise.variance(intensity, per_count, unit_variance)
-        return RemappedImage(intensity, variance, lacking.pixels)
+        return RemappedImage(intensity, variance, lacking.pixels), noise
 
     def _means(self, window: NDArray[Any]) -> tuple[Float32, _Lacking]:
         """Return the mean of each matrix row and what the frame lacks."""

@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from gixi_bluesky.errors import FrameError, GeometryError
-from gixi_bluesky.processing.cuts import Cut, CutSettings
 from gixi_bluesky.processing.cuts.maps import CutMaps
+from gixi_bluesky.processing.cuts.settings import CutSettings
 from gixi_bluesky.processing.geometry.instrument import Geometry
 from gixi_bluesky.processing.pixels.counts import PixelCorrection
 from gixi_bluesky.processing.pixels.noise import Noise
 from gixi_bluesky.processing.settings import CorrectionSettings, GridSettings
+from gixi_bluesky.processing.types import Cut
 
 SHAPE = (200, 260)
 GEOMETRY = Geometry(

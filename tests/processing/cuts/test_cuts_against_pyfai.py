@@ -12,12 +12,13 @@ from pyFAI.detectors import Detector
 from pyFAI.integrator.fiber import FiberIntegrator
 from real_frames import LAB6, MAPBBR3, MAPI, lab6, mapbbr3, mapi
 
-from gixi_bluesky.processing.cuts import Cut, CutSettings
 from gixi_bluesky.processing.cuts.maps import CutMaps
+from gixi_bluesky.processing.cuts.settings import CutSettings
 from gixi_bluesky.processing.geometry.instrument import Geometry, orient
 from gixi_bluesky.processing.pixels.masks import invalid_pixels
 from gixi_bluesky.processing.pixels.noise import Noise
 from gixi_bluesky.processing.settings import CorrectionSettings, GeometrySettings, GridSettings
+from gixi_bluesky.processing.types import Cut
 
 pytestmark = [
     pytest.mark.data,
