@@ -12,9 +12,11 @@ from gixi_bluesky.cli.check import check
 from gixi_bluesky.cli.config_command import config_app
 from gixi_bluesky.cli.console import complain
 from gixi_bluesky.cli.consume import consume
+from gixi_bluesky.cli.cut import cut
 from gixi_bluesky.cli.demo import demo
 from gixi_bluesky.cli.evaluate import evaluate
 from gixi_bluesky.cli.export import export
+from gixi_bluesky.cli.plot import plot
 from gixi_bluesky.cli.process import process
 from gixi_bluesky.cli.register import register
 from gixi_bluesky.cli.reprocess import reprocess
@@ -79,6 +81,8 @@ def _common(
 
 app.command()(demo)
 app.command()(process)
+app.command()(cut)
+app.command()(plot)
 app.command()(consume)
 app.command()(reprocess)
 app.command()(register)

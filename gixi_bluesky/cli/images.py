@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from numpy.typing import NDArray
 
     from gixi_bluesky.config import Config
 
-__all__ = ["first_image"]
+__all__ = ["first_image", "named_images"]
 
 
 def first_image(config: Config, name: str) -> tuple[str, NDArray[Any]]:
@@ -24,3 +26,18 @@ def first_image(config: Config, name: str) -> tuple[str, NDArray[Any]]:
 
     label, reference = next(image_references(name))
     return label, FrameReader(FileAccess.from_settings(config.input)).read(reference)
+
+
+def named_images(config: Config, names: Sequence[str]) -> Iterator[tuple[str, NDArray[Any]]]:
+    """Yield every image of some files, called as in `process`, as it is read.
+
+    Raises UnavailableError or RefusedPathError for what cannot or may not be read.
+    """
+    from gixi_bluesky.callbacks.images.allowed_paths import FileAccess
+    from gixi_bluesky.callbacks.images.detector_files import image_references
+    from gixi_bluesky.callbacks.images.locations import FrameReader
+
+    reader = FrameReader(FileAccess.from_settings(config.input))
+    for name in names:
+        for label, reference in image_references(name):
+            yield label, reader.read(reference)

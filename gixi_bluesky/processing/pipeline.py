@@ -165,6 +165,18 @@ class Pipeline:
             results += self._finish(remapped, first=start)
         return results
 
+    def cuts(self, frame: ArrayLike, incidence_angle_deg: float | None = None) -> dict[str, Cut]:
+        """Return the configured cuts of one frame, without a search for peaks.
+
+        frame: (rows, columns), any real dtype; None = the configuration's angle
+        Raises FrameError for an image that cannot be analysed, GeometryError for an empty cut.
+        """
+        image = require_image(np.asarray(frame))
+        conditions = self._conditions(Conditions(incidence_angle_deg))
+        remapper = self.remapper((image.shape[0], image.shape[1]), conditions)
+        turned = orient(image, self._config.geometry)
+        return self._cut(turned, remapper(turned), conditions, (None, 1))
+
     @cached_property
     def provenance(self) -> Provenance:
         """What decides the results of this pipeline, and what it ran on."""
@@ -298,23 +310,36 @@ class Pipeline:
             turned = orient(frame, self._config.geometry)
             how = self._pixels(remapper, exposure.dark), exposure.number
             polar, cartesian = remapper(turned, *how), remapper.cartesian(turned, *how)
-            if conditions.monitor is not None:
-                polar = polar.over(conditions.monitor)
-                cartesian = cartesian and cartesian.over(conditions.monitor)
-        cuts: Mapping[str, Cut] = {}
-        if self._config.cuts:
-            with times.timed("cuts"):
-                noise = Noise(polar.gain, polar.readout_noise**2)
-                maps = self._cut_maps[(rows, columns), conditions.rounded()]
-                cuts = maps(turned, noise, *how)
-                if conditions.monitor is not None:
-                    cuts = {name: cut.over(conditions.monitor) for name, cut in cuts.items()}
+        with times.timed("cuts"):
+            cuts = self._cut(turned, polar, conditions, how)
+        if not cuts:
+            times = times.without("cuts")
+        if conditions.monitor is not None:
+            polar = polar.over(conditions.monitor)
+            cartesian = cartesian and cartesian.over(conditions.monitor)
         with times.timed("contrast"):
             prepared = self.detector.prepare((cartesian or polar).intensity)
         with times.timed("sides"):
             warnings = self._compare_sides(remapper, turned)
         angle = conditions.incidence_angle_deg or 0.0
         return _Remapped(polar, cartesian, prepared, angle, times, warnings, cuts)
+
+    def _cut(
+        self,
+        turned: NDArray[Any],
+        polar: PolarImage,
+        conditions: Conditions,
+        how: tuple[PixelCorrection | None, int],
+    ) -> dict[str, Cut]:
+        """Return the configured cuts of a frame after `orient`; the noise is the polar image's."""
+        if not self._config.cuts:
+            return {}
+        shape = orientation_of(self._config.geometry).inverse.shape(turned.shape)
+        maps = self._cut_maps[shape, conditions.rounded()]
+        cuts = maps(turned, Noise(polar.gain, polar.readout_noise**2), *how)
+        if conditions.monitor is None:
+            return cuts
+        return {name: cut.over(conditions.monitor) for name, cut in cuts.items()}
 
     def _compare_sides(self, remapper: Remapper, frame: NDArray[Any]) -> tuple[str, ...]:
         """Warn, now and then, if rings do not lie at the same |q| on both sides of the beam."""

@@ -195,3 +195,40 @@ def test_the_hash_covers_what_decides_the_result_and_nothing_else(tmp_path: Path
     assert hash_of(matching=here, detector={"score_threshold": 0.6}) != reference
     assert hash_of(matching=here, grid={"side": "right"}) != reference
     assert hash_of(matching=here, geometry=GEOMETRY | {"mask": str(mask)}) != reference
+
+
+CUTS = {
+    "film": {"along": "q", "phi": [10, 80]},
+    "ring": {"along": "phi", "q": [1.02, 1.10], "background": [[0.96, 1.0], [1.12, 1.16]]},
+}
+
+
+def test_cuts_come_with_the_result_and_decide_it(frames: np.ndarray) -> None:
+    pipeline = gixi.Pipeline(config(cuts=CUTS, detector={"weights": "classical"}))
+    result, (again, *_) = pipeline(frames[0]), pipeline.batch(frames[:1])
+    assert list(result.cuts) == ["film", "ring"]
+    film = result.cuts["film"]
+    assert (film.unit, film.along) == ("1/angstrom", "q")
+    strongest = film.axis[np.nanargmax(film.intensity)]
+    assert np.abs(strongest - result.peaks["q"]).min() < 0.01
+    np.testing.assert_array_equal(film.intensity, again.cuts["film"].intensity)
+    without = gixi.Pipeline(config(detector={"weights": "classical"}))
+    assert without.provenance.result_hash != pipeline.provenance.result_hash
+
+
+@pytest.mark.parametrize(
+    ("cuts", "message"),
+    [
+        ({"a b": {"along": "q"}}, "cuts"),
+        ({"ring": {"along": "phi"}}, "needs a range of q"),
+    ],
+)
+def test_cuts_that_make_no_sense_are_refused_at_start(cuts: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        config(cuts=cuts)
+
+
+def test_an_empty_cut_is_refused_by_its_name(frames: np.ndarray) -> None:
+    pipeline = gixi.Pipeline(config(cuts={"far": {"along": "phi", "q": [3.15, 3.19]}}))
+    with pytest.raises(GeometryError, match="'far' is empty"):
+        pipeline(frames[0, :100, :100])

@@ -1,0 +1,1 @@
+"""Pictures of single frames and of their cuts, drawn without a display."""
