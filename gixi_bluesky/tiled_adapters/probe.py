@@ -15,9 +15,10 @@ import numpy as np
 from gixi_bluesky.errors import StoreError
 from gixi_bluesky.log import get_logger
 from gixi_bluesky.tiled_adapters.files.parts import PartWriter
-from gixi_bluesky.tiled_adapters.schema import IMAGE_KEY, IMAGES, data_keys, image_data_keys
+from gixi_bluesky.tiled_adapters.schema import IMAGE_KEY, IMAGES
 from gixi_bluesky.tiled_adapters.settings import OutputSettings, TiledSettings
 from gixi_bluesky.tiled_adapters.store.claims import store_errors
+from gixi_bluesky.tiled_adapters.store.composer import RunComposer
 from gixi_bluesky.tiled_adapters.store.writer import DerivedRunStore
 
 __all__ = ["probe_store"]
@@ -36,30 +37,31 @@ def probe_store(catalogue: Any, output: OutputSettings, tiled: TiledSettings) ->
     uid = str(uuid4())
     start = {"uid": uid, "time": time.time(), "purpose": "gixi_check"}
     image = np.arange(np.prod(_SHAPE), dtype=np.float32).reshape(_SHAPE)
-    store = DerivedRunStore(catalogue, output, tiled)
+    store, composer = DerivedRunStore(catalogue, output, tiled), RunComposer(start)
     store.open(start)
     try:
-        store("descriptor", _descriptor(uid, "frames", data_keys("frames")))
+        store("descriptor", composer.descriptor("frames"))
         if output.arrays == "external":
-            _probe_file(catalogue, store, start, image, output.directory)
+            _probe_file(catalogue, store, composer, image, output.directory)
         elif output.arrays == "tiled":
-            _probe_upload(catalogue, store, uid, image)
+            _probe_upload(catalogue, store, composer, image)
     finally:
         _remove(catalogue, uid)
         store.close()
 
 
 def _probe_file(
-    catalogue: Any, store: DerivedRunStore, start: dict[str, Any], image: Any, directory: Path
+    catalogue: Any, store: DerivedRunStore, composer: RunComposer, image: Any, directory: Path
 ) -> None:
-    uid = start["uid"]
+    uid = composer.uid
     axes = (np.linspace(0, 1, _SHAPE[1]), np.linspace(0, 90, _SHAPE[0]))
     try:
-        store("descriptor", _descriptor(uid, IMAGES, image_data_keys(*_SHAPE)))
-        with contextlib.closing(PartWriter(directory, uid, start, *axes)) as part:
+        store("descriptor", composer.image_descriptor(*_SHAPE))
+        with contextlib.closing(PartWriter(directory, uid, composer.start, *axes)) as part:
             part.append_images({0: image})
-            for name, doc in _image_documents(uid, part):
-                store(name, doc)
+            resource = composer.image_resource(part.uri, part.dataset, part.chunk_shape)
+            store("stream_resource", resource)
+            store("stream_datum", composer.image_datum(resource["uid"], 0, 1))
             answer = _read_back(catalogue, uid)
     finally:
         shutil.rmtree(directory / uid, ignore_errors=True)
@@ -75,12 +77,12 @@ def _probe_file(
         raise StoreError(message)
 
 
-def _probe_upload(catalogue: Any, store: DerivedRunStore, uid: str, image: Any) -> None:
-    keys = image_data_keys(*_SHAPE, external=False)
-    store("descriptor", _descriptor(uid, IMAGES, keys))
-    page = {"descriptor": f"{uid}/{IMAGES}", "seq_num": [1], "data": {IMAGE_KEY: [image]}}
-    store("event_page", page)
-    answer = _read_back(catalogue, uid)
+def _probe_upload(
+    catalogue: Any, store: DerivedRunStore, composer: RunComposer, image: Any
+) -> None:
+    store("descriptor", composer.image_descriptor(*_SHAPE, external=False))
+    store("event_page", composer.image_page(0, [image], time.time()))
+    answer = _read_back(catalogue, composer.uid)
     if answer.content != image.tobytes():
         message = (
             f"Tiled did not give back the image that was uploaded (it answers "
@@ -96,41 +98,6 @@ def _remove(catalogue: Any, uid: str) -> None:
         return
     except httpx.HTTPError as error:
         _log.warning("probe_not_removed", run=uid, error=str(error))
-
-
-def _descriptor(uid: str, stream: str, keys: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "uid": f"{uid}/{stream}",
-        "run_start": uid,
-        "name": stream,
-        "time": time.time(),
-        "data_keys": keys,
-        "configuration": {},
-        "hints": {},
-    }
-
-
-def _image_documents(uid: str, part: PartWriter) -> list[tuple[str, dict[str, Any]]]:
-    resource = {
-        "uid": f"{uid}/part",
-        "run_start": uid,
-        "data_key": IMAGE_KEY,
-        "mimetype": "application/x-hdf5",
-        "uri": part.uri,
-        "parameters": {
-            "dataset": part.dataset,
-            "chunk_shape": list(part.chunk_shape),
-            "swmr": True,
-        },
-    }
-    datum = {
-        "uid": f"{uid}/part/0",
-        "stream_resource": resource["uid"],
-        "descriptor": f"{uid}/{IMAGES}",
-        "indices": {"start": 0, "stop": 1},
-        "seq_nums": {"start": 1, "stop": 2},
-    }
-    return [("stream_resource", resource), ("stream_datum", datum)]
 
 
 def _read_back(catalogue: Any, uid: str) -> httpx.Response:

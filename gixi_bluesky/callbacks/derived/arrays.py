@@ -6,20 +6,18 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from gixi_bluesky.callbacks.derived.composer import DerivedDocuments
 from gixi_bluesky.callbacks.worker.jobs import Analysed
 from gixi_bluesky.errors import StoreError
 from gixi_bluesky.log import get_logger
 from gixi_bluesky.tiled_adapters.files.parts import PartWriter
 from gixi_bluesky.tiled_adapters.settings import OutputSettings
+from gixi_bluesky.tiled_adapters.store.composer import Document, RunComposer
 
 __all__ = ["RunArrays"]
 
 _ATTEMPTS = 3
 _IMAGES_PER_PAGE = 8
 _log = get_logger()
-
-Documents = list[tuple[str, dict[str, Any]]]
 
 
 class RunArrays:
@@ -32,16 +30,16 @@ class RunArrays:
     """
 
     def __init__(
-        self, documents: DerivedDocuments, output: OutputSettings, *, required: bool = False
+        self, composer: RunComposer, output: OutputSettings, *, required: bool = False
     ) -> None:
-        self._documents = documents
+        self._composer = composer
         self._output = output
         self._required = required
         self._part: PartWriter | None = None
         self._finished: PartWriter | None = None
         self._rows = 0
         self._failures = 0
-        self._announced: Documents = []
+        self._announced: list[Document] = []
         self._described = False
         self.error = ""
 
@@ -55,7 +53,7 @@ class RunArrays:
         results: Mapping[int, Analysed],
         tables: Mapping[str, Mapping[str, Sequence[Any]]],
         committed: Collection[int],
-    ) -> Documents:
+    ) -> list[Document]:
         """Write analysed frames (by number) and table rows; return what announces the images.
 
         Raises StoreError while it is worth trying again; repeating a call does no harm.
@@ -72,21 +70,21 @@ class RunArrays:
             self._failures += 1
             if self._required or self._failures < _ATTEMPTS:
                 raise
-            _log.error("arrays_given_up", uid=self._documents.uid, error=str(error))
+            _log.error("arrays_given_up", uid=self._composer.uid, error=str(error))
             self.error = str(error)
             return []
         self._failures = 0
         announced, self._announced = self._announced, []
         return announced
 
-    def _uploads(self, results: Mapping[int, Analysed]) -> Documents:
+    def _uploads(self, results: Mapping[int, Analysed]) -> list[Document]:
         """Return what carries the images themselves, a few to a page."""
         images = {
             number // self._output.image_step: result.image
             for number, result in sorted(results.items())
             if result.image is not None
         }
-        documents: Documents = []
+        documents: list[Document] = []
         pages: list[dict[int, Any]] = []
         for row, image in images.items():
             if not pages or row - 1 not in pages[-1] or len(pages[-1]) == _IMAGES_PER_PAGE:
@@ -94,18 +92,18 @@ class RunArrays:
             pages[-1][row] = image
         if images and not self._described:
             shape = next(iter(images.values())).shape
-            descriptor = self._documents.image_descriptor(*shape, external=False)
+            descriptor = self._composer.image_descriptor(*shape, external=False)
             documents.append(("descriptor", descriptor))
             self._described = True
         for page in pages:
-            doc = self._documents.image_page(min(page), list(page.values()), time.time())
+            doc = self._composer.image_page(min(page), list(page.values()), time.time())
             documents.append(("event_page", doc))
         return documents
 
-    def finish(self) -> None:
-        """Leave one plainly openable file. Raises StoreError."""
+    def finish(self, stop: Mapping[str, Any]) -> None:
+        """Leave one plainly openable file, with the run's stop document. Raises StoreError."""
         if self._part is not None:
-            self._part.finish()
+            self._part.finish(stop)
             self._part, self._finished = None, self._part
 
     def supersede(self) -> None:
@@ -122,8 +120,8 @@ class RunArrays:
     def _begin(self, example: Analysed, committed: Collection[int]) -> None:
         part = PartWriter(
             self._output.directory,
-            self._documents.uid,
-            self._documents.start,
+            self._composer.uid,
+            self._composer.start,
             example.q,
             example.phi,
             step=max(self._output.image_step, 1),
@@ -131,7 +129,7 @@ class RunArrays:
         )
         self._part = part
         if self._output.image_step:
-            descriptor = self._documents.image_descriptor(len(example.phi), len(example.q))
+            descriptor = self._composer.image_descriptor(len(example.phi), len(example.q))
             self._announced += [
                 ("descriptor", descriptor),
                 ("stream_resource", self._resource(part)),
@@ -154,9 +152,9 @@ class RunArrays:
                 part.append_table(stream, columns)
         if part.rows > self._rows:
             uid = self._resource(part)["uid"]
-            datum = self._documents.image_datum(uid, self._rows, part.rows)
+            datum = self._composer.image_datum(uid, self._rows, part.rows)
             self._announced.append(("stream_datum", datum))
             self._rows = part.rows
 
     def _resource(self, part: PartWriter) -> dict[str, Any]:
-        return self._documents.image_resource(part.uri, part.dataset, part.chunk_shape)
+        return self._composer.image_resource(part.uri, part.dataset, part.chunk_shape)

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from gixi_bluesky.callbacks.derived.arrays import RunArrays
-from gixi_bluesky.callbacks.derived.composer import DerivedDocuments
+from gixi_bluesky.callbacks.derived.start_document import start_document
 from gixi_bluesky.callbacks.derived.stores import LocalStore, RunStore
-from gixi_bluesky.callbacks.derived.summary import RunSummary
+from gixi_bluesky.callbacks.derived.summary import RunSummary, stop_document
 from gixi_bluesky.callbacks.runs.raw_run import Frame, RawRun, RunClosed
 from gixi_bluesky.callbacks.worker.jobs import Outcome, Ready
 from gixi_bluesky.errors import ClaimLostError, RunCompleteError, StoreError
@@ -20,6 +20,7 @@ from gixi_bluesky.log import get_logger
 from gixi_bluesky.metrics import FRAME_LATENCY
 from gixi_bluesky.tiled_adapters.schema import IMAGE_KEY, STREAMS, stored_columns
 from gixi_bluesky.tiled_adapters.settings import OutputSettings, TiledSettings
+from gixi_bluesky.tiled_adapters.store.composer import RunComposer
 from gixi_bluesky.tiled_adapters.store.spooled_store import SpooledStore
 from gixi_bluesky.tiled_adapters.store.writer import RunState
 
@@ -79,7 +80,7 @@ class DerivedRun:
         echo: Echo | None = None,
     ) -> None:
         self.since = time.monotonic()
-        self.documents = DerivedDocuments(raw, ready, output, tiled)
+        self.documents = RunComposer(start_document(raw, ready, output, tiled))
         self.raw = raw
         self.complete = False
         self.given_up = ""
@@ -266,9 +267,8 @@ class DerivedRun:
             return
         self._tell("descriptor", self.documents.descriptor(stream))
         now = time.time()
-        for begin in range(0, len(columns["frame"]), _ROWS_TOLD):
-            page = {key: values[begin : begin + _ROWS_TOLD] for key, values in columns.items()}
-            self._tell("event_page", self.documents.page(stream, page, begin + 1, now))
+        for page in self.documents.pages(stream, columns, 1, now, _ROWS_TOLD):
+            self._tell("event_page", page)
 
     def _columns(self, stream: str, rows: list[_Row]) -> dict[str, list[Any]]:
         if stream == "frames":
@@ -307,11 +307,11 @@ class DerivedRun:
         }
 
     def _finish(self, closed: RunClosed) -> None:
-        self._arrays.finish()
         summary = self._summary.as_dict()
         if self._arrays.error:
             summary["arrays_error"] = self._arrays.error
-        stop = self.documents.stop(closed, self._counts, summary)
+        stop = stop_document(self.documents, closed, self._counts, summary)
+        self._arrays.finish(stop)
         if self._echo is not None:
             # First: a run that has its stop is never opened again, so nobody would tell of it.
             if not self._stop_told:

@@ -1,4 +1,4 @@
-"""The summary of a derived run, by which queries find it."""
+"""The summary of a derived run, by which queries find it, and its end."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from gixi_bluesky.callbacks.runs.actions import RunClosed
 from gixi_bluesky.tiled_adapters.schema import Q_BIN, q_bin
+from gixi_bluesky.tiled_adapters.store.composer import RunComposer
 
-__all__ = ["RunSummary"]
+__all__ = ["RunSummary", "stop_document"]
 
 ONSET_PROBABILITY = 0.5
 _PEAK_POSITIONS = 200
@@ -112,3 +114,22 @@ class RunSummary:
             "onset_frame": phase.onset_frame,
             "onset_time": onset if known else None,
         }
+
+
+def stop_document(
+    composer: RunComposer, closed: RunClosed, rows: Mapping[str, int], summary: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the stop document of a derived run, with its summary and the frames that are missing.
+
+    `completeness` is complete, incomplete (announced frames never came) or abandoned (the raw run
+    has no stop document).
+    """
+    whole = "incomplete" if closed.n_missing else "complete"
+    summary = {**summary, "completeness": "abandoned" if closed.stop.abandoned else whole}
+    reason = closed.stop.reason
+    if closed.n_missing:
+        summary["n_missing"] = closed.n_missing
+        summary["missing_frames"] = list(closed.missing)
+        total = (closed.n_images or closed.n_frames) + closed.n_missing
+        reason = f"{closed.n_missing} of {total} frames never came. {reason}".strip()
+    return composer.stop(closed.stop.time, closed.stop.exit_status, reason, rows, summary)

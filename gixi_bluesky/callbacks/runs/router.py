@@ -235,10 +235,15 @@ class Router:
         self._parked_bytes += nbytes
         while len(self._parked) > _PARKED_DOCUMENTS or self._parked_bytes > _PARKED_BYTES:
             given_up, lost, freed = self._parked.popleft()
-            self._missed_since.pop(given_up, None)
             self._parked_bytes -= freed
             self.documents_lost += 1
-            _log.warning("document_lost", kind=type(lost).__name__, waited_for=missing)
+            self._forget_missed(given_up)
+            _log.warning("document_lost", kind=type(lost).__name__, waited_for=given_up)
+
+    def _forget_missed(self, uid: str) -> None:
+        """Forget since when a uid is missing, unless other documents still wait for it."""
+        if all(missing != uid for missing, _, _ in self._parked):
+            self._missed_since.pop(uid, None)
 
     def _take_parked(self, uid: str, kind: type = object) -> list[Document]:
         """Return the documents, or those of a kind, that wait for a uid; they wait no more."""
@@ -249,8 +254,7 @@ class Router:
         if taken:
             self._parked = deque(kept)
             self._parked_bytes -= sum(nbytes for _, _, nbytes in taken)
-        if not any(missing == uid for missing, _, _ in kept):
-            self._missed_since.pop(uid, None)
+        self._forget_missed(uid)
         return [document for _, document, _ in taken]
 
     def _unpark(self, uid: str) -> Iterator[Action]:

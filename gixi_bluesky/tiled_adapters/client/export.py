@@ -36,6 +36,10 @@ class StoredRun(Protocol):
     def start(self) -> Mapping[str, Any]:
         """The start document."""
 
+    @property
+    def stop(self) -> Mapping[str, Any] | None:
+        """The stop document, None where it is not known."""
+
     def table(self, stream: str) -> pd.DataFrame:
         """Return the rows of a table."""
 
@@ -62,6 +66,12 @@ class TiledRun:
     def start(self) -> Mapping[str, Any]:
         """The start document."""
         return dict(self._run.metadata["start"])
+
+    @property
+    def stop(self) -> Mapping[str, Any] | None:
+        """The stop document, None while the run goes on."""
+        stop = self._run.metadata.get("stop")
+        return dict(stop) if stop else None
 
     def table(self, stream: str) -> pd.DataFrame:
         """Return the rows of a table."""
@@ -95,6 +105,9 @@ class FileRun:
             self._file = h5py.File(path, "r", swmr=path != finished, libver="latest")
             process = self._file["/entry/process"]
             self.start: Mapping[str, Any] = json.loads(process["start_document"].asstr()[()])
+            self.stop: Mapping[str, Any] | None = None
+            if "stop_document" in process:
+                self.stop = json.loads(process["stop_document"].asstr()[()])
             self._images = self._file[IMAGE_DATASET]
         except (OSError, KeyError, ValueError) as error:
             message = f"{path} is no readable result file: {error}"
@@ -159,7 +172,7 @@ def write_nexus(run: StoredRun, path: Path) -> Path:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with h5py.File(temporary, "w", libver=("earliest", "v110")) as file:
-            entry = create_entry(file, run.start, grid.q, grid.phi)
+            entry = create_entry(file, run.start, grid.q, grid.phi, run.stop)
             images = create_images(file, grid.shape, run.n_images or None)
             for row in range(run.n_images):
                 images[row] = run.image(row)

@@ -60,11 +60,16 @@ _RELATIONS = {
 
 
 def create_entry(
-    file: h5py.File, start: Mapping[str, Any], q: np.ndarray[Any, Any], phi: np.ndarray[Any, Any]
+    file: h5py.File,
+    start: Mapping[str, Any],
+    q: np.ndarray[Any, Any],
+    phi: np.ndarray[Any, Any],
+    stop: Mapping[str, Any] | None = None,
 ) -> h5py.Group:
     """Lay down everything but images and tables.
 
-    `start` is the derived run's start document; what is missing in it is left out.
+    `start` is the derived run's start document; what is missing in it is left out. `stop` is its
+    stop document, None while the run goes on.
     """
     file.attrs["default"] = "entry"
     file.attrs["NX_class"] = _text("NXroot")
@@ -85,6 +90,8 @@ def create_entry(
     _json(process, "configuration", provenance.get("config", {}))
     _json(process, "provenance", provenance)
     _json(process, "start_document", start)
+    if stop is not None:
+        _json(process, "stop_document", stop)
     for kind, doi in provenance.get("config", {}).get("output", {}).get("dois", {}).items():
         _cite(entry, kind, doi)
     polar = _group(entry, "polar", "NXdata", signal="intensity")

@@ -116,8 +116,10 @@ class PartWriter:
         """Close the part; the next session goes on in a part of its own."""
         self._file.close()
 
-    def finish(self) -> Path:
+    def finish(self, stop: Mapping[str, Any] | None = None) -> Path:
         """Close the part and write `<uid>.nxs` over it, openable without SWMR; return its path.
+
+        stop: the stop document of the run, which the file keeps for a later registration
 
         The tables go into that file, each row once; the images stay in the part, found relatively.
         """
@@ -131,7 +133,7 @@ class PartWriter:
                     h5py.File(self.path, "r", swmr=True, libver="latest") as part,
                     h5py.File(temporary, "w", libver=("earliest", "v110")) as file,
                 ):
-                    self._write_finished(file, part)
+                    self._write_finished(file, part, stop)
                 temporary.replace(finished)
             finally:
                 temporary.unlink(missing_ok=True)
@@ -147,8 +149,10 @@ class PartWriter:
                 with contextlib.suppress(OSError):  # it costs room, nothing else
                     earlier.unlink()
 
-    def _write_finished(self, file: h5py.File, part: h5py.File) -> None:
-        entry = create_entry(file, self._start, *self._axes)
+    def _write_finished(
+        self, file: h5py.File, part: h5py.File, stop: Mapping[str, Any] | None
+    ) -> None:
+        entry = create_entry(file, self._start, *self._axes, stop)
         images = part[IMAGE_DATASET]
         layout = h5py.VirtualLayout(images.shape, dtype="<f4")
         if len(images):

@@ -356,6 +356,32 @@ def test_a_datum_that_comes_late_or_never() -> None:
     assert "never came" in frames[1].image.reason
 
 
+def test_documents_evicted_do_not_hide_that_others_still_wait(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("gixi_bluesky.callbacks.runs.router._PARKED_DOCUMENTS", 3)
+    one = router()
+    documents = inline_run(images(4))
+    events = [(name, doc) for name, doc in documents if name == "event"]
+    other = {"datum_id": "other/0", "resource": "other", "datum_kwargs": {}}
+    list(one.feed(*events[0]))
+    for event in events[1:3]:
+        list(one.feed(*event))
+    list(one.feed("datum", other))  # evicts the first event
+    missing = events[0][1]["descriptor"]
+    assert one.documents_lost == 1
+    assert one.awaited == {missing, "other"}
+    assert set(one.missed(0.0)) == {missing, "other"}
+    printed = capsys.readouterr()
+    logged = next(
+        line for line in (printed.out + printed.err).splitlines() if "document_lost" in line
+    )
+    assert missing in logged
+    for _ in range(2):  # evicts the other events
+        list(one.feed("datum", {**other, "datum_id": "other/1"}))
+    assert set(one.missed(0.0)) == {"other"}
+
+
 def test_a_stream_resource_that_never_comes_does_not_keep_the_run_open(tmp_path: Path) -> None:
     run = RawRun()
     documents = [

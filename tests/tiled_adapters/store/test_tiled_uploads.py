@@ -12,7 +12,7 @@ from fakes import fake_config
 from tiled_servers import IMAGE_SHAPE, STREAMS, columns, descriptor, image_of, page
 
 from gixi_bluesky.callbacks.derived.arrays import RunArrays
-from gixi_bluesky.callbacks.derived.composer import DerivedDocuments
+from gixi_bluesky.callbacks.derived.start_document import start_document
 from gixi_bluesky.callbacks.derived.stores import store_builder
 from gixi_bluesky.callbacks.documents.parsing import RunStart
 from gixi_bluesky.callbacks.runs.raw_run import RawRun
@@ -22,17 +22,18 @@ from gixi_bluesky.processing.types import Matches, MatchPeaks, Peaks
 from gixi_bluesky.provenance import Provenance
 from gixi_bluesky.tiled_adapters.schema import IMAGE_KEY, IMAGES
 from gixi_bluesky.tiled_adapters.settings import OutputSettings, TiledSettings
+from gixi_bluesky.tiled_adapters.store.composer import RunComposer
 from gixi_bluesky.tiled_adapters.store.spooled_store import SpooledStore
 from gixi_bluesky.tiled_adapters.store.writer import DerivedRunStore
 
 OUTPUT = OutputSettings(arrays="tiled")
 
 
-def documents(output: OutputSettings = OUTPUT) -> DerivedDocuments:
+def documents(output: OutputSettings = OUTPUT) -> RunComposer:
     raw = RawRun(RunStart(str(uuid4()), 1.0, 1, {}), "primary", "img")
     config = {"grid": {"q_max_inv_angstrom": 3.9, "shape": list(IMAGE_SHAPE)}}
     provenance = Provenance("0", "hash", config, {}, "none", "", {})
-    return DerivedDocuments(raw, Ready(provenance, ()), output, TiledSettings())
+    return RunComposer(start_document(raw, Ready(provenance, ()), output, TiledSettings()))
 
 
 def analysed(frame: int) -> Analysed:
@@ -51,7 +52,7 @@ def analysed(frame: int) -> Analysed:
 class Run:
     """A run whose images are uploaded, `frames` at a time."""
 
-    def __init__(self, catalogue: Any, folder: Path, made: DerivedDocuments) -> None:
+    def __init__(self, catalogue: Any, folder: Path, made: RunComposer) -> None:
         self.uid = made.uid
         self.store = SpooledStore(lambda: self._store(catalogue), folder)
         self.state = self.store.open(made.start)

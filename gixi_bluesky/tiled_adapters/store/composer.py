@@ -1,42 +1,26 @@
-"""The documents of a derived run: deterministic, so that a replay makes the same ones."""
+"""The documents of a derived run, composed in one way for all that write or announce them."""
 
 from __future__ import annotations
 
 import itertools
-import json
-import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from uuid import UUID, uuid5
 
 from event_model import DocumentNames, schema_validators
-from jsonschema import ValidationError  # type: ignore[import-untyped] # comes with event-model
 
-from gixi_bluesky.callbacks.runs.raw_run import RawRun, RunClosed
-from gixi_bluesky.callbacks.worker.jobs import Ready
-from gixi_bluesky.log import get_logger
-from gixi_bluesky.provenance import derived_uid
 from gixi_bluesky.tiled_adapters.schema import (
     IMAGE_KEY,
     IMAGES,
     PURPOSE,
-    RUN_SPEC,
-    SCHEMA_VERSION,
     data_keys,
     image_data_keys,
     stored_columns,
     stored_values,
 )
-from gixi_bluesky.tiled_adapters.settings import OutputSettings, TiledSettings
 
-__all__ = ["DerivedDocuments"]
+__all__ = ["Document", "RunComposer"]
 
-_COPIED = re.compile(
-    r"sample\w*|plan_name|proposal\w*|operator|project|experiment\w*|beamline\w*|cycle|title"
-)
-_COPIED_BYTES = 64_000
-_log = get_logger()
 _KEYS = {
     "event_page": DocumentNames.event_page,
     "descriptor": DocumentNames.descriptor,
@@ -45,59 +29,27 @@ _KEYS = {
     "stream_resource": DocumentNames.stream_resource,
     "stream_datum": DocumentNames.stream_datum,
 }
+_EXIT_STATUS = frozenset({"success", "abort", "fail"})
+
+Document = tuple[str, dict[str, Any]]
 
 
-class DerivedDocuments:
+class RunComposer:
     """Composes the documents of one derived run; rows become event pages with fixed columns.
 
-    The first document of each kind and stream, of a page its first row, is checked against
-    event-model's schema; the others have the same shape, and checking every page would cost more
-    than storing it.
+    Every uid follows from the uid of the run, so that a replay, a second announcement and a
+    registration from files compose equal documents. The first document of each kind and stream,
+    of a page its first row, is checked against the schema of event-model; the others have the
+    same shape, and checking every page would cost more than storing it.
+
+    start: the start document of the run
     """
 
-    def __init__(
-        self, raw: RawRun, ready: Ready, output: OutputSettings, tiled: TiledSettings
-    ) -> None:
-        self.uid = derived_uid(raw.uid, raw.stream, raw.data_key, ready.provenance.result_hash)
-        self._raw = raw
+    def __init__(self, start: Mapping[str, Any]) -> None:
+        self.start = dict(start)
+        self.uid = str(start["uid"])
         self._namespace = UUID(self.uid)
         self._checked: set[tuple[str, str]] = set()
-        self.start = self._start(ready, output, tiled)
-
-    def _start(self, ready: Ready, output: OutputSettings, tiled: TiledSettings) -> dict[str, Any]:
-        raw, provenance = self._raw, _storable(ready.provenance.as_dict())
-        start: dict[str, Any] = {
-            "uid": self.uid,
-            "time": raw.start.time,
-            "purpose": PURPOSE,
-            "tiled_specs": [RUN_SPEC],
-            "gixi": {
-                "schema_version": SCHEMA_VERSION,
-                "raw_uid": raw.uid,
-                "raw_stream": raw.stream,
-                "raw_data_key": raw.data_key,
-                "raw_scan_id": raw.start.scan_id,
-                "raw_time": raw.start.time,
-                "image_step": output.image_step,
-                "provenance": provenance,
-                "geometry": provenance["geometry"],
-                "grid": provenance["config"].get("grid", {}),
-                "phases_searched": list(ready.phases),
-            },
-        }
-        if raw.start.scan_id is not None:
-            start["scan_id"] = raw.start.scan_id
-        tags = tiled.access_tags
-        if tags == "from_raw":
-            tags = raw.start.metadata.get("tiled_access_tags")
-        if isinstance(tags, list | tuple) and all(isinstance(tag, str) for tag in tags):
-            start["tiled_access_tags"] = list(tags)
-        try:
-            return self._valid("start", "", {**_copied(raw.start.metadata), **start})
-        except ValidationError as error:
-            # Somebody's sample is no sample to event-model: that must not cost the analysis.
-            _log.warning("metadata_not_copied", raw_uid=raw.uid, reason=error.message)
-            return self._valid("start", "", start)
 
     def descriptor(self, stream: str) -> dict[str, Any]:
         """Return the descriptor of a table."""
@@ -141,9 +93,28 @@ class DerivedDocuments:
             "filled": {},
         }
         if n and ("event_page", stream) not in self._checked:
-            # One row tells; checking hundreds would delay the first results by a second.
+            # One row is enough; checking hundreds would delay the first results by a second.
             self._valid("event_page", stream, _first_row(page))
         return page
+
+    def pages(
+        self,
+        stream: str,
+        columns: Mapping[str, Sequence[Any]],
+        first: int,
+        time: float,
+        at_most: int,
+    ) -> Iterator[dict[str, Any]]:
+        """Yield rows of a table as event pages of about `at_most` rows that split no frame."""
+        frames = columns["frame"]
+        begin = 0
+        while begin < len(frames):
+            end = min(begin + at_most, len(frames))
+            while end < len(frames) and frames[end] == frames[end - 1]:
+                end += 1
+            page = {name: values[begin:end] for name, values in columns.items()}
+            yield self.page(stream, page, first + begin, time)
+            begin = end
 
     def image_resource(self, uri: str, dataset: str, chunk_shape: Sequence[int]) -> dict[str, Any]:
         """Return the stream_resource of an HDF5 part."""
@@ -179,26 +150,26 @@ class DerivedDocuments:
         )
 
     def stop(
-        self, closed: RunClosed, rows: Mapping[str, int], summary: Mapping[str, Any]
+        self,
+        time: float,
+        exit_status: str,
+        reason: str,
+        rows: Mapping[str, int],
+        summary: Mapping[str, Any],
     ) -> dict[str, Any]:
-        """Return the stop document with the summary; it says which frames never came."""
-        whole = "incomplete" if closed.n_missing else "complete"
-        summary = {**summary, "completeness": "abandoned" if closed.stop.abandoned else whole}
-        reason = closed.stop.reason
-        if closed.n_missing:
-            summary["n_missing"] = closed.n_missing
-            summary["missing_frames"] = list(closed.missing)
-            total = (closed.n_images or closed.n_frames) + closed.n_missing
-            reason = f"{closed.n_missing} of {total} frames never came. {reason}".strip()
-        status = closed.stop.exit_status
+        """Return the stop document.
+
+        exit_status: of the raw run; what event-model does not know becomes "fail"
+        rows: how many rows each table has
+        """
         stop = {
             "uid": self._uid("stop"),
             "run_start": self.uid,
-            "time": closed.stop.time,
-            "exit_status": status if status in {"success", "abort", "fail"} else "fail",
+            "time": time,
+            "exit_status": exit_status if exit_status in _EXIT_STATUS else "fail",
             "reason": reason,
             "num_events": dict(rows),
-            "gixi": summary,
+            "gixi": dict(summary),
         }
         return self._valid("stop", "", stop)
 
@@ -207,7 +178,7 @@ class DerivedDocuments:
             "uid": self._descriptor_uid(stream),
             "run_start": self.uid,
             "name": stream,
-            "time": self._raw.start.time,
+            "time": self.start["time"],
             "data_keys": keys,
             "object_keys": {PURPOSE: list(keys)},
             "configuration": {},
@@ -228,16 +199,6 @@ class DerivedDocuments:
         return doc
 
 
-def _storable(value: Any) -> Any:
-    """Turn mappings whose keys event-model refuses, such as paths, into lists of pairs."""
-    if isinstance(value, Mapping):
-        items = [(str(key), _storable(item)) for key, item in value.items()]
-        if any("." in key or "/" in key or not key for key, _ in items):
-            return [list(item) for item in items]
-        return dict(items)
-    return [_storable(item) for item in value] if isinstance(value, list | tuple) else value
-
-
 def _rows(frames: Sequence[int]) -> Iterator[str]:
     """Yield frame/row for the rows of each frame, which stand together."""
     for frame, rows in itertools.groupby(frames):
@@ -252,28 +213,3 @@ def _first_row(page: Mapping[str, Any]) -> dict[str, Any]:
         for part in ("data", "timestamps")
     }
     return {**page, **{key: page[key][:1] for key in ("uid", "seq_num", "time")}, **columns}
-
-
-def _copied(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what describes the sample and the experiment, as plain JSON of bounded size."""
-    copied: dict[str, Any] = {}
-    for key, value in metadata.items():
-        if not _COPIED.fullmatch(str(key)):
-            continue
-        try:
-            text = json.dumps(_plain(value), allow_nan=False)
-        except (TypeError, ValueError, RecursionError):
-            continue
-        if len(text) <= _COPIED_BYTES:
-            copied[str(key)] = json.loads(text)
-    return copied
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value.tolist() if hasattr(value, "tolist") else value

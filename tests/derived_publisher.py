@@ -1,0 +1,77 @@
+"""A derived run with its store, flushed by hand, and the frames that it is given."""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from fake_pipeline import FakePipeline
+from fakes import MemoryStore, fake_config
+
+from gixi_bluesky.callbacks.derived.publishing import DerivedRun
+from gixi_bluesky.callbacks.documents.parsing import RunStart, RunStop
+from gixi_bluesky.callbacks.images.locations import InlineImage
+from gixi_bluesky.callbacks.runs.raw_run import Frame, RawRun, RunClosed
+from gixi_bluesky.callbacks.worker.jobs import Analysed, Outcome, Ready
+from gixi_bluesky.processing.geometry.conditions import Conditions
+
+METADATA = {
+    "uid": "raw",
+    "time": 100.0,
+    "scan_id": 5,
+    "plan_name": "count",
+    "sample_name": "film",
+    "sample": {"id": np.int64(3), "bad": math.nan},
+    "detectors": ["det"],
+    "tiled_access_tags": ["team"],
+}
+RAW = RawRun(RunStart("raw", 100.0, 5, METADATA), "primary", "img")
+
+
+def analysed(value: float, *, keep: bool = True) -> Analysed:
+    result = FakePipeline(fake_config(Path()))(np.full((4, 4), value))
+    image = result.polar_image if keep else None
+    return Analysed(
+        result.peak_table,
+        result.match_table,
+        result.match_peak_table,
+        result.q,
+        result.phi,
+        image,
+        0.5,
+        float(np.nansum(result.polar_image)),
+    )
+
+
+def frame(number: int, event_time: float = 0.0) -> Frame:
+    image = InlineImage(np.zeros((1, 1)))
+    now = time.monotonic()
+    at = event_time or 100.0 + number
+    return Frame("raw", number, number + 1, at, image, Conditions(), now, 999.0)
+
+
+def closed(n: int, n_missing: int = 0) -> RunClosed:
+    stop = RunStop("raw", 300.0, "success", "", {})
+    return RunClosed("raw", stop, n, n_missing, tuple(range(n, n + n_missing)))
+
+
+class Publisher:
+    """A derived run and its store, with the flush in our hands."""
+
+    def __init__(self, folder: Path, store: Any = None, **sections: Any) -> None:
+        config = fake_config(folder, **sections)
+        self.folder = folder / "results"
+        self.store = store or MemoryStore()
+        phases = ({"slug": "fake", "name": "Fake phase", "sha256": "", "lines": {}},)
+        ready = Ready(FakePipeline(config).provenance, phases)
+        self.run = DerivedRun(RAW, ready, self.store, config.output, config.tiled)
+
+    def add(self, number: int, value: float = 10.0, **options: Any) -> None:
+        keep = self.run.keeps_image(frame(number))
+        self.run.add(frame(number, **options), Outcome("ok", result=analysed(value, keep=keep)))
+
+    def names(self) -> list[str]:
+        return [name for name, _ in self.store.documents]
