@@ -127,7 +127,7 @@ def test_without_arrays_there_is_nothing_but_tables(tmp_path: Path) -> None:
     arrays = RunArrays(documents(output), output)
     assert not arrays.keeps_image(0)
     assert arrays.save({0: analysed(0)}, {}, ()) == []
-    arrays.finish()
+    arrays.finish({})
     assert list(tmp_path.iterdir()) == []
 
 
