@@ -37,7 +37,7 @@ import psutil
 from bluesky_tiled_plugins import TiledWriter
 from tiled.client import from_uri
 
-from gixi_bluesky.callbacks.derived.publishing import DerivedRun
+from gixi_bluesky.callbacks.derived.publishing import RunPublisher
 from gixi_bluesky.callbacks.derived.stores import store_builder
 from gixi_bluesky.callbacks.documents.parsing import RunStart, RunStop
 from gixi_bluesky.callbacks.images.locations import InlineImage
@@ -181,7 +181,7 @@ def measure(name: str, server: Server, options: argparse.Namespace) -> None:
         rows = int(options.rate * options.peaks * config.output.flush_s)
         store = StockStore(client, batch_size=rows)
     raw = RawRun(RunStart(str(uuid4()), time.time(), 1, {}), "primary", "img")
-    run = DerivedRun(raw, ready(config), store, config.output, config.tiled)
+    run = RunPublisher(raw, ready(config), store, config.output, config.tiled)
     run.step()
     spawn = multiprocessing.get_context("spawn")
     ours, theirs = spawn.Pipe()
@@ -223,7 +223,7 @@ def ready(config: Config) -> Ready:
 
 
 def produce(
-    run: DerivedRun, raw_uid: str, with_image: list[Outcome], made: list[float], options: Any
+    run: RunPublisher, raw_uid: str, with_image: list[Outcome], made: list[float], options: Any
 ) -> None:
     """Add analysed frames at the moments when they are due."""
     without = [replace(o, result=replace(o.result, image=None)) for o in with_image]

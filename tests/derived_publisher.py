@@ -11,7 +11,7 @@ import numpy as np
 from fake_pipeline import FakePipeline
 from fakes import MemoryStore, fake_config
 
-from gixi_bluesky.callbacks.derived.publishing import DerivedRun
+from gixi_bluesky.callbacks.derived.publishing import RunPublisher
 from gixi_bluesky.callbacks.documents.parsing import RunStart, RunStop
 from gixi_bluesky.callbacks.images.locations import InlineImage
 from gixi_bluesky.callbacks.runs.raw_run import Frame, RawRun, RunClosed
@@ -61,13 +61,23 @@ def closed(n: int, n_missing: int = 0) -> RunClosed:
 class Publisher:
     """A derived run and its store, with the flush in our hands."""
 
-    def __init__(self, folder: Path, store: Any = None, **sections: Any) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        store: Any = None,
+        *,
+        folds: Any = (),
+        clock: Any = None,
+        **sections: Any,
+    ) -> None:
         config = fake_config(folder, **sections)
         self.folder = folder / "results"
         self.store = store or MemoryStore()
         phases = ({"slug": "fake", "name": "Fake phase", "sha256": "", "lines": {}},)
         ready = Ready(FakePipeline(config).provenance, phases)
-        self.run = DerivedRun(RAW, ready, self.store, config.output, config.tiled)
+        output, tiled = config.output, config.tiled
+        time = {} if clock is None else {"clock": clock}
+        self.run = RunPublisher(RAW, ready, self.store, output, tiled, folds=folds, **time)
 
     def add(self, number: int, value: float = 10.0, **options: Any) -> None:
         keep = self.run.keeps_image(frame(number))

@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping
 from queue import Empty, SimpleQueue
 from typing import Any, Self
 
-from gixi_bluesky.callbacks.derived.publishing import DerivedRun
+from gixi_bluesky.callbacks.derived.folds import FoldBuilder, no_folds
+from gixi_bluesky.callbacks.derived.publishing import RunPublisher
 from gixi_bluesky.callbacks.derived.stores import RunStore, store_builder
 from gixi_bluesky.callbacks.runs.dark_runs import with_fetched_dark
 from gixi_bluesky.callbacks.runs.joining import Joining, raw_opener
@@ -56,6 +57,7 @@ class Analysis:
     store: builds the store of one derived run, instead of Tiled
     factory: "module:name" of what builds the pipeline in the analysis process
     raw: opens the catalogue of raw runs, for runs joined midway; None = as `config.tiled` says
+    folds: builds what looks back over the frames of a run
 
     Raises what a wrong set-up raises, and ConfigError for a second analysis with the same result
     hash, stream and data key.
@@ -69,18 +71,20 @@ class Analysis:
         store: Callable[[], RunStore] | None = None,
         factory: str = PIPELINE,
         raw: Callable[[], Any] | None = None,
+        folds: FoldBuilder = no_folds,
     ) -> None:
         config = with_fetched_dark(config)
         # Frames that are sums are numbered by their first images, and so are stored ones.
         output = config.output.for_sums_of(config.corrections.sum_frames)
         self._config = config.model_copy(update={"output": output})
+        self._folds = folds
         self._new_store = store or store_builder(config, tiled)
         corrections = config.corrections
         self._router = Router(config.input, sources(config.geometry, corrections), corrections)
         raw = raw or raw_opener(config.tiled)
         self._joining = None if raw is None else Joining(raw)
         self._inbox: SimpleQueue[tuple[str, Any]] = SimpleQueue()
-        self._runs: dict[str, DerivedRun] = {}
+        self._runs: dict[str, RunPublisher] = {}
         self._queue = self._new_queue()
         self._worker = Worker(
             config,
@@ -259,6 +263,8 @@ class Analysis:
                 _log.info("run_opened", uid=run.documents.uid, raw_uid=action.raw.uid)
             case Frame():
                 self._count("received")
+                if (following := self._run_of(action)) is not None:
+                    following.expect(action)
                 self._queue.put(action)
             case FrameTimed():
                 if (timed := self._runs.get(action.run_uid)) is not None:
@@ -276,11 +282,23 @@ class Analysis:
             threading.Thread(target=self._publish, name="gixi-store", daemon=True),
         ]
 
-    def _new_run(self, raw: RawRun) -> DerivedRun:
-        store, output, tiled = self._new_store(), self._config.output, self._config.tiled
-        return DerivedRun(raw, self._ready, store, output, tiled)
+    def _new_run(self, raw: RawRun) -> RunPublisher:
+        return self._publisher(raw)
 
-    def _run_of(self, frame: Frame) -> DerivedRun | None:
+    def _publisher(self, raw: RawRun, **options: Any) -> RunPublisher:
+        config = self._config
+        return RunPublisher(
+            raw,
+            self._ready,
+            self._new_store(),
+            config.output,
+            config.tiled,
+            step=config.corrections.sum_frames,
+            folds=self._folds(raw, self._ready),
+            **options,
+        )
+
+    def _run_of(self, frame: Frame) -> RunPublisher | None:
         """Return the run of a frame, None when it was forgotten and perhaps begun anew since."""
         run = self._runs.get(frame.run_uid)
         return run if run is not None and frame.received >= run.since else None
@@ -295,7 +313,7 @@ class Analysis:
         if wanted is False:
             self._count("skipped")
             if run is not None:
-                run.skip()  # after it was counted: `drain` may return now
+                run.skip(frame)  # after it was counted: `drain` may return now
         return wanted
 
     def _keeps_image(self, frame: Frame) -> bool:

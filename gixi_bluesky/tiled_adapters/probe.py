@@ -15,7 +15,7 @@ import numpy as np
 from gixi_bluesky.errors import StoreError
 from gixi_bluesky.log import get_logger
 from gixi_bluesky.tiled_adapters.files.parts import PartWriter
-from gixi_bluesky.tiled_adapters.schema import IMAGE_KEY, IMAGES
+from gixi_bluesky.tiled_adapters.schema import IMAGE_KEY, IMAGES, TABLES
 from gixi_bluesky.tiled_adapters.settings import OutputSettings, TiledSettings
 from gixi_bluesky.tiled_adapters.store.claims import store_errors
 from gixi_bluesky.tiled_adapters.store.composer import RunComposer
@@ -40,7 +40,7 @@ def probe_store(catalogue: Any, output: OutputSettings, tiled: TiledSettings) ->
     store, composer = DerivedRunStore(catalogue, output, tiled), RunComposer(start)
     store.open(start)
     try:
-        store("descriptor", composer.descriptor("frames"))
+        store("descriptor", composer.descriptor(TABLES["frames"]))
         if output.arrays == "external":
             _probe_file(catalogue, store, composer, image, output.directory)
         elif output.arrays == "tiled":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,14 +34,20 @@ __all__ = [
     "RUN_SPEC",
     "SCHEMA_VERSION",
     "STREAMS",
+    "TABLES",
     "TABLE_KEYS",
     "Frames",
+    "StreamTable",
+    "commit_order",
     "complete_columns",
     "data_keys",
     "image_data_keys",
+    "is_table",
     "q_bin",
+    "step_table",
     "stored_columns",
     "stored_values",
+    "table_keys",
 ]
 
 SCHEMA_VERSION = 2
@@ -53,21 +59,13 @@ RESULT_MIMETYPE = "application/x-gixi-hdf5"
 RESULT_SPEC = "GIXIResult"
 RESULT_FILES = "gixi_files"
 
-# The tables in the order in which a flush commits them; a row of `frames` ends the commit.
+# The tables of every run in the order of the commit; a row of `frames` ends it.
 STREAMS = ("peaks", "matches", "match_peaks", "frames")
 IMAGES = "images"
 IMAGE_KEY = "polar_image"
 IMAGE_DATASET = "/entry/polar/intensity"
 
 FRAME_STATUS = ("ok", "dropped", "unavailable", "failed")
-
-# The columns that identify a row of each table within its run.
-TABLE_KEYS: Mapping[str, tuple[str, ...]] = {
-    "peaks": ("frame", "peak"),
-    "matches": ("frame", "phase"),
-    "match_peaks": ("frame", "peak", "phase", "h", "k", "l"),
-    "frames": ("frame",),
-}
 
 # Width of the bins of |q| by which runs are found, 1/angstrom.
 Q_BIN = 0.01
@@ -109,14 +107,121 @@ _FRAME = Column("frame", "<i8", "", "0-based position of the image in its stream
 _TRACK = Column("track", "<i8", "", "identity of the peak over frames, -1 = none")
 
 
+_STEP_PREFIX = "step_"
+
+
+@dataclass(frozen=True, slots=True)
+class StreamTable:
+    """A table of a derived run.
+
+    columns: in their order, without `seq_num` and `time`
+    keys: the columns that identify a row within its run
+    signal: the column that is plotted by default
+    in_commit: its rows are stored before the `frames` row of their frame; False = they may follow
+    """
+
+    name: str
+    columns: tuple[Column, ...]
+    keys: tuple[str, ...]
+    signal: str
+    in_commit: bool = True
+
+
+def _peak_columns() -> tuple[Column, ...]:
+    peak, *rest = columns_of(Peaks)
+    return (_FRAME, peak, _TRACK, *rest)
+
+
+_TEXTURE_COLUMNS = (
+    _FRAME,
+    Column("name", "<U64", "", "name of the ring, or slug of the phase and its reflection"),
+    Column("phase", "<U64", "", "slug of the phase, empty = a ring without one"),
+    Column("hermans", "<f8", "", "Hermans orientation parameter, -0.5 (edge) to 1 (face)"),
+    Column("hermans_error", "<f8", "", "standard error of hermans, missing wedge included"),
+    Column("face_on", "<f8", "", "fraction of the intensity within the limits of face-on"),
+    Column("edge_on", "<f8", "", "fraction of the intensity within the limits of edge-on"),
+    Column("random_fraction", "<f8", "", "fraction without preferred orientation"),
+    Column("fwhm_deg", "<f8", "deg", "full width at half maximum of the orientation"),
+    Column("fwhm_error_deg", "<f8", "deg", "standard error of fwhm_deg"),
+    Column("coverage", "<f8", "", "part of the pole figure that was seen"),
+)
+_COURSE_COLUMNS = (
+    _FRAME,
+    Column("track", "<i8", "", "identity of the peak over frames"),
+    Column("q", "<f8", "1/angstrom", "|q| measured, NaN = no data"),
+    Column("q_error", "<f8", "1/angstrom", "standard error of q"),
+    Column("intensity", "<f8", "counts", "integrated intensity over background, NaN = no data"),
+    Column("intensity_error", "<f8", "counts", "standard error of intensity"),
+    Column("upper_limit", "<f8", "counts", "95 % upper limit of the intensity"),
+    Column("detected", "<i8", "", "1 = the detector found the peak in this frame, 0 = it did not"),
+    Column("reason", "<U200", "", "why there is no measurement, else empty"),
+)
+
+# In the order of the commit; tables of steps stand before `frames`.
+TABLES: Mapping[str, StreamTable] = {
+    table.name: table
+    for table in (
+        StreamTable("peaks", _peak_columns(), ("frame", "peak"), "q"),
+        StreamTable("matches", (_FRAME, *columns_of(Matches)), ("frame", "phase"), "probability"),
+        StreamTable(
+            "match_peaks",
+            (_FRAME, *columns_of(MatchPeaks)),
+            ("frame", "peak", "phase", "h", "k", "l"),
+            "dq",
+        ),
+        StreamTable("textures", _TEXTURE_COLUMNS, ("frame", "name"), "hermans"),
+        StreamTable("frames", columns_of(Frames), ("frame",), "n_peaks"),
+        StreamTable("courses", _COURSE_COLUMNS, ("frame", "track"), "intensity", in_commit=False),
+    )
+}
+
+# The columns that identify a row of each table within its run.
+TABLE_KEYS: Mapping[str, tuple[str, ...]] = {name: table.keys for name, table in TABLES.items()}
+
+
+def step_table(name: str, columns: Sequence[Column]) -> StreamTable:
+    """Return the table of a user's step, `step_<name>`; `row` counts the rows of a frame.
+
+    Raises ValueError without columns, for a name that is no identifier, and for columns that are
+    there twice or are called `frame` or `row`.
+    """
+    names = ["frame", "row", *(column.name for column in columns)]
+    if not name.isidentifier() or not columns or len(set(names)) < len(names):
+        message = (
+            f"got the step {name!r} with the columns {names[2:]}; expected an identifier and at "
+            "least one column, each once, none of them called frame or row"
+        )
+        raise ValueError(message)
+    row = Column("row", "<i8", "", "number of the row within its frame")
+    stream = f"{_STEP_PREFIX}{name}"
+    return StreamTable(stream, (_FRAME, row, *columns), ("frame", "row"), columns[0].name)
+
+
+def is_table(stream: str) -> bool:
+    """Return whether a stream of a derived run is a table, not images or cuts."""
+    return stream in TABLES or stream.startswith(_STEP_PREFIX)
+
+
+def table_keys(stream: str) -> tuple[str, ...]:
+    """Return the columns that identify a row of a stored table, empty where none are known."""
+    if stream.startswith(_STEP_PREFIX):
+        return ("frame", "row")
+    return TABLE_KEYS.get(stream, ())
+
+
+def commit_order(streams: Iterable[str]) -> list[str]:
+    """Return tables in the order in which a flush stores them."""
+    order = {name: place for place, name in enumerate(TABLES)}
+    steps = order["frames"] - 0.5
+    return sorted(streams, key=lambda stream: (order.get(stream, steps), stream))
+
+
 def stored_columns(stream: str) -> tuple[Column, ...]:
-    """Return the columns of a stored table in their order, without `seq_num` and `time`."""
-    if stream == "frames":
-        return columns_of(Frames)
-    if stream == "peaks":
-        peak, *rest = columns_of(Peaks)
-        return (_FRAME, peak, _TRACK, *rest)
-    return (_FRAME, *columns_of({"matches": Matches, "match_peaks": MatchPeaks}[stream]))
+    """Return the columns of a stored table in their order, without `seq_num` and `time`.
+
+    Raises KeyError for the table of a step, whose columns only its step knows.
+    """
+    return TABLES[stream].columns
 
 
 def complete_columns(rows: pd.DataFrame, stream: str) -> pd.DataFrame:
@@ -145,9 +250,10 @@ def q_bin(q: float) -> str:
     return f"b{math.floor(round(q / Q_BIN, 6)):04d}"
 
 
-def data_keys(stream: str) -> dict[str, dict[str, Any]]:
+def data_keys(stream: str | StreamTable) -> dict[str, dict[str, Any]]:
     """Return the event-model data_keys of a stored table, in column order."""
-    return {column.name: _data_key(column) for column in stored_columns(stream)}
+    table = TABLES[stream] if isinstance(stream, str) else stream
+    return {column.name: _data_key(column) for column in table.columns}
 
 
 def image_data_keys(n_phi: int, n_q: int, *, external: bool = True) -> dict[str, dict[str, Any]]:

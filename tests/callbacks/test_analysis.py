@@ -17,7 +17,7 @@ from ophyd.sim import SynSignalWithRegistry, hw
 from raw_runs import HDF5, RawRun, feed, hdf5_run, images, inline_run, write_hdf5
 
 from gixi_bluesky.callbacks.analysis import Analysis
-from gixi_bluesky.callbacks.derived.publishing import DerivedRun
+from gixi_bluesky.callbacks.derived.publishing import RunPublisher
 from gixi_bluesky.callbacks.documents.parsing import RunStart
 from gixi_bluesky.errors import (
     ClaimLostError,
@@ -193,13 +193,13 @@ def test_drain_waits_until_the_frames_of_a_stored_run_are_counted(
 ) -> None:
     stores = Stores()
     analysis = start(lambda: refusing(stores()))
-    ask = DerivedRun.wants
+    ask = RunPublisher.wants
 
-    def slowly(run: DerivedRun, frame: Any) -> bool | None:
+    def slowly(run: RunPublisher, frame: Any) -> bool | None:
         time.sleep(0.1)
         return ask(run, frame)
 
-    monkeypatch.setattr(DerivedRun, "wants", slowly)
+    monkeypatch.setattr(RunPublisher, "wants", slowly)
     feed(analysis, hdf5_run(tmp_path / "raw.h5", images(5)))
     assert analysis.drain(20)
     assert analysis.status()["frames_skipped"] == 5

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from gixi_bluesky.callbacks.worker.jobs import Analysed
 from gixi_bluesky.errors import StoreError
 from gixi_bluesky.log import get_logger
+from gixi_bluesky.tiled_adapters.client.export import FileRun
 from gixi_bluesky.tiled_adapters.files.parts import PartWriter
+from gixi_bluesky.tiled_adapters.schema import StreamTable
 from gixi_bluesky.tiled_adapters.settings import OutputSettings
 from gixi_bluesky.tiled_adapters.store.composer import Document, RunComposer
 
@@ -26,14 +32,21 @@ class RunArrays:
     A disk that refuses three times in a row ends the writing, never the run: `error` says why,
     and the tables still go to Tiled.
 
+    tables: those of the run beside the tables of every run
     required: there is no Tiled, so that a refusing disk is tried for ever
     """
 
     def __init__(
-        self, composer: RunComposer, output: OutputSettings, *, required: bool = False
+        self,
+        composer: RunComposer,
+        output: OutputSettings,
+        *,
+        tables: Sequence[StreamTable] = (),
+        required: bool = False,
     ) -> None:
         self._composer = composer
         self._output = output
+        self._tables = tuple(tables)
         self._required = required
         self._part: PartWriter | None = None
         self._finished: PartWriter | None = None
@@ -82,7 +95,7 @@ class RunArrays:
         images = {
             number // self._output.image_step: result.image
             for number, result in sorted(results.items())
-            if result.image is not None
+            if result.image is not None and self.keeps_image(number)
         }
         documents: list[Document] = []
         pages: list[dict[int, Any]] = []
@@ -99,6 +112,18 @@ class RunArrays:
             doc = self._composer.image_page(min(page), list(page.values()), time.time())
             documents.append(("event_page", doc))
         return documents
+
+    def stored_image(self, frame: int) -> NDArray[np.float32] | None:
+        """Return the polar image of a frame that an earlier session stored, None without one."""
+        if not self.keeps_image(frame) or self._output.arrays != "external":
+            return None
+        try:
+            with contextlib.closing(FileRun(self._output.directory, self._composer.uid)) as stored:
+                row = frame // self._output.image_step
+                return stored.image(row) if row < stored.n_images else None
+        except StoreError as error:
+            _log.warning("image_not_read", uid=self._composer.uid, frame=frame, error=str(error))
+            return None
 
     def finish(self, stop: Mapping[str, Any]) -> None:
         """Leave one plainly openable file, with the run's stop document. Raises StoreError."""
@@ -125,6 +150,7 @@ class RunArrays:
             example.q,
             example.phi,
             step=max(self._output.image_step, 1),
+            tables=self._tables,
             committed=committed,
         )
         self._part = part
@@ -144,7 +170,7 @@ class RunArrays:
         images = {
             number // self._output.image_step: result.image
             for number, result in results.items()
-            if result.image is not None
+            if result.image is not None and self.keeps_image(number)
         }
         part.append_images(images)
         for stream, columns in tables.items():

@@ -1,71 +1,47 @@
-"""One derived run on its way into the store: rows gathered, flushed in commit order, closed."""
+"""One derived run on its way into the store: opened, flushed again and again, closed."""
 
 from __future__ import annotations
 
-import math
-import threading
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from functools import partial
 
+from gixi_bluesky.callbacks.clock import SYSTEM_CLOCK, Clock
 from gixi_bluesky.callbacks.derived.arrays import RunArrays
+from gixi_bluesky.callbacks.derived.folds import Folds, FrameFold
+from gixi_bluesky.callbacks.derived.order import Answered, FrameOrder
 from gixi_bluesky.callbacks.derived.start_document import start_document
 from gixi_bluesky.callbacks.derived.stores import LocalStore, RunStore
-from gixi_bluesky.callbacks.derived.summary import RunSummary, stop_document
+from gixi_bluesky.callbacks.derived.summary import RunSummary
+from gixi_bluesky.callbacks.derived.writing import Echo, RunWriter
+from gixi_bluesky.callbacks.retries import Backoff
 from gixi_bluesky.callbacks.runs.raw_run import Frame, RawRun, RunClosed
 from gixi_bluesky.callbacks.worker.jobs import Outcome, Ready
 from gixi_bluesky.errors import ClaimLostError, RunCompleteError, StoreError
 from gixi_bluesky.log import get_logger
 from gixi_bluesky.metrics import FRAME_LATENCY
-from gixi_bluesky.tiled_adapters.schema import IMAGE_KEY, STREAMS, stored_columns
 from gixi_bluesky.tiled_adapters.settings import OutputSettings, TiledSettings
 from gixi_bluesky.tiled_adapters.store.composer import RunComposer
 from gixi_bluesky.tiled_adapters.store.spooled_store import SpooledStore
-from gixi_bluesky.tiled_adapters.store.writer import RunState
 
-__all__ = ["DerivedRun", "Echo"]
+__all__ = ["RunPublisher"]
 
 _FRAMES_PER_FLUSH = 200
-_BACKLOG_BYTES = 256 << 20
-_LONGEST_PAUSE_S = 30.0
 _WRITER_PAUSE_S = 1.0
-_ROWS_TOLD = 500
 _TIMES_KEPT = 10_000
 _REFUSALS = frozenset({400, 413, 422})  # of the content, not of the key or the moment
 _log = get_logger()
 
 
-@dataclass(slots=True)
-class _Row:
-    frame: Frame
-    outcome: Outcome
-    latency: float
-
-    @property
-    def nbytes(self) -> int:
-        result = self.outcome.result
-        return result.image.nbytes if result is not None and result.image is not None else 0
-
-
-class Echo(Protocol):
-    """Tells others of the derived documents of one run; each at least once, never raising."""
-
-    def __call__(self, name: str, doc: Mapping[str, Any]) -> None: ...  # noqa: D102
-
-    @property
-    def pending(self) -> int:
-        """How many documents nobody has acknowledged."""
-
-
-class DerivedRun:
-    """Gathers the outcomes of one raw run (from any thread) and stores them (from one thread).
+class RunPublisher:
+    """Takes the outcomes of one raw run (from any thread) and stores them (from one thread).
 
     A flush that fails is repeated from the document it failed at. `step` does what is due and
     never raises.
 
-    renew: builds another store while somebody else still writes the run; None = it is given up
-    echo: is told of each document once it is stored, and of the stop before
+    step: distance of consecutive frame numbers, more than 1 where frames are sums
+    folds: what looks back over the frames of this run, in the order in which they depend on
+        each other
+    renew: builds another store while another writer has the run; None = the run is given up then
     """
 
     def __init__(
@@ -76,35 +52,46 @@ class DerivedRun:
         output: OutputSettings,
         tiled: TiledSettings,
         *,
+        step: int = 1,
+        folds: Sequence[FrameFold] = (),
         renew: Callable[[], RunStore] | None = None,
         echo: Echo | None = None,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        self.since = time.monotonic()
+        self.since = clock.monotonic()
         self.documents = RunComposer(start_document(raw, ready, output, tiled))
         self.raw = raw
         self.complete = False
         self.given_up = ""
         self.broken = ""
         self.last_error = ""
+        self._clock = clock
+        self._live_s = output.live_s
+        self._live_at = 0.0
         self._store = store
         self._renew = renew
-        self._echo = echo
-        self._stop_told = False
-        self._output = output
-        self._summary = RunSummary({phase["slug"]: phase["name"] for phase in ready.phases})
-        self._lock = threading.Lock()
-        self._state: RunState | None = None
-        self._rows: list[_Row] = []
-        self._row_bytes = 0
+        self._folds = Folds(folds)
+        self._arrays = RunArrays(
+            self.documents,
+            output,
+            tables=self._folds.tables,
+            required=isinstance(store, LocalStore),
+        )
+        self._new_writer = partial(
+            RunWriter,
+            composer=self.documents,
+            arrays=self._arrays,
+            folds=self._folds,
+            summary=RunSummary({phase["slug"]: phase["name"] for phase in ready.phases}),
+            clock=clock,
+            echo=echo,
+        )
+        self._writer: RunWriter | None = None
+        self._committed: frozenset[int] = frozenset()
+        self._order = FrameOrder(clock, step)
         self._times: dict[int, float] = {}
-        self._answered = 0
         self._closed: RunClosed | None = None
-        self._counts: dict[str, int] = {}
-        self._arrays = RunArrays(self.documents, output, required=isinstance(store, LocalStore))
-        self._outbox: list[tuple[str, dict[str, Any]]] = []
-        self._failures = 0
-        self._not_before = 0.0
-        self._live_at = 0.0
+        self._retry = Backoff(clock)
 
     @property
     def over(self) -> bool:
@@ -113,9 +100,8 @@ class DerivedRun:
 
     @property
     def settled(self) -> bool:
-        """The run is complete and no frame of it is on its way any more."""
-        closed = self._closed
-        return self.complete and closed is not None and self._answered >= closed.n_frames
+        """The run is complete and none of its frames is being analysed."""
+        return self.complete and self._all_answered
 
     @property
     def stopped(self) -> bool:
@@ -125,40 +111,41 @@ class DerivedRun:
     @property
     def ready(self) -> bool:
         """Whether frames can be taken: the run is open and has room, or is over."""
-        return self.over or (self._state is not None and self._row_bytes <= _BACKLOG_BYTES)
+        return self.over or (self._writer is not None and not self._order.full)
 
     @property
     def spooled(self) -> bool:
         """Whether all of the run, with its stop, is on a disk if not in Tiled."""
         return self.complete or (isinstance(self._store, SpooledStore) and self._store.stop_spooled)
 
-    def wants(self, frame: Frame) -> bool | None:
-        """Say whether a frame must be analysed; None while not known, or while no room is left."""
-        with self._lock:
-            if self.over:
-                return False
-            if self._state is None or self._row_bytes > _BACKLOG_BYTES:
-                return None
-            return frame.number not in self._state.committed
+    def expect(self, frame: Frame) -> None:
+        """Record that a frame was received; later ones wait for it."""
+        self._order.expect(frame.number)
 
-    def skip(self) -> None:
-        """Take that a frame was not wanted."""
-        with self._lock:
-            self._answered += 1
+    def wants(self, frame: Frame) -> bool | None:
+        """Return whether a frame must be analysed; None while not known, or without room."""
+        if self.over:
+            return False
+        if self._writer is None or self._order.full:
+            return None
+        return frame.number not in self._committed
+
+    def skip(self, frame: Frame) -> None:
+        """Record that a frame was not wanted."""
+        self._order.skip(frame.number)
 
     def keeps_image(self, frame: Frame) -> bool:
-        """Say whether the polar image of a frame is stored."""
-        return self._arrays.keeps_image(frame.number)
+        """Return whether the worker must return the polar image of a frame."""
+        return self._folds.needs_images or self._arrays.keeps_image(frame.number)
 
     def add(self, frame: Frame, outcome: Outcome) -> None:
-        """Take how the analysis of a frame ended."""
-        row = _Row(frame, outcome, time.monotonic() - frame.received)
-        FRAME_LATENCY.observe(row.latency)
-        with self._lock:
-            if not self.over:
-                self._rows.append(row)
-                self._row_bytes += row.nbytes
-            self._answered += 1  # last: `_advance` looks at it without the lock
+        """Take the outcome of a frame."""
+        answered = Answered(frame, outcome, self._clock.monotonic())
+        FRAME_LATENCY.observe(answered.latency)
+        if self.over:
+            self._order.skip(frame.number)
+        else:
+            self._order.add(answered)
 
     def set_time(self, seq_num: int, event_time: float) -> None:
         """Take the time of an event that came after its frames."""
@@ -171,182 +158,84 @@ class DerivedRun:
         self._closed = closed
 
     def step(self) -> None:
-        """Open the run, flush what has gathered, close it when it is all there."""
-        now = time.monotonic()
-        if self.over or now < self._not_before:
+        """Open the run, flush what has gathered, close it when it is complete."""
+        if self.over or not self._retry.due:
             return
         try:
-            self._advance(now)
-            self._failures = 0
+            self._advance()
+            self._retry.succeeded()
             self.last_error = ""
         except RunCompleteError:
             _log.info("run_complete_already", uid=self.documents.uid, raw_uid=self.raw.uid)
-            self.complete = True
+            self._complete()
         except ClaimLostError as error:
-            if self._renew is None or self._state is not None:
+            if self._renew is None or self._writer is not None:
                 self._give_up(str(error))
             else:
-                self._wait_for_writer(self._renew, error, now)
+                self._wait_for_writer(self._renew, error)
         except Exception as error:  # whatever a store raises is tried again, later
-            self._postpone(error, now)
+            self._postpone(error)
 
     def close(self) -> None:
         """Give the run up where it is; it can be resumed."""
         self._arrays.close()
         self._store.close()
 
-    def _advance(self, now: float) -> None:
-        if self._state is None:
-            self._state = self._open()
-        self._send()
+    @property
+    def _all_answered(self) -> bool:
+        return self._closed is not None and self._order.answered >= self._closed.n_frames
+
+    def _advance(self) -> None:
+        writer = self._opened()
+        writer.send()
         # Only what is there now: at 100 frames a second there is always one more.
-        gathered = len(self._rows)
+        gathered = len(self._order)
         while gathered > 0:
-            gathered -= self._gather(self._state, gathered)
-            self._send()
-        if self._closed is not None and self._answered >= self._closed.n_frames:
-            if not self._rows:
-                self._finish(self._closed)
-        elif now >= self._live_at and self._summary.n_frames:
-            self._store.refresh_live(self._summary.as_dict())
-            self._live_at = time.monotonic() + self._output.live_s
+            frames = self._order.take(min(gathered, _FRAMES_PER_FLUSH), ended=self.stopped)
+            if not frames:
+                break
+            writer.write(frames, self._times)
+            gathered -= len(frames)
+        if self._closed is not None and self._all_answered:
+            if not len(self._order) and writer.finish(self._closed):
+                uids = {"uid": self.documents.uid, "raw_uid": self.raw.uid}
+                _log.info("run_stored", **uids, **writer.totals())
+                self._complete()
+        elif self._clock.monotonic() >= self._live_at and writer.n_frames:
+            writer.refresh_live()
+            self._live_at = self._clock.monotonic() + self._live_s
 
-    def _open(self) -> RunState:
-        state = self._store.open(self.documents.start)
-        self._counts = {stream: state.rows.get(stream, 0) for stream in STREAMS}
-        self._tell("start", self.documents.start)
-        if state.committed:
-            for stream in STREAMS:
-                rows = self._store.read(stream)
-                columns = {str(key): rows[key].tolist() for key in rows}
-                self._summary.add(stream, columns)
-                self._tell_again(stream, columns)
-        self._outbox += [("descriptor", self.documents.descriptor(stream)) for stream in STREAMS]
-        with self._lock:
-            self._rows = [r for r in self._rows if r.frame.number not in state.committed]
-        return state
+    def _opened(self) -> RunWriter:
+        if self._writer is None:
+            writer = self._new_writer(store=self._store)
+            self._committed = writer.open()
+            self._order.resume(self._committed)
+            self._writer = writer  # last: other threads look at it
+        return self._writer
 
-    def _gather(self, state: RunState, at_most: int) -> int:
-        """Turn rows into documents in commit order; return of how many frames."""
-        with self._lock:
-            rows = self._rows[: min(at_most, _FRAMES_PER_FLUSH)]
-        tables = {stream: self._columns(stream, rows) for stream in STREAMS}
-        results = {
-            row.frame.number: row.outcome.result for row in rows if row.outcome.result is not None
-        }
-        documents = self._arrays.save(results, tables, state.committed)
-        stored_at = time.time()
-        for stream, columns in tables.items():
-            if columns["frame"]:
-                first = self._counts[stream] + 1
-                page = self.documents.page(stream, columns, first, stored_at)
-                documents.append(("event_page", page))
-        for stream, columns in tables.items():
-            self._counts[stream] += len(columns["frame"])
-            self._summary.add(stream, columns)
-        self._outbox += documents
-        with self._lock:
-            del self._rows[: len(rows)]
-            self._row_bytes -= sum(row.nbytes for row in rows)
-        return len(rows)
-
-    def _send(self) -> None:
-        while self._outbox:
-            self._store(*self._outbox[0])
-            self._tell(*self._outbox[0])
-            del self._outbox[0]
-
-    def _tell(self, name: str, doc: Mapping[str, Any]) -> None:
-        # Images that travel inside documents are for the server alone: no topic has room for them.
-        if self._echo is not None and IMAGE_KEY not in doc.get("data", ()):
-            self._echo(name, doc)
-
-    def _tell_again(self, stream: str, columns: Mapping[str, list[Any]]) -> None:
-        """Tell of rows that an earlier writer stored, and may not have told of."""
-        if self._echo is None or not columns["frame"]:
-            return
-        self._tell("descriptor", self.documents.descriptor(stream))
-        now = time.time()
-        for page in self.documents.pages(stream, columns, 1, now, _ROWS_TOLD):
-            self._tell("event_page", page)
-
-    def _columns(self, stream: str, rows: list[_Row]) -> dict[str, list[Any]]:
-        if stream == "frames":
-            return _transposed([self._frame_row(row) for row in rows])
-        tables = [_numbered(stream, row) for row in rows if row.outcome.result is not None]
-        if not tables:
-            return {column.name: [] for column in stored_columns(stream)}
-        return {key: [v for table in tables for v in table[key]] for key in tables[0]}
-
-    def _frame_row(self, row: _Row) -> dict[str, Any]:
-        frame, result = row.frame, row.outcome.result
-        raw_time = frame.time
-        if math.isnan(raw_time):
-            # A fly scan has no events: the arrival of its document is the best there is.
-            raw_time = self._times.get(frame.seq_num, frame.arrived)
-        asked = frame.incidence_angle_deg
-        angle = math.nan if asked is None else asked
-        found = result is not None and len(result.matches) > 0
-        return {
-            "frame": frame.number,
-            "raw_seq_num": frame.seq_num,
-            "raw_time": raw_time,
-            "incidence_angle_deg": angle if result is None else result.incidence_angle_deg,
-            "n_peaks": 0 if result is None else len(result.peaks),
-            "best_phase": result.matches.phase[0] if result is not None and found else "",
-            "best_probability": (
-                float(result.matches.probability[0]) if result is not None and found else math.nan
-            ),
-            "total_intensity": math.nan if result is None else result.total_intensity,
-            "latency": row.latency,
-            "status": row.outcome.status,
-            "reason": row.outcome.reason or frame.note,
-            "source": "",
-            "gain": math.nan,
-            "readout_noise": math.nan,
-        }
-
-    def _finish(self, closed: RunClosed) -> None:
-        summary = self._summary.as_dict()
-        if self._arrays.error:
-            summary["arrays_error"] = self._arrays.error
-        stop = stop_document(self.documents, closed, self._counts, summary)
-        self._arrays.finish(stop)
-        if self._echo is not None:
-            # First: a run that has its stop is never opened again, so nobody would tell of it.
-            if not self._stop_told:
-                self._tell("stop", stop)
-                self._stop_told = True
-            if self._echo.pending:
-                return
-        self._store("stop", stop)
-        self._store.close()
-        self._arrays.supersede()
+    def _complete(self) -> None:
         self.complete = True
-        _log.info("run_stored", uid=self.documents.uid, raw_uid=self.raw.uid, **_told(summary))
+        self._order.forget()
 
     def _give_up(self, reason: str) -> None:
         _log.error("run_given_up", uid=self.documents.uid, raw_uid=self.raw.uid, reason=reason)
         self.given_up = self.last_error = reason
+        self._order.forget()
         self.close()
 
-    def _wait_for_writer(
-        self, renew: Callable[[], RunStore], error: ClaimLostError, now: float
-    ) -> None:
+    def _wait_for_writer(self, renew: Callable[[], RunStore], error: ClaimLostError) -> None:
         if str(error) != self.last_error:
             _log.info("run_awaited", uid=self.documents.uid, reason=str(error))
         self.last_error = str(error)
         self._store.close()
         self._store = renew()
-        self._not_before = now + _WRITER_PAUSE_S
+        self._retry.wait(_WRITER_PAUSE_S)
 
-    def _postpone(self, error: Exception, now: float) -> None:
-        self._failures += 1
+    def _postpone(self, error: Exception) -> None:
+        pause = self._retry.failed()
         self.last_error = f"{type(error).__name__}: {error}"
-        if self._failures > 1 and _is_for_good(error):
+        if self._retry.failures > 1 and _is_for_good(error):
             self.broken = self.last_error
-        pause = min(_LONGEST_PAUSE_S, 0.5 * 2 ** min(self._failures, 8))
-        self._not_before = now + pause
         uids = {"uid": self.documents.uid, "raw_uid": self.raw.uid}
         log = _log.bind(**uids, error=self.last_error, retry_in_s=pause)
         # A StoreError says all there is to say; of anything else the place matters.
@@ -354,29 +243,8 @@ class DerivedRun:
 
 
 def _is_for_good(error: Exception) -> bool:
-    """Say whether the run itself is refused, and not just now."""
+    """Return whether the store refuses the run itself, so that repeating it does not help."""
     if not isinstance(error, StoreError):
         return not isinstance(error, OSError)
     response = getattr(error.__cause__, "response", None)
     return getattr(response, "status_code", 0) in _REFUSALS
-
-
-def _numbered(stream: str, row: _Row) -> dict[str, list[Any]]:
-    """Return the table of one frame by column, with its frame number."""
-    result = row.outcome.result
-    table = getattr(result, stream)
-    n = len(table)
-    columns: dict[str, list[Any]] = {"frame": [row.frame.number] * n}
-    if stream == "peaks":
-        columns["track"] = [-1] * n
-    for name, values in table.items():
-        columns[name] = values.tolist()
-    return columns
-
-
-def _transposed(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
-    return {key: [row[key] for row in rows] for key in rows[0]}
-
-
-def _told(summary: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: summary[key] for key in ("n_frames", "n_peaks", "n_dropped", "n_failed")}

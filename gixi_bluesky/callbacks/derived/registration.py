@@ -23,6 +23,7 @@ from gixi_bluesky.tiled_adapters.schema import (
     RESULT_MIMETYPE,
     RESULT_SPEC,
     STREAMS,
+    TABLES,
 )
 from gixi_bluesky.tiled_adapters.settings import OutputSettings, TiledSettings
 from gixi_bluesky.tiled_adapters.store.claims import store_errors
@@ -132,7 +133,7 @@ class _Registration:
     def send(self, directory: Path) -> None:
         self._send_images(directory.absolute())
         for stream in STREAMS:
-            self._store("descriptor", self._composer.descriptor(stream))
+            self._store("descriptor", self._composer.descriptor(TABLES[stream]))
         for stream, rows in self._tables.items():
             self._send_rows(stream, rows[~rows["frame"].isin(list(self._committed))])
         self._store("stop", self._stop())
@@ -152,7 +153,7 @@ class _Registration:
     def _send_rows(self, stream: str, rows: pd.DataFrame) -> None:
         columns = {str(name): rows[name].tolist() for name in rows}
         first, time = self._rows.get(stream, 0) + 1, self._composer.start["time"]
-        for page in self._composer.pages(stream, columns, first, time, _ROWS_PER_PAGE):
+        for page in self._composer.pages(TABLES[stream], columns, first, time, _ROWS_PER_PAGE):
             self._store("event_page", page)
         self._rows[stream] = first + len(rows) - 1
 

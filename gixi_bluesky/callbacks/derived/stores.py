@@ -18,7 +18,7 @@ from gixi_bluesky.errors import ClaimLostError, ConfigError, RunCompleteError, S
 from gixi_bluesky.log import get_logger
 from gixi_bluesky.tiled_adapters.connection import derived_catalogue, require_reachable
 from gixi_bluesky.tiled_adapters.files.nexus import read_table
-from gixi_bluesky.tiled_adapters.schema import STREAMS
+from gixi_bluesky.tiled_adapters.schema import is_table
 from gixi_bluesky.tiled_adapters.settings import OutputSettings
 from gixi_bluesky.tiled_adapters.store.claims import SESSION_S
 from gixi_bluesky.tiled_adapters.store.spool import spool_files
@@ -181,7 +181,8 @@ def _newest_tables(folder: Path) -> dict[str, pd.DataFrame]:
         return {}
     try:
         with h5py.File(parts[-1], "r", swmr=True, libver="latest") as part:
-            return {stream: read_table(part["entry"], stream) for stream in STREAMS}
+            entry = part["entry"]
+            return {stream: read_table(entry, stream) for stream in entry if is_table(stream)}
     except (OSError, KeyError) as error:
         _log.error("part_unreadable", part=str(parts[-1]), error=repr(error))
         return {}

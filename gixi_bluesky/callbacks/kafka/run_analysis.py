@@ -10,7 +10,8 @@ from queue import SimpleQueue
 from typing import Any, Literal
 
 from gixi_bluesky.callbacks.analysis import Analysis
-from gixi_bluesky.callbacks.derived.publishing import DerivedRun, Echo
+from gixi_bluesky.callbacks.derived.publishing import RunPublisher
+from gixi_bluesky.callbacks.derived.writing import Echo
 from gixi_bluesky.callbacks.documents.parsing import Document, RunStop, parse
 from gixi_bluesky.callbacks.runs.joining import FoundRun
 from gixi_bluesky.callbacks.runs.raw_run import Action, RawRun, RunOpened
@@ -214,22 +215,14 @@ class StreamAnalysis(Analysis):
     def _new_threads(self) -> list[threading.Thread]:
         return []
 
-    def _new_run(self, raw: RawRun) -> DerivedRun:
-        run = DerivedRun(
-            raw,
-            self._ready,
-            self._new_store(),
-            self._config.output,
-            self._config.tiled,
-            renew=self._new_store,
-            echo=self._echo(raw.uid),
-        )
+    def _new_run(self, raw: RawRun) -> RunPublisher:
+        run = self._publisher(raw, renew=self._new_store, echo=self._echo(raw.uid))
         self._begun.add(raw.uid)
         self._keepers[raw.uid] = _Keeper(run, self._config.output.flush_s, self._end)
         self._keepers[raw.uid].start()
         return run
 
-    def _end(self, run: DerivedRun, how: How) -> None:
+    def _end(self, run: RunPublisher, how: How) -> None:
         """Take note, on its keeper's thread, of what became of a run."""
         uid = run.raw.uid
         if how == "spooled" and not self._trusts_spool:
@@ -248,9 +241,9 @@ class _Keeper(threading.Thread):
 
     def __init__(
         self,
-        run: DerivedRun,
+        run: RunPublisher,
         flush_s: float,
-        end: Callable[[DerivedRun, How], None],
+        end: Callable[[RunPublisher, How], None],
     ) -> None:
         super().__init__(name="gixi-run", daemon=True)
         self._run = run
@@ -287,7 +280,7 @@ class _Keeper(threading.Thread):
             _log.warning("run_not_closed", raw_uid=self._run.raw.uid, error=repr(error))
 
 
-def _how(run: DerivedRun) -> How:
+def _how(run: RunPublisher) -> How:
     if run.settled:
         return "stored"
     return "lost" if run.given_up else "failed"

@@ -24,7 +24,7 @@ from gixi_bluesky.tiled_adapters.files.nexus import (
     read_table,
     write_table,
 )
-from gixi_bluesky.tiled_adapters.schema import IMAGE_DATASET, IMAGE_KEY, IMAGES, STREAMS
+from gixi_bluesky.tiled_adapters.schema import IMAGE_DATASET, IMAGE_KEY, IMAGES, STREAMS, TABLES
 
 __all__ = ["FileRun", "StoredRun", "TiledRun", "derived_run", "write_csv", "write_nexus"]
 
@@ -180,7 +180,7 @@ def write_nexus(run: StoredRun, path: Path) -> Path:
             file["/entry/polar/frame"][:] = np.arange(run.n_images) * step
             for stream in STREAMS:
                 rows = run.table(stream)
-                write_table(entry, stream, {str(name): rows[name] for name in rows})
+                write_table(entry, TABLES[stream], {str(name): rows[name] for name in rows})
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -23,8 +23,9 @@ from gixi_bluesky.processing.types import Column, FrameResult
 from gixi_bluesky.tiled_adapters.schema import (
     IMAGE_DATASET,
     STREAMS,
+    TABLES,
+    StreamTable,
     complete_columns,
-    stored_columns,
 )
 
 __all__ = [
@@ -125,10 +126,10 @@ def create_images(file: h5py.File, shape: tuple[int, int], rows: int | None = No
     return images
 
 
-def create_table(entry: h5py.Group, stream: str) -> h5py.Group:
+def create_table(entry: h5py.Group, table: StreamTable) -> h5py.Group:
     """Create the growing columns of a table."""
-    group = _table_group(entry, stream)
-    for column in stored_columns(stream):
+    group = _table_group(entry, table)
+    for column in table.columns:
         dataset = group.create_dataset(
             column.name,
             shape=(0,),
@@ -140,14 +141,15 @@ def create_table(entry: h5py.Group, stream: str) -> h5py.Group:
     return group
 
 
-def write_table(entry: h5py.Group, stream: str, rows: Mapping[str, Any]) -> h5py.Group:
-    """Write the finished columns of a table."""
-    group = _table_group(entry, stream)
-    table = complete_columns(pd.DataFrame(dict(rows)), stream)
-    for column in stored_columns(stream):
-        dataset = group.create_dataset(column.name, data=table_values(column, table[column.name]))
-        _describe(dataset, column)
-    for name, alias in _MLGID_NAMES.get(stream, {}).items():
+def write_table(entry: h5py.Group, table: StreamTable, rows: Mapping[str, Any]) -> h5py.Group:
+    """Write the finished columns of a table; those of known tables that are missing are filled."""
+    group = _table_group(entry, table)
+    given = pd.DataFrame(dict(rows))
+    complete = complete_columns(given, table.name) if table.name in TABLES else given
+    for column in table.columns:
+        values = table_values(column, complete[column.name])
+        _describe(group.create_dataset(column.name, data=values), column)
+    for name, alias in _MLGID_NAMES.get(table.name, {}).items():
         group[alias] = group[name]
     return group
 
@@ -158,13 +160,15 @@ def read_table(entry: h5py.Group, stream: str) -> pd.DataFrame:
     Columns that the version of the file does not have are NaN, empty or -1.
     """
     group = entry[stream]
-    names = [column.name for column in stored_columns(stream) if column.name in group]
+    known = [column.name for column in TABLES[stream].columns] if stream in TABLES else list(group)
+    names = [name for name in known if name in group]
     rows = min(len(group[name]) for name in names)
     stored = {
         name: (group[name].asstr() if group[name].dtype.kind == "S" else group[name])[:rows]
         for name in names
     }
-    return complete_columns(pd.DataFrame(stored), stream)
+    table = pd.DataFrame(stored)
+    return complete_columns(table, stream) if stream in TABLES else table
 
 
 def read_configuration(path: str | Path) -> dict[str, Any]:
@@ -240,9 +244,9 @@ def write_result_file(
                 images[row] = result.polar_image
             for stream in STREAMS[:3]:
                 tables = [getattr(result, stream) for result in results]
-                write_table(entry, stream, pd.concat(tables, ignore_index=True))
+                write_table(entry, TABLES[stream], pd.concat(tables, ignore_index=True))
             if frames is not None:
-                write_table(entry, "frames", frames)
+                write_table(entry, TABLES["frames"], frames)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -259,14 +263,8 @@ def _cite(entry: h5py.Group, kind: str, doi: str) -> None:
     _string(cite, "relation_type", _RELATIONS[kind])
 
 
-def _table_group(entry: h5py.Group, stream: str) -> h5py.Group:
-    signal = {
-        "peaks": "q",
-        "matches": "probability",
-        "match_peaks": "dq",
-        "frames": "n_peaks",
-    }[stream]
-    group = _group(entry, stream, "NXdata", signal=signal)
+def _table_group(entry: h5py.Group, table: StreamTable) -> h5py.Group:
+    group = _group(entry, table.name, "NXdata", signal=table.signal)
     group.attrs["axes"] = np.array([b"frame"])
     return group
 

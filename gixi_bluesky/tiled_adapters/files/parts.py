@@ -6,7 +6,7 @@ import contextlib
 import os
 import re
 import shutil
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from gixi_bluesky.tiled_adapters.files.nexus import (
     table_values,
     write_table,
 )
-from gixi_bluesky.tiled_adapters.schema import IMAGE_DATASET, STREAMS, TABLE_KEYS, stored_columns
+from gixi_bluesky.tiled_adapters.schema import IMAGE_DATASET, STREAMS, TABLES, StreamTable
 
 __all__ = ["PartWriter"]
 
@@ -40,6 +40,7 @@ class PartWriter:
     k * step. Raises StoreError when the directory or the disk refuses.
 
     q: (n_q,) 1/angstrom; phi: (n_phi,) deg
+    tables: those beside the tables of every run
     committed: on resume, the frames whose rows and images are taken over; None = all
     """
 
@@ -52,12 +53,15 @@ class PartWriter:
         phi: NDArray[np.float64],
         *,
         step: int = 1,
+        tables: Iterable[StreamTable] = (),
         committed: Collection[int] | None = None,
     ) -> None:
         self._directory = Path(directory).absolute()
         self._uid = run_uid
         self._start = start_doc
         self._step = step
+        given = {table.name: table for table in tables}
+        self._tables = {name: TABLES[name] for name in STREAMS} | given
         self._axes = (np.asarray(q), np.asarray(phi))
         self.dataset = IMAGE_DATASET
         with _disk_errors(self._directory):
@@ -67,8 +71,8 @@ class PartWriter:
             self._file = h5py.File(self.path, "x", libver="latest")
             entry = create_entry(self._file, start_doc, *self._axes)
             self._images = create_images(self._file, (len(phi), len(q)))
-            for stream in STREAMS:
-                create_table(entry, stream)
+            for table in self._tables.values():
+                create_table(entry, table)
             self._file.swmr_mode = True
             if earlier is not None:
                 self._take_over(earlier, committed)
@@ -104,7 +108,7 @@ class PartWriter:
         """Append rows, given by column, to the part's own copy of a table."""
         with _disk_errors(self.path):
             group = self._file["entry"][stream]
-            for column in stored_columns(stream):
+            for column in self._tables[stream].columns:
                 values = table_values(column, columns[column.name])
                 dataset = group[column.name]
                 start = dataset.shape[0]
@@ -163,10 +167,10 @@ class PartWriter:
         for key, value in images.attrs.items():
             virtual.attrs[key] = value
         part.copy("/entry/polar/frame", entry["polar"])
-        for stream in STREAMS:
+        for stream, table in self._tables.items():
             rows = read_table(part["entry"], stream)
-            rows = rows.drop_duplicates(list(TABLE_KEYS[stream]), keep="last")
-            write_table(entry, stream, {str(name): rows[name] for name in rows})
+            rows = rows.drop_duplicates(list(table.keys), keep="last")
+            write_table(entry, table, {str(name): rows[name] for name in rows})
 
     def _grow(self, rows: int) -> None:
         before = self.rows
@@ -181,7 +185,9 @@ class PartWriter:
         try:
             with h5py.File(earlier, "r", swmr=True, libver="latest") as part:
                 self._take_images(part[IMAGE_DATASET], committed)
-                for stream in STREAMS:
+                for stream in self._tables:
+                    if stream not in part["entry"]:
+                        continue
                     rows = read_table(part["entry"], stream)
                     if committed is not None:
                         rows = rows[rows["frame"].isin(list(committed))]

@@ -13,9 +13,9 @@ from gixi_bluesky.tiled_adapters.schema import (
     IMAGE_KEY,
     IMAGES,
     PURPOSE,
+    StreamTable,
     data_keys,
     image_data_keys,
-    stored_columns,
     stored_values,
 )
 
@@ -51,9 +51,9 @@ class RunComposer:
         self._namespace = UUID(self.uid)
         self._checked: set[tuple[str, str]] = set()
 
-    def descriptor(self, stream: str) -> dict[str, Any]:
+    def descriptor(self, table: StreamTable) -> dict[str, Any]:
         """Return the descriptor of a table."""
-        return self._descriptor(stream, data_keys(stream))
+        return self._descriptor(table.name, data_keys(table))
 
     def image_descriptor(self, n_phi: int, n_q: int, *, external: bool = True) -> dict[str, Any]:
         """Return the descriptor of the stream of polar images, in files or in the event pages."""
@@ -74,14 +74,14 @@ class RunComposer:
         }
 
     def page(
-        self, stream: str, columns: Mapping[str, Sequence[Any]], first: int, time: float
+        self, table: StreamTable, columns: Mapping[str, Sequence[Any]], first: int, time: float
     ) -> dict[str, Any]:
         """Return rows of a table as an event page whose first seq_num is `first`.
 
         The uid of a row follows from its frame, so that it is the same however often it is made.
         """
-        n = len(columns["frame"])
-        values = {c.name: stored_values(c, columns[c.name]) for c in stored_columns(stream)}
+        n, stream = len(columns["frame"]), table.name
+        values = {c.name: stored_values(c, columns[c.name]) for c in table.columns}
         times = [time] * n
         page = {
             "descriptor": self._descriptor_uid(stream),
@@ -99,7 +99,7 @@ class RunComposer:
 
     def pages(
         self,
-        stream: str,
+        table: StreamTable,
         columns: Mapping[str, Sequence[Any]],
         first: int,
         time: float,
@@ -113,7 +113,7 @@ class RunComposer:
             while end < len(frames) and frames[end] == frames[end - 1]:
                 end += 1
             page = {name: values[begin:end] for name, values in columns.items()}
-            yield self.page(stream, page, first + begin, time)
+            yield self.page(table, page, first + begin, time)
             begin = end
 
     def image_resource(self, uri: str, dataset: str, chunk_shape: Sequence[int]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tiled.client.utils import ClientError
 
 from gixi_bluesky.errors import DocumentError, StoreError
-from gixi_bluesky.tiled_adapters.schema import TABLE_KEYS
+from gixi_bluesky.tiled_adapters.schema import table_keys
 from gixi_bluesky.tiled_adapters.store.claims import store_errors
 
 __all__ = ["StoredTable", "arrow_schema"]
@@ -85,7 +85,7 @@ class StoredTable:
 
     def unsettled(self, committed: NDArray[np.int64]) -> bool:
         """Tell whether rows are doubled, uncommitted or misnumbered."""
-        keys = [key for key in TABLE_KEYS.get(self.name, ()) if key in self.schema.names]
+        keys = [key for key in table_keys(self.name) if key in self.schema.names]
         rows = self.read(["seq_num", *keys])
         self._rows = len(rows)
         return len(self._settled(rows, committed)) < len(rows) or not np.array_equal(
@@ -121,7 +121,7 @@ class StoredTable:
     def _settled(self, rows: pd.DataFrame, committed: NDArray[np.int64]) -> pd.DataFrame:
         if "frame" in rows:
             rows = rows[rows["frame"].isin(committed)]
-        keys = [key for key in TABLE_KEYS.get(self.name, ()) if key in rows]
+        keys = [key for key in table_keys(self.name) if key in rows]
         return (rows.drop_duplicates(keys) if keys else rows).reset_index(drop=True)
 
     def _table(self) -> Any:

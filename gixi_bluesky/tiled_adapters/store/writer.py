@@ -14,7 +14,7 @@ from tiled.structures.core import Spec
 
 from gixi_bluesky.errors import DocumentError, RowsLostError, RunCompleteError, StoreError
 from gixi_bluesky.log import get_logger
-from gixi_bluesky.tiled_adapters.schema import STREAMS, stored_columns
+from gixi_bluesky.tiled_adapters.schema import STREAMS, TABLES, stored_columns
 from gixi_bluesky.tiled_adapters.settings import OutputSettings, TiledSettings
 from gixi_bluesky.tiled_adapters.store.claims import SESSION_S, Claim, store_errors
 from gixi_bluesky.tiled_adapters.store.registered_images import StoredImages
@@ -275,6 +275,6 @@ class DerivedRunStore:
 
 def _in_order(stream: str, data_keys: Mapping[str, Any]) -> dict[str, Any]:
     """Return data_keys in the order of the columns, which a stored document may have lost."""
-    columns = [column.name for column in stored_columns(stream)] if stream in STREAMS else []
+    columns = [column.name for column in stored_columns(stream)] if stream in TABLES else []
     known = {name: data_keys[name] for name in columns if name in data_keys}
     return {**known, **data_keys}

@@ -16,7 +16,7 @@ from event_model import DocumentNames, schema_validators
 from fake_pipeline import N_PHI, N_Q, FakePipeline
 from fakes import MemoryStore, fake_config
 
-from gixi_bluesky.callbacks.derived.publishing import DerivedRun
+from gixi_bluesky.callbacks.derived.publishing import RunPublisher
 from gixi_bluesky.callbacks.derived.stores import LocalStore
 from gixi_bluesky.callbacks.documents.parsing import RunStart
 from gixi_bluesky.callbacks.runs.raw_run import RawRun
@@ -103,7 +103,7 @@ def test_metadata_that_event_model_refuses_costs_no_run(tmp_path: Path) -> None:
     config = fake_config(tmp_path)
     raw = RawRun(RunStart("raw", 100.0, 5, {**METADATA, "sample": [1]}), "primary", "img")
     ready = Ready(FakePipeline(config).provenance, ())
-    run = DerivedRun(raw, ready, MemoryStore(), config.output, config.tiled)
+    run = RunPublisher(raw, ready, MemoryStore(), config.output, config.tiled)
     assert "sample" not in run.documents.start
     assert run.documents.start["gixi"]["raw_uid"] == "raw"
 
@@ -203,8 +203,8 @@ def test_nothing_is_analysed_before_the_run_is_open_nor_twice(tmp_path: Path) ->
     assert publisher.run.wants(frame(0)) is None
     publisher.run.step()
     assert [publisher.run.wants(frame(number)) for number in range(3)] == [False, False, True]
-    publisher.run.skip()
-    publisher.run.skip()
+    for number in range(2):
+        publisher.run.skip(frame(number))
     publisher.add(2)
     publisher.run.end(closed(3))
     publisher.run.step()
@@ -268,8 +268,8 @@ def test_without_tiled_the_files_know_what_is_done(tmp_path: Path) -> None:
     second = session()
     second.run.step()
     assert [second.run.wants(frame(number)) for number in range(3)] == [False, False, True]
-    second.run.skip()
-    second.run.skip()
+    for number in range(2):
+        second.run.skip(frame(number))
     second.add(2, 3.0)
     second.run.end(closed(3))
     second.run.step()

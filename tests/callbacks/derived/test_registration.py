@@ -17,7 +17,7 @@ from gixi_bluesky.callbacks.documents.parsing import RunStop
 from gixi_bluesky.callbacks.runs.raw_run import RunClosed
 from gixi_bluesky.callbacks.worker.jobs import Outcome
 from gixi_bluesky.tiled_adapters.files.parts import PartWriter
-from gixi_bluesky.tiled_adapters.schema import STREAMS
+from gixi_bluesky.tiled_adapters.schema import STREAMS, TABLES
 
 ENDS = {
     "complete": closed(5),
@@ -110,13 +110,13 @@ def test_pages_split_no_frame(tmp_path: Path) -> None:
     frames = np.repeat([0, 1, 2, 3], [3, 0, 5, 2]).tolist()
     columns = {
         name: [0] * len(frames)
-        for name in composer.descriptor("match_peaks")["data_keys"]
+        for name in composer.descriptor(TABLES["match_peaks"])["data_keys"]
         if name != "frame"
     }
     columns["frame"] = frames
-    whole = composer.page("match_peaks", columns, 1, 0.0)
+    whole = composer.page(TABLES["match_peaks"], columns, 1, 0.0)
     for at_most in (1, 2, 4, 100):
-        pages = list(composer.pages("match_peaks", columns, 1, 0.0, at_most))
+        pages = list(composer.pages(TABLES["match_peaks"], columns, 1, 0.0, at_most))
         assert [uid for page in pages for uid in page["uid"]] == whole["uid"]
         assert [n for page in pages for n in page["seq_num"]] == list(range(1, 11))
     assert RAW.uid == composer.start["gixi"]["raw_uid"]

@@ -1,0 +1,87 @@
+"""The one policy by which failed calls are repeated: exponential pauses with an upper limit."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception_type,
+    sleep_using_event,
+    stop_after_attempt,
+    stop_when_event_set,
+    wait_exponential,
+)
+
+from gixi_bluesky.callbacks.clock import SYSTEM_CLOCK, Clock
+
+__all__ = ["Backoff", "retrying"]
+
+_FIRST_PAUSE_S = 1.0
+_LONGEST_PAUSE_S = 30.0
+
+
+def retrying(
+    *errors: type[BaseException],
+    closing: threading.Event,
+    before: Callable[[RetryCallState], None] | None = None,
+    first_s: float = _FIRST_PAUSE_S,
+    longest_s: float = _LONGEST_PAUSE_S,
+    attempts: int | None = None,
+) -> Retrying:
+    """Return what repeats a blocking call: `retrying(OSError, closing=event)(function, *args)`.
+
+    The pauses double from `first_s` to `longest_s` and end at once when `closing` is set. The last
+    error is raised when `closing` is set or after `attempts` calls.
+    """
+    stop = stop_when_event_set(closing)
+    return Retrying(
+        retry=retry_if_exception_type(errors),
+        wait=wait_exponential(first_s, longest_s, min=first_s),
+        stop=stop if attempts is None else stop | stop_after_attempt(attempts),
+        sleep=sleep_using_event(closing),
+        before_sleep=before,
+        reraise=True,
+    )
+
+
+class Backoff:
+    """The same policy for code that must not block: it asks `due` and goes on with other work.
+
+    first_s, longest_s: the pauses double from one to the other
+    """
+
+    def __init__(
+        self,
+        clock: Clock = SYSTEM_CLOCK,
+        first_s: float = _FIRST_PAUSE_S,
+        longest_s: float = _LONGEST_PAUSE_S,
+    ) -> None:
+        self._clock = clock
+        self._wait = wait_exponential(first_s, longest_s, min=first_s)
+        self._state = RetryCallState(Retrying(), None, (), {})
+        self._not_before = -1.0
+        self.failures = 0
+
+    @property
+    def due(self) -> bool:
+        """Whether the next attempt may begin."""
+        return self._clock.monotonic() >= self._not_before
+
+    def succeeded(self) -> None:
+        """Record a success: the next pause is the first one again."""
+        self.failures = 0
+
+    def failed(self) -> float:
+        """Record a failure and return the seconds until the next attempt."""
+        self.failures += 1
+        self._state.attempt_number = self.failures
+        pause = float(self._wait(self._state))
+        self.wait(pause)
+        return pause
+
+    def wait(self, seconds: float) -> None:
+        """Let no attempt begin for a while, without counting a failure."""
+        self._not_before = self._clock.monotonic() + seconds
