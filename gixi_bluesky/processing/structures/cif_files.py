@@ -6,25 +6,36 @@ import dataclasses
 import hashlib
 import math
 import re
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
 import gemmi
-import numpy as np
-from numpy.typing import NDArray
 
 from gixi_bluesky.errors import StructureFileError
+from gixi_bluesky.log import get_logger
+from gixi_bluesky.processing.structures.cif_text import cif_blocks, cif_content
+from gixi_bluesky.processing.structures.crystals import crystal_of
 from gixi_bluesky.processing.structures.reflections import Lines, powder_lines
 
-__all__ = ["Lines", "Structure", "read_structure", "read_structures", "shipped_cifs"]
+__all__ = [
+    "Candidates",
+    "Lines",
+    "Structure",
+    "read_candidates",
+    "read_structure",
+    "read_structures",
+    "shipped_cifs",
+]
 
-LARGEST_FILE = 32 * 2**20  # bytes; a CIF above this is no structure for a powder search
 LARGEST_LINE_COUNT = 200_000  # families below q_max; beyond it the search would not end
-DEFAULT_U_ISO = 1.0 / (8 * math.pi**2)  # B = 1 angstrom², for atoms without displacement
-SAME_PLACE = 1e-3  # fractional; images nearer than this are one atom on a special position
+LARGEST_WORK = 3e8  # atoms in the cell times families; half a minute
 LONGEST_SLUG = 60
+_LINES_KEPT = 512
+_lines: dict[tuple[str, str, float], Lines] = {}
+_log = get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +45,7 @@ class Structure:
     name: as people write it; slug: the same as a safe key of letters, digits, - and _
     sha256: of the CIF's content
     cell: a, b, c in angstrom and alpha, beta, gamma in deg
+    doubts: what the file contradicts itself in, or what was read with leniency
     """
 
     name: str
@@ -41,6 +53,7 @@ class Structure:
     sha256: str
     cell: tuple[float, float, float, float, float, float]
     reflections: Lines
+    doubts: tuple[str, ...] = ()
 
 
 def shipped_cifs() -> dict[str, Path]:
@@ -49,32 +62,104 @@ def shipped_cifs() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.cif"))}
 
 
-def read_structures(paths: Iterable[Path], q_max: float) -> tuple[Structure, ...]:
-    """Read CIF files and folders of them; the same content twice is one structure.
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """The structures that were read from some files, and a line on each that was left out."""
 
-    Slugs are unique: the second structure of a name ends in -2.
+    structures: tuple[Structure, ...]
+    left_out: tuple[str, ...]
+
+
+def read_structures(paths: Iterable[Path], q_max: float) -> tuple[Structure, ...]:
+    """Read CIF files and folders of them, and log what is doubtful or left out.
+
+    The same content twice is one structure, and each block with atoms is one. Slugs are unique.
+    Raises StructureFileError when no structure is left of the files that were given.
     """
-    found: dict[str, Structure] = {}
-    slugs: set[str] = set()
-    for path in _files(paths):
-        structure = read_structure(path, q_max)
-        if structure.sha256 in found:
+    candidates = read_candidates(paths, q_max)
+    for reason in candidates.left_out:
+        _log.warning("structure_left_out", reason=reason)
+    for structure in candidates.structures:
+        for doubt in structure.doubts:
+            _log.warning("structure_doubtful", structure=structure.name, reason=doubt)
+    return candidates.structures
+
+
+def read_candidates(paths: Iterable[Path], q_max: float) -> Candidates:
+    """Read CIF files and folders of them, as `read_structures` does, without a log.
+
+    Raises StructureFileError when no structure is left of the files that were given.
+    """
+    found: dict[tuple[str, str], tuple[Path, Structure]] = {}
+    left_out: list[str] = []
+    files = _files(paths)
+    for path in files:
+        try:
+            structures = _structures_of(path, q_max, left_out)
+        except StructureFileError as error:
+            left_out.append(str(error))
             continue
-        slug = _unused(structure.slug, slugs)
-        slugs.add(slug)
-        found[structure.sha256] = dataclasses.replace(structure, slug=slug)
-    return tuple(found.values())
+        for block, structure in structures:
+            found.setdefault((structure.sha256, block), (path, structure))
+    if files and not found:
+        raise StructureFileError("\n".join(left_out))
+    return Candidates(_named_apart(found), tuple(left_out))
 
 
 def read_structure(path: Path, q_max: float) -> Structure:
-    """Read one CIF and calculate its powder lines up to q_max (1/angstrom).
+    """Read the first structure of a CIF and calculate its powder lines up to q_max (1/angstrom).
 
     Raises StructureFileError when the file cannot be read, or has no cell, no symmetry, no atoms
     or no line below q_max.
     """
-    content = _content(path)
-    block = _block(content, path)
-    small = _small_structure(block, path)
+    content = cif_content(path)
+    blocks, doubts = cif_blocks(content, path)
+    return _structure(content, blocks[0], path, q_max, doubts)
+
+
+def _structures_of(path: Path, q_max: float, left_out: list[str]) -> list[tuple[str, Structure]]:
+    """Return (block name, structure) of each block with atoms; a bad one of several is left out."""
+    content = cif_content(path)
+    blocks, doubts = cif_blocks(content, path)
+    found = []
+    for block in blocks:
+        try:
+            found.append((block.name, _structure(content, block, path, q_max, doubts)))
+        except StructureFileError as error:
+            if len(blocks) == 1:
+                raise
+            left_out.append(f"block {block.name}: {error}")
+    return found
+
+
+def _structure(
+    content: bytes, block: gemmi.cif.Block, path: Path, q_max: float, doubts: tuple[str, ...]
+) -> Structure:
+    sha256 = hashlib.sha256(content).hexdigest()
+    try:
+        small, more = crystal_of(block, path)
+    except StructureFileError:
+        raise
+    except (ValueError, RuntimeError, IndexError, TypeError) as error:
+        message = f"{path}: {error}; correct that entry"
+        raise StructureFileError(message) from error
+    key = (sha256, block.name, q_max)
+    if key not in _lines:
+        _lines[key] = _powder_lines(small, path, q_max)
+        while len(_lines) > _LINES_KEPT:
+            del _lines[next(iter(_lines))]
+    name = _name(block, path)
+    return Structure(
+        name=name,
+        slug=_slug(name),
+        sha256=sha256,
+        cell=tuple(small.cell.parameters),
+        reflections=_lines[key],
+        doubts=(*doubts, *more),
+    )
+
+
+def _powder_lines(small: gemmi.SmallStructure, path: Path, q_max: float) -> Lines:
     families = 4 / 3 * math.pi * q_max**3 * small.cell.volume / (2 * math.pi) ** 3 / 2
     if families > LARGEST_LINE_COUNT:
         raise StructureFileError(
@@ -82,20 +167,36 @@ def read_structure(path: Path, q_max: float) -> Structure:
             f"reflections below {q_max} 1/angstrom, at most {LARGEST_LINE_COUNT} are searched; "
             "lower grid.q_max_inv_angstrom or leave this CIF out"
         )
+    operations = len(list((small.spacegroup or gemmi.SpaceGroup("P 1")).operations()))
+    work = families / operations * len(small.sites) * operations
+    if work > LARGEST_WORK:
+        raise StructureFileError(
+            f"{path}: {len(small.sites)} atoms with {families / operations:.0f} reflections take "
+            "too long to calculate; lower grid.q_max_inv_angstrom or leave this CIF out"
+        )
     lines = powder_lines(small, q_max)
     if not len(lines):
         raise StructureFileError(
             f"{path}: no reflection below {q_max} 1/angstrom; check the cell, the occupancies and "
             "grid.q_max_inv_angstrom"
         )
-    name = _name(block, path)
-    return Structure(
-        name=name,
-        slug=_slug(name),
-        sha256=hashlib.sha256(content).hexdigest(),
-        cell=tuple(small.cell.parameters),
-        reflections=lines,
-    )
+    return lines
+
+
+def _named_apart(found: Mapping[tuple[str, str], tuple[Path, Structure]]) -> tuple[Structure, ...]:
+    """Return the structures; two of one name are told apart by their files or blocks."""
+    names = Counter(structure.name for _, structure in found.values())
+    files = Counter((structure.name, path.stem) for path, structure in found.values())
+    structures = []
+    slugs: set[str] = set()
+    for (_, block), (path, structure) in found.items():
+        name = structure.name
+        if names[name] > 1:
+            name = f"{name} ({path.stem if files[name, path.stem] == 1 else block})"
+        slug = _unused(_slug(name), slugs)
+        slugs.add(slug)
+        structures.append(dataclasses.replace(structure, name=name, slug=slug))
+    return tuple(structures)
 
 
 def _files(paths: Iterable[Path]) -> list[Path]:
@@ -109,97 +210,6 @@ def _files(paths: Iterable[Path]) -> list[Path]:
         else:
             files.append(path)
     return files
-
-
-def _content(path: Path) -> bytes:
-    try:
-        if path.stat().st_size > LARGEST_FILE:
-            raise StructureFileError(
-                f"{path}: {path.stat().st_size} bytes, at most {LARGEST_FILE} are read; "
-                "give the CIF without its embedded reflection data"
-            )
-        return path.read_bytes()
-    except OSError as error:
-        raise StructureFileError(
-            f"{path}: cannot be read ({error.strerror}); give the path of a CIF file"
-        ) from error
-
-
-def _block(content: bytes, path: Path) -> gemmi.cif.Block:
-    """Return the first data block that has atoms, else the first one."""
-    try:
-        document = gemmi.cif.read_string(content.decode("utf-8-sig", errors="replace"))
-    except (ValueError, RuntimeError) as error:
-        raise StructureFileError(
-            f"{path}: not a CIF ({error}); export it again or repair that line"
-        ) from error
-    if not len(document):
-        raise StructureFileError(f"{path}: no data block; a CIF begins with `data_name`")
-    with_atoms = (b for b in document if b.find_values("_atom_site_fract_x"))
-    return next(with_atoms, document[0])
-
-
-def _small_structure(block: gemmi.cif.Block, path: Path) -> gemmi.SmallStructure:
-    """Return the structure with symmetry set and occupancies as structure factors need them."""
-    small = gemmi.make_small_structure_from_block(block)
-    if not small.cell.is_crystal():
-        raise StructureFileError(
-            f"{path}: no unit cell; _cell_length_a … _cell_angle_gamma must be given"
-        )
-    _set_symmetry(small, path)
-    atoms = [site for site in small.sites if _usable(site)]
-    if not atoms:
-        raise StructureFileError(
-            f"{path}: no atoms with an element and coordinates; the _atom_site_ loop must hold "
-            "_atom_site_label or _type_symbol and _atom_site_fract_x, _y, _z"
-        )
-    crystal = gemmi.SmallStructure()
-    crystal.cell, crystal.spacegroup = small.cell, small.spacegroup
-    for site in atoms:
-        if not site.u_iso > 0 and not site.aniso.nonzero():
-            site.u_iso = DEFAULT_U_ISO
-        crystal.add_site(site)
-    crystal.setup_cell_images()
-    crystal.change_occupancies_to_crystallographic()
-    return crystal
-
-
-def _set_symmetry(small: gemmi.SmallStructure, path: Path) -> None:
-    """Set the space group; a setting without a name becomes P 1 with every atom written out."""
-    if small.symops:
-        small.determine_and_set_spacegroup("S")
-        if small.spacegroup is None:
-            _expand(small)
-        return
-    small.determine_and_set_spacegroup("H21N")
-    if small.spacegroup is None:
-        got = small.spacegroup_hm or small.spacegroup_hall or small.spacegroup_number or "none"
-        raise StructureFileError(
-            f"{path}: space group not understood (got {got}); give "
-            "_space_group_symop_operation_xyz or a standard _space_group_name_H-M_alt"
-        )
-
-
-def _expand(small: gemmi.SmallStructure) -> None:
-    asymmetric = [site.clone() for site in small.sites]
-    small.sites.clear()
-    for site in asymmetric:
-        site.aniso = gemmi.SMat33d(0, 0, 0, 0, 0, 0)  # would turn with the operation
-        origin = site.fract.tolist()
-        places: list[NDArray[np.float64]] = []
-        for triplet in small.symops:
-            place = np.array(gemmi.Op(triplet).apply_to_xyz(origin))
-            if any(np.abs((place - p + 0.5) % 1 - 0.5).max() < SAME_PLACE for p in places):
-                continue
-            places.append(place)
-            site.fract = gemmi.Fractional(*place)
-            small.add_site(site.clone())
-    small.spacegroup = gemmi.SpaceGroup("P 1")
-
-
-def _usable(site: gemmi.SmallStructure.Site) -> bool:
-    placed = all(math.isfinite(x) for x in site.fract.tolist())
-    return placed and site.element.atomic_number > 0 and site.occ > 0
 
 
 def _name(block: gemmi.cif.Block, path: Path) -> str:

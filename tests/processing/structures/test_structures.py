@@ -197,7 +197,8 @@ def test_many_files_and_folders_give_unique_slugs_and_no_doubles(tmp_path: Path)
     (tmp_path / "z.CIF").write_text(original.replace("4.156826", "4.2"))
     (tmp_path / "notes.txt").write_text("no structure")
     found = read_structures([tmp_path, tmp_path / "a.cif"], 3.0)
-    assert [s.slug for s in found] == ["LaB6", "LaB6-2"]
+    assert [s.slug for s in found] == ["LaB6-a", "LaB6-z"]
+    assert [s.name for s in found] == ["LaB6 (a)", "LaB6 (z)"]
     assert found[1].cell[0] == pytest.approx(4.2)
     assert all(re.fullmatch(r"[A-Za-z0-9_-]{1,64}", s.slug) for s in found)
 
