@@ -133,8 +133,8 @@ def _overlapping(crystal: gemmi.SmallStructure) -> Iterator[tuple[int, int]]:
     pairs: set[tuple[int, int]] = set()
     for operation in operations:
         images = _applied(operation, places)
-        near_each: list[list[int]] = tree.query_ball_point(images, reach).tolist()
-        for other, near in enumerate(near_each):
+        for other, image in enumerate(images):
+            near: list[int] = tree.query_ball_point(image, reach)
             for one in near:
                 if one < other and _distance(images[other] - places[one], cell) < _SAME_PLACE:
                     pairs.add((one, other))
