@@ -6,13 +6,14 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from gixi_bluesky.callbacks.derived.keeping import Ended
 from gixi_bluesky.callbacks.documents.parsing import RunStart, RunStop, parse, payload_bytes
 from gixi_bluesky.callbacks.kafka.commits import Commits
 from gixi_bluesky.callbacks.kafka.letters import DeadLetters, Letter
 from gixi_bluesky.callbacks.kafka.marks import Marks, OpenRun, Partition, Place
 from gixi_bluesky.callbacks.kafka.membership import Membership
 from gixi_bluesky.callbacks.kafka.offsets import StartAt, end_of, start_offsets
-from gixi_bluesky.callbacks.kafka.run_analysis import Ended, StreamAnalysis
+from gixi_bluesky.callbacks.kafka.run_analysis import ConsumedRuns
 from gixi_bluesky.callbacks.kafka.wire import decode, encode
 from gixi_bluesky.errors import BrokerError, DocumentError
 from gixi_bluesky.log import get_logger
@@ -45,7 +46,7 @@ class Consumer:
         self,
         client: Callable[..., Any],
         topics: tuple[str, ...],
-        analysis: StreamAnalysis,
+        analysis: ConsumedRuns,
         letters: DeadLetters,
         membership: Membership,
         *,

@@ -26,7 +26,7 @@ from gixi_bluesky.callbacks.kafka.letters import DeadLetters
 from gixi_bluesky.callbacks.kafka.membership import Membership
 from gixi_bluesky.callbacks.kafka.offsets import StartAt
 from gixi_bluesky.callbacks.kafka.outbox import Outbox, RunTopic
-from gixi_bluesky.callbacks.kafka.run_analysis import StreamAnalysis
+from gixi_bluesky.callbacks.kafka.run_analysis import ConsumedRuns
 from gixi_bluesky.callbacks.kafka.settings import KafkaSettings
 from gixi_bluesky.callbacks.worker.parent import PIPELINE
 from gixi_bluesky.errors import ConfigError
@@ -61,7 +61,7 @@ class Service:
         self._state: State = "starting"
         self._served = False
         self._port: int | None = None
-        self._parts: tuple[StreamAnalysis, Consumer, Outbox, DeadLetters] | None = None
+        self._parts: tuple[ConsumedRuns, Consumer, Outbox, DeadLetters] | None = None
         self._beat_at = 0.0
         self._rates: deque[tuple[float, int]] = deque()
 
@@ -115,9 +115,9 @@ class Service:
             self._config, session_s=settings.session_s, spool=spool, alive=membership
         )
         analysis = stack.enter_context(
-            StreamAnalysis(
+            ConsumedRuns(
                 self._config,
-                store=build,
+                build,
                 factory=self._factory,
                 echo=self._echo,
                 trusts_spool=settings.shared_spool is not None,

@@ -16,10 +16,11 @@ import pytest
 from fakes import FAKE, MemoryStore, Stores, fake_config
 from raw_runs import KEY, RawRun, feed, images, inline_run
 
+from gixi_bluesky.callbacks.derived.keeping import Ended
 from gixi_bluesky.callbacks.derived.stores import store_builder
 from gixi_bluesky.callbacks.documents.parsing import parse
 from gixi_bluesky.callbacks.kafka.marks import Marks, Place
-from gixi_bluesky.callbacks.kafka.run_analysis import Ended, StreamAnalysis
+from gixi_bluesky.callbacks.kafka.run_analysis import ConsumedRuns
 from gixi_bluesky.errors import ClaimLostError, DocumentError, StoreError
 
 
@@ -31,7 +32,7 @@ def wait_for(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
     return found
 
 
-def ended(analysis: StreamAnalysis) -> list[Ended]:
+def ended(analysis: ConsumedRuns) -> list[Ended]:
     return wait_for(lambda: list(analysis.ended()))
 
 
@@ -41,13 +42,13 @@ def stores() -> Stores:
 
 
 @pytest.fixture
-def analysis(tmp_path: Path, stores: Stores) -> Iterator[StreamAnalysis]:
+def analysis(tmp_path: Path, stores: Stores) -> Iterator[ConsumedRuns]:
     config = fake_config(tmp_path, queue={"max_mib": 0.02})
-    with StreamAnalysis(config, store=stores, factory=FAKE, raw=None) as one:
+    with ConsumedRuns(config, stores, factory=FAKE, raw=None) as one:
         yield one
 
 
-def test_frames_are_analysed_before_the_stop(analysis: StreamAnalysis, stores: Stores) -> None:
+def test_frames_are_analysed_before_the_stop(analysis: ConsumedRuns, stores: Stores) -> None:
     documents = inline_run(images(3))
     feed(analysis, documents[:4])
     wait_for(lambda: stores.made and len(stores.only.table("frames")) == 2)
@@ -57,7 +58,7 @@ def test_frames_are_analysed_before_the_stop(analysis: StreamAnalysis, stores: S
 
 
 def test_a_full_queue_says_so_and_drops_nothing(
-    analysis: StreamAnalysis, stores: Stores, monkeypatch: pytest.MonkeyPatch
+    analysis: ConsumedRuns, stores: Stores, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stores.options = {"delay": 0.2}
     big = np.ones((40, 64, 64), "<u2")
@@ -72,13 +73,13 @@ def test_a_full_queue_says_so_and_drops_nothing(
     assert analysis.status()["frames_dropped"] == 0
 
 
-def test_documents_that_break_their_schema_raise(analysis: StreamAnalysis) -> None:
+def test_documents_that_break_their_schema_raise(analysis: ConsumedRuns) -> None:
     with pytest.raises(DocumentError, match="uid"):
         analysis("start", {"time": 1.0})
 
 
 def test_a_released_run_begins_anew_with_its_documents(
-    analysis: StreamAnalysis, stores: Stores
+    analysis: ConsumedRuns, stores: Stores
 ) -> None:
     """Also when it had stopped: its partition was lost before it was stored, and came back."""
     documents = inline_run(images(3))
@@ -95,7 +96,7 @@ def test_a_released_run_begins_anew_with_its_documents(
     assert stores.made[1].table("frames")["frame"].tolist() == [0, 1, 2]
 
 
-def test_a_release_stores_what_is_analysed(analysis: StreamAnalysis, stores: Stores) -> None:
+def test_a_release_stores_what_is_analysed(analysis: ConsumedRuns, stores: Stores) -> None:
     documents = inline_run(images(3))
     feed(analysis, documents[:-1])
     wait_for(lambda: analysis.status()["frames_done"] == 3)
@@ -118,13 +119,13 @@ def test_a_run_that_somebody_still_writes_is_waited_for(tmp_path: Path) -> None:
     stores = OnceTaken()
     documents = inline_run(images(3))
     config = fake_config(tmp_path)
-    with StreamAnalysis(config, store=stores, factory=FAKE, raw=None) as analysis:
+    with ConsumedRuns(config, stores, factory=FAKE, raw=None) as analysis:
         feed(analysis, documents)
         assert ended(analysis) == [Ended(documents[0][1]["uid"], "stored")]
     assert stores.made[1].table("frames")["frame"].tolist() == [0, 1, 2]
 
 
-def test_a_run_lost_midway_says_so(analysis: StreamAnalysis, stores: Stores) -> None:
+def test_a_run_lost_midway_says_so(analysis: ConsumedRuns, stores: Stores) -> None:
     documents = inline_run(images(3))
     feed(analysis, documents[:3])
     wait_for(lambda: stores.made and len(stores.only.table("frames")) == 1)
@@ -149,14 +150,14 @@ def test_only_a_fault_of_the_run_itself_ends_it(tmp_path: Path) -> None:
         stores = Failing()
         stores.error = error
         documents = inline_run(images(1))
-        with StreamAnalysis(config, store=stores, factory=FAKE, raw=None) as analysis:
+        with ConsumedRuns(config, stores, factory=FAKE, raw=None) as analysis:
             feed(analysis, documents)
             (end,) = ended(analysis)
             assert end.how == how
             assert ("LookupError" in end.reason) == (how == "failed")
 
 
-def test_a_silent_run_is_closed_as_abandoned(analysis: StreamAnalysis, stores: Stores) -> None:
+def test_a_silent_run_is_closed_as_abandoned(analysis: ConsumedRuns, stores: Stores) -> None:
     documents = inline_run(images(3))
     uid = documents[0][1]["uid"]
     feed(analysis, documents[:4])
@@ -174,17 +175,19 @@ class Echo:
     """Keeps what was told; acknowledges when it is let."""
 
     def __init__(self) -> None:
-        self.told: list[tuple[str, Mapping[str, Any]]] = []
+        self.announced: list[tuple[str, Mapping[str, Any]]] = []
         self.pending = 0
 
     def __call__(self, name: str, doc: Mapping[str, Any]) -> None:
-        self.told.append((name, doc))
+        self.announced.append((name, doc))
 
     def uids(self, stream: str) -> list[str]:
         (descriptor,) = {
-            doc["uid"] for name, doc in self.told if name == "descriptor" and doc["name"] == stream
+            doc["uid"]
+            for name, doc in self.announced
+            if name == "descriptor" and doc["name"] == stream
         }
-        pages = [doc for name, doc in self.told if name == "event_page"]
+        pages = [doc for name, doc in self.announced if name == "event_page"]
         return [uid for page in pages if page["descriptor"] == descriptor for uid in page["uid"]]
 
 
@@ -193,16 +196,14 @@ def test_the_stop_is_stored_when_all_is_acknowledged(tmp_path: Path, stores: Sto
     echo.pending = 1
     documents = inline_run(images(3))
     config = fake_config(tmp_path)
-    with StreamAnalysis(
-        config, store=stores, factory=FAKE, raw=None, echo=lambda _: echo
-    ) as analysis:
+    with ConsumedRuns(config, stores, factory=FAKE, raw=None, echo=lambda _: echo) as analysis:
         feed(analysis, documents)
-        wait_for(lambda: echo.told and echo.told[-1][0] == "stop")
+        wait_for(lambda: echo.announced and echo.announced[-1][0] == "stop")
         assert "stop" not in [name for name, _ in stores.only.documents]
         echo.pending = 0
         (end,) = ended(analysis)
     assert end.how == "stored"
-    assert [name for name, _ in echo.told].count("stop") == 1
+    assert [name for name, _ in echo.announced].count("stop") == 1
     assert len(echo.uids("frames")) == 3
 
 
@@ -212,7 +213,7 @@ def test_a_backlog_of_short_runs_is_not_opened_at_once(tmp_path: Path, stores: S
     echo = Echo()
     echo.pending = 1  # none can be stored
     runs = 0
-    with StreamAnalysis(
+    with ConsumedRuns(
         fake_config(tmp_path), store=stores, factory=FAKE, raw=None, echo=lambda _: echo
     ) as analysis:
         while not analysis.full:
@@ -249,8 +250,8 @@ def test_rows_of_an_earlier_writer_are_told_again_by_the_same_uids(
     stores = Stores()
     for echo, new_store in ((first, stores), (second, Resumed)):
         config = fake_config(tmp_path)
-        with StreamAnalysis(
-            config, store=new_store, factory=FAKE, raw=None, echo=lambda _, echo=echo: echo
+        with ConsumedRuns(
+            config, new_store, factory=FAKE, raw=None, echo=lambda _, echo=echo: echo
         ) as analysis:
             feed(analysis, documents)
             ended(analysis)
@@ -278,7 +279,7 @@ def test_a_long_run_does_not_grow_in_memory(tmp_path: Path) -> None:
     marks = Marks()
     partition = marks.assign(Place("raw", 0), 0)
     image = np.ones((9, 12), "<u2")
-    with StreamAnalysis(config, store=store_builder(config), factory=FAKE, raw=None) as analysis:
+    with ConsumedRuns(config, store_builder(config), factory=FAKE, raw=None) as analysis:
 
         def take(name: str, doc: dict[str, Any]) -> None:
             documents = parse(name, doc)
@@ -326,7 +327,7 @@ def test_many_runs_do_not_grow_in_memory(tmp_path: Path) -> None:
     partition = marks.assign(Place("raw", 0), 0)
     config = fake_config(tmp_path, output={"images": "none", "arrays": "none"})
     at_once, rounds, warm_rounds = 10, 15, 5
-    with StreamAnalysis(config, store=Forgetting, factory=FAKE, raw=None) as analysis:
+    with ConsumedRuns(config, Forgetting, factory=FAKE, raw=None) as analysis:
 
         def take(name: str, doc: dict[str, Any]) -> None:
             for document in (documents := parse(name, doc)):

@@ -12,7 +12,7 @@ import pytest
 from fakes import FAKE, Stores, fake_config
 from raw_runs import KEY, Documents, RawRun, feed, hdf5_run, images, inline_run
 
-from gixi_bluesky.callbacks import analysis as analysis_module
+from gixi_bluesky.callbacks import core
 from gixi_bluesky.callbacks.analysis import Analysis
 
 
@@ -46,7 +46,7 @@ def catalogue() -> Catalogue:
 def joined(
     tmp_path: Path, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[tuple[Analysis, Stores]]:
-    monkeypatch.setattr(analysis_module, "_MISSED_S", 0.1)
+    monkeypatch.setattr(core, "_MISSED_S", 0.1)
     stores = Stores()
     with Analysis(
         fake_config(tmp_path), store=stores, factory=FAKE, raw=lambda: catalogue

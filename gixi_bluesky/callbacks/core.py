@@ -1,0 +1,363 @@
+"""The core of every entrance: documents in, derived runs out, and what became of each run."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from gixi_bluesky.callbacks.clock import SYSTEM_CLOCK, Clock
+from gixi_bluesky.callbacks.derived.folds import FoldBuilder, no_folds
+from gixi_bluesky.callbacks.derived.keeping import Ended, RunKeeper
+from gixi_bluesky.callbacks.derived.publishing import RunPublisher
+from gixi_bluesky.callbacks.derived.stores import RunStore
+from gixi_bluesky.callbacks.derived.writing import Echo
+from gixi_bluesky.callbacks.documents.parsing import Document
+from gixi_bluesky.callbacks.runs.actions import (
+    Action,
+    Frame,
+    FrameTimed,
+    RawRun,
+    RunClosed,
+    RunOpened,
+)
+from gixi_bluesky.callbacks.runs.dark_runs import with_fetched_dark
+from gixi_bluesky.callbacks.runs.joining import FoundRun, Joining, raw_opener
+from gixi_bluesky.callbacks.runs.router import Router
+from gixi_bluesky.callbacks.subscriptions import Subscription
+from gixi_bluesky.callbacks.worker.frame_queue import FrameQueue
+from gixi_bluesky.callbacks.worker.jobs import Outcome
+from gixi_bluesky.callbacks.worker.parent import PIPELINE
+from gixi_bluesky.callbacks.worker.supervisor import Worker
+from gixi_bluesky.errors import ConfigError, DocumentError
+from gixi_bluesky.log import get_logger
+from gixi_bluesky.processing.geometry.conditions import sources
+
+__all__ = ["AnalysisCore"]
+
+_MISSED_S = 2.0
+_JOIN_S = 0.1
+_log = get_logger()
+
+
+class AnalysisCore:
+    """Turns documents into frames, has them analysed, and keeps a derived run for each raw run.
+
+    `route`, `join`, `tick` and `release` are for one thread, that of the entrance; the worker and
+    each derived run have threads of their own.
+
+    config: the package's Config, or anything with the same parts
+    store: builds the store of one derived run
+    factory: "module:name" of what builds the pipeline in the analysis process
+    raw: opens the catalogue of raw runs, for runs joined midway; None = as `config.tiled` says
+    folds: builds what looks back over the frames of a run
+    redelivered: the entrance can pause, and can read the documents of a run again: no frame is
+        dropped, a run that another writer has is awaited, and one that the store refuses fails
+    echo: returns what announces the derived documents of a raw run elsewhere, None = nothing does
+
+    Raises what a wrong set-up raises, and ConfigError for a second analysis with the same result
+    hash, stream and data key in this process.
+    """
+
+    def __init__(
+        self,
+        config: Any,
+        store: Callable[[], RunStore],
+        *,
+        factory: str = PIPELINE,
+        raw: Callable[[], Any] | None = None,
+        folds: FoldBuilder = no_folds,
+        redelivered: bool = False,
+        echo: Callable[[str], Echo | None] = lambda _: None,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        config = with_fetched_dark(config)
+        # Frames that are sums are numbered by their first images, and so are stored ones.
+        output = config.output.for_sums_of(config.corrections.sum_frames)
+        self._config = config.model_copy(update={"output": output})
+        self._new_store = store
+        self._folds = folds
+        self._redelivered = redelivered
+        self._echo = echo
+        self._clock = clock
+        corrections = config.corrections
+        self._router = Router(config.input, sources(config.geometry, corrections), corrections)
+        raw = raw or raw_opener(config.tiled)
+        self._joining = None if raw is None else Joining(raw)
+        self._runs: dict[str, RunPublisher] = {}
+        self._keepers: dict[str, RunKeeper] = {}
+        self._begun: set[str] = set()
+        self._ended: SimpleQueue[Ended] = SimpleQueue()
+        self._counts: Counter[str] = Counter()
+        self._counting = threading.Lock()
+        self._maps_s = 0.0
+        self._last_error = ""
+        self.queue = FrameQueue(config.queue, self._drop, fed=redelivered)
+        self._worker = Worker(
+            config,
+            self.queue,
+            self._deliver,
+            wanted=self._wanted,
+            keeps_image=self._keeps_image,
+            ready=self._is_ready,
+            factory=factory,
+        )
+        self._ready = self._worker.start()
+        try:
+            self._subscription = Subscription(self._ready.provenance.result_hash, config.input)
+        except ConfigError:
+            self._worker.close()
+            raise
+
+    @property
+    def flush_s(self) -> float:
+        """Seconds between the flushes of a run."""
+        return float(self._config.output.flush_s)
+
+    @property
+    def runs(self) -> list[RunPublisher]:
+        """The derived runs whose end was not reported."""
+        return list(self._runs.values())
+
+    @property
+    def open_runs(self) -> tuple[str, ...]:
+        """The uids of the raw runs that were chosen and have not stopped."""
+        return self._router.open_runs
+
+    @property
+    def busy(self) -> int:
+        """Frames that are being analysed."""
+        return self._worker.busy
+
+    def route(self, documents: Iterable[Document], nbytes: int = 0) -> None:
+        """Take parsed documents; `nbytes`: what each holds in memory.
+
+        Raises DocumentError when one cannot be used.
+        """
+        self._act_on(self._router.route(documents, nbytes))
+
+    def join(self, found: FoundRun) -> None:
+        """Take the beginning of a run that was fetched. Raises DocumentError."""
+        self._act_on(self._router.join(found))
+
+    def tick(self) -> None:
+        """Release frames that waited long enough for their event."""
+        self._act_on(self._router.tick())
+
+    def fetched(self) -> Iterator[FoundRun]:
+        """Look for runs that began before this process, and yield those found, for `join`."""
+        if self._joining is not None:
+            self._joining.want(self._router.missed(_MISSED_S))
+            yield from self._joining.found()
+
+    def awaited(self) -> frozenset[str]:
+        """Return the uids that parked documents refer to and that may still arrive."""
+        joining = self._joining
+        if joining is None:
+            return frozenset()
+        return frozenset(uid for uid in self._router.awaited if not joining.gave_up(uid))
+
+    def forget_waiting(self, uids: Iterable[str]) -> None:
+        """Forget the parked documents that refer to these uids."""
+        self._router.forget_waiting(uids)
+
+    def ended(self) -> Iterator[Ended]:
+        """Yield what became of runs since the last call."""
+        while True:
+            try:
+                ended = self._ended.get_nowait()
+            except Empty:
+                return
+            if ended.how != "spooled":
+                self._begun.discard(ended.run_uid)
+            yield ended
+
+    def has(self, run_uid: str) -> bool:
+        """Return whether a raw run has a derived run whose end `ended` did not yield yet."""
+        return run_uid in self._begun
+
+    def release(
+        self,
+        run_uids: Iterable[str],
+        timeout: float,
+        *,
+        flush: bool,
+        meanwhile: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Give runs up where they are, so that another owner can go on; wait `timeout` seconds.
+
+        flush: what is analysed is stored first
+        meanwhile: called repeatedly while waiting
+        """
+        keepers = []
+        for uid in run_uids:
+            self._router.forget(uid)
+            self.queue.discard(uid)
+            self._begun.discard(uid)
+            if (keeper := self._keepers.pop(uid, None)) is not None:
+                keeper.release(flush=flush)
+                keepers.append(keeper)
+            self._runs.pop(uid, None)
+        deadline = self._clock.monotonic() + timeout
+        for keeper in keepers:
+            while keeper.is_alive() and self._clock.monotonic() < deadline:
+                keeper.join(_JOIN_S)
+                meanwhile()
+
+    def ignore(self, run_uid: str) -> None:
+        """Leave what still comes of a raw run alone."""
+        self._router.ignore(run_uid)
+
+    def refused(self, error: DocumentError) -> None:
+        """Record that a document could not be used."""
+        self._count("refused")
+        self._last_error = str(error)
+        _log.warning("document_refused", reason=str(error))
+
+    def status(self) -> dict[str, Any]:
+        """Return the state of frames, queue, analysis process and runs, and the last error."""
+        runs = self.runs
+        with self._counting:
+            counts = dict(self._counts)
+        return {
+            "frames_received": counts.get("received", 0),
+            "frames_done": counts.get("ok", 0),
+            "frames_dropped": counts.get("dropped", 0),
+            "frames_failed": counts.get("failed", 0) + counts.get("unavailable", 0),
+            "frames_skipped": counts.get("skipped", 0),
+            "frames_queued": len(self.queue) + self._worker.busy,
+            "queue_bytes": self.queue.nbytes,
+            "documents_queued": 0,
+            "documents_refused": counts.get("refused", 0) + self._router.documents_lost,
+            "maps_built": counts.get("maps_built", 0),
+            "maps_seconds": round(self._maps_s, 3),
+            "worker_alive": self._worker.alive,
+            "worker_pid": self._worker.pid,
+            "worker_restarts": self._worker.restarts,
+            "gpu_bytes": self._worker.gpu_bytes,
+            "runs_open": sum(not run.stopped for run in runs if not run.over),
+            "runs_closing": sum(run.stopped for run in runs if not run.over),
+            "runs_closed": counts.get("runs_closed", 0),
+            "last_error": self._last_error
+            or self._worker.last_error
+            or next((run.last_error for run in runs if run.last_error), ""),
+        }
+
+    def close(self) -> None:
+        """Stop at once; what is not stored can be resumed by the same documents again."""
+        if self._joining is not None:
+            self._joining.close()
+        self._worker.close()
+        self.release(list(self._runs), timeout=10.0, flush=False)
+        self.queue.close()
+        self._subscription.close()
+
+    def _act_on(self, actions: Iterable[Action]) -> None:
+        try:
+            for action in actions:
+                self._act(action)
+        except DocumentError:
+            raise
+        except Exception as error:  # one strange document must not end the analysis
+            _log.exception("document_failed")
+            message = f"the document cannot be used: {type(error).__name__}: {error}"
+            raise DocumentError(message) from error
+
+    def _act(self, action: Action) -> None:
+        match action:
+            case RunOpened():
+                self._open(action.raw)
+            case Frame():
+                self._count("received")
+                if (following := self._run_of(action)) is not None:
+                    following.expect(action)
+                self.queue.put(action)
+            case FrameTimed():
+                if (timed := self._runs.get(action.run_uid)) is not None:
+                    timed.set_time(action.seq_num, action.time)
+            case RunClosed():
+                if (closing := self._runs.get(action.run_uid)) is not None:
+                    closing.end(action)
+
+    def _open(self, raw: RawRun) -> None:
+        config = self._config
+        self._begun.add(raw.uid)
+        try:
+            run = RunPublisher(
+                raw,
+                self._ready,
+                self._new_store(),
+                config.output,
+                config.tiled,
+                step=config.corrections.sum_frames,
+                folds=self._folds(raw, self._ready),
+                renew=self._new_store if self._redelivered else None,
+                echo=self._echo(raw.uid),
+                clock=self._clock,
+            )
+        except Exception as error:  # the next run may go better
+            _log.exception("run_not_opened", raw_uid=raw.uid)
+            self._last_error = f"{type(error).__name__}: {error}"
+            self._ended.put(Ended(raw.uid, "failed", self._last_error))
+            return
+        self._runs[raw.uid] = run
+        keeper = RunKeeper(run, self.flush_s, self._end, redelivered=self._redelivered)
+        self._keepers[raw.uid] = keeper
+        keeper.start()
+        _log.info("run_opened", uid=run.documents.uid, raw_uid=raw.uid)
+
+    def _end(self, run: RunPublisher, ended: Ended) -> None:
+        """Record, on the thread of its keeper, what became of a run."""
+        if ended.how == "spooled":
+            self._ended.put(ended)
+            return
+        if self._runs.get(ended.run_uid) is not run:
+            return  # released meanwhile
+        self._ended.put(ended)
+        self._count("runs_closed")
+        self._keepers.pop(ended.run_uid, None)
+        del self._runs[ended.run_uid]  # last: `drain` looks for it
+
+    def _run_of(self, frame: Frame) -> RunPublisher | None:
+        """Return the run of a frame, None when it was forgotten and perhaps begun anew since."""
+        run = self._runs.get(frame.run_uid)
+        return run if run is not None and frame.received >= run.since else None
+
+    def _is_ready(self, run_uid: str) -> bool:
+        run = self._runs.get(run_uid)
+        return run is None or run.ready
+
+    def _wanted(self, frame: Frame) -> bool | None:
+        run = self._run_of(frame)
+        wanted = run.wants(frame) if run is not None else False
+        if wanted is False:
+            self._count("skipped")
+            if run is not None:
+                run.skip(frame)  # after it was counted: `drain` may return now
+        return wanted
+
+    def _keeps_image(self, frame: Frame) -> bool:
+        run = self._run_of(frame)
+        return run is not None and run.keeps_image(frame)
+
+    def _deliver(self, frame: Frame, outcome: Outcome) -> None:
+        self._count(outcome.status)
+        log = _log.bind(raw_uid=frame.run_uid, frame=frame.number)
+        if outcome.result is not None and (built_s := outcome.result.seconds.get("maps")):
+            self._count("maps_built")
+            self._maps_s += built_s
+        if outcome.status != "ok":
+            log.warning("frame_not_analysed", status=outcome.status, reason=outcome.reason)
+        for warning in outcome.result.warnings if outcome.result is not None else ():
+            log.warning("frame_warning", reason=warning)
+        if (run := self._run_of(frame)) is not None:
+            run.add(frame, outcome)
+
+    def _drop(self, frame: Frame, reason: str) -> None:
+        self._deliver(frame, Outcome("dropped", reason))
+
+    def _count(self, what: str) -> None:
+        with self._counting:
+            self._counts[what] += 1

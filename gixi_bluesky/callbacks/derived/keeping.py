@@ -1,0 +1,93 @@
+"""A thread for each derived run, so that one that waits for its store holds up no other."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from gixi_bluesky.callbacks.derived.publishing import RunPublisher
+from gixi_bluesky.log import get_logger
+
+__all__ = ["Ended", "HowEnded", "RunKeeper"]
+
+_log = get_logger()
+
+HowEnded = Literal["stored", "spooled", "lost", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What became of a raw run that had a derived one.
+
+    how: stored; spooled, which is as safe where every process sees the spool, and is followed by
+        another end; lost to another writer; failed for good
+    """
+
+    run_uid: str
+    how: HowEnded
+    reason: str = ""
+
+
+class RunKeeper(threading.Thread):
+    """Steps one derived run until it is over or released.
+
+    end: called once, on this thread, with what became of the run; before that perhaps with spooled
+    redelivered: the documents of a run can be read again, so that a run that was lost, or that
+        the store refuses, ends at once; False = a lost run ends with its raw run, and a refused
+        one is tried for ever
+    """
+
+    def __init__(
+        self,
+        run: RunPublisher,
+        flush_s: float,
+        end: Callable[[RunPublisher, Ended], None],
+        *,
+        redelivered: bool,
+    ) -> None:
+        super().__init__(name="gixi-run", daemon=True)
+        self._run = run
+        self._flush_s = flush_s
+        self._end = end
+        self._redelivered = redelivered
+        self._released = threading.Event()
+        self._flush = True
+
+    def release(self, *, flush: bool) -> None:
+        """Have the run flushed, if asked, and closed; its end is not reported."""
+        self._flush = flush
+        self._released.set()
+
+    def run(self) -> None:
+        """Step the run, until it ends."""
+        run, spooled = self._run, False
+        while not self._released.is_set():
+            run.step()
+            if (how := self._how()) is not None:
+                self._close()
+                reason = run.broken or run.given_up
+                self._end(run, Ended(run.raw.uid, how, reason))
+                return
+            if run.spooled and not spooled:
+                spooled = True
+                self._end(run, Ended(run.raw.uid, "spooled"))
+            self._released.wait(self._flush_s)
+        if self._flush:
+            run.step()
+        self._close()
+
+    def _how(self) -> HowEnded | None:
+        """Return how the run has ended, None while it goes on."""
+        if self._run.settled:
+            return "stored"
+        if self._run.given_up and (self._redelivered or self._run.stopped):
+            return "lost"
+        return "failed" if self._run.broken and self._redelivered else None
+
+    def _close(self) -> None:
+        try:
+            self._run.close()
+        except Exception as error:  # Tiled may be gone already
+            _log.warning("run_not_closed", raw_uid=self._run.raw.uid, error=repr(error))
