@@ -29,14 +29,23 @@ __all__ = [
 ALGORITHM_VERSION = 2
 
 _NAMESPACE = UUID("9d0d3a2e-6a0f-5b0e-9d0c-6b7a5a1f7c11")
-_LIBRARIES = ("numpy", "scipy", "opencv-python-headless", "torch", "gemmi", "h5py", "tiled")
+_LIBRARIES = (
+    "numpy",
+    "scipy",
+    "opencv-python-headless",
+    "torch",
+    "openvino",
+    "gemmi",
+    "h5py",
+    "tiled",
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
     """Everything needed to repeat a result, and to tell why another one differs.
 
-    `result_hash` covers what decides the numbers; device, paths and servers are told, not hashed.
+    `result_hash` covers what decides the numbers; it leaves out device, engine, paths and servers.
     """
 
     version: str
@@ -51,6 +60,7 @@ class Provenance:
     nexus_sha256: str | None = None
     correction_sha256: dict[str, str] = field(default_factory=dict)
     device: str = "cpu"
+    engine: str = "torch"
     algorithm_version: int = ALGORITHM_VERSION
     libraries: dict[str, str] = field(default_factory=lambda: library_versions())
 

@@ -43,13 +43,14 @@ class Rate:
 class ChainTimes:
     """What one chain took; `stages` in the order of the chain, last the `whole` of them.
 
-    weights, sha256, device: of its detector; peaks: found in the median frame
+    weights, sha256, device, engine: of its detector; peaks: found in the median frame
     maps_ms: building the maps, once
     """
 
     weights: str
     sha256: str
     device: str
+    engine: str
     peaks: int
     maps_ms: float
     stages: dict[str, StageSummary]
@@ -125,6 +126,7 @@ def _summary(pipeline: Pipeline, record: _Record, first: _Record, batch: int) ->
         weights=detector.name,
         sha256=detector.sha256,
         device=detector.device,
+        engine=detector.engine,
         peaks=int(np.median(record.peaks)),
         maps_ms=1e3 * record.maps_s,
         stages=stages,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -46,8 +47,15 @@ def bench(
     device: Annotated[
         str | None, typer.Option(help="auto, cpu, cuda, cuda:1, …; default: as configured.")
     ] = None,
+    engines: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--engine", help="auto, torch, onnx, openvino; repeat to compare. Default: configured."
+        ),
+    ] = None,
     threads: Annotated[
-        int | None, typer.Option(min=1, help="Of torch and OpenCV; default: theirs.")
+        int | None,
+        typer.Option(min=1, help="Of networks (default: 1) and OpenCV (default: all)."),
     ] = None,
     json: JsonLines = False,
 ) -> None:
@@ -67,11 +75,16 @@ def bench(
     from gixi_bluesky.processing import Pipeline
 
     if threads is not None:
+        os.environ["OMP_NUM_THREADS"] = str(threads)
         torch.set_num_threads(threads)
         cv2.setNumThreads(threads)
     settings = beamline() if config is None else configured_for_files(config, (), incidence_angle)
     names = weights or [settings.detector.weights]
-    pipelines = [Pipeline(_with(settings, name, device)) for name in names]
+    pipelines = [
+        Pipeline(_with(settings, name, device, engine))
+        for name in names
+        for engine in engines or [settings.detector.engine]
+    ]
     label, stack = _frames(settings, image)
     say(f"{frames} frames of {label} one by one, then in batches of {batch}")
     chains = time_chains(pipelines, stack, frames, batch)
@@ -90,8 +103,8 @@ def bench(
         _show(about, chains)
 
 
-def _with(config: Config, weights: str, device: str | None) -> Config:
-    update = {"weights": weights, "device": device or config.detector.device}
+def _with(config: Config, weights: str, device: str | None, engine: str) -> Config:
+    update = {"weights": weights, "device": device or config.detector.device, "engine": engine}
     return config.model_copy(update={"detector": config.detector.model_copy(update=update)})
 
 
@@ -124,7 +137,7 @@ def _show(about: dict[str, Any], chains: Sequence[ChainTimes]) -> None:
     compared = len(chains) > 1
     heads = ("ms a frame", "median", "90 %", "CPU", *(("ratio", "CPU ratio") if compared else ()))
     for chain in chains:
-        title = f"{chain.weights} on {chain.device}, {chain.peaks} peaks"
+        title = f"{chain.weights} on {chain.device} ({chain.engine}), {chain.peaks} peaks"
         table = Table(*heads, box=SIMPLE_HEAD, title=title)
         for stage, summary in chain.stages.items():
             table.add_row(stage, *_cells(summary, compared))

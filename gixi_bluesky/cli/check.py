@@ -186,8 +186,11 @@ def _weights(config: Config) -> str:
     from gixi_bluesky.processing.detector import load_detector
 
     settings = config.detector
-    detector = load_detector(settings.weights, device=settings.device, space=config.grid.space)
-    return f"{detector.name}, sha256 {detector.sha256[:12]}"
+    detector = load_detector(
+        settings.weights, settings.device, settings.engine, space=config.grid.space
+    )
+    found = f"{detector.name}, sha256 {detector.sha256[:12]}, on {detector.device}"
+    return f"{found} ({detector.engine})"
 
 
 def _roots(config: Config) -> str:

@@ -52,7 +52,7 @@ def train(
     manifest: give its path as `detector.weights`.
     """
     from gixi_bluesky.processing.detector import torch_device
-    from gixi_bluesky.processing.detector.networks.light import SIZES
+    from gixi_bluesky.processing.detector.networks.light_architecture import SIZES
     from gixi_bluesky.processing.simulation.random_scenes import FRAMES_PER_SEED
     from gixi_bluesky.processing.simulation.seeds import CALIBRATION, TRAINING, require_within
     from gixi_bluesky.processing.training import export, loop

@@ -120,7 +120,10 @@ def stored_config(
     tree = {section: configuration[section] for section in _DECIDING if section in configuration}
     left = sorted(set(configuration) - set(tree))
     config = parse_config(tree, folder=folder, source=source)
-    detector = config.detector.model_copy(update={"device": DetectorSettings().device})
+    standard = DetectorSettings()
+    detector = config.detector.model_copy(
+        update={"device": standard.device, "engine": standard.engine}
+    )
     config = config.model_copy(update={"detector": detector})
     config = StoredFiles(provenance, tree, folder, source).verified(config)
     _log.info("stored_configuration", file=source, taken=sorted(tree), left_out=left)

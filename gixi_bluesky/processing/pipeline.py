@@ -116,7 +116,10 @@ class Pipeline:
             config.matching.cif, q_max=config.grid.q_max_inv_angstrom
         )
         self.detector = load_detector(
-            config.detector.weights, device=config.detector.device, space=config.grid.space
+            config.detector.weights,
+            device=config.detector.device,
+            engine=config.detector.engine,
+            space=config.grid.space,
         )
         self._remappers: OrderedDict[tuple[tuple[int, int], Conditions], Remapper] = OrderedDict()
         self._cut_maps: dict[tuple[tuple[int, int], Conditions], CutMaps] = {}
@@ -202,7 +205,10 @@ class Pipeline:
             if isinstance(corrections.dark, DarkStream)
             else None,
             "correction_sha256": correction_sha256,
-            "detector": config.detector.model_dump(mode="json", exclude={"weights", "device"}),
+            "detector": config.detector.model_dump(
+                mode="json", exclude={"weights", "device", "engine"}
+            ),
+            "precision": self.detector.precision,
             "weights_sha256": self.detector.sha256,
             "matching": config.matching.model_dump(mode="json", exclude={"cif"}),
             "cif_sha256": cifs,
@@ -221,6 +227,7 @@ class Pipeline:
             nexus_sha256=nexus_sha256,
             correction_sha256=correction_sha256,
             device=self.detector.device,
+            engine=self.detector.engine,
         )
 
     def remapper(self, shape: tuple[int, int], conditions: Conditions | None = None) -> Remapper:

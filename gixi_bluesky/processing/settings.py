@@ -274,6 +274,10 @@ class DetectorSettings(Settings):
     weights: str = Field("default", description="default, classical, gixi-2022, … or a path")
     score_threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, …")
+    engine: Literal["auto", "torch", "onnx", "openvino"] = Field(
+        "auto",
+        description="what runs the network on the CPU; auto: the fastest that is installed",
+    )
     max_peaks: Annotated[int, Field(ge=1, le=10000)] = 300
 
 

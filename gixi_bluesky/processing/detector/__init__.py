@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from importlib import import_module
+import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Protocol
 
@@ -11,9 +12,11 @@ from numpy.typing import NDArray
 
 from gixi_bluesky.errors import WeightsError
 from gixi_bluesky.processing.detector.classical.search import ClassicalDetector
+from gixi_bluesky.processing.detector.engines import chosen_engine
 from gixi_bluesky.processing.detector.weights import (
     Manifest,
     find,
+    load_arrays,
     load_tensors,
     read_verified,
 )
@@ -24,17 +27,15 @@ __all__ = ["Detector", "find_weights", "load_detector", "torch_device"]
 _DEFAULTS = {"polar": "light-2026", "cartesian": "light-cartesian-2026"}
 _LARGE = "large-2026"
 
-# Which class reads the weights of which network; imported late, because they need torch.
-_NETWORKS = {
-    "faster-rcnn": ("gixi_bluesky.processing.detector.networks.faster_rcnn", "FasterRCNNDetector"),
-    "light": ("gixi_bluesky.processing.detector.networks.light_detector", "LightDetector"),
-}
+_NETWORKS = ("faster-rcnn", "light")
 
 
 class Detector(Protocol):
     """Finds peaks in polar or cartesian images, (rows, columns) in either case.
 
-    name, sha256: which detector and which weights, for the provenance; device: where it runs
+    name, sha256: which detector and which weights, for the provenance
+    device, engine: where it runs and which library runs it there
+    precision: of its numbers, which decides results
     """
 
     @property
@@ -43,6 +44,10 @@ class Detector(Protocol):
     def sha256(self) -> str: ...  # noqa: D102
     @property
     def device(self) -> str: ...  # noqa: D102
+    @property
+    def engine(self) -> str: ...  # noqa: D102
+    @property
+    def precision(self) -> str: ...  # noqa: D102
 
     def prepare(self, polar: NDArray[np.floating]) -> NDArray[np.float32]:
         """Give (..., n_phi, n_q) counts the contrast the detector wants: 0…1, NaN = no data."""
@@ -52,15 +57,22 @@ class Detector(Protocol):
 
 
 def load_detector(
-    name_or_path: str | Path = "default", device: str = "cpu", space: str = "polar"
+    name_or_path: str | Path = "default",
+    device: str = "cpu",
+    engine: str = "auto",
+    *,
+    space: str = "polar",
 ) -> Detector:
     """Return the detector of that name, or of a weights file with its manifest.
 
     name_or_path: `default` is the one that ships for images of `space`, `large` finds more but
         takes longer; files are .safetensors, or .onnx as `weights export` writes them
     device: cpu, cuda, cuda:1, …, or auto for the first GPU if there is one
+    engine: what runs a light network on the CPU: torch, onnx, openvino, or auto for the fastest
+        that is installed; all find the same boxes
     space: what the images will be, polar or cartesian (q_z, q_xy)
-    Raises WeightsError when weights are missing, damaged, unknown or made for another space.
+    Raises WeightsError when weights are missing, damaged, unknown or made for another space, and
+    for an engine that is not installed.
     """
     if str(name_or_path) == "classical":
         return ClassicalDetector()
@@ -72,16 +84,20 @@ def load_detector(
             f"expected one of {', '.join(_NETWORKS)}"
         )
         raise WeightsError(message)
+    # Imported late: each needs a library that is heavy.
     if path.suffix == ".onnx":
-        # As late as the networks: it needs an extra.
         from gixi_bluesky.processing.detector.networks.onnx_detector import OnnxDetector
 
         return OnnxDetector(manifest, read_verified(manifest, path), device)
-    module, kind = _NETWORKS[manifest.network]
-    detector: Detector = getattr(import_module(module), kind)(
-        manifest, load_tensors(manifest, path), torch_device(device)
-    )
-    return detector
+    chosen = torch_device(device)
+    runs_it = chosen_engine(engine, manifest.network, chosen)
+    if manifest.network == "faster-rcnn":
+        from gixi_bluesky.processing.detector.networks.faster_rcnn import FasterRCNNDetector
+
+        return FasterRCNNDetector(manifest, load_tensors(manifest, path), chosen)
+    from gixi_bluesky.processing.detector.networks.light_detector import LightDetector
+
+    return LightDetector(manifest, load_arrays(manifest, path), chosen, runs_it)
 
 
 def find_weights(name_or_path: str | Path, space: str = "polar") -> tuple[Manifest, Path]:
@@ -101,7 +117,11 @@ def torch_device(device: str) -> str:
 
     device: cpu, cuda, cuda:1, …, or auto for the first GPU if there is one
     """
-    import torch  # only the networks need it
+    if device == "cpu":
+        return device
+    if device == "auto" and not _may_see_gpu():
+        return "cpu"
+    import torch  # heavy, and other engines do without
 
     seen = torch.cuda.is_available()
     if device == "auto":
@@ -112,3 +132,8 @@ def torch_device(device: str) -> str:
         )
         raise WeightsError(message)
     return device
+
+
+def _may_see_gpu() -> bool:
+    """Whether torch may see a GPU, found out without importing it where that is clear."""
+    return "torch" in sys.modules or not version("torch").endswith("+cpu")

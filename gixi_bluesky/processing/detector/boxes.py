@@ -7,42 +7,24 @@ from typing import Any
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-__all__ = ["clip_boxes", "decode_boxes", "distinct", "encode_boxes", "suppress"]
+__all__ = ["LARGEST_LOG", "clipped", "decoded", "distinct", "suppress"]
 
-_LARGEST_LOG = math.log(1000 / 16)  # of a size ratio, so that exp() stays finite
+LARGEST_LOG = math.log(1000 / 16)  # of a size ratio, so that exp() stays finite
 
 
-def decode_boxes(deltas: Tensor, anchors: Tensor) -> Tensor:
+def decoded(deltas: NDArray[np.float32], anchors: NDArray[np.float32]) -> NDArray[np.float32]:
     """Move and scale anchors: deltas (m, 4) of centre (relative to size) and log size → (m, 4)."""
     size = anchors[:, 2:] - anchors[:, :2]
     centre = anchors[:, :2] + 0.5 * size + deltas[:, :2] * size
-    half = 0.5 * size * torch.exp(deltas[:, 2:].clamp(max=_LARGEST_LOG))
-    return torch.cat([centre - half, centre + half], dim=1)
+    half = 0.5 * size * np.exp(np.minimum(deltas[:, 2:], np.float32(LARGEST_LOG)))
+    return np.concatenate([centre - half, centre + half], axis=1)
 
 
-def encode_boxes(boxes: Tensor, anchors: Tensor) -> Tensor:
-    """Return the deltas that `decode_boxes` turns into `boxes`."""
-    size, anchor_size = boxes[:, 2:] - boxes[:, :2], anchors[:, 2:] - anchors[:, :2]
-    centre, anchor_centre = boxes[:, :2] + 0.5 * size, anchors[:, :2] + 0.5 * anchor_size
-    return torch.cat([(centre - anchor_centre) / anchor_size, (size / anchor_size).log()], dim=1)
-
-
-def clip_boxes(boxes: Tensor, shape: tuple[int, int]) -> Tensor:
+def clipped(boxes: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.float32]:
     """Cut boxes (m, 4) at the edges of an image of (n_phi, n_q)."""
-    height, width = shape
-    return torch.stack(
-        [
-            boxes[:, 0].clamp(0, width),
-            boxes[:, 1].clamp(0, height),
-            boxes[:, 2].clamp(0, width),
-            boxes[:, 3].clamp(0, height),
-        ],
-        dim=1,
-    )
+    return np.clip(boxes, np.float32(0), np.array([shape[1], shape[0]] * 2, np.float32))
 
 
 # Boxes nearer than this, in units of the larger, are one peak; in phi a box is 1.7 FWHM tall. The

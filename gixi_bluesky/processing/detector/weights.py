@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import platformdirs
+from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 
 from gixi_bluesky.errors import WeightsError
@@ -30,6 +31,7 @@ __all__ = [
     "available",
     "cache_directory",
     "find",
+    "load_arrays",
     "load_tensors",
     "read_manifest",
     "read_verified",
@@ -194,15 +196,22 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def load_tensors(manifest: Manifest, path: Path) -> dict[str, Tensor]:
-    """Read the tensors of a weights file after verifying its sha256.
+    """Read a weights file as torch tensors; otherwise as `load_arrays`."""
+    import torch  # heavy, and the list of weights does not need it
+
+    return {name: torch.from_numpy(array) for name, array in load_arrays(manifest, path).items()}
+
+
+def load_arrays(manifest: Manifest, path: Path) -> dict[str, NDArray[Any]]:
+    """Read the arrays of a weights file after verifying its sha256.
 
     Raises WeightsError for a missing, changed or damaged file.
     """
-    import safetensors.torch  # torch is heavy, and the list of weights does not need it
+    import safetensors.numpy
     from safetensors import SafetensorError
 
     try:
-        return safetensors.torch.load(read_verified(manifest, path))
+        return dict(safetensors.numpy.load(read_verified(manifest, path)))
     except SafetensorError as error:
         message = f"{path} is no safetensors file: {error}"
         raise WeightsError(message) from error
@@ -230,7 +239,7 @@ def save(folder: Path, tensors: dict[str, Tensor], manifest: dict[str, Any]) -> 
 
     manifest: the fields of Manifest without `sha256`
     """
-    import safetensors.torch  # as above
+    import safetensors.torch  # needs torch, which is heavy
 
     path = folder / f"{manifest['name']}.safetensors"
     return save_content(path, safetensors.torch.save(tensors), manifest)

@@ -16,7 +16,8 @@ from scipy.special import expit
 from gixi_bluesky import __version__
 from gixi_bluesky.errors import WeightsError
 from gixi_bluesky.processing.detector.networks.light import LightNet
-from gixi_bluesky.processing.detector.networks.light_detector import as_input, detect, logit
+from gixi_bluesky.processing.detector.networks.second_stage import logit
+from gixi_bluesky.processing.detector.networks.torch_pass import as_input, detect
 from gixi_bluesky.processing.detector.weights import Grid, Manifest, Preprocessing, save
 from gixi_bluesky.processing.evaluation.average_precision import Verdicts, judge_by_q
 from gixi_bluesky.processing.geometry.grids import Space

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gixi_bluesky.processing.detector.networks.light_detector import as_input
+from gixi_bluesky.processing.detector.networks.torch_pass import as_input
 from gixi_bluesky.processing.training.dataset import TrainingImage, load_image
 from gixi_bluesky.processing.training.losses import Target
 

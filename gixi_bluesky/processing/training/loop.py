@@ -17,8 +17,9 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from gixi_bluesky.errors import ConfigError, TrainingError
 from gixi_bluesky.log import get_logger
-from gixi_bluesky.processing.detector.networks.light import LightArchitecture, LightNet
-from gixi_bluesky.processing.detector.networks.light_detector import as_input, detect
+from gixi_bluesky.processing.detector.networks.light import LightNet
+from gixi_bluesky.processing.detector.networks.light_architecture import LightArchitecture
+from gixi_bluesky.processing.detector.networks.torch_pass import as_input, detect
 from gixi_bluesky.processing.evaluation.average_precision import average_precision, judge
 from gixi_bluesky.processing.training.dataset import TrainingImage, load_image
 from gixi_bluesky.processing.training.feed import Batch, batches

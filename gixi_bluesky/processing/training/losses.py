@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - torch's own idiom
 
-from gixi_bluesky.processing.detector.boxes import decode_boxes, encode_boxes
-from gixi_bluesky.processing.detector.networks.light import Q_STRIDE, LightNet, Proposals
+from gixi_bluesky.processing.detector.networks.box_tensors import decode_boxes, encode_boxes
+from gixi_bluesky.processing.detector.networks.light import LightNet, Proposals
+from gixi_bluesky.processing.detector.networks.light_architecture import Q_STRIDE
 
 __all__ = ["Target", "loss_of", "pair_iou"]
 

@@ -8,12 +8,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gixi_bluesky.processing.detector.boxes import (
+from gixi_bluesky.processing.detector.boxes import clipped, decoded, distinct, suppress
+from gixi_bluesky.processing.detector.networks.box_tensors import (
     clip_boxes,
     decode_boxes,
-    distinct,
     encode_boxes,
-    suppress,
 )
 
 
@@ -39,6 +38,17 @@ def test_decoding_inverts_encoding(seed):
     boxes, anchors = (torch.from_numpy(random_boxes(seed + i, 20)) for i in (0, 1))
     again = decode_boxes(encode_boxes(boxes, anchors), anchors)
     torch.testing.assert_close(again, boxes, rtol=1e-4, atol=1e-3)
+
+
+@given(seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=30, deadline=None)
+def test_arrays_and_tensors_are_decoded_and_clipped_alike(seed):
+    anchors = random_boxes(seed, 20)
+    deltas = np.random.default_rng(seed).normal(0, 3, (20, 4)).astype(np.float32)
+    boxes = decode_boxes(torch.from_numpy(deltas), torch.from_numpy(anchors))
+    np.testing.assert_allclose(decoded(deltas, anchors), boxes, rtol=1e-5, atol=1e-3)
+    clip = clip_boxes(boxes, (60, 80)).numpy()
+    np.testing.assert_array_equal(clipped(boxes.numpy(), (60, 80)), clip)
 
 
 def test_no_change_decodes_to_the_anchor():

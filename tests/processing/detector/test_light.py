@@ -13,14 +13,12 @@ from scipy.special import expit, logit
 
 from gixi_bluesky.errors import WeightsError
 from gixi_bluesky.processing.detector import load_detector
-from gixi_bluesky.processing.detector.networks import light_detector
-from gixi_bluesky.processing.detector.networks.light import SIZES, LightArchitecture, LightNet
-from gixi_bluesky.processing.detector.networks.light_detector import (
-    LightDetector,
-    as_input,
-    calibrated,
-    detect,
-)
+from gixi_bluesky.processing.detector.networks import torch_pass
+from gixi_bluesky.processing.detector.networks.light import LightNet
+from gixi_bluesky.processing.detector.networks.light_architecture import SIZES, LightArchitecture
+from gixi_bluesky.processing.detector.networks.light_detector import LightDetector
+from gixi_bluesky.processing.detector.networks.second_stage import calibrated
+from gixi_bluesky.processing.detector.networks.torch_pass import as_input, detect
 from gixi_bluesky.processing.detector.weights import Grid, Manifest, Preprocessing, save
 from gixi_bluesky.processing.simulation.painted import painted_images
 from gixi_bluesky.processing.simulation.seeds import EVALUATION
@@ -53,9 +51,13 @@ def manifest_of(net: LightNet, **changes: object) -> dict[str, object]:
     }
 
 
+def arrays_of(net: LightNet) -> dict[str, np.ndarray]:
+    return {name: tensor.numpy() for name, tensor in net.state_dict().items()}
+
+
 def detector_of(net: LightNet, **changes: object) -> LightDetector:
     manifest = Manifest.model_validate({**manifest_of(net, **changes), "sha256": "0" * 64})
-    return LightDetector(manifest, net.state_dict(), "cpu")
+    return LightDetector(manifest, arrays_of(net), "cpu")
 
 
 @pytest.fixture
@@ -249,7 +251,7 @@ def test_a_frame_of_hundreds_of_peaks_is_not_cut_short():
     crowded[:, ::40] = 2.0
     still = torch.zeros_like(anchors.deltas)
     both = replace(anchors, logits=torch.cat([crowded, empty]), deltas=torch.cat([still, still]))
-    (boxes, scores), (few, _) = light_detector._proposed(both)
+    (boxes, scores), (few, _) = torch_pass._proposed(both)
     assert len(boxes) > 200
     assert scores.min() > 0.2
     assert 0 < len(few) <= 32

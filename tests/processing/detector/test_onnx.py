@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from gixi_bluesky.errors import WeightsError
 from gixi_bluesky.processing.detector import find_weights, load_detector
@@ -45,16 +44,8 @@ def frames() -> np.ndarray:
     return np.stack([*simulated, np.full(SHAPE, np.nan, np.float32)])
 
 
-@pytest.fixture
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def test_the_same_boxes_scores_and_kinds_as_in_torch(exported, frames):
-    ours, there = load_detector("default"), load_detector(exported, device="auto")
+    ours, there = load_detector("default", engine="torch"), load_detector(exported, "auto")
     images = ours.prepare(frames)
     np.testing.assert_array_equal(there.prepare(frames), images)
     for expected, found in zip(ours(images), there(images), strict=True):
@@ -66,16 +57,6 @@ def test_the_same_boxes_scores_and_kinds_as_in_torch(exported, frames):
     assert max(confident[:-1]) > 5
     assert confident[-1] == 0
     assert there(images[:0]) == []
-
-
-def test_the_number_of_threads_is_that_of_torch_also_when_it_changes(exported, frames, one_thread):
-    detector = load_detector(exported)
-    images = detector.prepare(frames[:1])
-    (before,) = detector(images)
-    torch.set_num_threads(2)
-    (after,) = detector(images)
-    assert len(before) == len(after) > 0
-    np.testing.assert_allclose(before.boxes, after.boxes, atol=0.01)
 
 
 def test_the_manifest_tells_what_it_was_made_of(exported):

@@ -16,7 +16,8 @@ import torch
 
 from gixi_bluesky.errors import WeightsError
 from gixi_bluesky.processing.detector import load_detector, published, weights
-from gixi_bluesky.processing.detector.networks.light import LightArchitecture, LightNet
+from gixi_bluesky.processing.detector.networks.light import LightNet
+from gixi_bluesky.processing.detector.networks.light_architecture import LightArchitecture
 from gixi_bluesky.processing.detector.weights import (
     Grid,
     Preprocessing,

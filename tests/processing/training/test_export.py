@@ -11,7 +11,8 @@ from scipy.special import expit, logit
 
 from gixi_bluesky.errors import WeightsError
 from gixi_bluesky.processing.detector import load_detector
-from gixi_bluesky.processing.detector.networks.light_detector import as_input, calibrated, detect
+from gixi_bluesky.processing.detector.networks.second_stage import calibrated
+from gixi_bluesky.processing.detector.networks.torch_pass import as_input, detect
 from gixi_bluesky.processing.evaluation.average_precision import Verdicts
 from gixi_bluesky.processing.training.dataset import load_image
 from gixi_bluesky.processing.training.export import calibrate, export

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from gixi_bluesky.errors import ConfigError, TrainingError
-from gixi_bluesky.processing.detector.networks.light_detector import as_input, detect
+from gixi_bluesky.processing.detector.networks.torch_pass import as_input, detect
 from gixi_bluesky.processing.evaluation.average_precision import average_precision, judge
 from gixi_bluesky.processing.training import loop
 from gixi_bluesky.processing.training.dataset import load_image

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from gixi_bluesky.processing.detector.networks.light import LightArchitecture, LightNet
-from gixi_bluesky.processing.detector.networks.light_detector import as_input
+from gixi_bluesky.processing.detector.networks.light import LightNet
+from gixi_bluesky.processing.detector.networks.light_architecture import LightArchitecture
+from gixi_bluesky.processing.detector.networks.torch_pass import as_input
 from gixi_bluesky.processing.evaluation.average_precision import box_iou
 from gixi_bluesky.processing.training import losses
 from gixi_bluesky.processing.training.losses import Target, loss_of, pair_iou

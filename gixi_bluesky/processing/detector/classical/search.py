@@ -30,7 +30,7 @@ class ClassicalDetector:
     """
 
     name = "classical"
-    device = "cpu"
+    device, engine, precision = "cpu", "numpy", "float32"
     sha256 = hashlib.sha256(_VERSION.encode()).hexdigest()
 
     def prepare(self, polar: NDArray[np.floating]) -> Map:

@@ -10,11 +10,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from gixi_bluesky.errors import WeightsError
-from gixi_bluesky.processing.detector.boxes import clip_boxes, decode_boxes, suppress
+from gixi_bluesky.processing.detector.boxes import suppress
 from gixi_bluesky.processing.detector.contrast import equalise_stack
+from gixi_bluesky.processing.detector.engines import network_threads
 from gixi_bluesky.processing.detector.networks.backbone import Architecture, Backbone, Pyramid
+from gixi_bluesky.processing.detector.networks.box_tensors import clip_boxes, decode_boxes
 from gixi_bluesky.processing.detector.networks.heads import BoxHead, roi_align
 from gixi_bluesky.processing.detector.networks.proposals import ProposalHead, anchors_of, propose
+from gixi_bluesky.processing.detector.networks.torch_threads import on_threads
 from gixi_bluesky.processing.detector.weights import Manifest
 from gixi_bluesky.processing.types import Detections
 
@@ -69,8 +72,11 @@ class FasterRCNNDetector:
     Raises WeightsError when the weights do not fit the architecture of their manifest.
     """
 
+    precision = "float32"
+
     def __init__(self, manifest: Manifest, tensors: dict[str, Tensor], device: str) -> None:
-        self.name, self.sha256, self.device = manifest.name, manifest.sha256, device
+        self.name, self.sha256 = manifest.name, manifest.sha256
+        self.device, self.engine, self._threads = device, "torch", network_threads()
         self._preprocessing, self._grid = manifest.preprocessing, manifest.grid
         try:
             network = FasterRCNN(_architecture(manifest))
@@ -105,7 +111,8 @@ class FasterRCNNDetector:
         filled = np.nan_to_num(images, nan=p.no_data)
         batch = torch.from_numpy((filled - np.float32(p.mean)) / np.float32(p.std))[:, None]
         batch = batch.to(device=self.device, memory_format=torch.channels_last)
-        return [_detections(boxes, logits) for boxes, logits in self._network(batch)]
+        with on_threads(self._threads):
+            return [_detections(boxes, logits) for boxes, logits in self._network(batch)]
 
 
 def _architecture(manifest: Manifest) -> Architecture:

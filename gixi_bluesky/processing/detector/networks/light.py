@@ -11,53 +11,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own idiom
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-__all__ = ["CHANNELS", "SIZES", "LightArchitecture", "LightNet", "Proposals"]
+from gixi_bluesky.processing.detector.networks.light_architecture import (
+    CHANNELS,
+    PHI_STRIDES,
+    Q_STRIDE,
+    STEM_KERNEL,
+    LightArchitecture,
+)
 
-CHANNELS = 3
+__all__ = ["LightNet", "Proposals"]
+
 _ONEDNN: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-PHI_STRIDES = (8, 16, 32)
-Q_STRIDE = 2
-
-
-@dataclass(frozen=True, slots=True)
-class LightArchitecture:
-    """Sizes of the network; stored in the manifest of its weights.
-
-    widths: channels of the stem and of the three stages
-    blocks: residual blocks of each stage
-    anchor_heights: two per level, pixels along phi; anchor_width: pixels along |q|
-    pool: bins (phi, q) of a pooled proposal; context: how far it is widened (phi, q)
-    """
-
-    widths: tuple[int, int, int, int] = (16, 24, 48, 80)
-    blocks: tuple[int, int, int] = (1, 3, 4)
-    pyramid: int = 32
-    anchor_heights: tuple[tuple[float, float], ...] = ((14, 35), (80, 160), (320, 500))
-    anchor_width: float = 6.0
-    pool: tuple[int, int] = (16, 8)
-    pool_channels: int = 24
-    hidden: int = 96
-    context: tuple[float, float] = (1.3, 3.0)
-
-    @classmethod
-    def from_json(cls, sizes: dict[str, Any]) -> LightArchitecture:
-        """Rebuild the architecture from a manifest, whose lists are tuples here."""
-        return cls(**{key: _tuples(value) for key, value in sizes.items()})
-
-
-SIZES = {
-    "light": LightArchitecture(),
-    "large": LightArchitecture(
-        widths=(32, 64, 96, 160), blocks=(2, 4, 6), pyramid=64, pool_channels=32, hidden=192
-    ),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +42,6 @@ class Proposals:
     logits: Tensor
     deltas: Tensor
     sizes: tuple[tuple[int, int], ...]
-
-
-def _tuples(value: Any) -> Any:
-    return tuple(_tuples(item) for item in value) if isinstance(value, list | tuple) else value
 
 
 class _Pointwise(nn.Conv2d):
@@ -133,7 +99,12 @@ class LightNet(nn.Module):
         a = self.architecture = architecture
         self.stem = nn.Sequential(
             nn.Conv2d(
-                CHANNELS, a.widths[0], (7, 5), stride=(4, Q_STRIDE), padding=(3, 2), bias=False
+                CHANNELS,
+                a.widths[0],
+                STEM_KERNEL,
+                stride=(PHI_STRIDES[0] // 2, Q_STRIDE),
+                padding=(3, 2),
+                bias=False,
             ),
             nn.BatchNorm2d(a.widths[0]),
             nn.ReLU(inplace=True),

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from gixi_bluesky.errors import WeightsError
 from gixi_bluesky.processing.detector.contrast import equalise_stack
-from gixi_bluesky.processing.detector.networks.light import CHANNELS
-from gixi_bluesky.processing.detector.networks.light_detector import as_input, calibrated, remaining
+from gixi_bluesky.processing.detector.engines import network_threads
+from gixi_bluesky.processing.detector.networks.light_architecture import CHANNELS
+from gixi_bluesky.processing.detector.networks.light_input import network_input
+from gixi_bluesky.processing.detector.networks.second_stage import calibrated, remaining
 from gixi_bluesky.processing.detector.weights import Manifest
 from gixi_bluesky.processing.types import Detections
 
@@ -27,6 +28,8 @@ class OnnxDetector:
     is no graph or one of another version's.
     """
 
+    precision = "float32"
+
     def __init__(self, manifest: Manifest, content: bytes, device: str) -> None:
         if device not in ("auto", "cpu"):
             message = (
@@ -34,12 +37,11 @@ class OnnxDetector:
                 "cpu, or detector.weights to the .safetensors file"
             )
             raise WeightsError(message)
-        self.name, self.sha256, self.device = manifest.name, manifest.sha256, "cpu"
+        self.name, self.sha256 = manifest.name, manifest.sha256
+        self.device, self.engine = "cpu", "onnx"
         self._contrast, self._grid = manifest.preprocessing.contrast, manifest.grid
         self._calibration = manifest.calibration
-        self._content = content
-        self._threads = torch.get_num_threads()
-        self._session = self._opened()
+        self._session = self._opened(content)
         expected = [1, CHANNELS, *(self._grid.shape or ())]
         if (found := self._session.get_inputs()[0].shape) != expected:
             message = (
@@ -58,33 +60,25 @@ class OnnxDetector:
         Raises WeightsError for another grid than that of the export.
         """
         self._grid.require(images.shape[1:], self.name)
-        if self._threads != torch.get_num_threads():  # the analysis process caps it late
-            self._threads = torch.get_num_threads()
-            self._session = self._opened()
         return [self._detected(image) for image in images]
 
     def _detected(self, image: NDArray[np.float32]) -> Detections:
-        network_input = np.ascontiguousarray(as_input(image[None]).numpy())
-        judged, first = self._session.run(OUTPUTS, {INPUT: network_input})
-        return calibrated(remaining(judged, first), *self._calibration)
+        channels_first = np.ascontiguousarray(network_input(image[None]).transpose(0, 3, 1, 2))
+        judged, first = self._session.run(OUTPUTS, {INPUT: channels_first})
+        found = Detections(judged[:, :4], judged[:, 4], judged[:, 5].astype(np.int64))
+        return calibrated(remaining(found, first), *self._calibration)
 
-    def _opened(self) -> Any:
+    def _opened(self, content: bytes) -> Any:
         try:
-            import onnxruntime
+            from gixi_bluesky.processing.detector.networks.onnx_pass import opened_session
         except ImportError as error:
             message = (
                 f"the weights {self.name} are an ONNX file, which needs onnxruntime: "
                 "pip install 'gixi_bluesky[export]'"
             )
             raise WeightsError(message) from error
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = self._threads
-        # Waiting threads would otherwise keep cores busy that the scan may want.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
-            return onnxruntime.InferenceSession(
-                self._content, options, providers=["CPUExecutionProvider"]
-            )
+            return opened_session(content, network_threads())
         except Exception as error:  # its errors share no base
             message = f"onnxruntime cannot use the weights {self.name}: {error}"
             raise WeightsError(message) from error

@@ -20,25 +20,26 @@ from torch import Tensor, nn
 
 from gixi_bluesky import __version__
 from gixi_bluesky.errors import WeightsError
-from gixi_bluesky.processing.detector.boxes import clip_boxes, decode_boxes
-from gixi_bluesky.processing.detector.networks.light import (
+from gixi_bluesky.processing.detector.networks.box_tensors import clip_boxes, decode_boxes
+from gixi_bluesky.processing.detector.networks.light import LightNet
+from gixi_bluesky.processing.detector.networks.light_architecture import (
     CHANNELS,
     PHI_STRIDES,
     Q_STRIDE,
-    LightNet,
+    LightArchitecture,
 )
-from gixi_bluesky.processing.detector.networks.light_detector import (
+from gixi_bluesky.processing.detector.networks.onnx_detector import INPUT, OUTPUTS
+from gixi_bluesky.processing.detector.networks.second_stage import (
     ALWAYS_PROPOSED,
     CANDIDATES,
     LEAST_PROPOSED,
     PROPOSAL_IOU,
     PROPOSALS,
-    LightDetector,
 )
-from gixi_bluesky.processing.detector.networks.onnx_detector import INPUT, OUTPUTS
-from gixi_bluesky.processing.detector.weights import Manifest, load_tensors, save_content
+from gixi_bluesky.processing.detector.networks.torch_pass import fused_network
+from gixi_bluesky.processing.detector.weights import Manifest, load_arrays, save_content
 
-__all__ = ["export_onnx"]
+__all__ = ["dense_graph", "export_onnx"]
 
 _LEFT_OUT = -1.0  # a score below every threshold
 Sizes = Sequence[tuple[int, int]]
@@ -63,10 +64,11 @@ def export_onnx(
         message = f"got the name {target}; expected one that ends with .onnx"
         raise WeightsError(message)
     manifest.grid.require(shape, manifest.name)
-    detector = LightDetector(manifest, load_tensors(manifest, weights), "cpu")
+    architecture = LightArchitecture.from_json(manifest.architecture)
+    network = fused_network(architecture, load_arrays(manifest, weights), "cpu")
     return save_content(
         target,
-        _graph(detector.network, shape),
+        _graph(network, shape),
         {
             **manifest.model_dump(exclude={"sha256"}),
             "name": f"{manifest.name}-onnx",
@@ -76,6 +78,40 @@ def export_onnx(
             ),
         },
     )
+
+
+def dense_graph(net: LightNet, shape: tuple[int, int]) -> bytes:
+    """Return the dense part as an ONNX graph: image (1, n_phi, n_q, 3) → the parts of each level.
+
+    shape: (n_phi, n_q); three outputs a level, in the order of `Level`
+    """
+    image = torch.zeros(1, *shape, CHANNELS)
+    names = [f"{part}_{i}" for i in range(len(PHI_STRIDES)) for part in _PARTS]
+    model = _exported(_DensePart(_plain(net)), (image,), [INPUT], names)
+    return bytes(model.SerializeToString())
+
+
+_PARTS = ("logits", "hidden", "features")
+
+
+class _DensePart(nn.Module):
+    """image (1, n_phi, n_q, channels) → logits, hidden, features of each level, channels last."""
+
+    def __init__(self, net: LightNet) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        parts = []
+        for features in self.net.features(image.permute(0, 3, 1, 2)):
+            hidden = self.net.shared(features).relu()
+            parts += [self.net.objectness(hidden), hidden, features]
+        return [part.permute(0, 2, 3, 1) for part in parts]
+
+
+def _plain(net: LightNet) -> LightNet:
+    """Return a copy with the usual memory layout: ONNX knows no other."""
+    return copy.deepcopy(net).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload] # torch's stub lacks it
 
 
 class _FirstStage(nn.Module):
@@ -159,8 +195,7 @@ def _graph(net: LightNet, shape: tuple[int, int]) -> bytes:
     except ImportError as error:
         message = "exporting needs onnx: pip install 'gixi_bluesky[export]'"
         raise WeightsError(message) from error
-    # On a copy with the usual layout: ONNX knows no other.
-    net = copy.deepcopy(net).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload] # torch's stub lacks it
+    net = _plain(net)
     image = torch.zeros(1, CHANNELS, *shape)
     with torch.no_grad():
         # Before torch traces, or stand-ins for tensors would be kept as the anchors of all.

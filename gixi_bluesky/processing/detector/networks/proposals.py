@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own idiom
 
-from gixi_bluesky.processing.detector.boxes import clip_boxes, decode_boxes, suppress
+from gixi_bluesky.processing.detector.boxes import suppress
 from gixi_bluesky.processing.detector.networks.backbone import Architecture
+from gixi_bluesky.processing.detector.networks.box_tensors import clip_boxes, decode_boxes
 
 __all__ = ["ProposalHead", "anchors_of", "propose"]
 
