@@ -11,18 +11,95 @@ from __future__ import annotations
 from itertools import product
 from typing import Any, cast
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from gixi_bluesky.processing.settings import ContrastSettings
 
-__all__ = ["equalise", "equalise_histogram", "equalise_stack"]
+__all__ = ["Contrast", "equalise", "equalise_histogram"]
 
 Image = NDArray[np.float32]
 Levels = NDArray[np.uint8] | NDArray[np.uint16]
 Valid = NDArray[np.bool_]
 
 GREY_LEVELS = 5000
+NO_DATA = GREY_LEVELS + 1  # in place of a grey level
+_BINS, _BYTE = 1 << 16, 1 << 8
+_ROWS_AT_ONCE = 32  # so that they stay in the cache
+_SAMPLE = 1 << 14
+
+
+class Contrast:
+    """Gives images of one shape after another their contrast; keeps the memory it works in.
+
+    Not for several threads at once.
+    """
+
+    def __init__(self, settings: ContrastSettings) -> None:
+        self._settings = settings
+        self._levels = np.empty((0, 0), np.uint16)
+        self._rows = np.empty((0, 0), np.float32)
+
+    def __call__(self, images: NDArray[np.floating]) -> Image:
+        """Return (..., rows, columns) images as a network wants them: 0…1, NaN = no data."""
+        stack = np.asarray(images, np.float32)
+        result = np.empty(stack.shape, np.float32)
+        shape = stack.shape[-2:]
+        pairs = zip(stack.reshape(-1, *shape), result.reshape(-1, *shape), strict=True)
+        for image, equalised in pairs:
+            infinite = np.isinf(image)
+            if infinite.any():
+                image = np.where(infinite, np.float32(np.nan), image)
+            self._equalise(image, equalised)
+        return result
+
+    def _equalise(self, image: Image, result: Image) -> None:
+        values = image.ravel()
+        n = int(np.count_nonzero(values == values))
+        if not n:
+            result.fill(np.nan)
+            return
+        low, high = _limits(values, n, self._settings.percentiles)
+        if not high > low:
+            np.multiply(image, np.float32(0), out=result)
+            return
+        levels = self._grey_levels(image, low, high)
+        if self._settings.tiles == (1, 1):
+            counts = _counts(levels)
+            curve = _curve(counts, n, self._settings.clip_limit, _BINS)
+            table = np.append(curve.astype(np.float32), np.float32(np.nan))
+            _stretch(table[:-1], table[np.flatnonzero(counts)])
+            np.take(table, levels, mode="clip", out=result)
+            return
+        valid = levels < NO_DATA
+        equalised = equalise_histogram(
+            np.where(valid, levels, 0), valid, self._settings.clip_limit, self._settings.tiles
+        ).astype(np.float32)
+        _stretch(equalised, equalised[valid])
+        np.copyto(result, np.where(valid, equalised, np.float32(np.nan)))
+
+    def _grey_levels(self, image: Image, low: np.float32, high: np.float32) -> Levels:
+        """Return the logarithm of the image in grey levels, `NO_DATA` where it is NaN."""
+        if self._levels.shape != image.shape:
+            self._levels = np.empty(image.shape, np.uint16)
+            self._rows = np.empty((_ROWS_AT_ONCE, image.shape[1]), np.float32)
+        strength = np.float32(self._settings.log_strength)
+        largest = np.log(strength + np.float32(1))
+        for start in range(0, len(image), _ROWS_AT_ONCE):
+            part = image[start : start + _ROWS_AT_ONCE]
+            rows = self._rows[: len(part)]
+            np.subtract(part, low, out=rows)
+            rows /= high - low
+            np.clip(rows, 0, 1, out=rows)
+            rows *= strength
+            rows += np.float32(1)
+            np.log(rows, out=rows)
+            rows /= largest
+            rows *= np.float32(GREY_LEVELS)
+            np.copyto(rows, np.float32(NO_DATA), where=part != part)
+            np.copyto(self._levels[start : start + len(part)], rows, casting="unsafe")
+        return self._levels
 
 
 def equalise(image: NDArray[np.floating], settings: ContrastSettings) -> Image:
@@ -30,43 +107,45 @@ def equalise(image: NDArray[np.floating], settings: ContrastSettings) -> Image:
 
     Single hot or dead pixels beyond `settings.percentiles` are clipped, so they set no scale.
     """
-    valid = np.isfinite(image)
-    result = np.full(image.shape, np.nan, np.float32)
-    if not valid.any():
-        return result
-    everything = bool(valid.all())
-    values = image.ravel() if everything else image[valid]
-    scaled = _unit_range(values.astype(np.float32), *_limits(values, settings.percentiles))
-    logarithm = np.log(scaled * np.float32(settings.log_strength) + np.float32(1))
-    levels = np.zeros(image.shape, np.uint16)
-    levels[valid] = GREY_LEVELS * _unit_range(logarithm, logarithm.min(), logarithm.max())
-    equalised = equalise_histogram(levels, valid, settings.clip_limit, settings.tiles)[valid]
-    result[valid] = _unit_range(equalised.astype(np.float32), equalised.min(), equalised.max())
-    return result
+    return Contrast(settings)(image)
 
 
-def equalise_stack(images: NDArray[np.floating], settings: ContrastSettings) -> Image:
-    """Return (..., rows, columns) images, each equalised on its own, as `equalise` does."""
-    stack = np.asarray(images, np.float32)
-    flat = stack.reshape(-1, *stack.shape[-2:])
-    return np.stack([equalise(image, settings) for image in flat]).reshape(stack.shape)
+def _limits(
+    values: Image, n: int, percentiles: tuple[float, float]
+) -> tuple[np.float32, np.float32]:
+    """Return the percentiles of the `n` values that are not NaN, as the ranks next to them."""
+    below = int(np.floor(percentiles[0] / 100 * (n - 1)))
+    above = n - 1 - int(np.ceil(percentiles[1] / 100 * (n - 1)))
+    return _nth_smallest(values, n, below), -_nth_smallest(-values, n, above)
 
 
-def _limits(values: NDArray[np.floating], percentiles: tuple[float, float]) -> tuple[float, float]:
-    if percentiles == (0.0, 100.0):
-        return float(values.min()), float(values.max())
-    last = len(values) - 1
-    ranks = [int(np.floor(percentiles[0] / 100 * last)), int(np.ceil(percentiles[1] / 100 * last))]
-    low, high = np.partition(values, ranks)[ranks]
-    return float(low), float(high)
+def _nth_smallest(values: Image, n: int, rank: int) -> np.float32:
+    """Return the value of a rank, from 0; only the lower end is sorted, which a sample shows."""
+    sample = values[:: max(len(values) // _SAMPLE, 1)]
+    sample = sample[sample == sample]
+    last = int((rank + 1) / n * len(sample) * 4) + 16
+    if last < len(sample):
+        lower = values[values <= np.partition(sample, last)[last]]
+        if len(lower) > rank:
+            return np.float32(np.partition(lower, rank)[rank])
+    return np.float32(np.partition(values, rank)[rank])  # NaN come last
 
 
-def _unit_range(values: Image, low: float, high: float) -> Image:
-    """Map low…high to 0…1 and clip; an image of one value becomes 0."""
-    span = np.float32(high) - np.float32(low)
-    if not span > 0:
-        return np.zeros_like(values)
-    return np.clip((values - np.float32(low)) / span, 0, 1, dtype=np.float32)
+def _counts(levels: Levels) -> NDArray[np.int64]:
+    """Return how many pixels have each grey level; those without data have none."""
+    counts = cv2.calcHist([levels], [0], None, [NO_DATA], [0, NO_DATA])
+    return np.asarray(counts.ravel(), np.int64)
+
+
+def _stretch(values: Image, used: Image) -> None:
+    """Map the range of `used` to 0…1 and clip, in place; values that are all the same become 0."""
+    low, high = used.min(), used.max()
+    if not high > low:
+        values.fill(0)
+        return
+    values -= low
+    values /= high - low
+    np.clip(values, 0, 1, out=values)
 
 
 def equalise_histogram(
@@ -82,11 +161,14 @@ def equalise_histogram(
     """
     padded, padded_valid = _padded(levels, tiles), _padded(valid, tiles)
     height, width = padded.shape[0] // tiles[0], padded.shape[1] // tiles[1]
-    curves = np.empty((*tiles, np.iinfo(levels.dtype).max + 1), levels.dtype)
+    bins = np.iinfo(levels.dtype).max + 1
+    curves = np.empty((*tiles, bins), levels.dtype)
     for row, column in product(range(tiles[0]), range(tiles[1])):
         tile = np.s_[row * height : (row + 1) * height, column * width : (column + 1) * width]
         inside = padded[tile][padded_valid[tile]]
-        curves[row, column] = _curve(inside if inside.size else levels[valid], clip_limit, levels)
+        used = inside if inside.size else levels[valid]
+        counts = np.bincount(used, minlength=bins)
+        curves[row, column] = _curve(counts, used.size, clip_limit, bins)
     if tiles == (1, 1):
         return curves[0, 0][levels]
     return _interpolated(levels, curves, height, width)
@@ -101,23 +183,21 @@ def _padded(array: NDArray[Any], tiles: tuple[int, int]) -> NDArray[Any]:
     return np.pad(array, pads, mode="reflect")
 
 
-def _curve(values: Levels, clip_limit: float, like: Levels) -> Levels:
-    """Return the grey curve of one tile: the scaled running sum of its clipped histogram."""
-    bins = np.iinfo(like.dtype).max + 1
-    histogram = np.bincount(values, minlength=bins)
-    limit = max(int(clip_limit * values.size / bins), 1)
-    clipped = int(np.maximum(histogram - limit, 0).sum())
+def _curve(counts: NDArray[np.int64], total: int, clip_limit: float, bins: int) -> Levels:
+    """Return the grey curve of a tile: the scaled running sum of its clipped histogram.
+
+    counts: of the lowest grey levels, all that occur; bins: how many levels there are
+    """
+    limit = max(int(clip_limit * total / bins), 1)
+    clipped = int(np.maximum(counts - limit, 0).sum())
     share, residual = divmod(clipped, bins)
-    histogram = np.minimum(histogram, limit) + share
+    histogram = np.minimum(counts, limit) + share
     if residual:
         step = max(bins // residual, 1)
         histogram[: residual * step : step] += 1
-    scale = np.float32(bins - 1) / np.float32(max(values.size, 1))
-    return (
-        np.rint(np.cumsum(histogram).astype(np.float32) * scale)
-        .clip(0, bins - 1)
-        .astype(like.dtype)
-    )
+    scale = np.float32(bins - 1) / np.float32(max(total, 1))
+    grey = np.rint(np.cumsum(histogram).astype(np.float32) * scale).clip(0, bins - 1)
+    return cast("Levels", grey.astype(np.uint8 if bins <= _BYTE else np.uint16))
 
 
 def _interpolated(levels: Levels, curves: Levels, height: int, width: int) -> Levels:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gixi_bluesky.processing.detector.contrast import equalise, equalise_histogram
+from gixi_bluesky.processing.detector.contrast import Contrast, equalise, equalise_histogram
 from gixi_bluesky.processing.settings import ContrastSettings
 
 PUBLISHED = ContrastSettings(percentiles=(0, 100))
@@ -28,6 +28,52 @@ def opencv_recipe(image: np.ndarray) -> np.ndarray:
     levels = (5000 * norm(np.log10(5000 * norm(image.astype(np.float64)) + 1))).astype(np.uint16)
     clahe = cv2.createCLAHE(clipLimit=2000, tileGridSize=(1, 1))
     return norm(clahe.apply(levels).astype(np.float64))
+
+
+def plain_recipe(image: np.ndarray, chosen: ContrastSettings) -> np.ndarray:
+    """The same recipe in whole arrays, float32, with sorted values for the percentiles."""
+    valid = np.isfinite(image)
+    values = image[valid]
+    ordered, last = np.sort(values), len(values) - 1
+    low = ordered[int(np.floor(chosen.percentiles[0] / 100 * last))]
+    high = ordered[int(np.ceil(chosen.percentiles[1] / 100 * last))]
+
+    def unit(values: np.ndarray, low: np.float32, high: np.float32) -> np.ndarray:
+        return np.clip((values - low) / (high - low), 0, 1)
+
+    logarithm = np.log(unit(values, low, high) * np.float32(chosen.log_strength) + np.float32(1))
+    levels = np.zeros(image.shape, np.uint16)
+    levels[valid] = 5000 * unit(logarithm, logarithm.min(), logarithm.max())
+    grey = equalise_histogram(levels, valid, chosen.clip_limit, chosen.tiles)[valid]
+    grey = grey.astype(np.float32)
+    result = np.full(image.shape, np.nan, np.float32)
+    result[valid] = unit(grey, grey.min(), grey.max())
+    return result
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    percentiles=st.sampled_from([(0.0, 100.0), (0.01, 99.99), (1.0, 90.0)]),
+    tiles=st.sampled_from([(1, 1), (2, 3)]),
+    clip=st.sampled_from([1.5, 2000.0]),
+)
+@settings(max_examples=40, deadline=None)
+def test_whatever_the_order_of_the_work_each_pixel_is_the_same(seed, percentiles, tiles, clip):
+    rng = np.random.default_rng(seed)
+    image = polar_like(seed, (197, 260)) + rng.normal(0, 0.3, (197, 260)).astype(np.float32)
+    image[rng.random(image.shape) < 0.1] = np.nan
+    chosen = ContrastSettings(percentiles=percentiles, tiles=tiles, clip_limit=clip)
+    np.testing.assert_array_equal(equalise(image, chosen), plain_recipe(image, chosen))
+
+
+def test_one_contrast_serves_images_of_several_shapes_and_keeps_none_of_them():
+    contrast = Contrast(ContrastSettings())
+    images = [polar_like(seed, (64 + 8 * seed, 96)) for seed in range(3)]
+    results = [contrast(image) for image in images]
+    for image, result in zip(images, results, strict=True):
+        np.testing.assert_array_equal(result, equalise(image, ContrastSettings()))
+    stack = np.stack([images[0], images[0] * 2])
+    np.testing.assert_array_equal(contrast(stack)[0], results[0])
 
 
 @given(

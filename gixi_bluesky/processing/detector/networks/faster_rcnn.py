@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from gixi_bluesky.errors import WeightsError
 from gixi_bluesky.processing.detector.boxes import suppress
-from gixi_bluesky.processing.detector.contrast import equalise_stack
+from gixi_bluesky.processing.detector.contrast import Contrast
 from gixi_bluesky.processing.detector.engines import network_threads
 from gixi_bluesky.processing.detector.networks.backbone import Architecture, Backbone, Pyramid
 from gixi_bluesky.processing.detector.networks.box_tensors import clip_boxes, decode_boxes
@@ -78,6 +78,7 @@ class FasterRCNNDetector:
         self.name, self.sha256 = manifest.name, manifest.sha256
         self.device, self.engine, self._threads = device, "torch", network_threads()
         self._preprocessing, self._grid = manifest.preprocessing, manifest.grid
+        self._contrast = Contrast(manifest.preprocessing.contrast)
         try:
             network = FasterRCNN(_architecture(manifest))
             network.load_state_dict(tensors)
@@ -90,7 +91,7 @@ class FasterRCNNDetector:
 
     def prepare(self, polar: NDArray[np.floating]) -> NDArray[np.float32]:
         """Give (..., n_phi, n_q) counts the contrast of the manifest: 0…1, NaN = no data."""
-        return equalise_stack(polar, self._preprocessing.contrast)
+        return self._contrast(polar)
 
     def __call__(self, images: NDArray[np.float32]) -> list[Detections]:
         """Find the peaks of (n, n_phi, n_q) prepared images, best first.

@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gixi_bluesky.errors import WeightsError
-from gixi_bluesky.processing.detector.contrast import equalise_stack
+from gixi_bluesky.processing.detector.contrast import Contrast
 from gixi_bluesky.processing.detector.engines import Engine, network_threads
 from gixi_bluesky.processing.detector.networks.light_architecture import (
     LightArchitecture,
     require_shapes,
 )
-from gixi_bluesky.processing.detector.networks.light_input import network_input
+from gixi_bluesky.processing.detector.networks.light_input import NetworkInput
 from gixi_bluesky.processing.detector.networks.second_stage import (
     Level,
     SecondStage,
@@ -49,7 +49,7 @@ class LightDetector:
     ) -> None:
         self.name, self.sha256, self.device = manifest.name, manifest.sha256, device
         self.engine = engine
-        self._contrast, self._grid = manifest.preprocessing.contrast, manifest.grid
+        self._contrast, self._grid = Contrast(manifest.preprocessing.contrast), manifest.grid
         self._calibration = manifest.calibration
         try:
             architecture = LightArchitecture.from_json(manifest.architecture)
@@ -68,7 +68,7 @@ class LightDetector:
 
     def prepare(self, polar: NDArray[np.floating]) -> Float32:
         """Give (..., n_phi, n_q) counts the contrast of the manifest: 0…1, NaN = no data."""
-        return equalise_stack(polar, self._contrast)
+        return self._contrast(polar)
 
     def __call__(self, images: Float32) -> list[Detections]:
         """Find the peaks of (n, n_phi, n_q) prepared images, best first.
@@ -87,10 +87,13 @@ class _Alone:
 
     def __init__(self, dense: DensePass, second: SecondStage) -> None:
         self._dense, self._second = dense, second
+        self._input = NetworkInput((0, 0))
 
     def __call__(self, images: Float32) -> list[Detections]:
         shape = (images.shape[1], images.shape[2])
-        return [self._second(self._dense(network_input(image[None])[0]), shape) for image in images]
+        if self._input.shape != shape:
+            self._input = NetworkInput(shape)
+        return [self._second(self._dense(self._input(image)), shape) for image in images]
 
 
 def _dense_pass(

@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gixi_bluesky.errors import WeightsError
-from gixi_bluesky.processing.detector.contrast import equalise_stack
+from gixi_bluesky.processing.detector.contrast import Contrast
 from gixi_bluesky.processing.detector.engines import network_threads
 from gixi_bluesky.processing.detector.networks.light_architecture import CHANNELS
 from gixi_bluesky.processing.detector.networks.light_input import network_input
+from gixi_bluesky.processing.detector.networks.onnx_pass import opened_session
 from gixi_bluesky.processing.detector.networks.second_stage import calibrated, remaining
 from gixi_bluesky.processing.detector.weights import Manifest
 from gixi_bluesky.processing.types import Detections
@@ -39,7 +40,7 @@ class OnnxDetector:
             raise WeightsError(message)
         self.name, self.sha256 = manifest.name, manifest.sha256
         self.device, self.engine = "cpu", "onnx"
-        self._contrast, self._grid = manifest.preprocessing.contrast, manifest.grid
+        self._contrast, self._grid = Contrast(manifest.preprocessing.contrast), manifest.grid
         self._calibration = manifest.calibration
         self._session = self._opened(content)
         expected = [1, CHANNELS, *(self._grid.shape or ())]
@@ -52,7 +53,7 @@ class OnnxDetector:
 
     def prepare(self, polar: NDArray[np.floating]) -> NDArray[np.float32]:
         """Give (..., n_phi, n_q) counts the contrast of the manifest: 0…1, NaN = no data."""
-        return equalise_stack(polar, self._contrast)
+        return self._contrast(polar)
 
     def __call__(self, images: NDArray[np.float32]) -> list[Detections]:
         """Find the peaks of (n, n_phi, n_q) prepared images, best first.
@@ -70,15 +71,13 @@ class OnnxDetector:
 
     def _opened(self, content: bytes) -> Any:
         try:
-            from gixi_bluesky.processing.detector.networks.onnx_pass import opened_session
+            return opened_session(content, network_threads())
         except ImportError as error:
             message = (
                 f"the weights {self.name} are an ONNX file, which needs onnxruntime: "
                 "pip install 'gixi_bluesky[export]'"
             )
             raise WeightsError(message) from error
-        try:
-            return opened_session(content, network_threads())
         except Exception as error:  # its errors share no base
             message = f"onnxruntime cannot use the weights {self.name}: {error}"
             raise WeightsError(message) from error

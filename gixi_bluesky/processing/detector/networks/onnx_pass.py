@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from gixi_bluesky import __version__
@@ -67,6 +66,8 @@ class OnnxPass:
 
 def opened_session(content: bytes, threads: int) -> Any:
     """Return a session that runs a graph on that many threads of the CPU."""
+    import onnxruntime  # an extra
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     # Waiting threads would otherwise keep cores busy that the scan may want.
