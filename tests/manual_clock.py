@@ -8,12 +8,12 @@ __all__ = ["ManualClock"]
 
 
 class ManualClock:
-    """`clock` is what the code gets; `advance` moves both of its times."""
+    """`clock` is what the code gets; `advance` moves all of its times."""
 
     def __init__(self, monotonic: float = 1000.0, wall: float = 1_700_000_000.0) -> None:
         self.now = monotonic
         self._offset = wall - monotonic
-        self.clock = Clock(lambda: self.now, lambda: self.now + self._offset)
+        self.clock = Clock(lambda: self.now, lambda: self.now + self._offset, lambda: self.now)
 
     def advance(self, seconds: float) -> None:
         """Let time pass."""

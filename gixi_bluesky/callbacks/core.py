@@ -83,9 +83,11 @@ class AnalysisCore:
         self._echo = echo
         self._clock = clock
         corrections = config.corrections
-        self._router = Router(config.input, sources(config.geometry, corrections), corrections)
+        self._router = Router(
+            config.input, sources(config.geometry, corrections), corrections, clock
+        )
         raw = raw or raw_opener(config.tiled)
-        self._joining = None if raw is None else Joining(raw)
+        self._joining = None if raw is None else Joining(raw, clock)
         self._runs: dict[str, RunPublisher] = {}
         self._keepers: dict[str, RunKeeper] = {}
         self._begun: set[str] = set()

@@ -1,4 +1,4 @@
-"""The one policy by which failed calls are repeated: exponential pauses with an upper limit."""
+"""The one policy by which failed calls are repeated: growing pauses with an upper limit."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from tenacity import (
     Retrying,
     retry_if_exception_type,
     sleep_using_event,
-    stop_after_attempt,
-    stop_when_event_set,
+    stop_after_delay,
     wait_exponential,
 )
 
@@ -25,24 +24,36 @@ _LONGEST_PAUSE_S = 30.0
 
 def retrying(
     *errors: type[BaseException],
-    closing: threading.Event,
-    before: Callable[[RetryCallState], None] | None = None,
+    patience_s: float,
+    until: Callable[[], bool] = lambda: False,
     first_s: float = _FIRST_PAUSE_S,
     longest_s: float = _LONGEST_PAUSE_S,
-    attempts: int | None = None,
+    before_pause: Callable[[BaseException], None] = lambda _: None,
+    closing: threading.Event | None = None,
 ) -> Retrying:
-    """Return what repeats a blocking call: `retrying(OSError, closing=event)(function, *args)`.
+    """Return what repeats a blocking call: `retrying(OSError, patience_s=5)(function, *args)`.
 
-    The pauses double from `first_s` to `longest_s` and end at once when `closing` is set. The last
-    error is raised when `closing` is set or after `attempts` calls.
+    The pauses double from `first_s` to `longest_s`. The last error is raised when `patience_s` has
+    passed, when `until` returns True, or when `closing` is set, which ends a pause at once.
+
+    before_pause: called with each error that another attempt follows
     """
-    stop = stop_when_event_set(closing)
+    ended, late = closing or threading.Event(), stop_after_delay(patience_s)
+
+    def stop(state: RetryCallState) -> bool:
+        return late(state) or until() or ended.is_set()
+
+    def paused(state: RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome is not None else None
+        if error is not None:
+            before_pause(error)
+
     return Retrying(
         retry=retry_if_exception_type(errors),
         wait=wait_exponential(first_s, longest_s, min=first_s),
-        stop=stop if attempts is None else stop | stop_after_attempt(attempts),
-        sleep=sleep_using_event(closing),
-        before_sleep=before,
+        stop=stop,
+        sleep=sleep_using_event(ended),
+        before_sleep=paused,
         reraise=True,
     )
 
@@ -62,7 +73,7 @@ class Backoff:
         self._clock = clock
         self._wait = wait_exponential(first_s, longest_s, min=first_s)
         self._state = RetryCallState(Retrying(), None, (), {})
-        self._not_before = -1.0
+        self._not_before = clock.monotonic()
         self.failures = 0
 
     @property

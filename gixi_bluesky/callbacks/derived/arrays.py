@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gixi_bluesky.callbacks.clock import SYSTEM_CLOCK, Clock
 from gixi_bluesky.callbacks.worker.jobs import Analysed
 from gixi_bluesky.errors import StoreError
 from gixi_bluesky.log import get_logger
@@ -43,7 +43,9 @@ class RunArrays:
         *,
         tables: Sequence[StreamTable] = (),
         required: bool = False,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
+        self._clock = clock
         self._composer = composer
         self._output = output
         self._tables = tuple(tables)
@@ -109,7 +111,7 @@ class RunArrays:
             documents.append(("descriptor", descriptor))
             self._described = True
         for page in pages:
-            doc = self._composer.image_page(min(page), list(page.values()), time.time())
+            doc = self._composer.image_page(min(page), list(page.values()), self._clock.wall())
             documents.append(("event_page", doc))
         return documents
 

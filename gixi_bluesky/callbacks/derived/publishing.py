@@ -76,6 +76,7 @@ class RunPublisher:
             output,
             tables=self._folds.tables,
             required=isinstance(store, LocalStore),
+            clock=clock,
         )
         self._new_writer = partial(
             RunWriter,

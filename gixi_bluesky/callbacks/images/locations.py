@@ -19,6 +19,7 @@ from gixi_bluesky.callbacks.images.readers import (
     read_tiff,
     refuse_huge,
 )
+from gixi_bluesky.callbacks.retries import retrying
 from gixi_bluesky.errors import FrameError, UnavailableError
 
 __all__ = [
@@ -159,13 +160,11 @@ class FrameReader:
         Raises UnavailableError when the file, dataset or row did not come, RefusedPathError when
         it lies outside the roots, FrameError when it is no such image.
         """
-        while True:
-            try:
-                return check_image(self._read(ref))
-            except UnavailableError:
-                if time.monotonic() >= deadline:
-                    raise
-            time.sleep(_RETRY_S)
+        patience = max(deadline - time.monotonic(), 0.0)
+        again = retrying(
+            UnavailableError, patience_s=patience, first_s=_RETRY_S, longest_s=_RETRY_S
+        )
+        return check_image(again(self._read, ref))
 
     def _read(self, ref: FrameRef) -> Image:
         match ref:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from pydantic import SecretStr
 
 from gixi_bluesky.callbacks.kafka.settings import KafkaSettings
+from gixi_bluesky.callbacks.retries import retrying
 from gixi_bluesky.errors import BrokerError, ConfigError
 from gixi_bluesky.log import get_logger
 
@@ -119,15 +119,8 @@ def create_topics(settings: KafkaSettings, wanted: dict[str, int]) -> None:
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 _log.warning("topic_not_created", topic=name, error=str(error))
-    deadline = time.monotonic() + _SEEN_S
-    while True:
-        try:
-            require_topics(admin, settings, wanted)
-            return
-        except ConfigError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(_SEEN_S / 50)
+    again = retrying(ConfigError, patience_s=_SEEN_S, first_s=_SEEN_S / 50, longest_s=1.0)
+    again(require_topics, admin, settings, wanted)
 
 
 def _client(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from gixi_bluesky.callbacks.clock import SYSTEM_CLOCK, Clock
 from gixi_bluesky.callbacks.derived.keeping import Ended
 from gixi_bluesky.callbacks.documents.parsing import RunStart, RunStop, parse, payload_bytes
 from gixi_bluesky.callbacks.kafka.commits import Commits
@@ -15,6 +15,7 @@ from gixi_bluesky.callbacks.kafka.membership import Membership
 from gixi_bluesky.callbacks.kafka.offsets import StartAt, end_of, start_offsets
 from gixi_bluesky.callbacks.kafka.run_analysis import ConsumedRuns
 from gixi_bluesky.callbacks.kafka.wire import decode, encode
+from gixi_bluesky.callbacks.retries import retrying
 from gixi_bluesky.errors import BrokerError, DocumentError
 from gixi_bluesky.log import get_logger
 
@@ -52,8 +53,10 @@ class Consumer:
         *,
         start_at: StartAt,
         abandoned_s: float,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        self.marks = Marks()
+        self._clock = clock
+        self.marks = Marks(clock)
         self.last_error = ""
         self.messages = 0
         self._analysis = analysis
@@ -86,7 +89,7 @@ class Consumer:
         self._join()
         self._settle()
         self._hold_back()
-        now = time.monotonic()
+        now = self._clock.monotonic()
         if now >= self._silence_at:
             self._silence_at = now + _SILENCE_S
             self._close_silent()
@@ -106,15 +109,15 @@ class Consumer:
             self._come_round()
             meanwhile()
 
-        deadline = time.monotonic() + timeout
+        deadline = self._clock.monotonic() + timeout
         self._leaving = True
         self._client.pause(self._assignment())
         self._paused = True
         self._analysis.drop_waiting()
-        while self._analysis.busy and time.monotonic() < deadline:
+        while self._analysis.busy and self._clock.monotonic() < deadline:
             self._client.poll(_POLL_S)
             wait()
-        left = max(deadline - time.monotonic(), 1.0)
+        left = max(deadline - self._clock.monotonic(), 1.0)
         self._analysis.release(tuple(self.marks.runs), left, meanwhile=wait)
         self._settle()
         self._commit(asynchronous=False)
@@ -139,7 +142,7 @@ class Consumer:
             return  # fetched before the partition was revoked
         self.messages += 1
         offset = message.offset()
-        partition.passed(offset, message.timestamp()[1] / 1000, time.time())
+        partition.passed(offset, message.timestamp()[1] / 1000, self._clock.wall())
         try:
             self._feed(*decode(message.value()), partition, offset)
         except DocumentError as refused:
@@ -210,7 +213,7 @@ class Consumer:
                 continue
             if ended.how == "lost":
                 _log.warning("run_read_again", raw_uid=run.uid, reason=ended.reason)
-                self._again[run.uid] = time.monotonic() + _LOST_PAUSE_S
+                self._again[run.uid] = self._clock.monotonic() + _LOST_PAUSE_S
             elif ended.how == "failed":
                 self._bury(run, ended)
             else:
@@ -251,17 +254,13 @@ class Consumer:
         """Read a partition from there on; a fresh assignment may take a moment to allow it."""
         from confluent_kafka import KafkaException
 
-        deadline = time.monotonic() + _ASK_S
-        while True:
-            try:
-                self._client.seek(target)
-                return
-            except KafkaException as error:
-                if time.monotonic() > deadline:
-                    # Nothing was committed, so whoever starts next reads it all.
-                    message = f"cannot read {target.topic} again: {error.args[0].str()}"
-                    raise BrokerError(message) from error
-                time.sleep(_POLL_S)
+        again = retrying(KafkaException, patience_s=_ASK_S, first_s=_POLL_S, longest_s=1.0)
+        try:
+            again(self._client.seek, target)
+        except KafkaException as error:
+            # Nothing was committed, so that the next consumer reads it all.
+            message = f"cannot read {target.topic} again: {error.args[0].str()}"
+            raise BrokerError(message) from error
 
     def _close_silent(self) -> None:
         for run in self.marks.silent(self._abandoned_s):
@@ -341,6 +340,6 @@ class Consumer:
 
     def _note(self, error: Any) -> None:
         self.last_error = error.str()
-        if time.monotonic() - self._noted_at > _QUIET_S:
-            self._noted_at = time.monotonic()
+        if self._clock.monotonic() - self._noted_at > _QUIET_S:
+            self._noted_at = self._clock.monotonic()
             _log.warning("kafka_error", error=self.last_error)

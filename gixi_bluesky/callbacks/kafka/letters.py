@@ -10,6 +10,7 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from gixi_bluesky.callbacks.kafka.outbox import Outbox
+from gixi_bluesky.callbacks.retries import Backoff
 from gixi_bluesky.log import get_logger
 
 __all__ = ["DeadLetters", "Letter"]
@@ -61,6 +62,7 @@ class DeadLetters:
         self._unseen = set(topics.values())
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
+        self._retry = Backoff()
         self.count = 0
 
     def look_again(self) -> None:
@@ -97,7 +99,9 @@ class DeadLetters:
             except Exception as error:  # whatever a client raises, the letter is not lost
                 _log.warning("dead_letter_delayed", error=repr(error), offset=letter.offset)
                 self._letters.put(letter)
-                self._closing.wait(1.0)
+                self._closing.wait(self._retry.failed())
+            else:
+                self._retry.succeeded()
 
     def _deliver(self, letter: Letter) -> None:
         topic = self._topics[letter.topic]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from gixi_bluesky.callbacks.clock import SYSTEM_CLOCK, Clock
 from gixi_bluesky.callbacks.documents.parsing import (
     Datum,
     Descriptor,
@@ -57,8 +57,11 @@ class Partition:
     while there is nothing to read: a backlog is no silence.
     """
 
-    def __init__(self, place: Place, position: int, generation: int) -> None:
+    def __init__(
+        self, place: Place, position: int, generation: int, clock: Clock = SYSTEM_CLOCK
+    ) -> None:
         self.place = place
+        self._now = clock.monotonic
         self.generation = generation
         self.position = position  # of the next message
         self.committed = position
@@ -68,21 +71,21 @@ class Partition:
         self._idle_since = 0.0
 
     def passed(self, offset: int, written: float, now: float) -> None:
-        """Take note of a message; `now` as time.time()."""
+        """Record a message; `now` as Clock.wall."""
         self.position = offset + 1
         self.at_end = False
         self._message_time = max(self._message_time, min(written, now))
 
     def reached_end(self) -> None:
-        """Take note that there is nothing more to read."""
+        """Record that the end of the partition was reached."""
         if not self.at_end:
             self.at_end = True
-            self._idle_since = time.monotonic()
+            self._idle_since = self._now()
 
     @property
     def clock(self) -> float:
         """The time up to which the stream is known."""
-        idle = time.monotonic() - self._idle_since if self.at_end else 0.0
+        idle = self._now() - self._idle_since if self.at_end else 0.0
         return self._message_time + idle
 
 
@@ -93,7 +96,8 @@ class Marks:
     reads the start of every run that goes on.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock = SYSTEM_CLOCK) -> None:
+        self._clock = clock
         self.partitions: dict[Place, Partition] = {}
         self.runs: dict[str, OpenRun] = {}
         self._homes: dict[str, str] = {}  # uid of a descriptor or resource → run uid
@@ -105,7 +109,7 @@ class Marks:
     def assign(self, place: Place, position: int) -> Partition:
         """Begin an assignment."""
         self._generation += 1
-        self.partitions[place] = Partition(place, position, self._generation)
+        self.partitions[place] = Partition(place, position, self._generation, self._clock)
         return self.partitions[place]
 
     def revoke(self, place: Place) -> list[OpenRun]:

@@ -1,43 +1,39 @@
-"""Whether this consumer may write: it polls, and the group still counts it in."""
+"""Whether this consumer may write: it polls, and it is a member of its group."""
 
 from __future__ import annotations
 
-import time
+from gixi_bluesky.callbacks.clock import SYSTEM_CLOCK, Clock
 
 __all__ = ["Membership"]
 
 
 class Membership:
-    """Sure as long as the main loop comes round within every session.
+    """Valid as long as the main loop polls at least once per session timeout.
 
-    After a longer sleep nobody knows whether others have the partitions: nothing is written until
-    the broker has taken a commit again. Any thread may ask; the main loop tells.
+    After a longer sleep other consumers may have the partitions: nothing is written until the
+    broker has accepted a commit. Any thread may ask; the main loop reports.
     """
 
-    def __init__(self, session_s: float) -> None:
+    def __init__(self, session_s: float, clock: Clock = SYSTEM_CLOCK) -> None:
         self._session_s = session_s
-        self._polled = _now()
+        self._now = clock.boot
+        self._polled = self._now()
         self._sure = True
 
     def __call__(self) -> bool:
-        """Say whether this consumer may write now."""
+        """Return whether this consumer may write now."""
         return self._sure and not self._slept()
 
     def poll(self) -> bool:
-        """Take note that the main loop came round; say whether it is sure of its partitions."""
+        """Record a turn of the main loop; return whether the membership is certain."""
         if self._slept():
             self._sure = False
-        self._polled = _now()
+        self._polled = self._now()
         return self._sure
 
     def confirm(self) -> None:
-        """Take note that the broker counts us in."""
+        """Record that the broker accepted a commit of this consumer."""
         self._sure = True
 
     def _slept(self) -> bool:
-        return _now() - self._polled > self._session_s
-
-
-def _now() -> float:
-    # Counts while the machine sleeps, too.
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
+        return self._now() - self._polled > self._session_s

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import datetime
-import time
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from gixi_bluesky.callbacks.kafka.marks import Place
+from gixi_bluesky.callbacks.retries import retrying
 from gixi_bluesky.errors import BrokerError, ConfigError
 from gixi_bluesky.log import get_logger
 
@@ -52,17 +52,19 @@ def start_offsets(client: Any, partitions: list[Any], start_at: StartAt) -> list
     """
     from confluent_kafka import KafkaException
 
-    deadline = time.monotonic() + _PATIENCE_S
-    while partitions:
-        try:
-            return _offsets(client, partitions, start_at)
-        except KafkaException as error:
-            if time.monotonic() > deadline:
-                message = f"the broker does not tell where the group is: {error.args[0].str()}"
-                raise BrokerError(message) from error
-            _log.warning("offsets_unknown", error=str(error))
-            time.sleep(_PAUSE_S)
-    return []
+    if not partitions:
+        return []
+    again = retrying(
+        KafkaException,
+        patience_s=_PATIENCE_S,
+        longest_s=_PAUSE_S,
+        before_pause=lambda error: _log.warning("offsets_unknown", error=str(error)),
+    )
+    try:
+        return again(_offsets, client, partitions, start_at)
+    except KafkaException as error:
+        message = f"the broker does not return the offsets of the group: {error.args[0].str()}"
+        raise BrokerError(message) from error
 
 
 def end_of(client: Any, place: Place, *, cached: bool = False) -> int | None:

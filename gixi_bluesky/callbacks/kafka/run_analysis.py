@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Self
 
+from gixi_bluesky.callbacks.clock import SYSTEM_CLOCK, Clock
 from gixi_bluesky.callbacks.core import AnalysisCore
 from gixi_bluesky.callbacks.derived.keeping import Ended
 from gixi_bluesky.callbacks.derived.stores import RunStore
@@ -36,10 +36,12 @@ class ConsumedRuns:
         raw: Callable[[], Any] | None = None,
         echo: Callable[[str], Echo | None] = lambda _: None,
         trusts_spool: bool = False,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
+        self._clock = clock
         self._trusts_spool = trusts_spool
         self._core = AnalysisCore(
-            config, store, factory=factory, raw=raw, echo=echo, redelivered=True
+            config, store, factory=factory, raw=raw, echo=echo, redelivered=True, clock=clock
         )
 
     def __call__(self, name: str, doc: Mapping[str, Any]) -> None:
@@ -104,7 +106,7 @@ class ConsumedRuns:
         if run_uid not in self._core.open_runs:
             return
         reason = f"abandoned: nothing came for {silent_s:.0f} s and there was no stop"
-        stop = RunStop(run_uid, time.time(), "abort", reason, {}, abandoned=True)
+        stop = RunStop(run_uid, self._clock.wall(), "abort", reason, {}, abandoned=True)
         self.route((stop,))
 
     def release(

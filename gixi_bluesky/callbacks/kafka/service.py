@@ -6,13 +6,13 @@ import contextlib
 import os
 import signal
 import socket
-import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
 
+from gixi_bluesky.callbacks.clock import SYSTEM_CLOCK, Clock
 from gixi_bluesky.callbacks.derived.stores import store_builder
 from gixi_bluesky.callbacks.kafka.clients import (
     create_topics,
@@ -28,6 +28,7 @@ from gixi_bluesky.callbacks.kafka.offsets import StartAt
 from gixi_bluesky.callbacks.kafka.outbox import Outbox, RunTopic
 from gixi_bluesky.callbacks.kafka.run_analysis import ConsumedRuns
 from gixi_bluesky.callbacks.kafka.settings import KafkaSettings
+from gixi_bluesky.callbacks.retries import retrying
 from gixi_bluesky.callbacks.worker.parent import PIPELINE
 from gixi_bluesky.errors import ConfigError
 from gixi_bluesky.log import get_logger
@@ -52,8 +53,16 @@ class Service:
     Raises what a wrong set-up raises: ConfigError, BrokerError, StoreError.
     """
 
-    def __init__(self, config: Any, start_at: StartAt, *, factory: str = PIPELINE) -> None:
+    def __init__(
+        self,
+        config: Any,
+        start_at: StartAt,
+        *,
+        factory: str = PIPELINE,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
         _require_safe(config)
+        self._clock = clock
         self._config = config
         self._kafka: KafkaSettings = config.kafka
         self._start_at = start_at
@@ -110,7 +119,7 @@ class Service:
         self._require_topics()
         self._await_tiled(stopping)
         spool = settings.shared_spool or self._config.output.directory
-        membership = Membership(settings.session_s)
+        membership = Membership(settings.session_s, self._clock)
         build = store_builder(
             self._config, session_s=settings.session_s, spool=spool, alive=membership
         )
@@ -121,6 +130,7 @@ class Service:
                 factory=self._factory,
                 echo=self._echo,
                 trusts_spool=settings.shared_spool is not None,
+                clock=self._clock,
             )
         )
         letters = DeadLetters(
@@ -137,6 +147,7 @@ class Service:
             membership,
             start_at=self._start_at,
             abandoned_s=settings.abandoned_s,
+            clock=self._clock,
         )
         stack.callback(consumer.close)
         self._parts = (analysis, consumer, outbox, letters)
@@ -156,7 +167,7 @@ class Service:
         while not stopping():
             consumer.step()
             outbox.poll()
-            if time.monotonic() >= self._beat_at:
+            if self._clock.monotonic() >= self._beat_at:
                 self._beat()
         self._state = "draining"
         self._beat()
@@ -182,15 +193,21 @@ class Service:
 
     def _await_tiled(self, stopping: Callable[[], bool]) -> None:
         """Wait for a server that is away, as in a restart; what it then refuses is a mistake."""
-        deadline = time.monotonic() + _TILED_PATIENCE_S
-        while time.monotonic() < deadline and not stopping():
-            try:
-                httpx.get(self._config.tiled.uri, timeout=_TILED_PAUSE_S * 5)
-                return
-            except httpx.TransportError as error:
-                _log.warning("tiled_away", uri=self._config.tiled.uri, error=repr(error))
-                self._beat(last_error=f"Tiled is away: {error!r}")
-                time.sleep(_TILED_PAUSE_S)
+        uri = self._config.tiled.uri
+
+        def report(error: BaseException) -> None:
+            _log.warning("tiled_away", uri=uri, error=repr(error))
+            self._beat(last_error=f"Tiled is away: {error!r}")
+
+        again = retrying(
+            httpx.TransportError,
+            patience_s=_TILED_PATIENCE_S,
+            until=stopping,
+            longest_s=_TILED_PAUSE_S,
+            before_pause=report,
+        )
+        with contextlib.suppress(httpx.TransportError):  # the store raises what is wrong
+            again(httpx.get, uri, timeout=_TILED_PAUSE_S * 5)
 
     def _echo(self, run_uid: str) -> RunTopic | None:
         if self._parts is None:
@@ -201,7 +218,7 @@ class Service:
         return None if derived is None else RunTopic(outbox, derived, run_uid)
 
     def _beat(self, last_error: str = "") -> None:
-        self._beat_at = time.monotonic() + _BEAT_S
+        self._beat_at = self._clock.monotonic() + _BEAT_S
         path = self._kafka.heartbeat_file
         if path is None:
             return
@@ -211,7 +228,7 @@ class Service:
         heartbeat = Heartbeat(
             pid=os.getpid(),
             host=socket.gethostname(),
-            time=time.time(),
+            time=self._clock.wall(),
             state=self._state,
             group=self._kafka.group,
             topics=self._kafka.topics,
@@ -229,7 +246,7 @@ class Service:
 
     def _rate(self, frames: int) -> float:
         """Return frames a second over the last minute."""
-        now = time.monotonic()
+        now = self._clock.monotonic()
         self._rates.append((now, frames))
         while self._rates[0][0] < now - _RATE_S and len(self._rates) > 1:
             self._rates.popleft()

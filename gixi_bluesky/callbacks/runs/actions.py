@@ -44,7 +44,7 @@ class Frame:
 
     number: 0-based position of the image in its raw stream and key; of a sum, where it begins
     time: of the raw event, seconds since 1970; NaN when the event has not come yet
-    received: when its document came, time.monotonic(); `arrived` is the same as time.time()
+    received: when its document came, as Clock.monotonic; `arrived` is the same as Clock.wall
     exposures: how many images it sums; `note` says which, for its row
     dark: None = as the configuration says
     """

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator
 from queue import Empty, SimpleQueue
 from typing import Any
 
+from gixi_bluesky.callbacks.clock import SYSTEM_CLOCK, Clock
 from gixi_bluesky.callbacks.documents.parsing import Document, parse, payload_bytes
+from gixi_bluesky.callbacks.retries import Backoff
 from gixi_bluesky.errors import DocumentError
 from gixi_bluesky.log import get_logger
 from gixi_bluesky.tiled_adapters.connection import catalogue_at, connect
@@ -16,7 +17,7 @@ from gixi_bluesky.tiled_adapters.settings import TiledSettings
 
 __all__ = ["FoundRun", "Joining", "raw_opener"]
 
-_PAUSE_S = 5.0
+_PAUSE_S, _LONGEST_PAUSE_S = 5.0, 160.0
 _ATTEMPTS = 6
 _NEWEST = 5
 _POLL_S = 0.2
@@ -33,18 +34,19 @@ def raw_opener(tiled: TiledSettings) -> Callable[[], Any] | None:
 
 
 class Joining:
-    """Looks for runs, descriptors and resources that documents name and nobody has sent.
+    """Looks for runs, descriptors and resources that documents name and that have not come.
 
     A thread of its own, begun with the first one missing, so that no document waits for Tiled.
 
     open_catalogue: returns a client of the raw catalogue
     """
 
-    def __init__(self, open_catalogue: Callable[[], Any]) -> None:
+    def __init__(self, open_catalogue: Callable[[], Any], clock: Clock = SYSTEM_CLOCK) -> None:
         self._open = open_catalogue
+        self._clock = clock
         self._found: SimpleQueue[FoundRun] = SimpleQueue()
         self._wanted: SimpleQueue[str] = SimpleQueue()
-        self._tried: dict[str, tuple[int, float]] = {}
+        self._tried: dict[str, Backoff] = {}
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -53,20 +55,25 @@ class Joining:
 
         What is fetched again does no harm, and a writer may keep documents back for a while.
         """
-        now = time.monotonic()
         for uid in uids:
-            attempts, not_before = self._tried.get(uid, (0, now))
-            if attempts < _ATTEMPTS and now >= not_before:
-                self._tried[uid] = (attempts + 1, now + _PAUSE_S * 2**attempts)
+            if uid not in self._tried:
+                self._tried[uid] = Backoff(self._clock, _PAUSE_S, _LONGEST_PAUSE_S)
+            tried = self._tried[uid]
+            if tried.failures < _ATTEMPTS and tried.due:
+                tried.failed()  # until it is found, which ends the asking
                 self._wanted.put(uid)
         if self._thread is None and not self._wanted.empty():
             self._thread = threading.Thread(target=self._follow, name="gixi-joining", daemon=True)
             self._thread.start()
 
+    def attempts(self, uid: str) -> int:
+        """Return how often a uid was looked for."""
+        return self._tried[uid].failures if uid in self._tried else 0
+
     def gave_up(self, uid: str) -> bool:
-        """Say whether a uid was looked for as often as it is, and that is a while ago."""
-        attempts, until = self._tried.get(uid, (0, 0.0))
-        return attempts >= _ATTEMPTS and time.monotonic() >= until
+        """Return whether a uid was looked for as often as it will be, some time ago."""
+        tried = self._tried.get(uid)
+        return tried is not None and tried.failures >= _ATTEMPTS and tried.due
 
     def found(self) -> Iterator[FoundRun]:
         """Yield the runs that were found since the last call."""
@@ -108,7 +115,7 @@ def _run_with(catalogue: Any, uid: str) -> list[tuple[str, Any]]:
 
 
 def _documents(run: Any) -> list[tuple[str, Any]]:
-    """Return what is stored; a run that goes on has a stop document that says nothing."""
+    """Return what is stored, without the empty stop document of a run that goes on."""
     return [(name, doc) for name, doc in run.documents() if name != "stop" or doc.get("run_start")]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from gixi_bluesky.callbacks.clock import SYSTEM_CLOCK, Clock
 from gixi_bluesky.callbacks.documents.condition_lookup import ConditionLookup
 from gixi_bluesky.callbacks.documents.parsing import (
     Datum,
@@ -75,8 +75,10 @@ class RunTracker:
         settings: InputSettings,
         lookup: ConditionLookup,
         corrections: CorrectionSettings | None = None,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self.start = start
+        self._clock = clock
         corrections = corrections or CorrectionSettings()
         self._sums = FrameSums(corrections)
         self._darks: RunDarks | None = None
@@ -85,7 +87,7 @@ class RunTracker:
             self._darks = RunDarks(start.uid, dark)
             told = {"stream": dark.stream, "data_key": dark.data_key or settings.data_key}
             theirs = settings.model_copy(update=told)
-            self._dark_tracker = RunTracker(start, theirs, ConditionLookup({}))
+            self._dark_tracker = RunTracker(start, theirs, ConditionLookup({}), clock=clock)
         self._settings = settings
         self._lookup = lookup
         self._key: str | None = None
@@ -158,7 +160,7 @@ class RunTracker:
                 pass
 
     def tick(self, now: float) -> Iterator[Action]:
-        """Give up waiting for events that are overdue at `now` (time.monotonic)."""
+        """Give up waiting for events that are overdue at `now` (Clock.monotonic)."""
         overdue = [seq for seq, (deadline, _, _) in self._waiting.items() if deadline <= now]
         for seq_num in overdue:
             yield from self._made(self._release(seq_num))
@@ -239,7 +241,7 @@ class RunTracker:
         if not isinstance(resource, StreamResource) or resource.data_key != self._key:
             return
         descriptor = self._descriptors[datum.descriptor]
-        deadline = time.monotonic() + self._settings.file_timeout_s
+        deadline = self._clock.monotonic() + self._settings.file_timeout_s
         awaited = self._lookup.in_events(descriptor)
         for i in range(datum.count):
             seq_num = datum.first_seq_num + i
@@ -294,8 +296,8 @@ class RunTracker:
             time=event.time if event is not None else math.nan,
             image=ref,
             conditions=conditions,
-            received=time.monotonic(),
-            arrived=time.time(),
+            received=self._clock.monotonic(),
+            arrived=self._clock.wall(),
         )
 
     def _open(self) -> Iterator[Action]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from gixi_bluesky.callbacks.clock import SYSTEM_CLOCK, Clock
 from gixi_bluesky.callbacks.documents.condition_lookup import ConditionLookup
 from gixi_bluesky.callbacks.documents.parsing import (
     Datum,
@@ -50,8 +50,10 @@ class Router:
         settings: InputSettings,
         sources: Mapping[str, DocumentKey] | None = None,
         corrections: CorrectionSettings | None = None,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._settings = settings
+        self._clock = clock
         self._corrections = corrections
         self._lookup = ConditionLookup(sources or {})
         self._trackers: dict[str, RunTracker] = {}
@@ -81,7 +83,7 @@ class Router:
         """Return which of them are awaited for longer than this."""
         if not self._missed_since:
             return ()
-        before = time.monotonic() - seconds
+        before = self._clock.monotonic() - seconds
         return tuple(
             uid for uid in self.awaited if self._missed_since.get(uid, before + 1) <= before
         )
@@ -132,9 +134,9 @@ class Router:
         self._ignore(run_uid, run_uid)
 
     def tick(self, now: float | None = None) -> Iterator[Action]:
-        """Release frames that waited long enough for their event; `now` as time.monotonic()."""
+        """Release frames that waited long enough for their event; `now` as Clock.monotonic."""
         for tracker in tuple(self._trackers.values()):
-            yield from tracker.tick(time.monotonic() if now is None else now)
+            yield from tracker.tick(self._clock.monotonic() if now is None else now)
 
     def _feed(self, document: Document, nbytes: int) -> Iterator[Action]:
         if isinstance(document, RunStart):
@@ -174,7 +176,7 @@ class Router:
         else:
             self._homes[start.uid] = start.uid
             self._trackers[start.uid] = RunTracker(
-                start, self._settings, self._lookup, self._corrections
+                start, self._settings, self._lookup, self._corrections, self._clock
             )
         yield from self._unpark(start.uid)
 
@@ -231,7 +233,7 @@ class Router:
 
     def _park(self, missing: str, document: Document, nbytes: int) -> None:
         self._parked.append((missing, document, nbytes))
-        self._missed_since.setdefault(missing, time.monotonic())
+        self._missed_since.setdefault(missing, self._clock.monotonic())
         self._parked_bytes += nbytes
         while len(self._parked) > _PARKED_DOCUMENTS or self._parked_bytes > _PARKED_BYTES:
             given_up, lost, freed = self._parked.popleft()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from derived_publisher import METADATA, Publisher, closed, frame
 from event_model import DocumentNames, schema_validators
 from fake_pipeline import N_PHI, N_Q, FakePipeline
 from fakes import MemoryStore, fake_config
+from manual_clock import ManualClock
 
 from gixi_bluesky.callbacks.derived.publishing import RunPublisher
 from gixi_bluesky.callbacks.derived.stores import LocalStore
@@ -180,7 +180,8 @@ def test_the_time_of_an_event_that_came_later(tmp_path: Path) -> None:
 
 
 def test_a_failing_store_is_tried_again_from_where_it_failed(tmp_path: Path) -> None:
-    publisher = Publisher(tmp_path)
+    time = ManualClock()
+    publisher = Publisher(tmp_path, clock=time.clock)
     publisher.run.step()
     publisher.add(0)
     publisher.store.failures = [StoreError("Tiled is away")]
@@ -191,7 +192,7 @@ def test_a_failing_store_is_tried_again_from_where_it_failed(tmp_path: Path) -> 
     publisher.run.end(closed(2))
     publisher.run.step()  # too early: it waits before it tries again
     assert not publisher.run.complete
-    time.sleep(1.1)
+    time.advance(1.1)
     publisher.run.step()
     assert publisher.run.complete
     assert publisher.store.table("frames")["frame"].tolist() == [0, 1]
@@ -233,14 +234,16 @@ def test_a_full_disk_costs_the_images_not_the_run(
         raise StoreError(message)
 
     monkeypatch.setattr("gixi_bluesky.callbacks.derived.arrays.PartWriter", refuse)
-    publisher = Publisher(tmp_path)
+    time = ManualClock()
+    publisher = Publisher(tmp_path, clock=time.clock)
     publisher.add(0)
     publisher.run.end(closed(1))
-    deadline = time.monotonic() + 10
-    while not publisher.run.complete:
-        assert time.monotonic() < deadline
+    for pause in (1.0, 2.0):
         publisher.run.step()
-        time.sleep(0.05)
+        assert not publisher.run.complete
+        time.advance(pause)
+    publisher.run.step()
+    assert publisher.run.complete
     assert publisher.store.table("frames")["status"].tolist() == ["ok"]
     assert "No space left" in publisher.store.stop["gixi"]["arrays_error"]
 

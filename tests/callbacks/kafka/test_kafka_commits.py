@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from manual_clock import ManualClock
 
-from gixi_bluesky.callbacks.kafka import membership
 from gixi_bluesky.callbacks.kafka.commits import Commits
 from gixi_bluesky.callbacks.kafka.marks import Marks, Place
 from gixi_bluesky.callbacks.kafka.membership import Membership
@@ -76,15 +76,12 @@ def test_nothing_is_committed_twice_or_before_it_is_safe(marks: Marks, commits: 
     assert group.offset == 10
 
 
-def test_who_may_have_lost_its_partitions_asks_first(
-    marks: Marks, told: list[Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    now = [100.0]
-    monkeypatch.setattr(membership, "_now", lambda: now[0])
-    group, member = Group(), Membership(6)
+def test_who_may_have_lost_its_partitions_asks_first(marks: Marks, told: list[Any]) -> None:
+    time = ManualClock()
+    group, member = Group(), Membership(6, time.clock)
     commits = Commits(marks, member, told.append)
     marks.partitions[HERE].passed(9, 1.0, 2.0)
-    now[0] += 7
+    time.advance(7)
     member.poll()
     commits.commit(group, asynchronous=False)
     assert group.offset is None

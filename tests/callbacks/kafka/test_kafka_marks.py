@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from typing import Any
 
-import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precondition, rule
+from manual_clock import ManualClock
 
 from gixi_bluesky.callbacks.documents.parsing import Document, RunStart, parse
 from gixi_bluesky.callbacks.kafka.marks import Marks, Partition, Place
@@ -154,12 +154,11 @@ def test_what_is_read_of_a_stored_run_afterwards_holds_nothing() -> None:
     assert reading.mark == 7
 
 
-def test_a_backlog_is_no_silence(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = [100.0]
-    monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    reading = Reading()
+def test_a_backlog_is_no_silence() -> None:
+    clock = ManualClock()
+    reading = Reading(marks=Marks(clock.clock))
     reading.take(start("a"), written=1000.0)
-    now[0] += 500  # paused or slow: the stream has not said that time went by
+    clock.advance(500)  # paused or slow: the stream has not said that time went by
     assert not list(reading.marks.silent(60))
     reading.take(start("b"), written=1030.0)
     assert not list(reading.marks.silent(60))
@@ -167,9 +166,9 @@ def test_a_backlog_is_no_silence(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [run.uid for run in reading.marks.silent(60)] == ["a"]
     reading.marks.end("a")
     reading.partition.reached_end()
-    now[0] += 59
+    clock.advance(59)
     assert not list(reading.marks.silent(60))
-    now[0] += 2
+    clock.advance(2)
     assert [run.uid for run in reading.marks.silent(60)] == ["b"]
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fakes import fake_config
+from manual_clock import ManualClock
 from pydantic import ValidationError
 
 from gixi_bluesky.callbacks.kafka.clients import new_producer
@@ -135,14 +135,13 @@ def test_a_time_that_is_none_is_refused() -> None:
         StartAt.parse("yesterday")
 
 
-def test_a_sleeper_is_unsure_until_it_is_counted_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = [100.0]
-    monkeypatch.setattr(time, "clock_gettime", lambda _: now[0])
-    may_write = Membership(6)
-    now[0] += 5
+def test_a_sleeper_is_unsure_until_it_is_counted_in() -> None:
+    time = ManualClock()
+    may_write = Membership(6, time.clock)
+    time.advance(5)
     assert may_write()
     assert may_write.poll()
-    now[0] += 7
+    time.advance(7)
     assert not may_write()  # asked by a thread that wakes before the main loop
     assert not may_write.poll()
     assert not may_write()

@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 from fakes import FAKE, Stores, fake_config
+from manual_clock import ManualClock
 from raw_runs import KEY, Documents, RawRun, feed, hdf5_run, images, inline_run
 
 from gixi_bluesky.callbacks import core
 from gixi_bluesky.callbacks.analysis import Analysis
+from gixi_bluesky.callbacks.runs.joining import Joining
 
 
 class Catalogue:
@@ -140,18 +142,29 @@ def test_a_descriptor_whose_start_came_before_us(
     assert stores.only.start["sample_name"] == "film"
 
 
-def test_what_nobody_has_is_not_asked_for_ever(
+def test_what_nothing_has_is_looked_for_ever_more_rarely_and_not_for_ever() -> None:
+    time, catalogue = ManualClock(), Catalogue()
+    joining = Joining(lambda: catalogue, time.clock)
+    try:
+        asked_at: list[int] = []
+        for second in range(400):
+            before = joining.attempts("unknown")
+            joining.want(["unknown"])
+            if joining.attempts("unknown") > before:
+                asked_at.append(second)
+            time.advance(1.0)
+        assert asked_at == [0, 5, 15, 35, 75, 155]
+        assert joining.gave_up("unknown")
+        assert not joining.gave_up("another")
+    finally:
+        joining.close()
+
+
+def test_a_run_from_its_beginning_needs_no_catalogue(
     joined: tuple[Analysis, Stores], catalogue: Catalogue
 ) -> None:
     analysis, stores = joined
-    feed(analysis, [RawRun().event(1, **{KEY: images(1)[0]})])
-    deadline = time.monotonic() + 10
-    while not catalogue.asked:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    time.sleep(0.5)
-    assert catalogue.asked == 1
-    # A run from its beginning needs no catalogue.
     feed(analysis, inline_run(images(2)))
     assert analysis.drain(15)
     assert sorted(stores.only.table("frames")["frame"]) == [0, 1]
+    assert catalogue.asked == 0

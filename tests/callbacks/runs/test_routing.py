@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from manual_clock import ManualClock
 from raw_runs import (
     HDF5,
     KEY,
@@ -360,7 +361,8 @@ def test_documents_evicted_do_not_hide_that_others_still_wait(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("gixi_bluesky.callbacks.runs.router._PARKED_DOCUMENTS", 3)
-    one = router()
+    time = ManualClock()
+    one = Router(InputSettings(), clock=time.clock)
     documents = inline_run(images(4))
     events = [(name, doc) for name, doc in documents if name == "event"]
     other = {"datum_id": "other/0", "resource": "other", "datum_kwargs": {}}
@@ -371,7 +373,9 @@ def test_documents_evicted_do_not_hide_that_others_still_wait(
     missing = events[0][1]["descriptor"]
     assert one.documents_lost == 1
     assert one.awaited == {missing, "other"}
-    assert set(one.missed(0.0)) == {missing, "other"}
+    assert one.missed(2.0) == ()
+    time.advance(2.5)
+    assert set(one.missed(2.0)) == {missing, "other"}
     printed = capsys.readouterr()
     logged = next(
         line for line in (printed.out + printed.err).splitlines() if "document_lost" in line
@@ -379,7 +383,7 @@ def test_documents_evicted_do_not_hide_that_others_still_wait(
     assert missing in logged
     for _ in range(2):  # evicts the other events
         list(one.feed("datum", {**other, "datum_id": "other/1"}))
-    assert set(one.missed(0.0)) == {"other"}
+    assert set(one.missed(2.0)) == {"other"}
 
 
 def test_a_stream_resource_that_never_comes_does_not_keep_the_run_open(tmp_path: Path) -> None:
