@@ -21,7 +21,7 @@ from gixi_bluesky.callbacks.derived import stores
 from gixi_bluesky.callbacks.kafka.heartbeat import Heartbeat, read_heartbeat
 from gixi_bluesky.callbacks.kafka.offsets import StartAt
 from gixi_bluesky.callbacks.kafka.service import Service, asked_to_stop
-from gixi_bluesky.callbacks.worker.parent import PIPELINE
+from gixi_bluesky.callbacks.worker.pool import PIPELINE
 from gixi_bluesky.config import load_config
 from gixi_bluesky.errors import DocumentError
 from gixi_bluesky.log import configure_logging

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
+import os
 import threading
 import time
-import weakref
 from collections.abc import Callable, Mapping
 from functools import partial
 from queue import Empty, SimpleQueue
@@ -16,9 +15,11 @@ from gixi_bluesky.callbacks.core import AnalysisCore
 from gixi_bluesky.callbacks.derived.folds import FoldBuilder, no_folds
 from gixi_bluesky.callbacks.derived.stores import RunStore, store_builder
 from gixi_bluesky.callbacks.documents.parsing import parse, payload_bytes
-from gixi_bluesky.callbacks.worker.parent import PIPELINE
+from gixi_bluesky.callbacks.leaving import close_at_exit, closed, wait_for_frames
+from gixi_bluesky.callbacks.worker.pool import PIPELINE
 from gixi_bluesky.errors import DocumentError, StoreError
 from gixi_bluesky.log import get_logger
+from gixi_bluesky.processes.loops import Loop
 
 __all__ = ["Analysis"]
 
@@ -61,9 +62,13 @@ class Analysis:
         self._lost: list[str] = []
         self._closing = threading.Event()
         self._on_close: list[Callable[[], object]] = []
-        self._thread = threading.Thread(target=self._follow, name="gixi-documents", daemon=True)
-        self._thread.start()
-        _open_analyses.add(self)
+        self._exit_wait_s: float = config.queue.exit_wait_s
+        self._tiled_uri: str | None = config.tiled.uri
+        self._owner = os.getpid()
+        self._loop = Loop("gixi-documents", self._follow)
+        self._loop.start()
+        self._core.watch(self._loop)
+        close_at_exit(self)
 
     def __call__(self, name: str, doc: Mapping[str, Any]) -> None:
         """Take one document; returns at once and never raises."""
@@ -97,20 +102,29 @@ class Analysis:
         queued = self._documents_put - self._documents_taken
         return self._core.status() | {"documents_queued": queued}
 
-    def close(self) -> None:
-        """Stop at once; what is not stored can be resumed by the same documents again."""
-        if self._closing.is_set():
-            return
+    def close(self, wait: float = 0.0) -> None:
+        """Stop; what is not stored by then can be resumed by the same documents again.
+
+        wait: seconds to wait for frames and runs that are not stored; 0 = stop at once
+        """
+        if self._closing.is_set() or self._owner != os.getpid():
+            return  # a forked child of the scan leaves all to its parent
         for undo in self._on_close:
             with contextlib.suppress(Exception):  # the engine may be gone already
                 undo()
-        outstanding = self._outstanding()
-        if outstanding:
-            _log.warning("closed_with_frames_outstanding", outstanding=outstanding)
+        if wait > 0 and self._unfinished():
+            wait_for_frames(self._unfinished, wait, self._rest)
+        if unfinished := self._unfinished():
+            _log.warning("closed_with_frames_outstanding", outstanding=unfinished)
         self._closing.set()
-        self._thread.join(timeout=10.0)
+        self._loop.stop()
         self._core.close()
-        _open_analyses.discard(self)
+        closed(self)
+
+    @property
+    def exit_wait_s(self) -> float:
+        """How long to wait for unfinished frames when Python is left, in seconds."""
+        return self._exit_wait_s
 
     def on_close(self, undo: Callable[[], object]) -> None:
         """Have `undo` called when this analysis closes."""
@@ -136,22 +150,32 @@ class Analysis:
         frames = f"{len(runs)} runs with {status['frames_queued']} frames queued"
         return f"{frames} ({why})" if why else frames
 
+    def _unfinished(self) -> str:
+        """Return what is not stored, also of runs that go on; empty = nothing."""
+        frames = self._core.status()["frames_queued"]
+        return self._outstanding() or (f"{frames} frames" if frames else "")
+
+    def _rest(self) -> str:
+        """Return the command that analyses what is not stored."""
+        uids = " ".join(run.raw.uid for run in self._core.runs if not run.settled)
+        uri = self._tiled_uri or "TILED_URI"
+        return f"gixi-bluesky reprocess {uri} {uids or 'RAW_UID'} --config FILE"
+
     def _follow(self) -> None:
         """Documents thread: turn documents into frames; must never wait for anything else."""
-        while not self._closing.is_set():
-            try:
-                name, doc = self._inbox.get(timeout=_POLL_S)
-            except Empty:
-                self._guarded(self._core.tick)
-                self._join()
-                self._note_ended()
-                continue
-            try:
-                self._guarded(partial(self._feed, name, doc))
-                self._guarded(self._core.tick)
-                self._join()
-            finally:
-                self._documents_taken += 1
+        try:
+            name, doc = self._inbox.get(timeout=_POLL_S)
+        except Empty:
+            self._guarded(self._core.tick)
+            self._join()
+            self._note_ended()
+            return
+        try:
+            self._guarded(partial(self._feed, name, doc))
+            self._guarded(self._core.tick)
+            self._join()
+        finally:
+            self._documents_taken += 1
 
     def _feed(self, name: str, doc: Mapping[str, Any]) -> None:
         self._core.route(parse(name, doc), payload_bytes(doc))
@@ -167,18 +191,9 @@ class Analysis:
             take()
         except DocumentError as error:
             self._core.refused(error)
-        except Exception as error:
+        except BaseException as error:  # an object in a document may raise SystemExit
             _log.exception("document_failed")
             self._core.refused(DocumentError(repr(error)))
 
     def _note_ended(self) -> None:
         self._lost += [ended.reason for ended in self._core.ended() if ended.how == "lost"]
-
-
-_open_analyses: weakref.WeakSet[Analysis] = weakref.WeakSet()
-
-
-@atexit.register
-def _close_all() -> None:
-    for analysis in list(_open_analyses):
-        analysis.close()

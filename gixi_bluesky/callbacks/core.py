@@ -29,10 +29,11 @@ from gixi_bluesky.callbacks.runs.router import Router
 from gixi_bluesky.callbacks.subscriptions import Subscription
 from gixi_bluesky.callbacks.worker.frame_queue import FrameQueue
 from gixi_bluesky.callbacks.worker.jobs import Outcome
-from gixi_bluesky.callbacks.worker.parent import PIPELINE
+from gixi_bluesky.callbacks.worker.pool import PIPELINE
 from gixi_bluesky.callbacks.worker.supervisor import Worker
 from gixi_bluesky.errors import ConfigError, DocumentError
 from gixi_bluesky.log import get_logger
+from gixi_bluesky.processes.loops import Loop, Watchdog
 from gixi_bluesky.processing.geometry.conditions import sources
 
 __all__ = ["AnalysisCore"]
@@ -96,7 +97,7 @@ class AnalysisCore:
         self._counting = threading.Lock()
         self._maps_s = 0.0
         self._last_error = ""
-        self.queue = FrameQueue(config.queue, self._drop, fed=redelivered)
+        self.queue = FrameQueue(config.queue, fed=redelivered)
         self._worker = Worker(
             config,
             self.queue,
@@ -112,6 +113,12 @@ class AnalysisCore:
         except ConfigError:
             self._worker.close()
             raise
+        self._watchdog = Watchdog([self._worker.loop, self.queue.spilling])
+        self._watchdog.start()
+
+    def watch(self, loop: Loop) -> None:
+        """Watch a thread of the entrance, too."""
+        self._watchdog.add(loop)
 
     @property
     def flush_s(self) -> float:
@@ -237,8 +244,11 @@ class AnalysisCore:
             "maps_seconds": round(self._maps_s, 3),
             "worker_alive": self._worker.alive,
             "worker_pid": self._worker.pid,
+            "worker_pids": self._worker.pool.pids,
+            "workers": self._worker.pool.size,
             "worker_restarts": self._worker.restarts,
-            "gpu_bytes": self._worker.gpu_bytes,
+            "gpu_bytes": self._worker.pool.gpu_bytes,
+            "threads": self._watchdog.status() | self._keepers_status(),
             "runs_open": sum(not run.stopped for run in runs if not run.over),
             "runs_closing": sum(run.stopped for run in runs if not run.over),
             "runs_closed": counts.get("runs_closed", 0),
@@ -249,12 +259,18 @@ class AnalysisCore:
 
     def close(self) -> None:
         """Stop at once; what is not stored can be resumed by the same documents again."""
+        self._watchdog.stop()
         if self._joining is not None:
             self._joining.close()
         self._worker.close()
         self.release(list(self._runs), timeout=10.0, flush=False)
         self.queue.close()
         self._subscription.close()
+
+    def _keepers_status(self) -> dict[str, str]:
+        """Return the keepers of runs that ended without having been released."""
+        keepers = list(self._keepers.items())
+        return {f"gixi-run {uid}": "ended" for uid, one in keepers if not one.is_alive()}
 
     def _act_on(self, actions: Iterable[Action]) -> None:
         try:
@@ -356,9 +372,6 @@ class AnalysisCore:
             log.warning("frame_warning", reason=warning)
         if (run := self._run_of(frame)) is not None:
             run.add(frame, outcome)
-
-    def _drop(self, frame: Frame, reason: str) -> None:
-        self._deliver(frame, Outcome("dropped", reason))
 
     def _count(self, what: str) -> None:
         with self._counting:

@@ -48,7 +48,13 @@ class QueueSettings(Settings):
     overflow: Literal["spill", "drop_oldest"] = "spill"
     spill_directory: Path | None = Field(None, description="null: the system's temporary folder")
     frame_timeout_s: PositiveFloat = Field(
-        120.0, description="a frame that takes longer counts as a death of the worker"
+        120.0, description="a frame that takes longer is failed, and its process replaced"
+    )
+    exit_wait_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        30.0, description="how long leaving Python waits for frames that are not stored"
+    )
+    workers: Literal["auto"] | Annotated[int, Field(ge=1, le=256)] = Field(
+        "auto", description="analysis processes; auto: usable cores minus one, one with a GPU"
     )
     worker_threads: Annotated[int, Field(ge=1, le=64)] = 1
     worker_memory_gib: PositiveFloat | None = Field(

@@ -1,36 +1,30 @@
-"""A child process as its parent sees it: started, asked and answered over a socket, ended."""
+"""A child process as its parent sees it: how it is started and ended."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import socket
-import struct
 import subprocess
 import sys
 import sysconfig
 from collections.abc import Sequence
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
+from multiprocessing.reduction import send_handle
 from pathlib import Path
 
 from gixi_bluesky.errors import GixiError
 from gixi_bluesky.log import LogSettings, get_logger, log_settings
 from gixi_bluesky.processes.empty_folder import empty_folder
 from gixi_bluesky.processes.limits import Limits
+from gixi_bluesky.processes.peer import STUCK_S, Peer, ProcessEndedError, connected
 
 __all__ = ["ChildProcess", "ProcessEndedError", "Start", "import_path", "portable_error"]
 
 _ENTRY = Path(__file__).with_name("entry.py")
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-_STUCK_S = 30  # a message that has begun and does not go on for so long never ends
 _EXIT_S = 1.0
 _log = get_logger()
-
-
-class ProcessEndedError(GixiError):
-    """The child process is gone; a new one may be started."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +41,7 @@ class Start:
     parent_pid: int
 
 
-class ChildProcess:
+class ChildProcess(Peer):
     """A Python process that runs one function of ours with a connection to this process.
 
     It is not a multiprocessing.Process, which would run the user's script again and so needs a
@@ -71,13 +65,12 @@ class ChildProcess:
         keep: Sequence[int] = (),
         folder: Path | None = None,
     ) -> None:
+        super().__init__(name)
         self._start = Start(target, limits or Limits(), log_settings(), os.getpid())
-        self._name = name
         self._threads = threads
         self._keep = tuple(keep)
         self._folder = folder
         self._child: subprocess.Popen[bytes] | None = None
-        self._connection: Connection | None = None
 
     @property
     def alive(self) -> bool:
@@ -88,11 +81,6 @@ class ChildProcess:
     def pid(self) -> int | None:
         """Its process id, the last one's when it is gone."""
         return self._child.pid if self._child is not None else None
-
-    @property
-    def connection(self) -> Connection | None:
-        """The parent's end of the connection, to wait for several children; None = ended."""
-        return self._connection
 
     def start(self) -> None:
         """Start the process, ending the one before. Raises OSError or ProcessEndedError."""
@@ -112,81 +100,32 @@ class ChildProcess:
         self.send(import_path())
         self.send(self._start)
 
-    def send(self, message: object) -> None:
-        """Send a message. Raises ProcessEndedError, also when the child does not read for long."""
+    def hand_over(self, descriptor: int) -> None:
+        """Send an open descriptor after a message that announced it. Raises ProcessEndedError."""
         try:
-            self._open().send(message)
+            send_handle(self._open(), descriptor, self.pid or 0)
         except OSError as error:
             raise self._ended() from error
 
-    def receive(self, timeout: float) -> object:
-        """Return the next message. Raises TimeoutError or ProcessEndedError."""
-        try:
-            connection = self._open()
-            if connection.poll(timeout):
-                return connection.recv()
-        except (EOFError, OSError) as error:
-            raise self._ended() from error
-        message = f"the {self._name} process did not answer within {timeout:g} s"
-        raise TimeoutError(message)
-
-    def ask(self, message: object, timeout: float) -> object:
-        """Send a message and return the answer; a process that gives none in time is killed.
-
-        Raises ProcessEndedError.
-        """
-        self.send(message)
-        try:
-            return self.receive(timeout)
-        except TimeoutError as error:
-            self.end()
-            raise ProcessEndedError(str(error)) from error
-
     def end(self) -> None:
         """Kill the process, if it is there."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        self._disconnect()
         if self._child is not None and self._start.parent_pid == os.getpid():
             with contextlib.suppress(OSError):
                 self._child.kill()
             with contextlib.suppress(subprocess.TimeoutExpired):  # stuck in the kernel: left there
-                self._child.wait(timeout=_STUCK_S)
-
-    def _open(self) -> Connection:
-        if self._connection is None:
-            raise self._ended()
-        return self._connection
+                self._child.wait(timeout=STUCK_S)
 
     def _environment(self) -> dict[str, str]:
         if self._threads is None:
             return dict(os.environ)
         return {**os.environ, **dict.fromkeys(_THREAD_VARIABLES, str(self._threads))}
 
-    def _ended(self) -> ProcessEndedError:
-        code: int | None = None
+    def _exit_code(self) -> int | None:
         if self._child is not None:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                code = self._child.wait(timeout=_EXIT_S)
-        return ProcessEndedError(f"the {self._name} process {how_it_ended(code)}")
-
-
-def connected(end: socket.socket) -> Connection:
-    """Return a connection over a socket, which it takes, that no half-sent message can block."""
-    limit = struct.pack("ll", _STUCK_S, 0)
-    end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
-    end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
-    return Connection(end.detach())
-
-
-def how_it_ended(code: int | None) -> str:
-    """Return how a process with this exit status (negative: a signal) ended, in words."""
-    if code is None:
-        return "no longer answers"
-    if code >= 0:
-        return f"ended with code {code}"
-    hint = ", as by the kernel when memory runs out" if code == -signal.SIGKILL else ""
-    return f"ended by signal {-code} ({signal.strsignal(-code)}{hint})"
+                return self._child.wait(timeout=_EXIT_S)
+        return None
 
 
 def import_path() -> list[str]:

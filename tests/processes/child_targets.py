@@ -8,9 +8,11 @@ import resource
 import signal
 import sys
 import time
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from gixi_bluesky.processes.forking import can_fork, serve_copy
 from gixi_bluesky.processes.shared_blocks import mapped
 
 
@@ -66,3 +68,22 @@ def freezes_half_way(parent: Connection) -> None:
     """Begin a message and never finish it."""
     os.write(parent.fileno(), (1000).to_bytes(4, "big") + b"x")
     time.sleep(60)
+
+
+def forks(parent: Connection) -> None:
+    """Build a list, then fork copies that answer with it."""
+    built = [os.getpid()]
+
+    def run(connection: Connection, descriptors: list[int]) -> None:
+        while True:
+            asked = connection.recv()
+            if asked == "built":
+                connection.send([*built, os.getpid()])
+            elif asked == "pid":
+                connection.send(os.getpid())
+            else:
+                connection.send(float(mapped(replace(asked, descriptor=descriptors[0])).sum()))
+
+    parent.send("can fork" if can_fork() else "cannot fork")
+    while True:
+        serve_copy(parent, parent.recv(), run)

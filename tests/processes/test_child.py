@@ -16,9 +16,10 @@ import numpy as np
 import pytest
 
 from gixi_bluesky.errors import FrameError, GixiError
-from gixi_bluesky.processes import child as child_module
-from gixi_bluesky.processes.child import ChildProcess, ProcessEndedError, portable_error
+from gixi_bluesky.processes import peer as peer_module
+from gixi_bluesky.processes.child import ChildProcess, portable_error
 from gixi_bluesky.processes.limits import Limits
+from gixi_bluesky.processes.peer import ProcessEndedError
 from gixi_bluesky.processes.shared_blocks import SharedBlock
 
 
@@ -146,7 +147,7 @@ def test_a_child_that_does_not_answer_in_time_is_killed(
 def test_half_a_message_does_not_block_the_parent_for_ever(
     started: Callable[..., ChildProcess], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(child_module, "_STUCK_S", 1)
+    monkeypatch.setattr(peer_module, "STUCK_S", 1)
     child = started(child_targets.freezes_half_way)
     with pytest.raises(ProcessEndedError, match="no longer answers"):
         child.receive(timeout=20)

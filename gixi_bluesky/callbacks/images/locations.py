@@ -40,6 +40,7 @@ Image = NDArray[Any]
 
 _RETRY_S = 0.02
 _REF_BYTES = 1024  # what a reference to a file costs in memory, about
+_MARK_BYTES = 256  # what a frame without any costs
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -120,10 +121,15 @@ class SummedImages(_Reference):
 
 @dataclass(frozen=True, slots=True)
 class Unreadable(_Reference):
-    """A frame that is known to be unreadable before anything is opened."""
+    """A frame that is known to be unreadable before anything is opened, or was dropped."""
 
     status: str
     reason: str
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held in memory."""
+        return _MARK_BYTES
 
 
 FrameRef = (

@@ -29,7 +29,7 @@ from gixi_bluesky.callbacks.kafka.outbox import Outbox, RunTopic
 from gixi_bluesky.callbacks.kafka.run_analysis import ConsumedRuns
 from gixi_bluesky.callbacks.kafka.settings import KafkaSettings
 from gixi_bluesky.callbacks.retries import retrying
-from gixi_bluesky.callbacks.worker.parent import PIPELINE
+from gixi_bluesky.callbacks.worker.pool import PIPELINE
 from gixi_bluesky.errors import ConfigError
 from gixi_bluesky.log import get_logger
 from gixi_bluesky.metrics import serve_metrics

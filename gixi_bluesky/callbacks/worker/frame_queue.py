@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
+import contextlib
+import os
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
-from gixi_bluesky.callbacks.images.locations import InlineImage, SpilledImage
+from gixi_bluesky.callbacks.images.locations import InlineImage, SpilledImage, Unreadable
 from gixi_bluesky.callbacks.runs.raw_run import Frame
 from gixi_bluesky.callbacks.settings import QueueSettings
+from gixi_bluesky.callbacks.worker.spill_folder import SpillFolder, sweep
 from gixi_bluesky.log import get_logger
+from gixi_bluesky.processes.loops import Loop
 
 __all__ = ["FrameQueue"]
 
 _MIB = 1 << 20
 _ASK_AGAIN_S = 0.05
+_FULL = "the queue was full"
 _log = get_logger()
+
+
+@dataclass(slots=True, eq=False)
+class _Entry:
+    place: int
+    frame: Frame
 
 
 class FrameQueue:
@@ -30,63 +37,80 @@ class FrameQueue:
 
     Beyond that the newest images go to disk, written by a thread of their own, or the oldest
     frames are dropped. While the disk is slower than the detector, up to as much again waits in
-    memory; then, and when the disk is full, frames are dropped too. `put` never waits.
+    memory; then, and when the disk is full, frames are dropped too. A dropped frame keeps its place
+    in the queue, without its image. `put` never waits.
 
-    dropped: called with each frame that is given up and why, on the thread that put or spilled
-    fed: whoever puts frames looks at `full` first, so that none is spilled or dropped
+    fed: the caller who puts frames looks at `full` first, so that none is spilled or dropped
     """
 
-    def __init__(
-        self,
-        settings: QueueSettings,
-        dropped: Callable[[Frame, str], None],
-        *,
-        fed: bool = False,
-    ) -> None:
+    def __init__(self, settings: QueueSettings, *, fed: bool = False) -> None:
         self._limit = int(settings.max_mib * _MIB)
         self._fed = fed
         self._spills = settings.overflow == "spill" and not fed
-        self._dropped = dropped
-        self._frames: deque[Frame] = deque()
-        self._bytes = 0
+        self._runs: dict[str, deque[_Entry]] = {}
+        # By place: images in memory, and what else could be dropped.
+        self._inline: dict[int, _Entry] = {}
+        self._others: dict[int, _Entry] = {}
+        self._places = self._length = 0
+        self._bytes = self._held = 0
         self._changed = threading.Condition()
         self._closing = False
         self._parent_folder = settings.spill_directory
-        self._folder: Path | None = None
-        self._written = 0
-        self._thread: threading.Thread | None = None
+        self._folder: SpillFolder | None = None
+        self._owner = os.getpid()
+        self._wake: Callable[[], object] = lambda: None
+        self.spilling = Loop("gixi-spill", self._spill)
+        if self._spills:
+            sweep(self._parent_folder)
 
     def __len__(self) -> int:
-        return len(self._frames)
+        return self._length
 
     @property
     def nbytes(self) -> int:
-        """Bytes held in memory."""
-        return self._bytes
+        """Bytes held in memory, by frames and by results that wait for their turn."""
+        return self._bytes + self._held
+
+    @property
+    def limit(self) -> int:
+        """Bytes that may be held in memory."""
+        return self._limit
 
     @property
     def full(self) -> bool:
-        """Whether whoever can wait should wait."""
-        return self._bytes > self._limit
+        """Whether producers that can wait should wait."""
+        return self.nbytes > self._limit
 
     @property
     def roomy(self) -> bool:
-        """Whether whoever waited may go on: half of it is free."""
-        return self._bytes <= self._limit / 2
+        """Whether producers that waited may go on: half of the memory is free."""
+        return self.nbytes <= self._limit / 2
+
+    def when_put(self, wake: Callable[[], object]) -> None:
+        """Have `wake` called after each frame that is put; it must not wait."""
+        self._wake = wake
+
+    def hold(self, nbytes: int) -> None:
+        """Count what else is held of frames, such as results; negative = no longer held."""
+        with self._changed:
+            self._held += nbytes
 
     def put(self, frame: Frame) -> None:
         """Append a frame; makes room at once or lets the spilling thread make it."""
         with self._changed:
-            self._frames.append(frame)
+            entry = _Entry(self._places, frame)
+            self._places += 1
+            self._runs.setdefault(frame.run_uid, deque()).append(entry)
+            self._index(entry)
+            self._length += 1
             self._bytes += frame.image.nbytes
-            ceiling = 2 * self._limit if self._spills else self._limit
-            over = self._bytes > ceiling and not self._fed
-            victims = self._evict(ceiling) if over else []
-            if self._spills and self._bytes > self._limit and self._thread is None:
-                self._thread = threading.Thread(target=self._spill, name="gixi-spill", daemon=True)
-                self._thread.start()
+            if not self._fed:
+                self._drop_beyond(2 * self._limit if self._spills else self._limit, _FULL)
+                if self._spills and self.full and not self.spilling.started:
+                    with contextlib.suppress(RuntimeError):  # no thread to be had: the next time
+                        self.spilling.start()
             self._changed.notify_all()
-        self._give_up(victims, "the queue was full")
+        self._wake()
 
     def take(self, timeout: float, ready: Callable[[str], bool] = lambda _: True) -> Frame | None:
         """Remove and return the oldest frame whose run is ready, None after `timeout` seconds.
@@ -95,113 +119,111 @@ class FrameQueue:
         """
         deadline = time.monotonic() + timeout
         with self._changed:
-            while (place := self._oldest(ready)) is None:
+            while (run := self._oldest(ready)) is None:
                 left = deadline - time.monotonic()
                 if left <= 0 or self._closing:
                     return None
                 self._changed.wait(min(left, _ASK_AGAIN_S))
-            frame = self._frames[place]
-            del self._frames[place]
-            self._bytes -= frame.image.nbytes
-            return frame
+            return self._remove(run)
 
     def discard(self, run_uid: str | None = None) -> None:
         """Forget the frames of one run, or all of them, as if they had never come."""
+        gone: list[Frame] = []
         with self._changed:
-            everything, self._frames = self._frames, deque()
-            gone: list[Frame] = []
-            for frame in everything:
-                chosen = run_uid is None or frame.run_uid == run_uid
-                (gone if chosen else self._frames).append(frame)
-            self._bytes -= sum(frame.image.nbytes for frame in gone)
+            for uid in [run_uid] if run_uid is not None else list(self._runs):
+                while self._runs.get(uid):
+                    gone.append(self._remove(uid))
         for frame in gone:
             self.release(frame)
 
     def release(self, frame: Frame) -> None:
         """Forget a frame that was taken: its spilled image is no longer needed."""
-        if isinstance(frame.image, SpilledImage):
+        if isinstance(frame.image, SpilledImage) and self._owner == os.getpid():
             Path(frame.image.path).unlink(missing_ok=True)
 
     def close(self) -> None:
         """Stop spilling and remove what lies on disk."""
         with self._changed:
             self._closing = True
-            self._frames.clear()
-            self._bytes = 0
+            self._runs.clear()
+            self._inline.clear()
+            self._others.clear()
+            self._length = self._bytes = self._held = 0
             self._changed.notify_all()
-        if self._thread is not None:
-            self._thread.join(timeout=10.0)
+        self.spilling.stop()
         if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder.remove()
+            self._folder = None
 
-    def _oldest(self, ready: Callable[[str], bool]) -> int | None:
-        answers: dict[str, bool] = {}
-        for place, frame in enumerate(self._frames):
-            if frame.run_uid not in answers:
-                answers[frame.run_uid] = ready(frame.run_uid)
-            if answers[frame.run_uid]:
-                return place
-        return None
+    def _index(self, entry: _Entry) -> None:
+        if isinstance(entry.frame.image, InlineImage):
+            self._inline[entry.place] = entry
+        elif not isinstance(entry.frame.image, Unreadable):
+            self._others[entry.place] = entry
 
-    def _evict(self, ceiling: int) -> list[Frame]:
-        """Remove the oldest frames that hold pixels until the rest fits; called with the lock."""
-        victims: list[Frame] = []
-        kept: deque[Frame] = deque()
-        while self._bytes > ceiling and len(self._frames) > 1:
-            frame = self._frames.popleft()
-            if isinstance(frame.image, InlineImage) or not self._spills:
-                self._bytes -= frame.image.nbytes
-                victims.append(frame)
-            else:
-                kept.append(frame)
-        self._frames.extendleft(reversed(kept))
-        return victims
+    def _oldest(self, ready: Callable[[str], bool]) -> str | None:
+        heads = sorted((frames[0].place, uid) for uid, frames in self._runs.items())
+        return next((uid for _, uid in heads if ready(uid)), None)
 
-    def _give_up(self, victims: list[Frame], reason: str) -> None:
-        for frame in victims:
-            self.release(frame)
-            self._dropped(frame, reason)
+    def _remove(self, run_uid: str) -> Frame:
+        entry = self._runs[run_uid].popleft()
+        if not self._runs[run_uid]:
+            del self._runs[run_uid]
+        self._inline.pop(entry.place, None)
+        self._others.pop(entry.place, None)
+        self._length -= 1
+        self._bytes -= entry.frame.image.nbytes
+        return entry.frame
+
+    def _drop_beyond(self, ceiling: int, reason: str) -> None:
+        """Drop the oldest frames but the last until the rest fits; called with the lock."""
+        while self.nbytes > ceiling and len(self._inline) + len(self._others) > 1:
+            inline = next(iter(self._inline), None)
+            other = next(iter(self._others), None)
+            if inline is not None and (self._spills or other is None or inline < other):
+                entry = self._inline.pop(inline)
+            elif other is not None:
+                entry = self._others.pop(other)
+                self.release(entry.frame)
+            self._replace(entry, replace(entry.frame, image=Unreadable("dropped", reason)))
+
+    def _replace(self, entry: _Entry, frame: Frame) -> None:
+        self._bytes += frame.image.nbytes - entry.frame.image.nbytes
+        entry.frame = frame
 
     def _spill(self) -> None:
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._closing or self._bytes > self._limit)
-                if self._closing:
-                    return
-                frame = self._newest_inline()
-            if frame is None:
-                # References to files alone fill the limit: there is nothing to write.
-                with self._changed:
-                    self._changed.wait(timeout=0.5)
-                continue
-            self._move_to_disk(frame)
+        with self._changed:
+            self._changed.wait_for(lambda: self._closing or self.full, timeout=1.0)
+            # The newest is analysed last, so it does not come back from disk while it is written.
+            newest = next(reversed(self._inline), None)
+            if self._closing or not self.full or newest is None:
+                entry = None
+            else:
+                entry = self._inline[newest]
+        if entry is None:
+            self.spilling.pause(_ASK_AGAIN_S)
+        else:
+            self._move_to_disk(entry)
 
-    def _newest_inline(self) -> Frame | None:
-        # The newest is analysed last, so it does not come back from disk while it is written.
-        return next((f for f in reversed(self._frames) if isinstance(f.image, InlineImage)), None)
-
-    def _move_to_disk(self, frame: Frame) -> None:
+    def _move_to_disk(self, entry: _Entry) -> None:
+        frame = entry.frame
+        if not isinstance(frame.image, InlineImage):
+            return
         try:
             if self._folder is None:
-                if self._parent_folder is not None:
-                    self._parent_folder.mkdir(parents=True, exist_ok=True)
-                self._folder = Path(tempfile.mkdtemp(prefix="gixi-spill-", dir=self._parent_folder))
-                _log.warning("queue_spills", folder=str(self._folder), frames_waiting=len(self))
-            self._written += 1
-            path = self._folder / f"{self._written}.npy"
-            if isinstance(frame.image, InlineImage):
-                np.save(path, frame.image.array, allow_pickle=False)
+                self._folder = SpillFolder(self._parent_folder)
+                _log.warning(
+                    "queue_spills", folder=str(self._folder.path), frames_waiting=len(self)
+                )
+            path = self._folder.write(frame.image.array)
         except OSError as error:
             _log.error("queue_cannot_spill", error=str(error))
             with self._changed:
-                victims = self._evict(self._limit)
-            self._give_up(victims, f"the queue was full and the disk refused: {error.strerror}")
+                self._drop_beyond(self._limit, f"{_FULL} and the disk refused: {error.strerror}")
             return
-        spilled = replace(frame, image=SpilledImage(str(path)))
         with self._changed:
-            place = next((i for i, one in enumerate(self._frames) if one is frame), None)
-            if place is None:  # taken meanwhile
+            if self._inline.pop(entry.place, None) is None:  # taken or dropped meanwhile
                 path.unlink(missing_ok=True)
                 return
-            self._frames[place] = spilled
-            self._bytes += spilled.image.nbytes - frame.image.nbytes
+            self._others[entry.place] = entry
+            self._replace(entry, replace(frame, image=SpilledImage(str(path))))

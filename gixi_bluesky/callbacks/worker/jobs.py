@@ -24,12 +24,14 @@ class Setup:
     """The first message to the analysis process.
 
     factory: "module:name" of what builds the pipeline from the configuration
+    blocks: descriptors of the shared memory that inline images come through
     """
 
     factory: str
     config: Any
     input: InputSettings
     threads: int
+    blocks: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +39,14 @@ class Ready:
     """The pipeline is built.
 
     phases: what was searched for: slug, name, sha256 and powder lines, in JSON types
+    forks: whether copies of the process can be made by fork
+    gpu: whether the pipeline runs on a GPU
     """
 
     provenance: Provenance
     phases: tuple[dict[str, Any], ...]
+    forks: bool = False
+    gpu: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +54,7 @@ class Job:
     """One frame to analyse; its file is awaited until `deadline` (time.monotonic).
 
     exposures: how many images an image inside an event is the sum of
+    block: number of the shared memory that an inline image lies in
     """
 
     raw_uid: str
@@ -58,6 +65,7 @@ class Job:
     keep_image: bool
     exposures: int = 1
     dark: DarkImages | None = None
+    block: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +22,7 @@ from gixi_bluesky.callbacks.images.locations import (
 from gixi_bluesky.callbacks.runs.raw_run import Frame
 from gixi_bluesky.callbacks.settings import QueueSettings
 from gixi_bluesky.callbacks.worker.frame_queue import FrameQueue
+from gixi_bluesky.callbacks.worker.spill_folder import SpillFolder, sweep
 from gixi_bluesky.processing.geometry.conditions import Conditions
 
 PIXELS = (128, 1024)  # one image of bytes is an eighth of a MiB
@@ -30,9 +33,12 @@ def frame(number: int, image: object = None) -> Frame:
     return Frame("run", number, number + 1, 0.0, image, Conditions(), 0.0, 0.0)  # type: ignore[arg-type]
 
 
-class Dropped(list[tuple[int, str]]):
-    def __call__(self, one: Frame, reason: str) -> None:
-        self.append((one.number, reason))
+def dropped(frames: list[Frame]) -> dict[int, str]:
+    return {
+        one.number: one.image.reason
+        for one in frames
+        if isinstance(one.image, Unreadable) and one.image.status == "dropped"
+    }
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
@@ -50,7 +56,7 @@ def taken(queue: FrameQueue) -> list[Frame]:
 
 
 def test_frames_leave_in_order() -> None:
-    queue = FrameQueue(QueueSettings(), Dropped())
+    queue = FrameQueue(QueueSettings())
     for number in range(5):
         queue.put(frame(number))
     assert [one.number for one in taken(queue)] == [0, 1, 2, 3, 4]
@@ -59,27 +65,25 @@ def test_frames_leave_in_order() -> None:
 
 
 def test_drop_oldest_gives_up_the_oldest_and_says_so() -> None:
-    dropped = Dropped()
-    queue = FrameQueue(QueueSettings(max_mib=0.5, overflow="drop_oldest"), dropped)
+    queue = FrameQueue(QueueSettings(max_mib=0.5, overflow="drop_oldest"))
     for number in range(10):
         queue.put(frame(number))
     assert queue.nbytes <= 0.5 * 2**20
-    kept = [one.number for one in taken(queue)]
-    assert kept == [7, 8, 9]
-    assert [number for number, _ in dropped] == list(range(7))
-    assert dropped[0][1] == "the queue was full"
+    frames = taken(queue)
+    assert [one.number for one in frames] == list(range(10))  # each keeps its place
+    assert list(dropped(frames)) == list(range(7))
+    assert dropped(frames)[0] == "the queue was full"
 
 
 def test_spilled_frames_come_back_in_order_and_bit_by_bit(tmp_path: Path) -> None:
-    dropped = Dropped()
     settings = QueueSettings(max_mib=0.5, spill_directory=tmp_path / "spill")
-    queue = FrameQueue(settings, dropped)
+    queue = FrameQueue(settings)
     for number in range(20):
         queue.put(frame(number))
         wait_for(lambda: queue.nbytes <= 0.5 * 2**20)
     frames = taken(queue)
     assert [one.number for one in frames] == list(range(20))
-    assert not dropped
+    assert not dropped(frames)
     assert any(isinstance(one.image, SpilledImage) for one in frames)
     reader = FrameReader(FileAccess((tmp_path / "elsewhere",), {}))
     for one in frames:
@@ -90,19 +94,55 @@ def test_spilled_frames_come_back_in_order_and_bit_by_bit(tmp_path: Path) -> Non
     assert not list((tmp_path / "spill").iterdir())
 
 
+def test_a_forked_child_removes_nothing(tmp_path: Path) -> None:
+    queue = FrameQueue(QueueSettings(max_mib=0.5, spill_directory=tmp_path))
+    for number in range(10):
+        queue.put(frame(number))
+    wait_for(lambda: queue.nbytes <= 0.5 * 2**20)
+    before = sorted(tmp_path.rglob("*.npy"))
+    assert before
+    forked = os.fork()
+    if forked == 0:
+        while (one := queue.take(0)) is not None:
+            queue.release(one)
+        queue.close()
+        os._exit(0)
+    os.waitpid(forked, 0)
+    assert sorted(tmp_path.rglob("*.npy")) == before
+    queue.close()
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_folder_of_a_killed_process_is_swept_at_the_next_start(tmp_path: Path) -> None:
+    forked = os.fork()
+    if forked == 0:
+        SpillFolder(tmp_path).write(np.zeros((4, 4)))
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(forked, 0)
+    held = SpillFolder(tmp_path)
+    held.write(np.ones((4, 4)))
+    fresh = tmp_path / "gixi-spill-being-made"
+    fresh.mkdir()
+    assert len(list(tmp_path.rglob("*.npy"))) == 2
+    FrameQueue(QueueSettings(spill_directory=tmp_path)).close()
+    assert sorted(tmp_path.iterdir()) == sorted([held.path, fresh])
+    assert sweep(tmp_path) == 0
+    held.remove()
+
+
 def test_a_disk_slower_than_the_detector_never_lets_memory_grow_beyond_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(np, "save", lambda *_, **__: time.sleep(0.2))
-    dropped = Dropped()
-    queue = FrameQueue(QueueSettings(max_mib=0.5, spill_directory=tmp_path), dropped)
+    queue = FrameQueue(QueueSettings(max_mib=0.5, spill_directory=tmp_path))
     began = time.monotonic()
     for number in range(40):
         queue.put(frame(number))
         assert queue.nbytes <= 2**20
     assert time.monotonic() - began < 0.2  # put never waited for the disk
-    assert dropped
-    assert len(dropped) + len(taken(queue)) == 40
+    frames = taken(queue)
+    assert [one.number for one in frames] == list(range(40))
+    assert dropped(frames)
     queue.close()
 
 
@@ -113,22 +153,38 @@ def test_a_full_disk_drops_frames_with_the_reason(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(np, "save", refuse)
-    dropped = Dropped()
-    queue = FrameQueue(QueueSettings(max_mib=0.5, spill_directory=tmp_path), dropped)
+    queue = FrameQueue(QueueSettings(max_mib=0.5, spill_directory=tmp_path))
     for number in range(6):
         queue.put(frame(number))
     wait_for(lambda: queue.nbytes <= 0.5 * 2**20)
-    assert "No space left" in dropped[0][1]
+    assert "No space left" in dropped(taken(queue))[0]
     queue.close()
 
 
 def test_references_to_files_are_never_spilled(tmp_path: Path) -> None:
-    dropped = Dropped()
-    queue = FrameQueue(QueueSettings(max_mib=0.01, spill_directory=tmp_path), dropped)
+    queue = FrameQueue(QueueSettings(max_mib=0.1, spill_directory=tmp_path))
     images = [Hdf5Image("/x.h5", "/d", number) for number in range(100)]
     for number, image in enumerate(images):
         queue.put(frame(number, image))
     assert [one.image for one in taken(queue)] == images
-    assert not dropped
     queue.put(frame(0, Unreadable("failed", "x")))
+    queue.close()
+
+
+def test_references_alone_cannot_fill_the_memory_and_a_put_stays_cheap() -> None:
+    queue = FrameQueue(QueueSettings(max_mib=1.0, overflow="drop_oldest"))
+    for number in range(3000):
+        queue.put(frame(number, Hdf5Image("/x.h5", "/d", number)))
+    assert queue.nbytes <= 2**20 + 1024
+    frames = taken(queue)
+    assert len(frames) == 3000
+    assert list(dropped(frames)) == list(range(len(dropped(frames))))  # the oldest
+
+
+def test_what_else_is_held_counts(tmp_path: Path) -> None:
+    queue = FrameQueue(QueueSettings(max_mib=1.0, spill_directory=tmp_path), fed=True)
+    queue.hold(2**20 + 1)
+    assert queue.full
+    queue.hold(-(2**20) // 2 - 1)
+    assert queue.roomy
     queue.close()

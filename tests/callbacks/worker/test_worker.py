@@ -37,7 +37,7 @@ class Desk:
 
     def __init__(self, config: Any) -> None:
         self.outcomes: list[tuple[int, Outcome]] = []
-        self.queue = FrameQueue(config.queue, lambda *_: None)
+        self.queue = FrameQueue(config.queue)
         self.worker = Worker(config, self.queue, self.deliver, factory=FAKE)
 
     def deliver(self, frame: Frame, outcome: Outcome) -> None:

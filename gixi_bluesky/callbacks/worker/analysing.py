@@ -1,0 +1,134 @@
+"""Jobs in the analysis process: the next image is read while the present one is analysed."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
+from queue import Queue
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from structlog.contextvars import bound_contextvars
+
+from gixi_bluesky.callbacks.worker.jobs import Analysed, Job, Outcome
+from gixi_bluesky.errors import FrameError, RefusedPathError, UnavailableError
+from gixi_bluesky.log import get_logger
+from gixi_bluesky.processes.shared_blocks import SharedArray, mapped
+
+if TYPE_CHECKING:
+    from gixi_bluesky.callbacks.worker.pixels import ImageSource
+
+__all__ = ["analyse_jobs"]
+
+_log = get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A job with its pixels and how to analyse them, or with why there are none."""
+
+    job: Job
+    frame: NDArray[Any] | None = None
+    how: dict[str, Any] | None = None
+    problem: Outcome | None = None
+
+
+def analyse_jobs(
+    parent: Connection,
+    pipeline: Any,
+    source: ImageSource,
+    blocks: Sequence[int],
+    first: Job | None = None,
+) -> None:
+    """Answer jobs in their order until the parent closes the connection.
+
+    blocks: descriptors of the shared memory that inline images come through
+    first: a job that came already
+    """
+    waiting: Queue[_Read | None] = Queue(maxsize=1)
+
+    def read_all() -> None:
+        job = first
+        try:
+            while True:
+                if job is not None:
+                    waiting.put(_read(job, source, blocks))
+                job = parent.recv()
+        except (EOFError, ConnectionError):
+            waiting.put(None)
+
+    threading.Thread(target=read_all, name="gixi-reader", daemon=True).start()
+    while (read := waiting.get()) is not None:
+        with bound_contextvars(raw_uid=read.job.raw_uid, frame=read.job.frame):
+            outcome = read.problem or _analyse(read, pipeline)
+        try:
+            parent.send(replace(outcome, gpu_bytes=_gpu_bytes()))
+        except ConnectionError:
+            return
+
+
+def _read(job: Job, source: ImageSource, blocks: Sequence[int]) -> _Read:
+    with bound_contextvars(raw_uid=job.raw_uid, frame=job.frame):
+        try:
+            how: dict[str, Any] = job.conditions.given()
+            if isinstance(job.image, SharedArray):
+                frame = mapped(replace(job.image, descriptor=blocks[job.block]))
+                exposures = job.exposures
+            else:
+                frame, exposures = source.read(job.image, job.deadline)
+            if exposures > 1:
+                how["exposures"] = exposures
+            if job.dark is not None:
+                how["dark"] = source.dark(job.dark, job.deadline)
+            return _Read(job, frame, how)
+        except BaseException as error:  # no error may end this thread
+            return _Read(job, problem=_outcome_of(error))
+
+
+def _analyse(read: _Read, pipeline: Any) -> Outcome:
+    try:
+        result = pipeline(read.frame, **(read.how or {}))
+        return Outcome("ok", result=_stored(result, keep_image=read.job.keep_image))
+    except Exception as error:
+        if "CUDA error" in str(error):
+            raise  # the device is lost to this process: the next one may have it again
+        return _outcome_of(error)
+
+
+def _outcome_of(error: BaseException) -> Outcome:
+    if isinstance(error, UnavailableError | RefusedPathError):
+        return Outcome("unavailable", str(error))
+    if isinstance(error, FrameError):
+        return Outcome("failed", str(error))
+    _log.error(
+        "frame_failed", error=repr(error), traceback="".join(traceback.format_exception(error))
+    )
+    return Outcome("failed", f"{type(error).__name__}: {error}")
+
+
+def _gpu_bytes() -> int | None:
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized():
+        return None
+    return int(torch.cuda.memory_reserved())
+
+
+def _stored(result: Any, *, keep_image: bool) -> Analysed:
+    image = result.polar_image
+    return Analysed(
+        peaks=result.peak_table,
+        matches=result.match_table,
+        match_peaks=result.match_peak_table,
+        q=result.q,
+        phi=result.phi,
+        image=np.ascontiguousarray(image, dtype=np.float32) if keep_image else None,
+        incidence_angle_deg=result.incidence_angle_deg,
+        total_intensity=float(np.nansum(image, dtype=np.float64)),
+        seconds=dict(result.seconds),
+        warnings=tuple(result.warnings),
+    )

@@ -1,0 +1,137 @@
+"""One place in the pool of analysis processes: its process, and the jobs that it has."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from dataclasses import dataclass, replace
+
+from gixi_bluesky.callbacks.images.locations import InlineImage
+from gixi_bluesky.callbacks.worker.jobs import Job, Outcome
+from gixi_bluesky.processes.peer import Peer
+from gixi_bluesky.processes.shared_blocks import SharedBlock
+
+__all__ = ["Blocks", "Seat", "Task"]
+
+_LONGEST_PAUSE_S = 30.0
+
+
+class Blocks:
+    """Shared memory that the inline images of one process go through, used in turn."""
+
+    def __init__(self, number: int) -> None:
+        self._blocks = tuple(SharedBlock() for _ in range(number))
+        self._used = 0
+
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """What the process inherits."""
+        return tuple(block.descriptor for block in self._blocks)
+
+    def shared(self, job: Job) -> Job:
+        """Return the job with an inline image copied. Raises OSError or MemoryError."""
+        if not isinstance(job.image, InlineImage):
+            return job
+        number = self._used % len(self._blocks)
+        self._used += 1
+        return replace(job, image=self._blocks[number].share(job.image.array), block=number)
+
+    def close(self) -> None:
+        """Give the memory back."""
+        for block in self._blocks:
+            block.close()
+
+
+@dataclass(slots=True, eq=False)
+class Task:
+    """A job on its way through the pool.
+
+    deaths: how often a process ended while it had this job
+    """
+
+    ticket: int
+    job: Job
+    deaths: int = 0
+
+
+class Seat:
+    """A process that answers jobs in order, at most `depth` at a time.
+
+    A task that has seen a death gets the process to itself, so that a second death is its own.
+    """
+
+    def __init__(self, peer: Peer, blocks: Blocks, depth: int, *, serving: bool = False) -> None:
+        self.peer = peer
+        self.blocks = blocks
+        self.serving = serving
+        self.building_since: float | None = None
+        self.sent: deque[Task] = deque()
+        self._depth = depth
+        self._oldest_since = 0.0
+        self._failures = 0
+        self._not_before = 0.0
+
+    @property
+    def starting(self) -> bool:
+        """Whether the process is there and builds its pipeline."""
+        return self.building_since is not None
+
+    @property
+    def due(self) -> bool:
+        """Whether the process should be started now."""
+        idle = not self.serving and not self.starting
+        return idle and time.monotonic() >= self._not_before
+
+    def takes(self, task: Task) -> bool:
+        """Return whether the task can be handed over now."""
+        if not self.serving:
+            return False
+        if task.deaths or (self.sent and self.sent[0].deaths):
+            return not self.sent
+        return len(self.sent) < self._depth
+
+    def hand_over(self, task: Task, shared: Job) -> None:
+        """Send a job. Raises ProcessEndedError; the task is this seat's in any case."""
+        if not self.sent:
+            self._oldest_since = time.monotonic()
+        self.sent.append(task)
+        self.peer.send(shared)
+
+    def answered(self) -> Task:
+        """Remove and return the task that an outcome belongs to."""
+        self._oldest_since = time.monotonic()
+        self._failures = 0
+        return self.sent.popleft()
+
+    def late(self, timeout_s: float) -> bool:
+        """Return whether the oldest job takes too long, its wait for a file apart."""
+        if not self.sent:
+            return False
+        begin = max(self._oldest_since, self.sent[0].job.deadline)
+        return time.monotonic() > begin + timeout_s
+
+    def serve(self) -> None:
+        """Record that the process takes jobs now."""
+        self.serving, self.building_since = True, None
+        self._oldest_since = time.monotonic()
+
+    def ended(self) -> list[Task]:
+        """End the process, put off its next start after failures, and return its tasks."""
+        self.peer.end()
+        self.serving, self.building_since = False, None
+        self._failures += 1
+        pause = 0.0 if self._failures == 1 else min(_LONGEST_PAUSE_S, 0.25 * 2**self._failures)
+        self._not_before = time.monotonic() + pause
+        tasks = list(self.sent)
+        self.sent.clear()
+        return tasks
+
+    def close(self) -> None:
+        """End the process and give the shared memory back."""
+        self.peer.end()
+        self.blocks.close()
+
+
+def gave_up(task: Task, why: str) -> Outcome:
+    """Return the outcome of a task that ended its process too often."""
+    return Outcome("failed", f"the analysis process ended {task.deaths} times on this frame: {why}")
