@@ -249,6 +249,8 @@ class Pipeline:
             setup.shape,
             setup.mask,
             setup.pixels,
+            # In a scan of the geometry each frame would leave maps that none looks for again.
+            stored=not self._config.geometry.changes_per_frame,
         )
         if self._config.cuts:
             self._cut_maps[key] = CutMaps(

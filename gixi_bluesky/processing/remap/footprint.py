@@ -120,10 +120,11 @@ class Footprint:
             layout=layout,
         )
 
-    def means(self, frame: Float32) -> Float32:
+    def means(self, frame: Float32, halved: Float32 | None = None) -> Float32:
         """Return the scaled mean of each matrix row's pixels; `places` puts them on the grid.
 
         frame: the window, contiguous, in memory order: `layout` turns it into rows and columns
+        halved: memory for the means of blocks, see `halved_shape`
         """
         means = self.pixels @ frame.ravel()
         if self.blocks.nnz:
@@ -131,8 +132,14 @@ class Footprint:
             even = self.layout.apply(frame)[: rows // 2 * 2, : columns // 2 * 2]
             even = self.layout.inverse.apply(even)
             half = (even.shape[1] // 2, even.shape[0] // 2)
-            means += self.blocks @ cv2.resize(even, half, interpolation=cv2.INTER_AREA).ravel()
+            blocks = cv2.resize(even, half, dst=halved, interpolation=cv2.INTER_AREA)
+            means += self.blocks @ blocks.ravel()
         return means
+
+    @property
+    def halved_shape(self) -> tuple[int, int]:
+        """Shape of the means of blocks in memory order."""
+        return self.layout.inverse.shape((self.shape[0] // 2, self.shape[1] // 2))
 
     def share(self, valid: Bool) -> Float32:
         """Return the share of each cell's weight that is `valid` too, NaN where too little is.

@@ -20,6 +20,7 @@ from gixi_bluesky.processing.pixels.masks import invalid_pixels, require_image
 from gixi_bluesky.processing.pixels.noise import Noise
 from gixi_bluesky.processing.remap.footprint import Footprint
 from gixi_bluesky.processing.remap.sides import Sides
+from gixi_bluesky.processing.remap.stored_maps import StoredMaps
 from gixi_bluesky.processing.settings import CorrectionSettings, GridSettings
 from gixi_bluesky.processing.types import CartesianImage, PolarImage, RemappedImage
 
@@ -34,7 +35,7 @@ class Remapper:
     """Averages frames of one geometry over the cells of the polar grid; built once, then cheap.
 
     shape: (rows, columns) of the frames after `orient`; mask: the same shape, True = masked.
-    pixels: what is done to each pixel first.
+    pixels: what is done to each pixel first; stored: keep the maps on disk for other processes.
     Raises GeometryError for a grid beyond the wavelength's reach or off the detector.
     """
 
@@ -46,6 +47,8 @@ class Remapper:
         shape: tuple[int, int],
         mask: Bool | None = None,
         pixels: PixelCorrection | None = None,
+        *,
+        stored: bool = False,
     ) -> None:
         geometry.require_q(grid.q_max_inv_angstrom)
         if mask is not None and mask.shape != tuple(shape):
@@ -62,7 +65,7 @@ class Remapper:
         self.grid = PolarGrid(grid.q_max_inv_angstrom, grid.shape, grid.side, mirror)
         self._q, self._phi = self.grid.q, self.grid.phi
         self.shape = (int(shape[0]), int(shape[1]))
-        self._corrections = corrections
+        self._corrections, self._stored = corrections, stored
         self._horizon = grid.below_horizon == "mask"
         self._valid = np.ones(self.shape, bool) if mask is None else ~mask
         if pixels is not None:
@@ -137,30 +140,40 @@ class Remapper:
         return Sides(self.geometry, self._valid, self.grid.q_max)
 
     def _average(self, grid: Grid) -> _Average:
-        return _Average(
-            self.geometry, grid, self._corrections, self._valid, self._horizon, self.pixels
+        return _Average(self._footprint(grid), self._valid.shape, self._corrections, self.pixels)
+
+    def _footprint(self, grid: Grid) -> Footprint:
+        decides = (self.geometry, grid, self._horizon, _deciding(self._corrections))
+        kept = StoredMaps(decides, self._valid) if self._stored else None
+        if kept is not None and (found := kept.load()) is not None:
+            return found
+        centers = [self.geometry.pixel_at(*center) for center in grid.centers()]
+        scale = _correction(self.geometry, centers, self._corrections)
+        built = Footprint.build(
+            self.geometry, grid, centers, self._valid, scale, horizon=self._horizon
         )
+        if kept is not None:
+            kept.store(built)
+        return built
 
 
 class _Average:
-    """The weighted mean over one grid; knows the pixels that the last frame lacked."""
+    """The weighted mean over one grid; knows the pixels that the last frame lacked.
+
+    Not for several threads at once.
+    """
 
     def __init__(
         self,
-        geometry: Geometry,
-        grid: Grid,
+        footprint: Footprint,
+        shape: tuple[int, ...],
         corrections: CorrectionSettings,
-        valid: Bool,
-        horizon: bool,
         pixels: PixelCorrection | None,
     ) -> None:
-        self._shape = valid.shape
+        self._footprint, self._shape = footprint, shape
         self._corrections = corrections
         self._pixels = pixels
         self._dummy = () if pixels is not None else corrections.dummy
-        centers = [geometry.pixel_at(*center) for center in grid.centers()]
-        scale = _correction(geometry, centers, corrections)
-        self._footprint = Footprint.build(geometry, grid, centers, valid, scale, horizon=horizon)
         if not self._footprint.weight.any():
             message = (
                 "no cell of the grid is data: the detector sees none of it, or all is masked; "
@@ -171,11 +184,14 @@ class _Average:
             np.empty(0, np.int64),
             None,
             self._footprint.unit_variance,
-            self._footprint.unit_variance / scale,
+            self._footprint.unit_variance / self._footprint.scale,
             self._footprint.weight,
         )
         self._last = self._whole
         self._spread: _Spread | None = None
+        # Kept from frame to frame: new memory of this size costs more than what is done in it.
+        self._counts = np.empty((0, 0), np.float32)
+        self._halved = np.empty((0, 0), np.float32)
 
     def __call__(
         self, frame: NDArray[Any], pixels: PixelCorrection | None = None, exposures: int = 1
@@ -221,21 +237,28 @@ class _Average:
             with np.errstate(over="ignore"):  # beyond float32 is infinite, hence no data
                 counts = window.astype(np.float32, copy=False)
             if not self._dummy:
-                means = self._footprint.means(counts)
+                means = self._mean_of(counts)
                 # A NaN or an infinity in any pixel that counts shows in the total.
                 if np.isfinite(means[:-1].sum()):
                     return means, self._whole
             lacking = invalid_pixels(counts, self._dummy)
         else:
-            counts = window.astype(np.float32)
+            if self._counts.shape != window.shape:
+                self._counts = np.empty(window.shape, np.float32)
+            counts = self._counts
+            np.copyto(counts, window, casting="unsafe")
             # Negative numbers are beyond the signed maximum when read as unsigned.
             highest = window.view(window.dtype.str.replace("i", "u")).max()
             if highest < np.iinfo(window.dtype).max:
-                return self._footprint.means(counts), self._whole
+                return self._mean_of(counts), self._whole
             lacking = invalid_pixels(window)
-        return self._footprint.means(np.where(lacking, np.float32(0), counts)), self._without(
-            lacking
-        )
+        return self._mean_of(np.where(lacking, np.float32(0), counts)), self._without(lacking)
+
+    def _mean_of(self, counts: Float32) -> Float32:
+        shape = self._footprint.halved_shape
+        if self._halved.shape != shape:
+            self._halved = np.empty(shape, np.float32)
+        return self._footprint.means(counts, self._halved)
 
     def _without(self, lacking: Bool) -> _Lacking:
         """Return what changes when pixels (memory order) lack; gaps stay, so the last is kept."""
@@ -319,6 +342,16 @@ class _Spread:
         n = np.float32(exposures)
         extra = np.float32(noise.gain) * n * self.dark + n * n * self.dark_variance
         return signal + unit_variance * np.maximum(extra, 0)
+
+
+def _deciding(corrections: CorrectionSettings) -> tuple[object, ...]:
+    """Return what `_correction` reads."""
+    return (
+        corrections.solid_angle,
+        corrections.polarization,
+        corrections.air_attenuation_per_m,
+        corrections.sensor_transmission,
+    )
 
 
 def _correction(
