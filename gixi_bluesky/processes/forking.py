@@ -60,6 +60,7 @@ class ForkedCopy(Peer):
         self._original = original
         self._keep = tuple(keep)
         self._pid: int | None = None
+        self._original_pid: int | None = None
         self._pidfd = -1
         self._owner = os.getpid()
 
@@ -84,7 +85,7 @@ class ForkedCopy(Peer):
                 self._original.hand_over(descriptor)
             served = cast("CopyServed", self._original.receive(STUCK_S))
             self._connection = connected(ours)
-        self._pid = served.pid
+        self._pid, self._original_pid = served.pid, self._original.pid
         # As the original waits for its copies when asked only, the number is still this copy's.
         with contextlib.suppress(AttributeError, OSError):
             self._pidfd = os.pidfd_open(served.pid)
@@ -105,11 +106,15 @@ class ForkedCopy(Peer):
         with contextlib.suppress(OSError):
             if self._pidfd >= 0:
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
-            elif self._original.alive and self._pid is not None:
+            elif self._has_original() and self._pid is not None:
                 os.kill(self._pid, signal.SIGKILL)
 
+    def _has_original(self) -> bool:
+        """Return whether the process that forked this copy is there; another cannot wait for it."""
+        return self._original_pid == self._original.pid and self._original.alive
+
     def _exit_code(self) -> int | None:
-        if self._pid is None:
+        if self._pid is None or not self._has_original():
             return None
         deadline = time.monotonic() + _EXIT_S
         with contextlib.suppress(Exception):  # the original has ended: nobody knows

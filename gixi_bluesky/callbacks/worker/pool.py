@@ -70,6 +70,11 @@ class ProcessPool:
         return tuple(s.peer.pid for s in list(self._seats) if s.peer.pid and s.peer.alive)
 
     @property
+    def builder_pid(self) -> int | None:
+        """The idle process that the others are copies of; None = each has built its own."""
+        return self._builder.peer.pid if self._builder is not None else None
+
+    @property
     def room(self) -> bool:
         """Whether a job would be handed over at once."""
         trial = Task(0, cast("Job", None))

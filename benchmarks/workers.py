@@ -1,0 +1,138 @@
+"""Frames per second with several analysis processes, and the memory that they share.
+
+    python benchmarks/workers.py            # coordination: a pipeline that sleeps 100 ms a frame
+    python benchmarks/workers.py --real     # the real chain on simulated frames of 4 megapixels
+
+Each line is relative to one process in the same run. Load of the machine is printed beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from gixi_bluesky.callbacks.images.locations import InlineImage
+from gixi_bluesky.callbacks.worker.jobs import Job
+from gixi_bluesky.callbacks.worker.pool import PIPELINE, ProcessPool
+from gixi_bluesky.config import Config, parse_config
+from gixi_bluesky.log import configure_logging
+from gixi_bluesky.processing.geometry.conditions import Conditions
+from gixi_bluesky.processing.types import Matches, MatchPeaks, Peaks
+
+SLEEP_S = 0.1
+GEOMETRY = {
+    "wavelength_angstrom": 0.6888,
+    "distance_mm": 809.0,
+    "pixel_size_mm": [0.2, 0.2],
+    "beam_center_px": [222.0, 1024.0],
+    "incidence_angle_deg": 0.5,
+}
+
+
+class SleepingPipeline:
+    """Takes `SLEEP_S` a frame and no processor time."""
+
+    structures: tuple[Any, ...] = ()
+    provenance = SimpleNamespace(device="cpu", result_hash="sleeps")
+
+    def __init__(self, _: Any) -> None:
+        pass
+
+    def __call__(self, *_: Any, **__: Any) -> Any:
+        """Return a result without peaks."""
+        time.sleep(SLEEP_S)
+        return SimpleNamespace(
+            polar_image=np.zeros((64, 128), np.float32),
+            peak_table=Peaks.empty(),
+            match_table=Matches.empty(),
+            match_peak_table=MatchPeaks.empty(),
+            q=np.arange(128.0),
+            phi=np.arange(64.0),
+            incidence_angle_deg=0.5,
+            seconds={},
+            warnings=(),
+        )
+
+
+def jobs(number: int, image: Any) -> Iterator[Job]:
+    for frame in range(number):
+        yield Job("benchmark", frame, InlineImage(image), Conditions(), 0.0, keep_image=True)
+
+
+def run(config: Config, factory: str, workers: int, n_frames: int, image: Any) -> dict[str, float]:
+    """Return frames/s from the first to the last outcome, and memory of the processes in MiB."""
+    pool = ProcessPool(config, factory, workers)
+    pool.start()
+    try:
+        cpu = time.process_time()
+        waiting = jobs(n_frames + 2 * workers, image)
+        ended: list[float] = []
+        while len(ended) < n_frames + 2 * workers:
+            while pool.room and (job := next(waiting, None)) is not None:
+                pool.submit(job)
+            ended += [time.perf_counter() for _ in pool.finished(1.0)]
+        # The first ones build maps, and the last ones leave processes idle.
+        first, last = workers, n_frames + workers
+        cpu_ms = 1e3 * (time.process_time() - cpu) / len(ended)
+        rate = (last - first) / (ended[last] - ended[first])
+        return {
+            "rate": rate,
+            "cpu_ms": cpu_ms,
+            "rss": memory(pool, "Rss"),
+            "pss": memory(pool, "Pss"),
+        }
+    finally:
+        pool.close()
+
+
+def memory(pool: ProcessPool, kind: str) -> float:
+    """Return the memory of all processes of a pool in MiB; Pss counts what they share once."""
+    pids = set(pool.pids)
+    if pool.builder_pid is not None:
+        pids.add(pool.builder_pid)
+    total = 0
+    for pid in pids:
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith(f"{kind}:"):
+                total += int(line.split()[1])
+    return total / 1024
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--real", action="store_true", help="the real chain")
+    parser.add_argument("--frames", type=int, default=None, help="frames per process")
+    parser.add_argument("--workers", type=int, nargs="+", default=None)
+    parser.add_argument("--side", type=int, default=256, help="pixels of the sleeping frames")
+    options = parser.parse_args()
+    configure_logging("ERROR")
+    config = parse_config({"geometry": GEOMETRY}, folder=Path.cwd())
+    if options.real:
+        factory, counts, each = PIPELINE, options.workers or [1, 2], options.frames or 40
+        image = np.random.default_rng(0).poisson(50, (2048, 2048)).astype(np.uint16)
+    else:
+        factory, counts, each = "workers:SleepingPipeline", options.workers, 40
+        counts, each = counts or [1, 8], options.frames or each
+        image = np.zeros((options.side, options.side), np.uint16)
+    print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
+    print("processes  frames/s  ratio  CPU of the scan, ms a frame  memory MiB: RSS, PSS")
+    alone = 0.0
+    for workers in counts:
+        found = run(config, factory, workers, each * workers, image)
+        alone = alone or found["rate"] / workers
+        ratio = found["rate"] / alone
+        print(
+            f"{workers:9d}  {found['rate']:8.1f}  {ratio:5.2f}  {found['cpu_ms']:27.2f}  "
+            f"{found['rss']:15.0f} {found['pss']:8.0f}"
+        )
+
+
+if __name__ == "__main__":
+    main()
