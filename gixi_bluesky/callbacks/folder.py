@@ -10,13 +10,14 @@ from uuid import uuid4
 
 import event_model
 
+from gixi_bluesky.callbacks.images.allowed_paths import FileAccess
 from gixi_bluesky.callbacks.images.detector_files import (
     IMAGE_SUFFIXES,
     ImageFile,
     open_image_file,
 )
 from gixi_bluesky.callbacks.settings import InputSettings
-from gixi_bluesky.errors import FrameError, UnavailableError
+from gixi_bluesky.errors import FrameError, RefusedPathError, UnavailableError
 from gixi_bluesky.log import get_logger
 
 __all__ = ["IMAGE_KEY", "FolderRun", "folder_input"]
@@ -52,15 +53,17 @@ class FolderRun:
     be read still gets its frame, so that its status is told.
 
     feed: takes (name, document), such as an Analysis
+    access: which files may be read, those of the folder and what they lead to; None = all
     Raises UnavailableError when there is no such folder.
     """
 
-    def __init__(self, folder: Path, feed: Feed) -> None:
+    def __init__(self, folder: Path, feed: Feed, access: FileAccess | None = None) -> None:
         if not folder.is_dir():
             message = f"{folder} is not there, or is no folder; expected the folder to follow"
             raise UnavailableError(message)
         self.folder = folder.absolute()
         self._feed = feed
+        self._access = access or FileAccess((), {})
         self._pending: dict[Path, _Seen] = {}
         self._done: set[Path] = set()
         self._names: list[str] = []
@@ -117,8 +120,8 @@ class FolderRun:
 
     def _tell(self, path: Path, written: float) -> None:
         try:
-            file = open_image_file(path)
-        except FrameError as error:
+            file = open_image_file(path, access=self._access)
+        except (FrameError, RefusedPathError) as error:
             _log.warning("image_file_unreadable", file=str(path), error=str(error))
             file = ImageFile(path, "image/tiff")
         if self._descriptor is None:

@@ -24,8 +24,9 @@ def first_image(config: Config, name: str) -> tuple[str, NDArray[Any]]:
     from gixi_bluesky.callbacks.images.detector_files import image_references
     from gixi_bluesky.callbacks.images.locations import FrameReader
 
-    label, reference = next(image_references(name))
-    return label, FrameReader(FileAccess.from_settings(config.input)).read(reference)
+    access = FileAccess.for_named(config.input, [name])
+    label, reference = next(image_references(name, access))
+    return label, FrameReader(access).read(reference)
 
 
 def named_images(config: Config, names: Sequence[str]) -> Iterator[tuple[str, NDArray[Any]]]:
@@ -37,7 +38,8 @@ def named_images(config: Config, names: Sequence[str]) -> Iterator[tuple[str, ND
     from gixi_bluesky.callbacks.images.detector_files import image_references
     from gixi_bluesky.callbacks.images.locations import FrameReader
 
-    reader = FrameReader(FileAccess.from_settings(config.input))
+    access = FileAccess.for_named(config.input, names)
+    reader = FrameReader(access)
     for name in names:
-        for label, reference in image_references(name):
+        for label, reference in image_references(name, access):
             yield label, reader.read(reference)

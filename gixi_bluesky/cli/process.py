@@ -14,6 +14,7 @@ from gixi_bluesky.cli.options import ConfigFile, JsonLines, configured_for_files
 from gixi_bluesky.errors import GixiError, RefusedPathError, UnavailableError
 
 if TYPE_CHECKING:
+    from gixi_bluesky.callbacks.images.allowed_paths import FileAccess
     from gixi_bluesky.callbacks.images.locations import FrameRef
     from gixi_bluesky.callbacks.worker.pixels import ImageSource
     from gixi_bluesky.cli.records import FrameRecord
@@ -97,14 +98,11 @@ def _analysed(config: Config, names: Sequence[str], out: Path | None) -> Iterato
 
     config = with_fetched_dark(config)
     # Files named on the command line may be read; what they link to stays below the roots.
-    roots = config.input.roots
-    here = (Path(name.split("::")[0]).absolute().parent for name in names) if roots else ()
-    allowed = config.input.model_copy(update={"roots": (*roots, *here)})
-    reader = FrameReader(FileAccess.from_settings(allowed))
-    source = ImageSource(reader, config.corrections)
+    access = FileAccess.for_named(config.input, names)
+    source = ImageSource(FrameReader(access), config.corrections)
     pipeline = Pipeline(config)
     kept: list[FrameResult] = []
-    for label, index, image in _summed(_named(names), config.corrections.sum_frames):
+    for label, index, image in _summed(_named(names, access), config.corrections.sum_frames):
         yield _record(pipeline, source, label, index, image, kept if out is not None else None)
     if out is not None and kept:
         from gixi_bluesky.tiled_adapters.files.nexus import write_result_file
@@ -115,13 +113,13 @@ def _analysed(config: Config, names: Sequence[str], out: Path | None) -> Iterato
 _Named = tuple[str, int, "FrameRef | GixiError"]
 
 
-def _named(names: Sequence[str]) -> Iterator[_Named]:
+def _named(names: Sequence[str], access: FileAccess) -> Iterator[_Named]:
     """Yield what each image is called, its number within the file, and where it is, if it is."""
     from gixi_bluesky.callbacks.images.detector_files import image_references
 
     for name in names:
         try:
-            references = list(image_references(name))
+            references = list(image_references(name, access))
         except GixiError as error:
             yield name, 0, error
             continue

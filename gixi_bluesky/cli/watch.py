@@ -15,6 +15,7 @@ import pandas as pd
 from gixi_bluesky.callbacks.analysis import Analysis
 from gixi_bluesky.callbacks.derived.stores import RunStore, store_builder
 from gixi_bluesky.callbacks.folder import FolderRun, folder_input
+from gixi_bluesky.callbacks.images.allowed_paths import FileAccess
 from gixi_bluesky.cli.console import say
 from gixi_bluesky.cli.records import FrameRecord
 from gixi_bluesky.config import Config
@@ -43,7 +44,7 @@ def watched(
         if metrics_port is not None:
             stack.callback(serve_metrics(analysis.status, metrics_port))
         stopping = stack.enter_context(_asked_to_stop())
-        run = FolderRun(folder, analysis)
+        run = FolderRun(folder, analysis, FileAccess.from_settings(config.input))
         say(f"following {run.folder}; Ctrl-C ends it")
         last_new = time.monotonic()
         while not stopping():

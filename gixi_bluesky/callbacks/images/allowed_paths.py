@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -20,15 +20,29 @@ class FileAccess:
 
     roots: folders below which everything must lie, links resolved; empty = no limit
     root_map: prefix in the documents → prefix here; the longest that fits is used
+    named: files that may be read wherever they lie, links resolved
     """
 
     roots: tuple[Path, ...]
     root_map: Mapping[str, str]
+    named: frozenset[Path] = frozenset()
 
     @classmethod
     def from_settings(cls, settings: InputSettings) -> FileAccess:
         """Resolve the configured roots once; what a root links to is part of the trust in it."""
         return cls(tuple(root.resolve() for root in settings.roots), dict(settings.root_map))
+
+    @classmethod
+    def for_named(cls, settings: InputSettings, names: Iterable[str]) -> FileAccess:
+        """Admit files that a user named, FILE or FILE::DATASET, besides what lies below the roots.
+
+        What these files lead to must still lie below the roots.
+        """
+        access = cls.from_settings(settings)
+        if not access.roots:
+            return access
+        files = (Path(name.split("::")[0]) for name in names)
+        return replace(access, named=frozenset(file.resolve() for file in files))
 
     def locate(self, name: str) -> Path:
         """Return the path that `name` (a path or a file URI) means here, checked.
@@ -44,7 +58,8 @@ class FileAccess:
         except (OSError, RuntimeError, ValueError) as error:
             message = f"the path {str(path)!r} cannot be resolved: {error}"
             raise RefusedPathError(message) from error
-        if self.roots and not any(resolved.is_relative_to(root) for root in self.roots):
+        below = any(resolved.is_relative_to(root) for root in self.roots)
+        if self.roots and not below and resolved not in self.named:
             allowed = ", ".join(str(root) for root in self.roots)
             message = f"{resolved} is outside the roots; expected a path below {allowed}"
             raise RefusedPathError(message)

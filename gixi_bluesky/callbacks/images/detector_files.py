@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
+from pathlib import Path, PurePosixPath
 
 import fabio
 import h5py
-import hdf5plugin  # noqa: F401 - registers the compression filters that detectors use
 import numpy as np
 import tifffile
 
+from gixi_bluesky.callbacks.images.allowed_paths import FileAccess
 from gixi_bluesky.callbacks.images.locations import (
     FabioImage,
     FrameRef,
@@ -20,7 +21,8 @@ from gixi_bluesky.callbacks.images.locations import (
     NpyImage,
     TiffImage,
 )
-from gixi_bluesky.errors import FrameError, UnavailableError
+from gixi_bluesky.errors import FrameError, RefusedPathError, UnavailableError
+from gixi_bluesky.processing.hdf5_files import Hdf5File, open_hdf5
 
 __all__ = ["IMAGE_SUFFIXES", "ImageFile", "image_references", "open_image_file"]
 
@@ -34,6 +36,8 @@ IMAGE_SUFFIXES = _TIFF | _HDF5 | _NPY | _FABIO
 _TIFF_CODECS = frozenset({1, 8, 32946, 32773})
 # Where detectors write, looked at before every other dataset.
 _HDF5_PLACES = ("/entry/data/data", "/entry/instrument/detector/data")
+_MAX_DEFAULTS = 8  # groups that name the next one as their default
+_ANYWHERE = FileAccess((), {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,36 +67,46 @@ class ImageFile:
                 return FabioImage(name, index)
 
 
-def open_image_file(path: str | Path, dataset: str = "") -> ImageFile:
+def open_image_file(
+    path: str | Path, dataset: str = "", access: FileAccess = _ANYWHERE
+) -> ImageFile:
     """Look into an image file: TIFF, HDF5, NumPy, or what fabio reads (EDF, CBF, MarCCD, …).
 
-    dataset: which one of an HDF5 file; empty = its default, else the largest stack of images.
-    Raises UnavailableError when the file is absent or cannot be read, FrameError when it holds no
-    images.
+    dataset: which one of an HDF5 file; empty = its default, else the largest stack of images
+    access: which files may be read, itself and those that it leads to
+    Raises UnavailableError when the file is absent or cannot be read, RefusedPathError when it or
+    what it leads to may not be read, FrameError when it holds no images.
     """
     path = Path(path).absolute()
+    access.admit(path)
     if not path.is_file():
         message = f"{path} is not there, or is no file; expected an image file"
         raise UnavailableError(message)
-    look = _looker(path.suffix.lower())
+    look = _looker(path.suffix.lower(), access)
     try:
         return look(path, dataset)
-    except FrameError:
+    except RefusedPathError:
         raise
+    except FrameError as error:
+        if not isinstance(error, UnavailableError):
+            raise
+        message = f"{path} cannot be read as an image file: {error}"
+        raise UnavailableError(message) from error
     # Damaged files fail in as many ways as there are formats.
     except Exception as error:
         message = f"{path} cannot be read as an image file: {error}"
         raise UnavailableError(message) from error
 
 
-def image_references(name: str) -> Iterator[tuple[str, FrameRef]]:
+def image_references(name: str, access: FileAccess = _ANYWHERE) -> Iterator[tuple[str, FrameRef]]:
     """Yield (label, reference) of each image that `name` means.
 
     name: a path, `path::dataset`, `path::3` (image 3 only) or `path::dataset::3`; the label of one
     of several images is `path::index`.
+    Other arguments and errors as of `open_image_file`.
     """
     path, dataset, index = _parsed(name)
-    file = open_image_file(path, dataset)
+    file = open_image_file(path, dataset, access)
     if index is not None:
         if not 0 <= index < file.n_images:
             message = f"{path} holds {file.n_images} images; got number {index}, counted from 0"
@@ -109,11 +123,11 @@ def _parsed(name: str) -> tuple[str, str, int | None]:
     return path, rest[0] if rest else "", index
 
 
-def _looker(suffix: str) -> Callable[[Path, str], ImageFile]:
+def _looker(suffix: str, access: FileAccess) -> Callable[[Path, str], ImageFile]:
     if suffix in _TIFF:
         return _look_into_tiff
     if suffix in _HDF5:
-        return _look_into_hdf5
+        return partial(_look_into_hdf5, access)
     return _look_into_npy if suffix in _NPY else _look_with_fabio
 
 
@@ -138,11 +152,10 @@ def _look_with_fabio(path: Path, dataset: str) -> ImageFile:  # noqa: ARG001 - o
         return ImageFile(path, "application/x-fabio", int(image.nframes))
 
 
-def _look_into_hdf5(path: Path, dataset: str) -> ImageFile:
-    with h5py.File(path, "r", locking=False) as file:
-        name = dataset or _image_dataset(file)
-        found = file.get(name) if name else None
-        if not isinstance(found, h5py.Dataset) or not _is_stack(found):
+def _look_into_hdf5(access: FileAccess, path: Path, dataset: str) -> ImageFile:
+    with open_hdf5(path, access.admit) as file:
+        name, found = (dataset, _stack(file, dataset)) if dataset else _image_dataset(file)
+        if found is None:
             message = (
                 f"{path} has no images at {name or 'any place'}; expected a dataset of shape "
                 "(rows, columns) or (n, rows, columns); name it as FILE::/path/to/dataset"
@@ -152,28 +165,40 @@ def _look_into_hdf5(path: Path, dataset: str) -> ImageFile:
         return ImageFile(path, "application/x-hdf5", n, name)
 
 
-def _image_dataset(file: h5py.File) -> str:
+def _image_dataset(file: Hdf5File) -> tuple[str, h5py.Dataset | None]:
     """Return the NeXus default plot, where detectors write, or the largest stack of images."""
     for name in (_nexus_default(file), *_HDF5_PLACES):
-        found = file.get(name) if name else None
-        if isinstance(found, h5py.Dataset) and _is_stack(found):
-            return name
-    stacks: list[h5py.Dataset] = []
-
-    def visit(_: str, node: object) -> None:
-        if isinstance(node, h5py.Dataset) and _is_stack(node):
-            stacks.append(node)
-
-    file.visititems(visit)
-    return str(max(stacks, key=lambda stack: stack.size).name) if stacks else ""
+        if name and (found := _stack(file, name)) is not None:
+            return name, found
+    stacks = [dataset for dataset in file.own_datasets() if _is_stack(dataset)]
+    largest = max(stacks, key=lambda stack: stack.size, default=None)
+    return ("" if largest is None else str(largest.name)), largest
 
 
-def _nexus_default(file: h5py.File) -> str:
-    group = file
-    while isinstance(group, h5py.Group) and "default" in group.attrs:
-        group = group.get(str(group.attrs["default"]))
-    if isinstance(group, h5py.Group) and "signal" in group.attrs:
-        return f"{group.name}/{group.attrs['signal']}"
+def _stack(file: Hdf5File, name: str) -> h5py.Dataset | None:
+    """Return the dataset of images that a name means, None where there is none."""
+    try:
+        found = file.dataset(name)
+    except (FrameError, UnavailableError):
+        return None
+    return found if _is_stack(found) else None
+
+
+def _nexus_default(file: Hdf5File) -> str:
+    """Return the path of the signal that the file names as its default plot, empty if none."""
+    path = PurePosixPath("/")
+    for _ in range(_MAX_DEFAULTS):
+        try:
+            group = file.node(str(path))
+        except (RefusedPathError, UnavailableError):
+            return ""
+        if not isinstance(group, h5py.Group):
+            return ""
+        if default := file.attribute(group, "default"):
+            path /= default
+        else:
+            signal = file.attribute(group, "signal")
+            return str(path / signal) if signal else ""
     return ""
 
 

@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gixi_bluesky.callbacks.images.allowed_paths import FileAccess
-from gixi_bluesky.callbacks.images.hdf5_links import DatasetOpener
 from gixi_bluesky.callbacks.images.readers import (
     read_fabio,
     read_npy,
@@ -21,6 +20,7 @@ from gixi_bluesky.callbacks.images.readers import (
 )
 from gixi_bluesky.callbacks.retries import retrying
 from gixi_bluesky.errors import FrameError, UnavailableError
+from gixi_bluesky.processing.hdf5_files import open_hdf5
 
 __all__ = [
     "FabioImage",
@@ -158,7 +158,6 @@ class FrameReader:
 
     def __init__(self, access: FileAccess) -> None:
         self._access = access
-        self._datasets = DatasetOpener(access)
 
     def read(self, ref: FrameRef, deadline: float = 0.0) -> Image:
         """Return the image (rows, columns); try again until `deadline` (time.monotonic).
@@ -194,7 +193,8 @@ class FrameReader:
 
     def _read_hdf5(self, ref: Hdf5Image) -> Image:
         path = self._access.locate(ref.name)
-        with self._datasets.open(path, ref.dataset) as dataset:
+        with open_hdf5(path, self._access.admit) as file:
+            dataset = file.dataset(ref.dataset)
             index = _position(dataset.shape, ref, str(path))
             rows, columns = dataset.shape[-2:]
             refuse_huge(rows * columns * dataset.dtype.itemsize, path)

@@ -20,6 +20,7 @@ from gixi_bluesky.errors import GeometryError
 from gixi_bluesky.processing.geometry.array_orientation import Orientation
 from gixi_bluesky.processing.geometry.poni import Poni
 from gixi_bluesky.processing.settings import HC_KEV_ANGSTROM
+from gixi_bluesky.provenance import require_regular
 
 __all__ = ["read_nexus"]
 
@@ -56,6 +57,7 @@ def read_nexus(place: str | Path) -> Poni:
 @lru_cache(maxsize=32)
 def _read(path: Path, group: str, _mtime_ns: int, _size: int) -> Poni:
     try:
+        require_regular(path)
         with h5py.File(path, "r") as file:
             return _calibration(path, _detector(file, path, group))
     except GeometryError:

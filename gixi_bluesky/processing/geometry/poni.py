@@ -12,6 +12,7 @@ from typing import Any
 from gixi_bluesky.errors import GeometryError
 from gixi_bluesky.log import get_logger
 from gixi_bluesky.processing.geometry.array_orientation import Orientation
+from gixi_bluesky.provenance import require_regular
 
 __all__ = ["Poni", "read_poni"]
 
@@ -66,6 +67,7 @@ def read_poni(path: str | Path) -> Poni:
     """
     path = Path(path)
     try:
+        require_regular(path)
         state = path.stat()
     except OSError as error:
         message = f"cannot read the PONI file {path}: {error.strerror}"

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from gixi_bluesky.errors import GeometryError
+from gixi_bluesky.processing.hdf5_files import open_hdf5
+from gixi_bluesky.provenance import require_regular
 
 __all__ = ["read_reference"]
 
@@ -45,6 +46,7 @@ def read_reference(
 
 
 def _read(path: Path, most: int) -> Any:
+    require_regular(path)
     if path.suffix == ".npy":
         return np.load(path, allow_pickle=False)
     if path.suffix in _HDF5:
@@ -56,17 +58,11 @@ def _read(path: Path, most: int) -> Any:
 
 
 def _read_hdf5(path: Path, most: int) -> Any:
-    with h5py.File(path, "r") as file:
-        found: list[str] = []
-        file.visititems(
-            lambda name, item: (
-                found.append(name)
-                if isinstance(item, h5py.Dataset) and 2 <= item.ndim <= most
-                else None
-            )
-        )
+    with open_hdf5(path) as file:
+        found = [one for one in file.own_datasets() if 2 <= one.ndim <= most]
         if len(found) != 1:
             kind = "2-D" if most == 2 else "2-D or 3-D"
-            message = f"it holds {len(found)} {kind} datasets ({', '.join(found)}); expected one"
+            names = ", ".join(str(one.name).strip("/") for one in found[:10])
+            message = f"it holds {len(found)} {kind} datasets ({names}); expected one"
             raise ValueError(message)
-        return file[found[0]][()]
+        return found[0][()]

@@ -7,6 +7,7 @@ from pathlib import Path
 import gemmi
 
 from gixi_bluesky.errors import StructureFileError
+from gixi_bluesky.provenance import open_regular
 
 __all__ = ["LARGEST_FILE", "cif_blocks", "cif_content"]
 
@@ -16,12 +17,14 @@ LARGEST_FILE = 32 * 2**20  # bytes; a CIF above this is no structure for a powde
 def cif_content(path: Path) -> bytes:
     """Return the content of a file. Raises StructureFileError where it cannot be read."""
     try:
-        if path.stat().st_size > LARGEST_FILE:
+        with open_regular(path) as file:
+            content = file.read(LARGEST_FILE + 1)
+        if len(content) > LARGEST_FILE:
             raise StructureFileError(
-                f"{path}: {path.stat().st_size} bytes, at most {LARGEST_FILE} are read; "
+                f"{path}: more than {LARGEST_FILE} bytes, which are not read; "
                 "give the CIF without its embedded reflection data"
             )
-        return path.read_bytes()
+        return content
     except OSError as error:
         raise StructureFileError(
             f"{path}: cannot be read ({error.strerror}); give the path of a CIF file"

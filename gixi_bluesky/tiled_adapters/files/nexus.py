@@ -19,7 +19,9 @@ import hdf5plugin
 import numpy as np
 import pandas as pd
 
+from gixi_bluesky.processing.hdf5_files import require_own
 from gixi_bluesky.processing.types import Column, FrameResult
+from gixi_bluesky.provenance import require_regular
 from gixi_bluesky.tiled_adapters.schema import (
     IMAGE_DATASET,
     STREAMS,
@@ -181,12 +183,22 @@ def read_configuration(path: str | Path) -> dict[str, Any]:
 
 
 def open_result(path: str | Path) -> h5py.File:
-    """Open a result file, finished or not, to read it. Raises OSError when it is no HDF5 file."""
+    """Open a result file, finished or not, to read it.
+
+    Raises OSError when it is no HDF5 file, or leads to files that are not in its folder.
+    """
+    require_regular(path)
     # A part that its writer did not close opens with SWMR only, a finished file without only.
     try:
-        return h5py.File(path, "r")
+        file = h5py.File(path, "r")
     except OSError:
-        return h5py.File(path, "r", swmr=True, libver="latest")
+        file = h5py.File(path, "r", swmr=True, libver="latest")
+    try:
+        require_own(file, Path(path).parent)
+    except Exception:
+        file.close()
+        raise
+    return file
 
 
 def result_metadata(file: h5py.File) -> dict[str, Any]:

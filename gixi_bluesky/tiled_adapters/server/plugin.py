@@ -1,4 +1,4 @@
-"""What the server needs to answer our queries; importing this module is enough."""
+"""What the server needs: our queries, and a check of paths; importing this module is enough."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import text
 from tiled.catalog.adapter import CatalogNodeAdapter
 
+import gixi_bluesky.tiled_adapters.server.asset_paths  # noqa: F401 - it checks what is served
 from gixi_bluesky.tiled_adapters.client.fast_queries import PeakNear, PhaseReached, bins_between
 
 __all__: list[str] = []
