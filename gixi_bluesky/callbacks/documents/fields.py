@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import numbers
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,10 +14,9 @@ __all__ = [
     "MAX_COUNT",
     "MAX_EVENTS",
     "counted",
-    "finite",
+    "instant",
     "is_row",
     "mapping",
-    "number",
     "row",
     "span",
     "text",
@@ -27,12 +25,19 @@ __all__ = [
 # One document may announce this many events; a fly scan announces thousands, an attack billions.
 MAX_EVENTS = 100_000
 MAX_COUNT = 10_000_000  # events of a run, so that one number cannot fill a disk
+_LARGEST_SHOWN = 10**40
+_LAST_TIME = 1e11  # seconds since 1970, in the year 5138; as milliseconds it is in 1973
 
 
 def text(doc: Mapping[str, Any], key: str, *, empty: bool = False) -> str:
     """Return doc[key] if it is a text."""
     value = doc.get(key)
     if isinstance(value, str) and (value or empty):
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            message = f"{key}: got {_brief(value)}; expected a text that UTF-8 can write"
+            raise DocumentError(message) from None
         return value
     message = f"{key}: got {_brief(value)}; expected a text"
     raise DocumentError(message)
@@ -64,16 +69,11 @@ def is_row(value: Any) -> bool:
     return isinstance(value, list | tuple) or (isinstance(value, np.ndarray) and value.ndim > 0)
 
 
-def number(doc: Mapping[str, Any], key: str) -> float:
-    """Return doc[key] if it is a finite number."""
-    return finite(doc.get(key), key)
-
-
-def finite(value: Any, key: str) -> float:
-    """Return `value` if it is a finite number; `key` is for the message."""
-    if isinstance(value, numbers.Real) and math.isfinite(value):
+def instant(value: Any, key: str) -> float:
+    """Return `value` if it is a time in seconds since 1970; `key` is for the message."""
+    if isinstance(value, numbers.Real) and 0 <= value < _LAST_TIME:
         return float(value)
-    message = f"{key}: got {_brief(value)}; expected a number"
+    message = f"{key}: got {_brief(value)}; expected seconds since 1970, no other unit"
     raise DocumentError(message)
 
 
@@ -81,7 +81,7 @@ def counted(value: Any, key: str, *, least: int) -> int:
     """Return `value` if it is a whole number from `least` to MAX_COUNT."""
     if isinstance(value, numbers.Integral) and least <= int(value) <= MAX_COUNT:
         return int(value)
-    message = f"{key}: got {_brief(value)}; expected a whole number from {least} on"
+    message = f"{key}: got {_brief(value)}; expected a whole number from {least} to {MAX_COUNT}"
     raise DocumentError(message)
 
 
@@ -97,6 +97,10 @@ def span(doc: Mapping[str, Any], key: str, *, least: int) -> tuple[int, int]:
 
 
 def _brief(value: Any) -> str:
-    if isinstance(value, str | int | float | bool | None):
-        return repr(value)[:80]
+    if isinstance(value, int) and abs(value) >= _LARGEST_SHOWN:
+        return f"a whole number of {value.bit_length()} bits"
+    if isinstance(value, str):
+        return ascii(value[:80])
+    if isinstance(value, int | float | bool | None):
+        return repr(value)
     return type(value).__name__

@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 import numbers
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from gixi_bluesky.callbacks.documents.budget import (
+    MAX_CELLS,
+    require_within_budget,
+    storable,
+)
 from gixi_bluesky.callbacks.documents.data_keys import configuration_of, shapes_of, units_of
 from gixi_bluesky.callbacks.documents.fields import (
+    MAX_COUNT,
+    MAX_EVENTS,
     counted,
-    finite,
+    instant,
     is_row,
     mapping,
-    number,
     row,
     span,
     text,
 )
 from gixi_bluesky.errors import DocumentError
+from gixi_bluesky.log import get_logger
 
 __all__ = [
     "Datum",
@@ -37,11 +45,13 @@ __all__ = [
 ]
 
 _SMALLEST_IMAGE = 8  # pixels on a side: smaller arrays are matrices, not detectors
+_LARGEST_SCAN_ID = 2**63
+_log = get_logger()
 
 
 @dataclass(frozen=True, slots=True)
 class RunStart:
-    """A raw run begins; `metadata` is the whole start document."""
+    """A raw run begins; `metadata` is the whole start document, as far as stores take it."""
 
     uid: str
     time: float
@@ -149,7 +159,7 @@ Document = RunStart | Descriptor | Event | Resource | Datum | StreamResource | S
 def parse(name: str, doc: Mapping[str, Any]) -> tuple[Document, ...]:
     """Return what the document says; pages give one item a row, unused names nothing.
 
-    Raises DocumentError when it breaks its schema.
+    Raises DocumentError when it breaks its schema, or holds more than one document may.
     """
     parser = _PARSERS.get(name)
     if parser is None:
@@ -157,6 +167,7 @@ def parse(name: str, doc: Mapping[str, Any]) -> tuple[Document, ...]:
     if not isinstance(doc, Mapping):
         message = f"{name}: got {type(doc).__name__}; expected a mapping"
         raise DocumentError(message)
+    require_within_budget(name, doc)
     try:
         return parser(doc)
     except DocumentError as error:
@@ -187,19 +198,23 @@ def _is_image(shape: tuple[int, ...]) -> bool:
 
 def _start(doc: Mapping[str, Any]) -> tuple[RunStart]:
     scan_id = doc.get("scan_id")
-    whole = isinstance(scan_id, numbers.Integral) and not isinstance(scan_id, bool)
+    whole = (
+        isinstance(scan_id, numbers.Integral)
+        and not isinstance(scan_id, bool)
+        and abs(scan_id) < _LARGEST_SCAN_ID
+    )
     return (
         RunStart(
             uid=text(doc, "uid"),
-            time=number(doc, "time"),
+            time=instant(doc.get("time"), "time"),
             scan_id=int(scan_id) if whole else None,  # type: ignore[arg-type] # checked as Integral
-            metadata=doc,
+            metadata=storable(doc),
         ),
     )
 
 
 def _descriptor(doc: Mapping[str, Any]) -> tuple[Descriptor]:
-    data_keys = mapping(doc, "data_keys")
+    data_keys = storable(mapping(doc, "data_keys"))
     return (
         Descriptor(
             uid=text(doc, "uid"),
@@ -218,7 +233,7 @@ def _event(doc: Mapping[str, Any]) -> tuple[Event]:
         Event(
             descriptor=text(doc, "descriptor"),
             seq_num=counted(doc.get("seq_num"), "seq_num", least=1),
-            time=number(doc, "time"),
+            time=instant(doc.get("time"), "time"),
             data=mapping(doc, "data"),
         ),
     )
@@ -230,23 +245,26 @@ def _event_page(doc: Mapping[str, Any]) -> tuple[Event, ...]:
     if any(len(values) != len(seq_nums) for values in (times, *columns.values())):
         message = f"got columns of different lengths for {len(seq_nums)} rows"
         raise DocumentError(message)
+    _require_cells(len(seq_nums), len(columns))
     descriptor = text(doc, "descriptor")
     return tuple(
         Event(
             descriptor=descriptor,
             seq_num=counted(seq_num, "seq_num", least=1),
-            time=finite(time, "time"),
+            time=instant(moment, "time"),
             data={key: values[i] for key, values in columns.items()},
         )
-        for i, (seq_num, time) in enumerate(zip(seq_nums, times, strict=True))
+        for i, (seq_num, moment) in enumerate(zip(seq_nums, times, strict=True))
     )
 
 
 def _bulk_events(doc: Mapping[str, Any]) -> tuple[Event, ...]:
     """Return the events of a document that older Bluesky made of many, by stream."""
-    return tuple(
-        event for stream in doc for one in row(doc, stream) for event in _event(_mapping(one))
-    )
+    events = [one for stream in doc for one in row(doc, stream)]
+    if len(events) > MAX_EVENTS:
+        message = f"got {len(events)} events; expected at most {MAX_EVENTS} in one document"
+        raise DocumentError(message)
+    return tuple(event for one in events for event in _event(_mapping(one)))
 
 
 def _resource(doc: Mapping[str, Any]) -> tuple[Resource]:
@@ -275,6 +293,7 @@ def _datum_page(doc: Mapping[str, Any]) -> tuple[Datum, ...]:
     if any(not is_row(values) or len(values) != len(ids) for values in kwargs.values()):
         message = f"got datum_kwargs of other lengths than the {len(ids)} datum ids"
         raise DocumentError(message)
+    _require_cells(len(ids), len(kwargs))
     return tuple(
         Datum(str(datum_id), resource, {key: values[i] for key, values in kwargs.items()})
         for i, datum_id in enumerate(ids)
@@ -295,6 +314,12 @@ def _bulk_datum(doc: Mapping[str, Any]) -> tuple[Datum, ...]:
         Datum(str(datum_id), resource, _mapping(each))
         for datum_id, each in zip(ids, kwargs, strict=True)
     )
+
+
+def _require_cells(rows: int, columns: int) -> None:
+    if rows * columns > MAX_CELLS:
+        message = f"got a page of {rows} rows and {columns} columns; expected {MAX_CELLS} values"
+        raise DocumentError(f"{message} at most")
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
@@ -335,17 +360,24 @@ def _stream_datum(doc: Mapping[str, Any]) -> tuple[StreamDatum]:
 
 
 def _stop(doc: Mapping[str, Any]) -> tuple[RunStop]:
-    counts = doc.get("num_events")
+    """Return the stop; only one that names no run is refused, as its run would never end."""
+    run_uid, counts = text(doc, "run_start"), doc.get("num_events")
+    try:
+        ended = instant(doc.get("time"), "time")
+    except DocumentError as error:
+        ended = time.time()
+        _log.warning("time_of_stop_unknown", raw_uid=run_uid, reason=str(error))
+    told = storable({key: str(doc.get(key) or "") for key in ("exit_status", "reason")})
     return (
         RunStop(
-            run_uid=text(doc, "run_start"),
-            time=number(doc, "time"),
-            exit_status=str(doc.get("exit_status", "")),
-            reason=str(doc.get("reason") or ""),
+            run_uid=run_uid,
+            time=ended,
+            exit_status=told["exit_status"],
+            reason=told["reason"],
             num_events={
                 str(stream): int(n)
                 for stream, n in (counts.items() if isinstance(counts, Mapping) else ())
-                if isinstance(n, numbers.Integral)
+                if isinstance(n, numbers.Integral) and 0 <= n <= MAX_COUNT
             },
         ),
     )

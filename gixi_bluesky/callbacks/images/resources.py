@@ -16,8 +16,17 @@ from gixi_bluesky.callbacks.images.locations import (
     TiffImage,
     Unreadable,
 )
+from gixi_bluesky.errors import DocumentError
 
-__all__ = ["CLASSIC_SPECS", "classic_image", "stream_image", "stream_stack"]
+__all__ = [
+    "CLASSIC_SPECS",
+    "MAX_IMAGES_PER_EVENT",
+    "classic_image",
+    "stream_image",
+    "stream_stack",
+]
+
+MAX_IMAGES_PER_EVENT = 10_000
 
 _DATASET = "/entry/data/data"  # where area detector HDF5 plugins write
 # Formatting codes of file names; anything richer could fill the memory or reach attributes.
@@ -42,16 +51,25 @@ def classic_image(
             "as one of these has them, say so in input.specs",
         )
     try:
-        return reader(resource, datum.kwargs, image, stack, size)
+        return _with_a_name(reader(resource, datum.kwargs, image, stack, size))
     except (KeyError, TypeError, ValueError) as error:
         return Unreadable("failed", f"resource {resource.spec} cannot be understood: {error!r}")
 
 
 def stream_stack(resource: StreamResource, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the leading axes of one event's data, as descriptor and resource together say."""
+    """Return the leading axes of one event's data, as descriptor and resource together say.
+
+    Raises DocumentError for more images than an event may have.
+    """
     stack = shape[:-2]
     multiplier = resource.parameters.get("multiplier")
-    if isinstance(multiplier, int) and not stack and 0 < multiplier < 2**31:
+    if isinstance(multiplier, int) and not stack and multiplier > 0:
+        if multiplier > MAX_IMAGES_PER_EVENT:
+            message = (
+                f"stream_resource: got a multiplier of {min(multiplier, 2**63)}; expected at most "
+                f"{MAX_IMAGES_PER_EVENT} images for an event"
+            )
+            raise DocumentError(message)
         return (multiplier,)
     return stack
 
@@ -67,12 +85,20 @@ def stream_image(
     try:
         kind = resource.mimetype.removeprefix("multipart/related;type=")
         if kind == "application/x-hdf5":
-            return _in_hdf5(resource, event, image, stack, size)
+            return _with_a_name(_in_hdf5(resource, event, image, stack, size))
         if kind in _FILES:
-            return _in_files(resource, _FILES[kind], event * math.prod(stack) + image, stack, size)
+            position = event * math.prod(stack) + image
+            return _with_a_name(_in_files(resource, _FILES[kind], position, stack, size))
     except (KeyError, TypeError, ValueError) as error:
         return Unreadable("failed", f"stream_resource cannot be understood: {error!r}")
     return Unreadable("unavailable", f"no reader for files of type {resource.mimetype!r}")
+
+
+def _with_a_name(ref: FrameRef) -> FrameRef:
+    """Return the reference if its names can be written, as they will be in reasons."""
+    for name in (getattr(ref, "name", ""), getattr(ref, "dataset", "")):
+        name.encode()  # raises UnicodeEncodeError, a ValueError
+    return ref
 
 
 def _in_hdf5(

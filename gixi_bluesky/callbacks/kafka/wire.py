@@ -15,6 +15,7 @@ import numpy as np
 from event_model import DocumentNames, schema_validators
 from jsonschema import ValidationError  # type: ignore[import-untyped] # comes with event-model
 
+from gixi_bluesky.callbacks.documents.budget import require_within_budget
 from gixi_bluesky.errors import DocumentError
 
 __all__ = ["decode", "encode"]
@@ -23,6 +24,11 @@ _KINDS = "biufcSUmM"  # no objects, no raw memory
 _MAX_DIMENSIONS = 16
 _MAX_FIELDS = 256
 _COMPLEX_DIGITS = 100
+_MAX_MAPPINGS = 200_000  # in one message, each of which costs a call
+_MAX_LISTS = 1_000_000
+_MAX_ITEMS = 20_000_000  # of all lists; an image of 4096 x 4096 as lists has 17 million
+_MAX_EMPTY = 1_000_000  # elements along the axes of an array that has none
+_ROWS_CHECKED = 100  # of a page: its parser looks at each row, the schema would take minutes
 _SCHEMAS = {
     kind.name: schema_validators[kind] for kind in DocumentNames if kind in schema_validators
 }
@@ -37,8 +43,15 @@ def decode(value: bytes | None) -> tuple[str, dict[str, Any]]:
         message = "got an empty message; expected msgpack of [name, document]"
         raise DocumentError(message)
     try:
+        counter = _Counter()
         content = msgpack.unpackb(
-            value, object_hook=_array_or_number, strict_map_key=False, timestamp=3
+            value,
+            object_hook=counter.mapping,
+            list_hook=counter.list,
+            max_array_len=_MAX_ITEMS,
+            max_map_len=_MAX_MAPPINGS,
+            strict_map_key=False,
+            timestamp=3,
         )
     except DocumentError:
         raise
@@ -56,7 +69,8 @@ def decode(value: bytes | None) -> tuple[str, dict[str, Any]]:
     if not isinstance(doc, dict):
         message = f"{name}: got {_brief(doc)}; expected a mapping"
         raise DocumentError(message)
-    _check_schema(name, doc)
+    require_within_budget(name, doc)
+    _check_schema(name, _sampled(doc) if name.endswith("_page") else doc)
     return name, doc
 
 
@@ -67,6 +81,39 @@ def encode(name: str, doc: Mapping[str, Any]) -> bytes:
     """
     packed: bytes = msgpack.packb([name, dict(doc)], default=_packed)
     return packed
+
+
+class _Counter:
+    """Counts the mappings and lists of a message while it is unpacked."""
+
+    def __init__(self) -> None:
+        self._mappings = self._lists = self._items = 0
+
+    def mapping(self, found: dict[Any, Any]) -> Any:
+        self._mappings += 1
+        if self._mappings > _MAX_MAPPINGS:
+            message = f"got more than {_MAX_MAPPINGS} mappings in one message"
+            raise DocumentError(message)
+        return _array_or_number(found)
+
+    def list(self, found: list[Any]) -> list[Any]:
+        self._lists += 1
+        self._items += len(found)
+        if self._lists > _MAX_LISTS or self._items > _MAX_ITEMS:
+            message = f"got more than {_MAX_LISTS} lists or {_MAX_ITEMS} list items in one message"
+            raise DocumentError(message)
+        return found
+
+
+def _sampled(page: dict[str, Any]) -> dict[str, Any]:
+    """Return the first rows of a page."""
+
+    def cut(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: cut(one) for key, one in value.items()}
+        return value[:_ROWS_CHECKED] if isinstance(value, list) else value
+
+    return {key: cut(value) for key, value in page.items()}
 
 
 def _check_schema(name: str, doc: dict[str, Any]) -> None:
@@ -109,6 +156,9 @@ def _array(found: Mapping[bytes, Any]) -> np.ndarray[Any, Any]:
         )
         raise DocumentError(message)
     if not expected:
+        if math.prod(max(length, 1) for length in lengths) > _MAX_EMPTY:
+            message = f"got an array without elements of shape {shape!r:.80}"
+            raise DocumentError(message)
         return np.zeros(lengths, dtype)
     return np.frombuffer(data, dtype).reshape(lengths)
 

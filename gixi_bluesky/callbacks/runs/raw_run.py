@@ -29,7 +29,12 @@ from gixi_bluesky.callbacks.images.locations import (
     Unreadable,
     check_image,
 )
-from gixi_bluesky.callbacks.images.resources import classic_image, stream_image, stream_stack
+from gixi_bluesky.callbacks.images.resources import (
+    MAX_IMAGES_PER_EVENT,
+    classic_image,
+    stream_image,
+    stream_stack,
+)
 from gixi_bluesky.callbacks.runs.actions import (
     Action,
     Frame,
@@ -39,9 +44,10 @@ from gixi_bluesky.callbacks.runs.actions import (
     RunOpened,
 )
 from gixi_bluesky.callbacks.runs.dark_streams import RunDarks
+from gixi_bluesky.callbacks.runs.frame_numbers import FrameNumbers
 from gixi_bluesky.callbacks.runs.frame_sums import FrameSums
 from gixi_bluesky.callbacks.settings import InputSettings
-from gixi_bluesky.errors import FrameError
+from gixi_bluesky.errors import DocumentError, FrameError
 from gixi_bluesky.log import get_logger
 from gixi_bluesky.processing.geometry.conditions import Conditions
 from gixi_bluesky.processing.settings import CorrectionSettings, DarkStream
@@ -58,7 +64,8 @@ __all__ = [
 
 _BASELINE = "baseline"
 _KEPT = 100_000  # datums and event times that wait for their counterpart
-_MAX_IMAGES_PER_EVENT = 10_000
+_MAX_IMAGES_PER_DOCUMENT = 200_000
+_MAX_IMAGES = 10_000_000  # of a run
 _MISSING_LISTED = 100
 _log = get_logger()
 
@@ -99,7 +106,7 @@ class RunTracker:
         self._events: OrderedDict[int, Event] = OrderedDict()  # for frames that come after them
         self._untimed: OrderedDict[int, None] = OrderedDict()  # frames that came before them
         self._waiting: dict[int, tuple[float, StreamDatum, int]] = {}
-        self._seen = _Numbers()
+        self._seen = FrameNumbers()
         self._per_event = 1
         self._opened = False
 
@@ -158,6 +165,11 @@ class RunTracker:
                 yield from self._stop(document)
             case _:
                 pass
+
+    @property
+    def waits(self) -> bool:
+        """Whether `tick` may have something to do: frames that wait for their event."""
+        return bool(self._waiting)
 
     def tick(self, now: float) -> Iterator[Action]:
         """Give up waiting for events that are overdue at `now` (Clock.monotonic)."""
@@ -241,6 +253,7 @@ class RunTracker:
         if not isinstance(resource, StreamResource) or resource.data_key != self._key:
             return
         descriptor = self._descriptors[datum.descriptor]
+        self._require_images(datum.count * math.prod(self._stack(resource, descriptor)))
         deadline = self._clock.monotonic() + self._settings.file_timeout_s
         awaited = self._lookup.in_events(descriptor)
         for i in range(datum.count):
@@ -255,8 +268,7 @@ class RunTracker:
         resource, descriptor = self._resources[datum.resource], self._descriptors[datum.descriptor]
         if not isinstance(resource, StreamResource):
             return
-        declared, size = self._layout(descriptor)
-        stack = stream_stack(resource, (*declared, *(size or (0, 0))))
+        stack, size = self._stack(resource, descriptor), self._layout(descriptor)[1]
         seq_num, n = datum.first_seq_num + i, math.prod(stack)
         event = self._events.pop(seq_num, None)
         for image in range(n):
@@ -264,6 +276,19 @@ class RunTracker:
             yield from self._frame(seq_num, image, n, ref, descriptor, event)
         if event is None:
             _keep(self._untimed, seq_num, None)
+
+    def _stack(self, resource: StreamResource, descriptor: Descriptor) -> tuple[int, ...]:
+        declared, size = self._layout(descriptor)
+        return stream_stack(resource, (*declared, *(size or (0, 0))))
+
+    def _require_images(self, n: int) -> None:
+        """Raise DocumentError when one document, or all of the run, announce too many images."""
+        if n > _MAX_IMAGES_PER_DOCUMENT or n + self._seen.count > _MAX_IMAGES:
+            message = (
+                f"stream_datum: got {n} images after {self._seen.count}; expected at most "
+                f"{_MAX_IMAGES_PER_DOCUMENT} in one document and {_MAX_IMAGES} in a run"
+            )
+            raise DocumentError(message)
 
     def _release(self, seq_num: int) -> Iterator[Action]:
         _, datum, i = self._waiting.pop(seq_num)
@@ -308,7 +333,7 @@ class RunTracker:
     def _layout(self, descriptor: Descriptor) -> tuple[tuple[int, ...], tuple[int, int] | None]:
         """Return (leading axes of one event's data, size of one image) as declared."""
         shape = descriptor.shapes.get(self._key or "", ())
-        if len(shape) < 2 or math.prod(shape[:-2]) > _MAX_IMAGES_PER_EVENT:
+        if len(shape) < 2 or math.prod(shape[:-2]) > MAX_IMAGES_PER_EVENT:
             return (), None
         return shape[:-2], (shape[-2], shape[-1])
 
@@ -347,37 +372,3 @@ def _keep(kept: OrderedDict[Any, Any], key: Any, value: Any) -> None:
     kept[key] = value
     while len(kept) > _KEPT:
         kept.popitem(last=False)
-
-
-class _Numbers:
-    """A set of frame numbers that costs nothing while they come in order."""
-
-    def __init__(self) -> None:
-        self._next = 0
-        self._beyond: set[int] = set()
-
-    @property
-    def count(self) -> int:
-        return self._next + len(self._beyond)
-
-    def add(self, number: int) -> bool:
-        """Add a number; False when it was there."""
-        if number < self._next or number in self._beyond:
-            return False
-        self._beyond.add(number)
-        while self._next in self._beyond:
-            self._beyond.remove(self._next)
-            self._next += 1
-        return True
-
-    def gaps(self, announced: int, listed: int) -> tuple[int, tuple[int, ...]]:
-        """Return how many of 0…announced-1 (or of 0…the largest) are absent, and the first few."""
-        end = max(announced, max(self._beyond, default=-1) + 1)
-        n_missing = max(end - self.count, 0)
-        missing: list[int] = []
-        number = self._next
-        while len(missing) < min(n_missing, listed):
-            if number not in self._beyond:
-                missing.append(number)
-            number += 1
-        return n_missing, tuple(missing)

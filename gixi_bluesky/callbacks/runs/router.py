@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from gixi_bluesky.callbacks.clock import SYSTEM_CLOCK, Clock
@@ -32,6 +33,7 @@ __all__ = ["Router"]
 _IGNORED_REMEMBERED = 100_000
 _PARKED_DOCUMENTS = 1000
 _PARKED_BYTES = 64 << 20
+_OPEN_RUNS = 10_000
 _log = get_logger()
 
 
@@ -62,6 +64,7 @@ class Router:
         self._parked: deque[tuple[str, Document, int]] = deque()
         self._parked_bytes = 0
         self._missed_since: dict[str, float] = {}
+        self._ticking: set[str] = set()  # runs with frames that wait for their event
         self._joined: set[str] = set()  # open runs whose beginning was fetched
         self.documents_lost = 0
 
@@ -135,8 +138,12 @@ class Router:
 
     def tick(self, now: float | None = None) -> Iterator[Action]:
         """Release frames that waited long enough for their event; `now` as Clock.monotonic."""
-        for tracker in tuple(self._trackers.values()):
-            yield from tracker.tick(self._clock.monotonic() if now is None else now)
+        for uid in tuple(self._ticking):
+            tracker = self._trackers.get(uid)
+            if tracker is not None:
+                yield from tracker.tick(self._clock.monotonic() if now is None else now)
+            if tracker is None or not tracker.waits:
+                self._ticking.discard(uid)
 
     def _feed(self, document: Document, nbytes: int) -> Iterator[Action]:
         if isinstance(document, RunStart):
@@ -174,17 +181,31 @@ class Router:
         if start.purpose == PURPOSE or not _chosen(start, self._settings.select):
             self._ignore(start.uid, start.uid)
         else:
+            if len(self._trackers) >= _OPEN_RUNS:
+                yield from self._abandon_oldest()
             self._homes[start.uid] = start.uid
             self._trackers[start.uid] = RunTracker(
                 start, self._settings, self._lookup, self._corrections, self._clock
             )
         yield from self._unpark(start.uid)
 
+    def _abandon_oldest(self) -> Iterator[Action]:
+        """End the open run that began first, as nothing more can be expected of it."""
+        oldest = next(iter(self._trackers.values()))
+        uid = oldest.start.uid
+        reason = f"abandoned: {_OPEN_RUNS} runs were open and this one began first"
+        _log.warning("run_abandoned", raw_uid=uid, reason=reason)
+        yield from self._end(
+            oldest, RunStop(uid, oldest.start.time, "abort", reason, {}, abandoned=True)
+        )
+
     def _deliver(self, tracker: RunTracker, document: Document) -> Iterator[Action]:
         if isinstance(document, RunStop):
             yield from self._end(tracker, document)
             return
         yield from tracker.feed(document)
+        if tracker.waits:
+            self._ticking.add(tracker.start.uid)
         uid = _defined(document)
         if uid is not None:
             if not isinstance(document, Datum):
@@ -214,7 +235,9 @@ class Router:
             case StreamDatum():
                 return (document.descriptor, document.resource)
             case Resource() if not document.run_uid:
-                return tuple(self._trackers)[-1:]  # old documents mean the run that is going on
+                return tuple(
+                    islice(reversed(self._trackers), 1)
+                )  # old documents mean the run that is going on
             case RunStart():
                 return ()
             case _:
