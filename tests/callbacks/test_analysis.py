@@ -19,6 +19,7 @@ from raw_runs import HDF5, RawRun, feed, hdf5_run, images, inline_run, write_hdf
 from gixi_bluesky.callbacks.analysis import Analysis
 from gixi_bluesky.callbacks.derived.publishing import RunPublisher
 from gixi_bluesky.callbacks.documents.parsing import RunStart
+from gixi_bluesky.callbacks.retries import Backoff
 from gixi_bluesky.errors import (
     ClaimLostError,
     ConfigError,
@@ -277,6 +278,37 @@ def test_a_run_that_another_writes_is_told(start: Start) -> None:
     with pytest.raises(StoreError, match="another process writes it"):
         analysis.drain(20)
     assert analysis.drain(20)  # told once
+
+
+class Refusing(MemoryStore):
+    """A store that takes no rows, whatever is tried."""
+
+    def __call__(self, name: str, doc: Any) -> None:
+        if name == "event_page":
+            message = "cannot encode a lone surrogate"
+            raise ValueError(message)
+        super().__call__(name, doc)
+
+
+def test_a_run_that_can_never_be_stored_ends_with_the_reason(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Backoff, "failed", _failed_at_once)
+    store = Refusing()
+    stores = iter([store, MemoryStore()])
+    analysis = start(lambda: next(stores))
+    feed(analysis, inline_run(images(2)))
+    with pytest.raises(StoreError, match="cannot be stored: ValueError: cannot encode"):
+        analysis.drain(60)
+    assert store.stop["exit_status"] == "fail"
+    assert "cannot encode a lone surrogate" in store.stop["reason"]
+    feed(analysis, inline_run(images(2)))  # and the next run is stored
+    assert analysis.drain(60)
+
+
+def _failed_at_once(backoff: Backoff) -> float:
+    backoff.failures += 1
+    return 0.0
 
 
 def test_the_start_document_may_hold_anything() -> None:

@@ -35,8 +35,8 @@ class RunKeeper(threading.Thread):
 
     end: called once, on this thread, with what became of the run; before that perhaps with spooled
     redelivered: the documents of a run can be read again, so that a run that was lost, or that
-        the store refuses, ends at once; False = a lost run ends with its raw run, and a refused
-        one is tried for ever
+        the store refuses, ends at once; False = both end with their raw run, a refused one after
+        some attempts and with a stop that has the reason
     """
 
     def __init__(
@@ -65,9 +65,11 @@ class RunKeeper(threading.Thread):
         run, spooled = self._run, False
         while not self._released.is_set():
             run.step()
+            if run.unstorable and not self._redelivered:
+                run.end_unstorable()
             if (how := self._how()) is not None:
                 self._close()
-                reason = run.broken or run.given_up
+                reason = run.given_up or run.broken
                 self._end(run, Ended(run.raw.uid, how, reason))
                 return
             if run.spooled and not spooled:

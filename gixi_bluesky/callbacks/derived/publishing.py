@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 from gixi_bluesky.callbacks.clock import SYSTEM_CLOCK, Clock
@@ -13,6 +14,7 @@ from gixi_bluesky.callbacks.derived.start_document import start_document
 from gixi_bluesky.callbacks.derived.stores import LocalStore, RunStore
 from gixi_bluesky.callbacks.derived.summary import RunSummary
 from gixi_bluesky.callbacks.derived.writing import Echo, RunWriter
+from gixi_bluesky.callbacks.documents.parsing import RunStop
 from gixi_bluesky.callbacks.retries import Backoff
 from gixi_bluesky.callbacks.runs.raw_run import Frame, RawRun, RunClosed
 from gixi_bluesky.callbacks.worker.jobs import Outcome, Ready
@@ -28,6 +30,7 @@ __all__ = ["RunPublisher"]
 _FRAMES_PER_FLUSH = 200
 _WRITER_PAUSE_S = 1.0
 _TIMES_KEPT = 10_000
+_REFUSED_TIMES = 4  # with the pauses between them, some seconds
 _REFUSALS = frozenset({400, 413, 422})  # of the content, not of the key or the moment
 _log = get_logger()
 
@@ -181,6 +184,26 @@ class RunPublisher:
         """Give the run up where it is; it can be resumed."""
         self._arrays.close()
         self._store.close()
+
+    @property
+    def unstorable(self) -> bool:
+        """Whether the store refused the run itself, and went on refusing it."""
+        return bool(self.broken) and not self.over and self._retry.failures >= _REFUSED_TIMES
+
+    def end_unstorable(self) -> None:
+        """Give up a run that can never be stored, with a stop that has the reason if it can."""
+        reason = f"the run cannot be stored: {self.broken}"
+        if self._writer is not None:
+            now = self._clock.wall()
+            closed = self._closed or RunClosed(
+                self.raw.uid, RunStop(self.raw.uid, now, "fail", reason, {}), 0, 0, ()
+            )
+            stop = replace(closed.stop, exit_status="fail", reason=reason)
+            try:
+                self._writer.store_stop(replace(closed, stop=stop))
+            except Exception as error:  # it may be the stop that the store refuses
+                _log.warning("stop_not_stored", raw_uid=self.raw.uid, error=repr(error))
+        self._give_up(reason)
 
     @property
     def _all_answered(self) -> bool:

@@ -135,6 +135,10 @@ class RunWriter:
         self._arrays.supersede()
         return True
 
+    def store_stop(self, closed: RunClosed) -> None:
+        """Store a stop at once, for a run of which the rest cannot be stored."""
+        self._store("stop", stop_document(self._composer, closed, self._counts, self._as_dict()))
+
     def totals(self) -> dict[str, Any]:
         """Return the counts of frames and peaks, for the log."""
         summary = self._as_dict()

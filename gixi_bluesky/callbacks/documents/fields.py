@@ -71,8 +71,12 @@ def is_row(value: Any) -> bool:
 
 def instant(value: Any, key: str) -> float:
     """Return `value` if it is a time in seconds since 1970; `key` is for the message."""
-    if isinstance(value, numbers.Real) and 0 <= value < _LAST_TIME:
-        return float(value)
+    try:
+        seconds = float(value) if isinstance(value, numbers.Real) else -1.0
+    except OverflowError:
+        seconds = -1.0
+    if 0 <= seconds < _LAST_TIME:
+        return seconds
     message = f"{key}: got {_brief(value)}; expected seconds since 1970, no other unit"
     raise DocumentError(message)
 

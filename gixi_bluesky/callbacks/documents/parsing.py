@@ -201,7 +201,7 @@ def _start(doc: Mapping[str, Any]) -> tuple[RunStart]:
     whole = (
         isinstance(scan_id, numbers.Integral)
         and not isinstance(scan_id, bool)
-        and abs(scan_id) < _LARGEST_SCAN_ID
+        and abs(int(scan_id)) < _LARGEST_SCAN_ID
     )
     return (
         RunStart(
@@ -377,7 +377,7 @@ def _stop(doc: Mapping[str, Any]) -> tuple[RunStop]:
             num_events={
                 str(stream): int(n)
                 for stream, n in (counts.items() if isinstance(counts, Mapping) else ())
-                if isinstance(n, numbers.Integral) and 0 <= n <= MAX_COUNT
+                if isinstance(n, numbers.Integral) and 0 <= int(n) <= MAX_COUNT
             },
         ),
     )
