@@ -124,12 +124,17 @@ def _place(config: Config) -> str:
 
 @contextlib.contextmanager
 def _asked_to_stop() -> Iterator[Callable[[], bool]]:
-    """Yield whether SIGINT or SIGTERM came; a second Ctrl-C stops at once."""
+    """Yield whether SIGINT or SIGTERM came; a second Ctrl-C stops at once, a third one kills."""
     asked: list[int] = []
 
     def ask(number: int, _: object) -> None:
         asked.append(number)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGINT, stop)
+
+    def stop(_: int, __: object) -> None:
+        # The default one ends the process in a library, too, where Python never comes round.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        raise KeyboardInterrupt
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -36,6 +36,7 @@ IMAGE_SUFFIXES = _TIFF | _HDF5 | _NPY | _FABIO
 _TIFF_CODECS = frozenset({1, 8, 32946, 32773})
 # Where detectors write, looked at before every other dataset.
 _HDF5_PLACES = ("/entry/data/data", "/entry/instrument/detector/data")
+_MAX_IMAGES = 100_000  # of one file, which a stream_datum may announce
 _MAX_DEFAULTS = 8  # groups that name the next one as their default
 _ANYWHERE = FileAccess((), {})
 
@@ -84,7 +85,11 @@ def open_image_file(
         raise UnavailableError(message)
     look = _looker(path.suffix.lower(), access)
     try:
-        return look(path, dataset)
+        file = look(path, dataset)
+        if file.n_images > _MAX_IMAGES:
+            message = f"{path} holds {file.n_images} images; at most {_MAX_IMAGES} are read"
+            raise FrameError(message)
+        return file
     except RefusedPathError:
         raise
     except FrameError as error:

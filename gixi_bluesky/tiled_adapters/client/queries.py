@@ -39,7 +39,13 @@ def runs_for(client: Any, raw_uid: str) -> list[Any]:
 
 
 def with_phase(client: Any, name: str, min_probability: float = 0.5) -> list[Any]:
-    """Return the runs in which a phase, by slug or name, reached `min_probability`."""
+    """Return the runs in which a phase, by slug or name, reached `min_probability`.
+
+    Raises ValueError for what is no number.
+    """
+    if not math.isfinite(min_probability):
+        message = f"got min_probability = {min_probability}; expected a finite number"
+        raise ValueError(message)
     slug = slug_of(name)
     alternatives = [
         [Comparison("ge", f"{summary}.phases.{slug}.max_probability", min_probability)]
@@ -56,12 +62,15 @@ def with_phase(client: Any, name: str, min_probability: float = 0.5) -> list[Any
 def with_peak(client: Any, q: float, tolerance: float = 0.01) -> list[Any]:
     """Return the runs with a peak within `tolerance` of |q| = `q` (both 1/angstrom).
 
-    Decided by the |q| that a run lists in `peak_q` (at most 200, clustered).
+    Decided by the |q| that a run lists in `peak_q` (at most 200, clustered). Raises ValueError for
+    what is no range of numbers.
     """
+    if not (math.isfinite(q) and math.isfinite(tolerance) and tolerance >= 0):
+        message = f"got q = {q} and tolerance = {tolerance}; expected finite numbers"
+        raise ValueError(message)
+    bins = [f".{name}" for name in bins_between(q - tolerance, q + tolerance)]
     alternatives = [
-        [KeyPresent(f"{summary}.q_bins.{name}")]
-        for summary in _SUMMARIES
-        for name in bins_between(q - tolerance, q + tolerance)
+        [KeyPresent(f"{summary}.q_bins{name}")] for summary in _SUMMARIES for name in bins or [""]
     ]
 
     def matches(run: Any) -> bool:

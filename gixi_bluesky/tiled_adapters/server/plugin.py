@@ -19,6 +19,12 @@ _SUMMARIES = ("stop.gixi", "gixi_live")
 def _peak_near(query: PeakNear, tree: Any) -> Any:
     # A look into the list of positions would cost ten times as much; the client looks anyway.
     values = {f"bin_{k}": name for k, name in enumerate(bins_between(query.lowest, query.highest))}
+    if not values:
+        anywhere = {
+            "sqlite": "json_extract(nodes.metadata, '$.{summary}.q_bins') IS NOT NULL",
+            "postgresql": "nodes.metadata #> string_to_array('{summary}.q_bins', '.') IS NOT NULL",
+        }
+        return _where(tree, anywhere, [""], {})
     conditions = {
         "sqlite": "json_extract(nodes.metadata, '$.{summary}.q_bins.' || :{value}) IS NOT NULL",
         "postgresql": "nodes.metadata #> string_to_array('{summary}.q_bins.' || :{value}, '.')"
