@@ -205,6 +205,14 @@ def test_a_name_that_cannot_be_written_fails_its_frame_only() -> None:
     frame.image.reason.encode()
 
 
+def test_an_event_that_names_no_descriptor_is_refused() -> None:
+    run, router = stream_run(dataset="/d")
+    name, event = run.event(1)
+    for known in (run.uid, f"{run.uid}-resource"):
+        with pytest.raises(DocumentError, match="no descriptor"):
+            follow(router, [(name, {**event, "descriptor": known})])
+
+
 def test_what_is_encoded_is_decoded_whatever_it_holds() -> None:
     image = np.arange(12, dtype="u2").reshape(3, 4)
     doc = {

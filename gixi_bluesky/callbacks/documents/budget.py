@@ -11,7 +11,7 @@ import numpy as np
 from gixi_bluesky.errors import DocumentError
 from gixi_bluesky.log import get_logger
 
-__all__ = ["MAX_CELLS", "require_within_budget", "storable"]
+__all__ = ["MAX_CELLS", "payload_bytes", "require_within_budget", "storable"]
 
 MAX_CELLS = 1_000_000  # rows times columns of a page
 _MAX_KEYS = 40_000  # a schema takes up to a millisecond for each
@@ -60,6 +60,22 @@ def _require(name: str, value: Any, max_items: int) -> None:
             )
             raise DocumentError(message)
         waiting += [(one, depth + 1) for one in inside if isinstance(one, _HOLDERS)]
+
+
+def payload_bytes(doc: Any) -> int:
+    """Return about how many bytes the images inside an event document hold; never raises."""
+    data = doc.get("data") if isinstance(doc, Mapping) else None
+    if not isinstance(data, Mapping):
+        return 0
+    return sum(_array_bytes(value) for value in tuple(data.values()))
+
+
+def _array_bytes(value: Any) -> int:
+    if isinstance(value, np.ndarray):
+        return int(value.nbytes)
+    if isinstance(value, list) and value:
+        return len(value) * max(8, _array_bytes(value[0]))
+    return 0
 
 
 def storable(doc: Mapping[str, Any]) -> Mapping[str, Any]:

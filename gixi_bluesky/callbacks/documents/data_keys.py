@@ -35,9 +35,11 @@ def units_of(descriptor: Mapping[str, Any]) -> dict[str, str]:
         data_keys = holder.get("data_keys")
         if isinstance(data_keys, Mapping):
             units |= {
-                str(key): str(value["units"])
+                str(key): value["units"]
                 for key, value in data_keys.items()
-                if isinstance(value, Mapping) and value.get("units")
+                if isinstance(value, Mapping)
+                and isinstance(value.get("units"), str)
+                and value["units"]
             }
     return units
 

@@ -8,10 +8,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from gixi_bluesky.callbacks.documents.budget import (
     MAX_CELLS,
+    payload_bytes,
     require_within_budget,
     storable,
 )
@@ -175,22 +174,6 @@ def parse(name: str, doc: Mapping[str, Any]) -> tuple[Document, ...]:
         raise DocumentError(message) from None
 
 
-def payload_bytes(doc: Any) -> int:
-    """Return about how many bytes the images inside an event document hold; never raises."""
-    data = doc.get("data") if isinstance(doc, Mapping) else None
-    if not isinstance(data, Mapping):
-        return 0
-    return sum(_array_bytes(value) for value in tuple(data.values()))
-
-
-def _array_bytes(value: Any) -> int:
-    if isinstance(value, np.ndarray):
-        return int(value.nbytes)
-    if isinstance(value, list) and value:
-        return len(value) * max(8, _array_bytes(value[0]))
-    return 0
-
-
 def _is_image(shape: tuple[int, ...]) -> bool:
     # A colour image ends in an axis of 3 or 4 and so is none.
     return len(shape) >= 2 and min(shape[-2:]) >= _SMALLEST_IMAGE
@@ -268,7 +251,7 @@ def _bulk_events(doc: Mapping[str, Any]) -> tuple[Event, ...]:
 
 
 def _resource(doc: Mapping[str, Any]) -> tuple[Resource]:
-    root, path = str(doc.get("root") or ""), text(doc, "resource_path", empty=True)
+    root, path = _said(doc, "root"), text(doc, "resource_path", empty=True)
     # Some old documents give an absolute resource_path below their root.
     joined = f"{root.rstrip('/')}/{path.lstrip('/')}" if root else path
     run_uid = doc.get("run_start")
@@ -322,6 +305,12 @@ def _require_cells(rows: int, columns: int) -> None:
         raise DocumentError(f"{message} at most")
 
 
+def _said(doc: Mapping[str, Any], key: str) -> str:
+    """Return an optional text, empty where there is none."""
+    value = doc.get(key)
+    return value if isinstance(value, str) else ""
+
+
 def _mapping(value: Any) -> Mapping[str, Any]:
     if isinstance(value, Mapping):
         return value
@@ -367,7 +356,7 @@ def _stop(doc: Mapping[str, Any]) -> tuple[RunStop]:
     except DocumentError as error:
         ended = time.time()
         _log.warning("time_of_stop_unknown", raw_uid=run_uid, reason=str(error))
-    told = storable({key: str(doc.get(key) or "") for key in ("exit_status", "reason")})
+    told = storable({key: _said(doc, key) for key in ("exit_status", "reason")})
     return (
         RunStop(
             run_uid=run_uid,

@@ -208,7 +208,10 @@ class RunTracker:
         return None
 
     def _event(self, event: Event) -> Iterator[Action]:
-        descriptor = self._descriptors[event.descriptor]
+        descriptor = self._descriptors.get(event.descriptor)
+        if descriptor is None:
+            message = f"event: {event.descriptor!r:.80} is no descriptor of its run"
+            raise DocumentError(message)
         if descriptor.stream == _BASELINE:
             self._baseline.update(event.data)
         if not self._ours(event.descriptor):

@@ -300,5 +300,13 @@ def _defined(document: Document) -> str | None:
 
 def _chosen(start: RunStart, select: Mapping[str, Any]) -> bool:
     return all(
-        key in start.metadata and start.metadata[key] == value for key, value in select.items()
+        key in start.metadata and _equal(start.metadata[key], value)
+        for key, value in select.items()
     )
+
+
+def _equal(found: Any, wanted: Any) -> bool:
+    try:
+        return bool(found == wanted)
+    except ValueError:  # an array
+        return False
