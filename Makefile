@@ -35,8 +35,11 @@ lint: $(VENV)/.ready-dev      ## style, format and who may import whom
 types: $(VENV)/.ready-dev     ## mypy, strict
 	$(BIN)/mypy
 
-soak: $(VENV)/.ready-dev      ## the long campaigns; ROUNDS=3 SEED=7 KILLS=10: so many, from there
+soak: $(VENV)/.ready-dev      ## the long campaigns; ROUNDS=3 SEED=7 KILLS=10 DOCUMENTS=100000 EXAMPLES=2000: so many
+	GIXI_FUZZ_EXAMPLES=$(or $(EXAMPLES),2000) \
+	  $(BIN)/python -m pytest tests/hostile/test_fuzzing.py --timeout 0 --durations 0
 	GIXI_SOAK_ROUNDS=$(ROUNDS) GIXI_SOAK_SEED=$(SEED) GIXI_SOAK_KILLS=$(KILLS) \
+	  GIXI_FUZZ_DOCUMENTS=$(DOCUMENTS) GIXI_FUZZ_STATE=$(CURDIR)/.soak-documents.json \
 	  $(BIN)/python -m pytest -m soak --timeout 0 --durations 0
 
 clean:                        ## forget the environment and every cache
