@@ -65,7 +65,7 @@ def survive(folder: Path, campaign: Campaign) -> None:
     for batch in campaign.batches():
         stores = Stores()
         config = fake_config(
-            folder, input={"file_timeout_s": 0.001}, queue={"spill_directory": "spill"}
+            folder, input={"file_timeout_s": 1e-6}, queue={"spill_directory": "spill"}
         )
         with Analysis(config, store=stores, factory=FAKE) as analysis:
             threads = {thread.name for thread in threading.enumerate() if "gixi" in thread.name}
