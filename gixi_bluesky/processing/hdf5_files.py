@@ -8,6 +8,7 @@ refused, and every place where HDF5 would look for a virtual source is checked a
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -254,7 +255,7 @@ def _open(path: Path) -> Any:
     try:
         require_regular(path)
     except OSError as error:
-        if path.exists():
+        if error.errno in (errno.EINVAL, errno.EISDIR):  # not a file at all
             message = f"{path} {error.strerror}"
             raise RefusedPathError(message) from error
         problem = error

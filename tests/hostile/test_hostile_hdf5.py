@@ -17,7 +17,13 @@ from gixi_bluesky.callbacks.images.allowed_paths import FileAccess
 from gixi_bluesky.callbacks.images.detector_files import open_image_file
 from gixi_bluesky.callbacks.images.locations import FrameReader, Hdf5Image
 from gixi_bluesky.config import parse_config
-from gixi_bluesky.errors import ConfigError, FrameError, GeometryError, RefusedPathError
+from gixi_bluesky.errors import (
+    ConfigError,
+    FrameError,
+    GeometryError,
+    RefusedPathError,
+    UnavailableError,
+)
 from gixi_bluesky.processing import Pipeline
 from gixi_bluesky.processing.pixels.masks import load_mask
 from gixi_bluesky.tiled_adapters.files.nexus import open_result
@@ -181,6 +187,18 @@ def test_a_default_plot_that_leads_nowhere_ends(tmp_path: Path, default: str | b
             else:
                 group.attrs.create("default", default, dtype=h5py.string_dtype())
     assert open_image_file(path).dataset == DATA
+
+
+def test_a_name_that_is_too_long_is_unavailable(tmp_path: Path) -> None:
+    long = "a" * 5000
+    with h5py.File(tmp_path / "link.h5", "w") as file:
+        file[DATA] = h5py.ExternalLink(long, DATA)
+    virtual(tmp_path / "vds.h5", long)
+    reader = FrameReader(FileAccess((), {}))
+    for name in (f"{long}.h5", "link.h5"):
+        with pytest.raises(UnavailableError):
+            reader.read(Hdf5Image(str(tmp_path / name), DATA, 0))
+    assert (reader.read(Hdf5Image(str(tmp_path / "vds.h5"), DATA, 0)) == 0).all()
 
 
 def test_a_file_of_very_many_groups_is_refused(tmp_path: Path) -> None:

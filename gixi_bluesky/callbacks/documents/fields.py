@@ -25,6 +25,7 @@ __all__ = [
 # One document may announce this many events; a fly scan announces thousands, an attack billions.
 MAX_EVENTS = 100_000
 MAX_COUNT = 10_000_000  # events of a run, so that one number cannot fill a disk
+_LONGEST_TEXT = 4096  # of a uid, a name or a path
 _LARGEST_SHOWN = 10**40
 _LAST_TIME = 1e11  # seconds since 1970, in the year 5138; as milliseconds it is in 1973
 
@@ -32,6 +33,9 @@ _LAST_TIME = 1e11  # seconds since 1970, in the year 5138; as milliseconds it is
 def text(doc: Mapping[str, Any], key: str, *, empty: bool = False) -> str:
     """Return doc[key] if it is a text."""
     value = doc.get(key)
+    if isinstance(value, str) and len(value) > _LONGEST_TEXT:
+        message = f"{key}: got a text of {len(value)} letters; expected at most {_LONGEST_TEXT}"
+        raise DocumentError(message)
     if isinstance(value, str) and (value or empty):
         try:
             value.encode()
