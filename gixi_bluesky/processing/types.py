@@ -23,6 +23,7 @@ __all__ = [
     "PolarImage",
     "RemappedImage",
     "Table",
+    "TextureTable",
     "columns_of",
     "missing_values",
 ]
@@ -307,6 +308,22 @@ class MatchPeaks(Table):
     contact_angle_deg: Float64 = _column(
         "deg", "angle between the reflecting plane and the contact plane"
     )
+
+
+@dataclass(frozen=True, slots=True)
+class TextureTable(Table):
+    """The orientation of each configured ring of one frame, a row each; NaN = not determined."""
+
+    name: NDArray[np.object_] = _column("", "name of the texture", "<U40")
+    phase: NDArray[np.object_] = _column("", "slug of the phase, empty = none stated", "<U64")
+    hermans: Float64 = _column("", "Hermans parameter: 1 face-on, 0 random, -0.5 edge-on")
+    hermans_error: Float64 = _column("", "standard error of hermans, missing wedge included")
+    face_on: Float64 = _column("", "share of the planes tilted by face_on_deg")
+    edge_on: Float64 = _column("", "share of the planes tilted by edge_on_deg")
+    random_fraction: Float64 = _column("", "share of the planes without preferred orientation")
+    fwhm_deg: Float64 = _column("deg", "full width at half maximum of the orientation")
+    fwhm_error_deg: Float64 = _column("deg", "standard error of fwhm_deg")
+    coverage: Float64 = _column("", "share of the hemisphere that the detector sees")
 
 
 @dataclass(frozen=True, slots=True)

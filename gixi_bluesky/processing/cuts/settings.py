@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from gixi_bluesky.processing.settings import Settings
 
-__all__ = ["ACROSS", "UNITS", "Along", "CutSettings", "Cuts", "Range"]
+__all__ = ["ACROSS", "UNITS", "Along", "CutName", "CutSettings", "Cuts", "Range"]
 
 Along = Literal["q", "phi", "q_xy", "q_z"]
 
