@@ -12,7 +12,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, Self
 
 from gixi_bluesky.callbacks.core import AnalysisCore
-from gixi_bluesky.callbacks.derived.folds import FoldBuilder, no_folds
+from gixi_bluesky.callbacks.derived.folds import FoldBuilder
 from gixi_bluesky.callbacks.derived.stores import RunStore, store_builder
 from gixi_bluesky.callbacks.documents.parsing import parse, payload_bytes
 from gixi_bluesky.callbacks.leaving import close_at_exit, closed, wait_for_frames
@@ -53,7 +53,7 @@ class Analysis:
         store: Callable[[], RunStore] | None = None,
         factory: str = PIPELINE,
         raw: Callable[[], Any] | None = None,
-        folds: FoldBuilder = no_folds,
+        folds: FoldBuilder | None = None,
     ) -> None:
         store = store or store_builder(config, tiled)
         self._core = AnalysisCore(config, store, factory=factory, raw=raw, folds=folds)

@@ -9,7 +9,8 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from gixi_bluesky.callbacks.clock import SYSTEM_CLOCK, Clock
-from gixi_bluesky.callbacks.derived.folds import FoldBuilder, no_folds
+from gixi_bluesky.callbacks.derived.configured_folds import configured_folds
+from gixi_bluesky.callbacks.derived.folds import FoldBuilder
 from gixi_bluesky.callbacks.derived.keeping import Ended, RunKeeper
 from gixi_bluesky.callbacks.derived.publishing import RunPublisher
 from gixi_bluesky.callbacks.derived.stores import RunStore
@@ -53,7 +54,7 @@ class AnalysisCore:
     store: builds the store of one derived run
     factory: "module:name" of what builds the pipeline in the analysis process
     raw: opens the catalogue of raw runs, for runs joined midway; None = as `config.tiled` says
-    folds: builds what looks back over the frames of a run
+    folds: builds what looks back over the frames of a run; None = as the configuration says
     redelivered: the entrance can pause, and can read the documents of a run again: no frame is
         dropped, a run that another writer has is awaited, and one that the store refuses fails
     echo: returns what announces the derived documents of a raw run elsewhere, None = nothing does
@@ -69,7 +70,7 @@ class AnalysisCore:
         *,
         factory: str = PIPELINE,
         raw: Callable[[], Any] | None = None,
-        folds: FoldBuilder = no_folds,
+        folds: FoldBuilder | None = None,
         redelivered: bool = False,
         echo: Callable[[str], Echo | None] = lambda _: None,
         clock: Clock = SYSTEM_CLOCK,
@@ -79,7 +80,7 @@ class AnalysisCore:
         output = config.output.for_sums_of(config.corrections.sum_frames)
         self._config = config.model_copy(update={"output": output})
         self._new_store = store
-        self._folds = folds
+        self._folds = folds or configured_folds(config.steps, textures=bool(config.textures))
         self._redelivered = redelivered
         self._echo = echo
         self._clock = clock

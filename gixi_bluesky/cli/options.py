@@ -11,7 +11,7 @@ import typer
 if TYPE_CHECKING:
     from gixi_bluesky.config import Config
 
-__all__ = ["ConfigFile", "JsonLines", "configured_for_files"]
+__all__ = ["ConfigFile", "JsonLines", "configured_for_files", "with_steps"]
 
 ConfigFile = Annotated[
     Path, typer.Option("--config", "-c", metavar="FILE", help="The configuration, YAML.")
@@ -52,3 +52,21 @@ def configured_for_files(
         )
         raise ConfigError(message)
     return config
+
+
+def with_steps(config: Config, named: Sequence[str]) -> Config:
+    """Return the configuration with steps that the command line names as FILE::CLASS.
+
+    Raises ConfigError for a name of another form.
+    """
+    from gixi_bluesky.errors import ConfigError
+    from gixi_bluesky.processing.steps.settings import StepSettings
+
+    steps = list(config.steps)
+    for name in named:
+        file, separator, class_name = name.partition("::")
+        if not (file and separator and class_name):
+            message = f"got --step {name}; expected FILE.py::CLASS"
+            raise ConfigError(message)
+        steps.append(StepSettings.of_file(Path(file), class_name))
+    return config.model_copy(update={"steps": tuple(steps)})

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gixi_bluesky.cli.console import output, print_json, say
-from gixi_bluesky.cli.options import ConfigFile, JsonLines, configured_for_files
+from gixi_bluesky.cli.options import ConfigFile, JsonLines, configured_for_files, with_steps
 from gixi_bluesky.errors import GixiError, RefusedPathError, UnavailableError
 
 if TYPE_CHECKING:
@@ -57,6 +57,10 @@ def process(
         int | None,
         typer.Option(metavar="N", help="With --watch: Prometheus metrics on this loopback port."),
     ] = None,
+    step: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FILE::CLASS", help="A step of your own, behind the matching."),
+    ] = None,
     json: JsonLines = False,
 ) -> None:
     """Find the peaks and phases of image files.
@@ -70,7 +74,7 @@ def process(
     named = [name for name in named if not name.lower().endswith(".cif")]
     if bool(named) == (watch is not None):
         raise typer.BadParameter("give image files, or --watch and a folder")
-    settings = configured_for_files(config, structures, incidence_angle)
+    settings = with_steps(configured_for_files(config, structures, incidence_angle), step or [])
     if watch is None:
         records = _analysed(settings, named, out)
     else:
@@ -162,7 +166,12 @@ def _record(
     for warning in result.warnings:
         say(f"{label}: {warning}")
     return FrameRecord(
-        label, peaks=result.peaks, matches=result.matches, match_peaks=result.match_peaks
+        label,
+        peaks=result.peaks,
+        matches=result.matches,
+        match_peaks=result.match_peaks,
+        textures=result.textures,
+        steps=result.steps,
     )
 
 

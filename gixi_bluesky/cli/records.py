@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +28,8 @@ class FrameRecord:
     peaks: pd.DataFrame = field(default_factory=pd.DataFrame)
     matches: pd.DataFrame = field(default_factory=pd.DataFrame)
     match_peaks: pd.DataFrame = field(default_factory=pd.DataFrame)
+    textures: pd.DataFrame = field(default_factory=pd.DataFrame)
+    steps: Mapping[str, pd.DataFrame] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """Return JSON types only; NaN and infinity are null."""
@@ -39,6 +42,8 @@ class FrameRecord:
                 {**match, "peaks": _rows(self._peaks_of(match["phase"])[_MATCH_PEAK])}
                 for match in _rows(self.matches.reindex(columns=_MATCH))
             ],
+            **({} if self.textures.empty else {"textures": _rows(self.textures)}),
+            **({"steps": {n: _rows(t) for n, t in self.steps.items()}} if self.steps else {}),
         }
 
     def show(self, console: Console) -> None:
@@ -55,6 +60,10 @@ class FrameRecord:
                 highlight=False,
             )
         console.print(self._peak_table())
+        for name, rows in self.steps.items():
+            console.print(f"  {name}:", markup=False, highlight=False)
+            text = rows.to_string(index=False)
+            console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def _peak_table(self) -> Table:
         table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))

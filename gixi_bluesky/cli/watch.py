@@ -113,7 +113,22 @@ def _taken(told: SimpleQueue[_Found], run: FolderRun, wait_s: float) -> Iterator
         except Empty:
             return
         name = run.name_of(int(frame["frame"]))
-        yield FrameRecord(name, frame["status"], frame["reason"], **tables)
+        steps = {
+            stream.removeprefix("step_"): rows
+            for stream, rows in tables.items()
+            if stream.startswith("step_")
+        }
+        none = pd.DataFrame()
+        yield FrameRecord(
+            name,
+            frame["status"],
+            frame["reason"],
+            peaks=tables.get("peaks", none),
+            matches=tables.get("matches", none),
+            match_peaks=tables.get("match_peaks", none),
+            textures=tables.get("textures", none),
+            steps=steps,
+        )
 
 
 def _place(config: Config) -> str:

@@ -25,6 +25,8 @@ from gixi_bluesky.processing.settings import (
     MatchingSettings,
     Settings,
 )
+from gixi_bluesky.processing.steps.settings import Steps
+from gixi_bluesky.processing.texture.settings import Textures
 from gixi_bluesky.tiled_adapters.settings import OutputSettings, TiledSettings
 
 __all__ = ["Config", "load_config", "parse_config", "stored_config"]
@@ -77,6 +79,8 @@ class Config(Settings):
     detector: DetectorSettings = DetectorSettings()
     matching: MatchingSettings = MatchingSettings()
     cuts: Cuts = Field(default_factory=dict, description="curves of each frame, by name")
+    textures: Textures = Field(default_factory=dict, description="orientation of rings, by name")
+    steps: Steps = Field((), description="entry points of gixi_bluesky.steps, with parameters")
     queue: QueueSettings = QueueSettings()
     output: OutputSettings = OutputSettings()
     tiled: TiledSettings = TiledSettings()

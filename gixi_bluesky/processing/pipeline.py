@@ -41,13 +41,19 @@ from gixi_bluesky.processing.settings import (
     MatchingSettings,
 )
 from gixi_bluesky.processing.stages import StageTimes
+from gixi_bluesky.processing.steps.loading import identity, is_stateful, load_steps
+from gixi_bluesky.processing.steps.running import run_step
+from gixi_bluesky.processing.steps.settings import Steps
 from gixi_bluesky.processing.structures.cif_files import Structure, read_structures
+from gixi_bluesky.processing.texture.orientation import texture_table
+from gixi_bluesky.processing.texture.settings import Textures
 from gixi_bluesky.processing.types import (
     CartesianImage,
     Cut,
     Detections,
     FrameResult,
     PolarImage,
+    TextureTable,
 )
 from gixi_bluesky.provenance import Provenance, file_sha256, result_hash
 
@@ -58,6 +64,7 @@ _REMAPPERS_KEPT = 8
 _BATCH = 8
 _SIDES_COMPARED_EVERY = 50
 _SIDES_AGREE = 0.003
+_RING = "texture "  # before the names of cuts that textures are made of
 _log = get_logger()
 
 
@@ -76,6 +83,10 @@ class PipelineSettings(Protocol):
     def matching(self) -> MatchingSettings: ...  # noqa: D102
     @property
     def cuts(self) -> Cuts: ...  # noqa: D102
+    @property
+    def textures(self) -> Textures: ...  # noqa: D102
+    @property
+    def steps(self) -> Steps: ...  # noqa: D102
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +133,9 @@ class Pipeline:
             space=config.grid.space,
         )
         self._remappers: OrderedDict[tuple[tuple[int, int], Conditions], Remapper] = OrderedDict()
+        rings = {f"{_RING}{name}": one.cut for name, one in config.textures.items()}
+        self._cuts = {**config.cuts, **rings}
+        self.steps = load_steps(config.steps)
         self._cut_maps: dict[tuple[tuple[int, int], Conditions], CutMaps] = {}
         self._dark_pixels: dict[tuple[tuple[int, int], Dark], PixelCorrection] = {}
         self.maps_built = 0
@@ -178,7 +192,8 @@ class Pipeline:
         conditions = self._conditions(Conditions(incidence_angle_deg))
         remapper = self.remapper((image.shape[0], image.shape[1]), conditions)
         turned = orient(image, self._config.geometry)
-        return self._cut(turned, remapper(turned), conditions, (None, 1))
+        found = self._cut(turned, remapper(turned), conditions, (None, 1))
+        return {name: found[name] for name in self._config.cuts}
 
     @cached_property
     def provenance(self) -> Provenance:
@@ -213,6 +228,13 @@ class Pipeline:
             "matching": config.matching.model_dump(mode="json", exclude={"cif"}),
             "cif_sha256": cifs,
             "cuts": {name: cut.model_dump(mode="json") for name, cut in config.cuts.items()},
+            "textures": {
+                name: one.model_dump(mode="json") for name, one in config.textures.items()
+            },
+            "steps": [
+                identity(settings, step)
+                for settings, step in zip(config.steps, self.steps, strict=True)
+            ],
         }
         return Provenance(
             version=gixi_bluesky.__version__,
@@ -252,9 +274,9 @@ class Pipeline:
             # In a scan of the geometry each frame would leave maps that none looks for again.
             stored=not self._config.geometry.changes_per_frame,
         )
-        if self._config.cuts:
+        if self._cuts:
             self._cut_maps[key] = CutMaps(
-                self._config.cuts,
+                self._cuts,
                 setup.geometry,
                 self._config.grid,
                 self._config.corrections,
@@ -341,7 +363,7 @@ class Pipeline:
         how: tuple[PixelCorrection | None, int],
     ) -> dict[str, Cut]:
         """Return the configured cuts of a frame after `orient`; the noise is the polar image's."""
-        if not self._config.cuts:
+        if not self._cuts:
             return {}
         shape = orientation_of(self._config.geometry).inverse.shape(turned.shape)
         maps = self._cut_maps[shape, conditions.rounded()]
@@ -384,7 +406,7 @@ class Pipeline:
             peaks = measure(one.cartesian or one.polar, kept)
         with times.timed("match"):
             matches, match_peaks = match(peaks, self.structures, self._config.matching, one.polar)
-        return FrameResult(
+        result = FrameResult(
             polar=one.polar,
             peak_table=peaks,
             match_table=matches,
@@ -395,8 +417,15 @@ class Pipeline:
             warnings=one.warnings,
             index=index,
             cartesian=one.cartesian,
-            cuts=one.cuts,
+            cuts={name: one.cuts[name] for name in self._config.cuts},
+            texture_table=self._textures(one),
         )
+        steps = [step for step in self.steps if not is_stateful(step)]
+        return replace(result, step_rows={step.name: run_step(step, result) for step in steps})
+
+    def _textures(self, one: _Remapped) -> TextureTable:
+        settings = self._config.textures
+        return texture_table(settings, {name: one.cuts[f"{_RING}{name}"] for name in settings})
 
 
 def _as_json(config: PipelineSettings) -> dict[str, Any]:

@@ -336,6 +336,7 @@ class FrameResult:
     cpu_seconds: of each stage, all threads of the process together
     warnings: what a scientist should know, one sentence each
     cuts: the configured cuts by name
+    step_rows: by step and column, the rows of the steps without a state
     """
 
     polar: PolarImage
@@ -349,6 +350,8 @@ class FrameResult:
     cartesian: CartesianImage | None = None
     cpu_seconds: dict[str, float] = field(default_factory=dict)
     cuts: Mapping[str, Cut] = field(default_factory=dict)
+    texture_table: TextureTable = field(default_factory=TextureTable.empty)
+    step_rows: Mapping[str, Mapping[str, list[Any]]] = field(default_factory=dict)
 
     @property
     def polar_image(self) -> Float32:
@@ -379,6 +382,16 @@ class FrameResult:
     def match_peaks(self) -> pd.DataFrame:
         """The hkl of each explained peak with the columns of `match_peaks`."""
         return _numbered(self.match_peak_table, self.index)
+
+    @property
+    def textures(self) -> pd.DataFrame:
+        """The orientation of the configured rings with the columns of `textures`."""
+        return _numbered(self.texture_table, self.index)
+
+    @property
+    def steps(self) -> dict[str, pd.DataFrame]:
+        """The rows of each step without a state, by its name."""
+        return {name: pd.DataFrame(dict(rows)) for name, rows in self.step_rows.items()}
 
 
 def _numbered(table: Table, index: int, *, track: bool = False) -> pd.DataFrame:

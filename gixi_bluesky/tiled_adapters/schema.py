@@ -17,6 +17,7 @@ from gixi_bluesky.processing.types import (
     MatchPeaks,
     Peaks,
     Table,
+    TextureTable,
     columns_of,
     missing_values,
 )
@@ -132,19 +133,6 @@ def _peak_columns() -> tuple[Column, ...]:
     return (_FRAME, peak, _TRACK, *rest)
 
 
-_TEXTURE_COLUMNS = (
-    _FRAME,
-    Column("name", "<U64", "", "name of the ring, or slug of the phase and its reflection"),
-    Column("phase", "<U64", "", "slug of the phase, empty = a ring without one"),
-    Column("hermans", "<f8", "", "Hermans orientation parameter, -0.5 (edge) to 1 (face)"),
-    Column("hermans_error", "<f8", "", "standard error of hermans, missing wedge included"),
-    Column("face_on", "<f8", "", "fraction of the intensity within the limits of face-on"),
-    Column("edge_on", "<f8", "", "fraction of the intensity within the limits of edge-on"),
-    Column("random_fraction", "<f8", "", "fraction without preferred orientation"),
-    Column("fwhm_deg", "<f8", "deg", "full width at half maximum of the orientation"),
-    Column("fwhm_error_deg", "<f8", "deg", "standard error of fwhm_deg"),
-    Column("coverage", "<f8", "", "part of the pole figure that was seen"),
-)
 _COURSE_COLUMNS = (
     _FRAME,
     Column("track", "<i8", "", "identity of the peak over frames"),
@@ -169,7 +157,7 @@ TABLES: Mapping[str, StreamTable] = {
             ("frame", "peak", "phase", "h", "k", "l"),
             "dq",
         ),
-        StreamTable("textures", _TEXTURE_COLUMNS, ("frame", "name"), "hermans"),
+        StreamTable("textures", (_FRAME, *columns_of(TextureTable)), ("frame", "name"), "hermans"),
         StreamTable("frames", columns_of(Frames), ("frame",), "n_peaks"),
         StreamTable("courses", _COURSE_COLUMNS, ("frame", "track"), "intensity", in_commit=False),
     )

@@ -232,3 +232,13 @@ def test_an_empty_cut_is_refused_by_its_name(frames: np.ndarray) -> None:
     pipeline = gixi.Pipeline(config(cuts={"far": {"along": "phi", "q": [3.15, 3.19]}}))
     with pytest.raises(GeometryError, match="'far' is empty"):
         pipeline(frames[0, :100, :100])
+
+
+def test_textures_come_with_the_result(frames: np.ndarray) -> None:
+    ring = {"q": [1.03, 1.09], "background": [[0.95, 1.0], [1.12, 1.17]], "bins": 30}
+    settings = config(textures={"first": ring}, detector={"weights": "classical"})
+    result = gixi.Pipeline(settings)(frames[0])
+    (row,) = result.textures.to_dict("records")
+    assert (row["frame"], row["name"]) == (0, "first")
+    assert abs(row["hermans"]) < 4 * row["hermans_error"]  # a powder
+    assert result.cuts == {}

@@ -29,7 +29,6 @@ __all__ = [
     "FrameFold",
     "OrderedFrame",
     "StoredFrames",
-    "no_folds",
 ]
 
 Columns = Mapping[str, Sequence[Any]]
@@ -119,11 +118,6 @@ class FrameFold(Protocol):
 
 
 FoldBuilder = Callable[[RawRun, Ready], Sequence[FrameFold]]
-
-
-def no_folds(_: RawRun, __: Ready) -> Sequence[FrameFold]:
-    """Return no folds: every frame stands alone."""
-    return ()
 
 
 class Folds:

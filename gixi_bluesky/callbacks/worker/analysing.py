@@ -131,4 +131,6 @@ def _stored(result: Any, *, keep_image: bool) -> Analysed:
         total_intensity=float(np.nansum(image, dtype=np.float64)),
         seconds=dict(result.seconds),
         warnings=tuple(result.warnings),
+        textures=result.texture_table,
+        step_rows=result.step_rows,
     )

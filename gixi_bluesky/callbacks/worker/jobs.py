@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +14,7 @@ from gixi_bluesky.callbacks.runs.actions import DarkImages
 from gixi_bluesky.callbacks.settings import InputSettings
 from gixi_bluesky.processes.shared_blocks import SharedArray
 from gixi_bluesky.processing.geometry.conditions import Conditions
-from gixi_bluesky.processing.types import Matches, MatchPeaks, Peaks
+from gixi_bluesky.processing.types import Matches, MatchPeaks, Peaks, TextureTable
 from gixi_bluesky.provenance import Provenance
 
 __all__ = ["Analysed", "Job", "Outcome", "Ready", "Setup"]
@@ -82,6 +83,8 @@ class Analysed:
     total_intensity: float
     seconds: dict[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    textures: TextureTable = field(default_factory=TextureTable.empty)
+    step_rows: Mapping[str, Mapping[str, list[Any]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
