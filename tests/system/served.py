@@ -21,7 +21,7 @@ from tiled.client import from_uri
 
 from gixi_bluesky.callbacks import Analysis
 from gixi_bluesky.tiled_adapters.schema import STREAMS
-from gixi_bluesky.tiled_adapters.store.spool import spool_files
+from gixi_bluesky.tiled_adapters.store.spool_folder import spool_files
 
 KEY = "abcdefgh12345678"
 FRAMES = 40

@@ -13,7 +13,7 @@ from raw_runs import Documents, images, inline_run
 
 from gixi_bluesky.callbacks.kafka.wire import decode, encode
 from gixi_bluesky.tiled_adapters import queries
-from gixi_bluesky.tiled_adapters.store.spool import spool_files
+from gixi_bluesky.tiled_adapters.store.spool_folder import spool_files
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
 

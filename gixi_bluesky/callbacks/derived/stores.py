@@ -21,7 +21,7 @@ from gixi_bluesky.tiled_adapters.files.nexus import read_table
 from gixi_bluesky.tiled_adapters.schema import is_table
 from gixi_bluesky.tiled_adapters.settings import OutputSettings
 from gixi_bluesky.tiled_adapters.store.claims import SESSION_S
-from gixi_bluesky.tiled_adapters.store.spool import spool_files
+from gixi_bluesky.tiled_adapters.store.spool_folder import spool_files
 from gixi_bluesky.tiled_adapters.store.spooled_store import (
     SpooledStore,
     send_abandoned,

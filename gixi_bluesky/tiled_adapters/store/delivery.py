@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from gixi_bluesky.errors import DocumentError, RowsLostError, StoreError
+from gixi_bluesky.log import get_logger
 from gixi_bluesky.tiled_adapters.schema import STREAMS
 from gixi_bluesky.tiled_adapters.store.spool import SESSION, Record, SpoolFile
 from gixi_bluesky.tiled_adapters.store.writer import DerivedRunStore, RunState
@@ -16,32 +17,36 @@ __all__ = ["Delivery", "NewStore"]
 _BYTES_AT_ONCE = 4 << 20
 
 NewStore = Callable[[], DerivedRunStore]
+Document = tuple[str, Mapping[str, Any]]
+_log = get_logger()
 
 
 class Delivery:
     """Sends what a spool holds to Tiled. `advance` may be repeated after any error.
 
-    Flushes that wait are sent as one, in commit order, so that a slow server catches up. Rows of
-    frames that Tiled holds already are left out and the others numbered on from there, so that a
-    spool can be sent from its beginning as often as need be.
+    Flushes that wait are sent as one, in commit order, so that a slow server catches up. The
+    position in the spool advances when all of them are stored; after an error they are read and
+    numbered again, and the store leaves out the rows that it holds. Rows of frames that Tiled
+    holds already are left out and the others numbered on from there, so that a spool can be sent
+    from its beginning any number of times.
     """
 
     def __init__(self, spool: SpoolFile, start: Mapping[str, Any], new_store: NewStore) -> None:
         self.complete = False
+        self.sent = 0
         self.state = RunState(frozenset(), {})
         self.store: DerivedRunStore | None = None
         self._spool = spool
         self._start = start
         self._new_store = new_store
         self._position = 0
-        self._outbox: list[tuple[str, Mapping[str, Any]]] = []
         self._tables: dict[str, str] = {}
         self._rows: dict[str, int] = {}
 
     @property
     def caught_up(self) -> bool:
         """Whether Tiled holds all that is spooled."""
-        return self.store is not None and not self._outbox and self._position >= self._spool.size
+        return self.store is not None and self._position >= self._spool.size
 
     @property
     def rows(self) -> dict[str, int]:
@@ -54,28 +59,17 @@ class Delivery:
             self._open()
         until = self._spool.size
         try:
-            while self._outbox or (self._position < until and self._take()):
-                while self._outbox:
-                    self.send(*self._outbox[0])
-                    del self._outbox[0]
+            while self._position < until:
+                documents, end = self._next()
+                self._send(documents)
+                self._position = end
         except (RowsLostError, DocumentError):
             self.close()
             raise
 
     def send(self, name: str, doc: Mapping[str, Any]) -> None:
-        """Send one document. Raises as DerivedRunStore does."""
-        if self.store is None:
-            message = "the run is not open in Tiled"
-            raise StoreError(message)
-        if name in {"start", SESSION}:
-            return
-        if name == "descriptor":
-            self._tables[doc["uid"]] = doc["name"]
-        if name == "event_page" and self._tables[doc["descriptor"]] in STREAMS:
-            self._send_rows(self._tables[doc["descriptor"]], doc)
-            return
-        self.store(name, doc)
-        self.complete = name == "stop"
+        """Send one document past the spool. Raises as DerivedRunStore does."""
+        self._send([(name, doc)])
 
     def close(self) -> None:
         """Give the run up; the next `advance` opens it again and sends from the beginning."""
@@ -88,35 +82,61 @@ class Delivery:
         self.state = store.open(self._start)
         self._rows = {stream: self.state.rows.get(stream, 0) for stream in STREAMS}
         self._position = 0
-        self._outbox = []
         self.store = store
 
-    def _take(self) -> bool:
-        """Move what waits next in the spool to the outbox; say whether there was anything."""
-        began = self._position
+    def _next(self) -> tuple[list[Document], int]:
+        """Return the documents that wait next in the spool, and where those after them begin."""
+        position = self._position
         waiting = _Flush()
-        while self._position - began < _BYTES_AT_ONCE:
-            record = self._spool.read(self._position)
+        while position - self._position < _BYTES_AT_ONCE:
+            record = self._spool.read(position)
             if record is None:
                 break
             stream = self._tables.get(record.doc.get("descriptor", ""), "")
             if not waiting.take(record, stream, self.state.committed):
-                if self._position == began:
-                    self._position = record.end
-                    self._outbox.append((record.name, record.doc))
+                if position == self._position:
+                    return self._single(record), record.end
                 break
-            self._position = record.end
-        self._outbox += waiting.documents()
-        return self._position > began
+            position = record.end
+        return waiting.documents(), position
 
-    def _send_rows(self, stream: str, page: Mapping[str, Any]) -> None:
+    def _single(self, record: Record) -> list[Document]:
+        if record.name in {"start", SESSION}:
+            return []
+        if record.name == "event_page":
+            _log.warning("page_without_descriptor", spool=self._spool.place)
+            return []
+        if record.name == "stop" and record.frames is not None and self._spool.lost_records:
+            # With its stop the run could not be resumed, and frames are missing.
+            uid = self._start.get("uid")
+            _log.error("stop_withheld", uid=uid, lost_records=self._spool.lost_records)
+            return []
+        return [(record.name, record.doc)]
+
+    def _send(self, documents: list[Document]) -> None:
         if self.store is None:
-            return
-        first, n = self._rows[stream] + 1, len(page["time"])
-        timestamps = dict.fromkeys(page["data"], page["time"])
-        seq_nums = list(range(first, first + n))
-        self.store("event_page", {**page, "seq_num": seq_nums, "timestamps": timestamps})
-        self._rows[stream] += n
+            message = "the run is not open in Tiled"
+            raise StoreError(message)
+        rows = dict(self._rows)
+        for name, doc in documents:
+            if name == "descriptor":
+                self._tables[doc["uid"]] = doc["name"]
+            stream = self._tables[doc["descriptor"]] if name == "event_page" else ""
+            if stream in STREAMS:
+                self.store(name, _numbered(doc, rows[stream] + 1))
+                rows[stream] += len(doc["time"])
+            else:
+                self.store(name, doc)
+            self.complete = name == "stop"
+        self._rows = rows
+        self.sent += len(documents)
+
+
+def _numbered(page: Mapping[str, Any], first: int) -> dict[str, Any]:
+    """Return a page whose rows are numbered from `first` on."""
+    seq_nums = list(range(first, first + len(page["time"])))
+    timestamps = dict.fromkeys(page["data"], page["time"])
+    return {**page, "seq_num": seq_nums, "timestamps": timestamps}
 
 
 class _Flush:
@@ -131,7 +151,7 @@ class _Flush:
         """Take a record of this stream if it belongs to a flush; say whether it does."""
         if record.name == "stream_datum":
             self._images[record.doc["stream_resource"]] = record.doc  # the last says how many
-        elif record.name != "event_page":
+        elif record.name != "event_page" or not stream:
             return False
         elif stream in STREAMS:
             self._merge(record, stream, committed)
@@ -139,7 +159,7 @@ class _Flush:
             self._uploads.append(record.doc)  # their row is in the seq_num
         return True
 
-    def documents(self) -> list[tuple[str, Mapping[str, Any]]]:
+    def documents(self) -> list[Document]:
         """Return the documents in commit order."""
         return [
             *(("stream_datum", doc) for doc in self._images.values()),

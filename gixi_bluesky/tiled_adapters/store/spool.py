@@ -5,25 +5,27 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import struct
 import threading
-import zlib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import msgpack
-import numpy as np
-
 from gixi_bluesky.errors import StoreError
+from gixi_bluesky.tiled_adapters.store.spool_folder import open_private, set_aside
+from gixi_bluesky.tiled_adapters.store.spool_records import (
+    FramedRecord,
+    is_cut_off,
+    next_record,
+    packed_record,
+)
 
-__all__ = ["SESSION", "SPOOL_FOLDER", "Record", "SpoolFile", "SpoolTakenError", "spool_files"]
+__all__ = ["SESSION", "Record", "SpoolFile", "SpoolTakenError"]
 
-SPOOL_FOLDER = ".spool"
 SESSION = "session"
-_ARRAY = "__ndarray__"
-_HEADER = struct.Struct("<II")  # length and CRC-32 of what follows
+_MEMORY_BYTES = 64 << 20  # of a spool that the disk refused
+# What other records refer to is written twice: damage to one copy must not cost what follows.
+_WRITTEN_TWICE = frozenset({"start", SESSION, "descriptor", "stream_resource"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,24 +49,32 @@ class SpoolFile:
     """An append-only file of documents, each on the disk (fsync) before `append` returns.
 
     One process has it at a time: raises SpoolTakenError while another does, OSError when the disk
-    refuses. A record that a crash cut off is forgotten. `append` and `read` may be called from
-    different threads.
+    refuses. A record that a crash cut off is forgotten. Damaged bytes are skipped; the frames of a
+    flush that lost a record count as not done, and the file is set aside instead of removed.
+    `append` and `read` may be called from different threads.
+
+    path: None = in memory, at most 64 MiB, for a disk that refuses
     """
 
-    def __init__(self, path: Path, start: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, path: Path | None, start: Mapping[str, Any] | None = None) -> None:
         self.path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        self._file = os.memfd_create("gixi-spool") if path is None else open_private(path)
         self._lock = threading.Lock()
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self.lost_bytes = 0
+            self.lost_records = 0
             self.size = 0
+            self._end = 0
+            self._serial = 0
+            self._flush = 0
+            self._tables: dict[str, str] = {}
             self._sessions: list[tuple[int, frozenset[int]]] = []
             self._scan()
             if start is not None:
                 if not self.size:
                     self.append("start", start)
-                self.append(SESSION, {})
+                self.append(SESSION, {"start": dict(start)})
         except BlockingIOError as error:
             os.close(self._file)
             message = f"{path} is being sent or written by another process; trying again later"
@@ -73,34 +83,53 @@ class SpoolFile:
             os.close(self._file)
             raise
 
+    @property
+    def place(self) -> str:
+        """Where the documents are, for messages."""
+        return "memory" if self.path is None else str(self.path)
+
+    @property
+    def damaged(self) -> bool:
+        """Whether bytes of the file could not be read as records."""
+        return self.lost_bytes > 0
+
     def append(self, name: str, doc: Mapping[str, Any]) -> None:
         """Add a document. Raises OSError and leaves the file as it was when the disk refuses."""
         lean = _lean(doc) if name == "event_page" else dict(doc)
-        packed = msgpack.packb([name, lean], default=_packed_array)
-        record = _HEADER.pack(len(packed), zlib.crc32(packed)) + packed
         with self._lock:
+            record = packed_record(self._serial, self._flush, name, lean)
+            if name in _WRITTEN_TWICE:
+                record += record
             try:
-                written = os.pwrite(self._file, record, self.size)
+                if self.path is None and self._end + len(record) > _MEMORY_BYTES:
+                    message = f"a spool in memory holds at most {_MEMORY_BYTES >> 20} MiB"
+                    raise OSError(message)
+                written = os.pwrite(self._file, record, self._end)
                 if written < len(record):
                     message = f"only {written} of {len(record)} bytes fit on the disk"
                     raise OSError(message)
                 os.fsync(self._file)
             except OSError:
                 with contextlib.suppress(OSError):
-                    os.ftruncate(self._file, self.size)
+                    os.ftruncate(self._file, self._end)
                 raise
-            self.size += len(record)
+            self._end += len(record)
+            self._serial += 1
+            self._note(name, lean)
+            self.size = self._end
 
     def read(self, position: int) -> Record | None:
-        """Return the document at `position`, the first being at 0; None at the end."""
-        if position >= self.size or (found := self._read(position)) is None:
+        """Return the first document at or after `position`; None at the end."""
+        found = self._next(position)
+        if found is None:
             return None
-        name, doc, end = found
-        frames = next((done for until, done in self._sessions if position < until), None)
-        return Record(name, _full(doc) if name == "event_page" else doc, end, frames)
+        record, end = found
+        frames = next((done for until, done in self._sessions if record.begin < until), None)
+        doc = _full(record.doc) if record.name == "event_page" else record.doc
+        return Record(record.name, doc, end, frames)
 
     def records(self) -> Iterator[Record]:
-        """Go through all documents."""
+        """Iterate over all documents."""
         position = 0
         while (record := self.read(position)) is not None:
             yield record
@@ -108,71 +137,98 @@ class SpoolFile:
 
     @property
     def start(self) -> dict[str, Any] | None:
-        """The run's start document; None when a crash left nothing of it."""
-        first = self.read(0)
-        return None if first is None else first.doc
+        """The run's start document; None when nothing is left of it."""
+        for record in self.records():
+            if record.name == "start":
+                return record.doc
+            if record.name == SESSION and isinstance(record.doc.get("start"), dict):
+                return dict(record.doc["start"])
+        return None
 
     def close(self) -> None:
-        """Let others have the file."""
+        """Release the file for other processes."""
         os.close(self._file)
 
     def remove(self) -> None:
-        """Delete the file: Tiled has it all."""
-        self.path.unlink(missing_ok=True)
-        self.close()
+        """Delete the file, which Tiled holds now; a damaged one is set aside."""
+        if self.damaged:
+            self.set_aside(f"{self.lost_bytes} bytes of it cannot be read")
+        else:
+            if self.path is not None:
+                self.path.unlink(missing_ok=True)
+            self.close()
 
-    def _read(self, position: int) -> tuple[str, dict[str, Any], int] | None:
-        header = os.pread(self._file, _HEADER.size, position)
-        if len(header) < _HEADER.size:
+    def set_aside(self, reason: str) -> None:
+        """Move the file to the folder of damaged spools and close it."""
+        try:
+            if self.path is not None:
+                set_aside(self.path, reason)
+        finally:
+            self.close()
+
+    def _next(self, position: int) -> tuple[FramedRecord, int] | None:
+        """Return the next record, and where the one after it and its copies begins."""
+        if position >= self.size:
             return None
-        length, checksum = _HEADER.unpack(header)
-        packed = os.pread(self._file, length, position + _HEADER.size)
-        if len(packed) < length or zlib.crc32(packed) != checksum:
+        record = next_record(self._file, position, self.size)
+        if record is None:
             return None
-        name, doc = msgpack.unpackb(packed, strict_map_key=False, object_hook=_unpacked_array)
-        return name, doc, position + _HEADER.size + length
+        end = record.end
+        if record.name in _WRITTEN_TWICE:
+            after = next_record(self._file, end, self.size)
+            if after is not None and after.serial == record.serial:
+                end = after.end
+        return record, end
 
     def _scan(self) -> None:
-        """Find the end of the last whole record, and which frames each session had finished."""
-        tables: dict[str, str] = {}
+        """Find the end, the damage, and which frames each session had finished."""
+        length = os.fstat(self._file).st_size
         done: set[int] = set()
-        while (found := self._read(self.size)) is not None:
-            name, doc, end = found
-            if name == SESSION:
-                self._sessions.append((self.size, frozenset(done)))
+        last_lost = -1
+        self.size = length
+        position = 0
+        while (found := self._next(position)) is not None:
+            record, end = found
+            self.lost_bytes += record.begin - position
+            if (missing := record.serial - self._serial) > 0:
+                self.lost_records += missing
+                last_lost = record.serial - 1
+            if record.name == SESSION:
+                self._sessions.append((record.begin, frozenset(done)))
                 done = set()
-            elif name == "descriptor":
-                tables[doc["uid"]] = doc["name"]
-            elif name == "event_page" and tables.get(doc["descriptor"]) == "frames":
-                done.update(doc["data"]["frame"])
-            self.size = end
-        self._sessions.append((self.size, frozenset(done)))
-        os.ftruncate(self._file, self.size)
+            elif self._is_frames(record) and record.flush > last_lost:
+                done.update(record.doc["data"].get("frame", ()))
+            self._serial = record.serial + 1
+            self._note(record.name, record.doc)
+            position = end
+        self._sessions.append((position, frozenset(done)))
+        self.size = self._end = position
+        self._flush = self._serial
+        if position == length:
+            return
+        if is_cut_off(self._file, position, length):
+            os.ftruncate(self._file, position)
+        else:
+            self.lost_bytes += length - position
+            self._end = length
 
+    def _is_frames(self, record: FramedRecord) -> bool:
+        if record.name != "event_page" or not isinstance(record.doc.get("data"), dict):
+            return False
+        return self._tables.get(record.doc.get("descriptor", "")) == "frames"
 
-def spool_files(directory: Path) -> list[Path]:
-    """Return the spools that an earlier process left below a results directory."""
-    return sorted((directory / SPOOL_FOLDER).glob("*.spool"))
+    def _note(self, name: str, doc: Mapping[str, Any]) -> None:
+        """Remember the name of a table; a page of `frames` ends a flush."""
+        if name == "descriptor":
+            self._tables[doc.get("uid", "")] = doc.get("name", "")
+        elif name in {"start", SESSION} or self._tables.get(doc.get("descriptor", "")) == "frames":
+            self._flush = self._serial
 
 
 def _lean(page: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out of a page what can be told from the rest; it is nine tenths of it."""
+    """Leave out of a page what follows from the rest; it is nine tenths of it."""
     return {key: page[key] for key in ("descriptor", "seq_num", "time", "data")}
 
 
 def _full(page: dict[str, Any]) -> dict[str, Any]:
     return {**page, "timestamps": dict.fromkeys(page["data"], page["time"])}
-
-
-def _packed_array(value: Any) -> dict[str, Any]:
-    array = np.asarray(value, order="C")
-    if array.dtype.kind not in "biuf":
-        message = f"got a {type(value).__name__} in a document; expected JSON types and numbers"
-        raise TypeError(message)
-    return {_ARRAY: array.dtype.str, "shape": array.shape, "bytes": array.tobytes()}
-
-
-def _unpacked_array(value: dict[Any, Any]) -> Any:
-    if _ARRAY not in value:
-        return value
-    return np.frombuffer(value["bytes"], np.dtype(value[_ARRAY])).reshape(value["shape"])

@@ -1,4 +1,4 @@
-"""A store where nobody waits for Tiled: documents go to the disk, a thread sends them."""
+"""A store that does not wait for Tiled: documents go to the disk, a thread sends them."""
 
 from __future__ import annotations
 
@@ -15,12 +15,8 @@ from gixi_bluesky.errors import ClaimLostError, DocumentError, RunCompleteError,
 from gixi_bluesky.log import get_logger
 from gixi_bluesky.tiled_adapters.schema import STREAMS, stored_columns
 from gixi_bluesky.tiled_adapters.store.delivery import Delivery, NewStore
-from gixi_bluesky.tiled_adapters.store.spool import (
-    SPOOL_FOLDER,
-    SpoolFile,
-    SpoolTakenError,
-    spool_files,
-)
+from gixi_bluesky.tiled_adapters.store.spool import SpoolFile, SpoolTakenError
+from gixi_bluesky.tiled_adapters.store.spool_folder import SPOOL_FOLDER, spool_files
 from gixi_bluesky.tiled_adapters.store.writer import RunState
 
 __all__ = ["SpooledStore", "send_abandoned", "send_leftovers"]
@@ -33,11 +29,11 @@ _log = get_logger()
 
 
 class SpooledStore:
-    """Stands in for DerivedRunStore where nobody may wait for Tiled.
+    """Stands in for DerivedRunStore where the caller must not wait for Tiled.
 
     A document is on the disk when a call returns, and a thread sends it. Only the stop waits: it
-    raises StoreError until Tiled holds the whole run. Where the disk refuses, documents go to
-    Tiled directly.
+    raises StoreError until Tiled holds the whole run. When the disk refuses a spool file, the
+    spool is in memory; when it refuses a document, the document goes to Tiled directly.
 
     shared: other machines write below the directory too; a spool that a silent one still holds
         is left to it, and another is begun
@@ -64,20 +60,21 @@ class SpooledStore:
 
     @property
     def stop_spooled(self) -> bool:
-        """Whether the whole run is on the disk, to be sent by whoever finds it."""
-        return self._stop_spooled
+        """Whether the whole run is on the disk, so that a later process can send it."""
+        on_disk = self._spool is not None and self._spool.path is not None
+        return self._stop_spooled and on_disk
 
     def open(self, start: Mapping[str, Any]) -> RunState:
         """Resume the run as Tiled holds it, or where Tiled is away as the spool does.
 
-        Raises RunCompleteError, ClaimLostError, or StoreError when the disk refuses.
+        Raises RunCompleteError, ClaimLostError, or StoreError when another process has the spool.
         """
         self.uid = start["uid"]
         try:
             self._spool = self._new_spool(start)
         except OSError as error:
-            message = f"cannot spool below {self._folder}: {error}"
-            raise StoreError(message) from error
+            _log.error("spooled_in_memory", folder=str(self._folder), error=str(error))
+            self._spool = SpoolFile(None, start)
         self._delivery = Delivery(self._spool, start, self._new_store)
         self._thread = threading.Thread(target=self._deliver, name="gixi-delivery", daemon=True)
         self._thread.start()
@@ -160,9 +157,9 @@ class SpooledStore:
         except OSError as error:
             with self._turn:
                 if not delivery.caught_up:
-                    message = f"Tiled is away and the spool {spool.path} refuses: {error}"
+                    message = f"Tiled is away and the spool {spool.place} refuses: {error}"
                     raise StoreError(message) from error
-                _log.warning("sent_past_the_spool", path=str(spool.path), error=str(error))
+                _log.warning("sent_past_the_spool", path=spool.place, error=str(error))
                 delivery.send(name, doc)
         self._wake.set()
 
@@ -173,7 +170,7 @@ class SpooledStore:
             self._raise_over()
             time.sleep(0.02)
         if not delivery.complete:
-            message = f"the run waits in {spool.path} for Tiled: {self._error or 'it is slow'}"
+            message = f"the run waits in {spool.place} for Tiled: {self._error or 'it is slow'}"
             raise StoreError(message)
 
     def _opened(self) -> tuple[SpoolFile, Delivery]:
@@ -224,7 +221,7 @@ class SpooledStore:
     def _pause(self, failures: int, error: Exception) -> None:
         spool, _ = self._opened()
         pause = min(_LONGEST_PAUSE_S, 0.25 * 2 ** min(failures, 8))
-        log = _log.bind(spool=str(spool.path), error=str(error), retry_in_s=pause)
+        log = _log.bind(spool=spool.place, error=str(error), retry_in_s=pause)
         log.warning("tiled_refused", exc_info=None if isinstance(error, StoreError) else error)
         self._tried.set()
         self._closing.wait(pause)
@@ -233,7 +230,7 @@ class SpooledStore:
 def send_leftovers(directory: Path, new_store: NewStore, closing: threading.Event) -> None:
     """Send what earlier processes left below a results directory, until that is done or `closing`.
 
-    A run without its stop stays unfinished in Tiled, for whoever resumes it.
+    A run without its stop stays unfinished in Tiled and can be resumed.
     """
     left = spool_files(directory)
     while left and not closing.is_set():
@@ -260,18 +257,43 @@ def send_abandoned(directory: Path, new_store: NewStore) -> None:
 
 
 def _send_leftover(path: Path, new_store: NewStore) -> None:
+    """Send one spool and remove it; one that holds nothing that can be sent is set aside."""
     spool = SpoolFile(path)
-    sent = False
     try:
         start = spool.start
-        if start is not None:
-            delivery = Delivery(spool, start, new_store)
-            with contextlib.closing(delivery), contextlib.suppress(RunCompleteError):
+        if start is None:
+            _put_away_unreadable(spool)
+            return
+        delivery = Delivery(spool, start, new_store)
+        complete = False
+        try:
+            with contextlib.closing(delivery):
                 delivery.advance()
-        sent = True
-        _log.info("spool_sent", path=str(path))
-    finally:
-        _put_away(spool, sent=sent)
+        except RunCompleteError:
+            complete = True
+    except (RuntimeError, DocumentError, OSError):
+        spool.close()
+        raise
+    except Exception as error:
+        _log.exception("spool_refused", path=str(path))
+        spool.set_aside(f"its documents cannot be sent: {error!r}")
+        return
+    _log.info(
+        "spool_in_tiled_already" if complete else "spool_sent",
+        path=str(path),
+        uid=start.get("uid"),
+        documents_sent=delivery.sent,
+        records_lost=spool.lost_records,
+        bytes_lost=spool.lost_bytes,
+    )
+    spool.remove()
+
+
+def _put_away_unreadable(spool: SpoolFile) -> None:
+    if spool.size or spool.damaged:
+        spool.set_aside("no start document can be read in it")
+    else:
+        spool.remove()
 
 
 def _put_away(spool: SpoolFile, *, sent: bool) -> None:
@@ -291,15 +313,11 @@ def _spooled_rows(spool: SpoolFile) -> dict[str, pd.DataFrame]:
     for record in spool.records():
         if record.name == "descriptor":
             names[record.doc["uid"]] = record.doc["name"]
-        elif (
-            record.name == "event_page"
-            and record.frames is not None
-            and names[record.doc["descriptor"]] in pages
-        ):
-            rows = pd.DataFrame(record.doc["data"])
-            pages[names[record.doc["descriptor"]]].append(
-                rows[rows["frame"].isin(list(record.frames))]
-            )
+        elif record.name == "event_page" and record.frames is not None:
+            stream = names.get(record.doc["descriptor"])
+            if stream in pages:
+                rows = pd.DataFrame(record.doc["data"])
+                pages[stream].append(rows[rows["frame"].isin(list(record.frames))])
     return {
         stream: pd.concat(found[1:] or found, ignore_index=True) for stream, found in pages.items()
     }

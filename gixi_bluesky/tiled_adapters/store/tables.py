@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import httpx
 import numpy as np
 import pandas as pd
 import pyarrow as pa  # type: ignore[import-untyped]
 from numpy.typing import NDArray
-from tiled.client.utils import ClientError
 
 from gixi_bluesky.errors import DocumentError, StoreError
 from gixi_bluesky.tiled_adapters.schema import table_keys
@@ -20,7 +17,6 @@ from gixi_bluesky.tiled_adapters.store.claims import store_errors
 __all__ = ["StoredTable", "arrow_schema"]
 
 INTERNAL = "internal"
-_ATTEMPTS = 3
 
 
 def arrow_schema(data_keys: Mapping[str, Mapping[str, Any]]) -> pa.Schema:
@@ -141,25 +137,16 @@ class StoredTable:
         )
 
     def _send(self, table: pa.Table) -> None:
+        """Append rows. After an error the caller repeats the page, of which new rows are sent."""
         before = self.rows
-        for attempt in range(_ATTEMPTS):
-            try:
+        try:
+            with store_errors(f"storing rows of {self.name}"):
                 self._table().append_partition(0, table)
-            except ClientError as error:
-                with store_errors(f"rows of {self.name}"):
-                    raise error
-            except httpx.HTTPError as error:
-                # It may have been stored although the answer was lost: count before trying again.
-                self._rows = None
-                if self.rows >= before + len(table):
-                    return
-                if attempt == _ATTEMPTS - 1:
-                    message = f"Tiled failed to store rows of {self.name}: {error!r}"
-                    raise StoreError(message) from error
-                time.sleep(0.2 * 2**attempt)
-            else:
-                self._rows = before + len(table)
-                return
+        except StoreError:
+            # They may have been stored although the answer was lost: count before the next page.
+            self._rows = None
+            raise
+        self._rows = before + len(table)
 
 
 def _page_table(page: Mapping[str, Any], schema: pa.Schema) -> pa.Table:
