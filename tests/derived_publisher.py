@@ -83,5 +83,18 @@ class Publisher:
         keep = self.run.keeps_image(frame(number))
         self.run.add(frame(number, **options), Outcome("ok", result=analysed(value, keep=keep)))
 
+    def finish(self, clock: Any = None) -> None:
+        """Step until the run is complete: its file is written in the background.
+
+        clock: moved on between steps, if it is a manual one
+        """
+        deadline = time.monotonic() + 60.0
+        while not self.run.complete:
+            assert time.monotonic() < deadline, self.run.last_error
+            self.run.step()
+            if clock is not None:
+                clock.advance(5.0)
+            time.sleep(0.02)
+
     def names(self) -> list[str]:
         return [name for name, _ in self.store.documents]

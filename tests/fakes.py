@@ -63,6 +63,9 @@ class MemoryStore:
     def refresh_live(self, summary: Any) -> None:
         self.live.append(dict(summary))
 
+    def serves(self, uid: str, finished: Any) -> bool:
+        return finished is not None and uid == self.start["uid"]
+
     def close(self) -> None:
         self.closed = True
 

@@ -20,6 +20,7 @@ from gixi_bluesky.cli.console import say
 from gixi_bluesky.cli.records import FrameRecord
 from gixi_bluesky.config import Config
 from gixi_bluesky.metrics import serve_metrics
+from gixi_bluesky.tiled_adapters.files.requests import Finished
 from gixi_bluesky.tiled_adapters.store.writer import RunState
 
 __all__ = ["watched"]
@@ -79,6 +80,9 @@ class _Telling:
 
     def refresh_live(self, summary: Mapping[str, Any]) -> None:
         self._store.refresh_live(summary)
+
+    def serves(self, uid: str, finished: Finished | None) -> bool:
+        return self._store.serves(uid, finished)
 
     def close(self) -> None:
         self._store.close()

@@ -29,6 +29,16 @@ class OutputSettings(Settings):
         description="external: files below `directory`, which the server must see; "
         "tiled: uploaded to the server; none: tables only",
     )
+    repack: bool = Field(
+        True,
+        description="at the end of a run its images go into `<uid>.nxs`, which then needs no other "
+        "file; false: they stay in the parts beside it",
+    )
+    storage_timeout_s: PositiveFloat = Field(
+        20.0,
+        description="how long a flush waits for the disk; then its images are left out, with the "
+        "reason in `frames`, and the run goes on",
+    )
     flush_s: Annotated[float, Field(ge=0.05, le=60)] = 0.5
     dois: dict[Literal["raw", "processed", "software", "article"], str] = Field(
         default_factory=dict, description="what the results belong to, such as raw: 10.1234/abc"

@@ -2,38 +2,49 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gixi_bluesky.callbacks.clock import SYSTEM_CLOCK, Clock
+from gixi_bluesky.callbacks.derived.finishing import Finishing
+from gixi_bluesky.callbacks.derived.image_pages import ImagePages
+from gixi_bluesky.callbacks.derived.part_session import Columns, PartSession
 from gixi_bluesky.callbacks.worker.jobs import Analysed
 from gixi_bluesky.errors import StoreError
 from gixi_bluesky.log import get_logger
-from gixi_bluesky.tiled_adapters.client.export import FileRun
-from gixi_bluesky.tiled_adapters.files.parts import PartWriter
-from gixi_bluesky.tiled_adapters.schema import StreamTable
+from gixi_bluesky.tiled_adapters.files.file_process import (
+    FileProcess,
+    FileProcessError,
+    StorageHangsError,
+    file_process,
+)
+from gixi_bluesky.tiled_adapters.files.requests import Finished, ReadImage
+from gixi_bluesky.tiled_adapters.schema import IMAGE_DATASET, STREAMS, TABLES, StreamTable
 from gixi_bluesky.tiled_adapters.settings import OutputSettings
 from gixi_bluesky.tiled_adapters.store.composer import Document, RunComposer
 
 __all__ = ["RunArrays"]
 
 _ATTEMPTS = 3
-_IMAGES_PER_PAGE = 8
+_LONGEST_PAUSE_S = 60.0
+_OWED_FRAMES = 20_000
 _log = get_logger()
 
 
 class RunArrays:
     """Writes the part, begun with the first analysed frame, and announces its images.
 
-    A disk that refuses three times in a row ends the writing, never the run: `error` says why,
-    and the tables still go to Tiled.
+    A disk that refuses three times, or does not respond, costs images and not the run: they are
+    NaN, `frames.reason` says why, and their rows are written to the part when the disk works
+    again, which is tried at intervals. `error` says what was lost.
 
     tables: those of the run beside the tables of every run
-    required: there is no Tiled, so that a refusing disk is tried for ever
+    required: there is no Tiled, so that a flush is repeated until the disk takes it
+    process: the process that writes HDF5; None = the one of this process
     """
 
     def __init__(
@@ -43,20 +54,40 @@ class RunArrays:
         *,
         tables: Sequence[StreamTable] = (),
         required: bool = False,
+        process: FileProcess | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._clock = clock
         self._composer = composer
         self._output = output
-        self._tables = tuple(tables)
         self._required = required
-        self._part: PartWriter | None = None
-        self._finished: PartWriter | None = None
+        self._process = process or file_process()
+        every = tuple(TABLES[name] for name in STREAMS)
+        given = tuple(tables)
+        self._session = PartSession(composer, output, self._process, given)
+        self._pages = ImagePages(composer, clock)
+        self._finishing = Finishing(composer.uid, output, (*every, *given), required=required)
+        self._announced_part: Path | None = None
+        self._told = False
         self._rows = 0
         self._failures = 0
-        self._announced: list[Document] = []
-        self._described = False
-        self.error = ""
+        self._not_before = 0.0
+        self._owed: list[tuple[str, Columns]] = []
+        self._owed_frames = 0
+        self._not_stored = 0
+        self._reason = ""
+
+    @property
+    def error(self) -> str:
+        """What of the arrays was lost, and why; empty = nothing."""
+        lost = f"{self._not_stored} images were not stored: {self._reason}"
+        found = (lost if self._not_stored else "", self._finishing.error)
+        return "; ".join(text for text in found if text)
+
+    @property
+    def finished(self) -> Finished | None:
+        """The finished file, once `finish` has written it."""
+        return self._finishing.finished
 
     def keeps_image(self, frame: int) -> bool:
         """Say whether the polar image of a frame is stored."""
@@ -66,123 +97,168 @@ class RunArrays:
     def save(
         self,
         results: Mapping[int, Analysed],
-        tables: Mapping[str, Mapping[str, Sequence[Any]]],
+        tables: Mapping[str, Mapping[str, list[Any]]],
         committed: Collection[int],
     ) -> list[Document]:
         """Write analysed frames (by number) and table rows; return what announces the images.
 
+        Where images are given up, the reason is put into the column `reason` of `tables`.
         Raises StoreError while it is worth trying again; repeating a call does no harm.
         """
-        if self._output.arrays == "tiled":
-            return self._uploads(results)
-        if self._output.arrays == "none" or self.error or not (results or self._part):
-            return []
-        try:
-            if self._part is None:
-                self._begin(next(iter(results.values())), committed)
-            self._append(results, tables)
-        except StoreError as error:
-            self._failures += 1
-            if self._required or self._failures < _ATTEMPTS:
-                raise
-            _log.error("arrays_given_up", uid=self._composer.uid, error=str(error))
-            self.error = str(error)
-            return []
-        self._failures = 0
-        announced, self._announced = self._announced, []
-        return announced
-
-    def _uploads(self, results: Mapping[int, Analysed]) -> list[Document]:
-        """Return what carries the images themselves, a few to a page."""
         images = {
-            number // self._output.image_step: result.image
+            number // max(self._output.image_step, 1): result.image
             for number, result in sorted(results.items())
             if result.image is not None and self.keeps_image(number)
         }
-        documents: list[Document] = []
-        pages: list[dict[int, Any]] = []
-        for row, image in images.items():
-            if not pages or row - 1 not in pages[-1] or len(pages[-1]) == _IMAGES_PER_PAGE:
-                pages.append({})
-            pages[-1][row] = image
-        if images and not self._described:
-            shape = next(iter(images.values())).shape
-            descriptor = self._composer.image_descriptor(*shape, external=False)
-            documents.append(("descriptor", descriptor))
-            self._described = True
-        for page in pages:
-            doc = self._composer.image_page(min(page), list(page.values()), self._clock.wall())
-            documents.append(("event_page", doc))
-        return documents
+        if self._output.arrays == "tiled":
+            return self._pages.documents(images)
+        if self._output.arrays == "none":
+            return []
+        for example in results.values():
+            self._session.set_axes(example.q, example.phi)
+            break
+        if self._clock.monotonic() < self._not_before or not self._session.can_begin:
+            self._leave_out(images, tables)
+            return []
+        rows = [(stream, columns) for stream, columns in tables.items() if columns["frame"]]
+        try:
+            self._write(images, rows, committed)
+        except StoreError as error:
+            self._refused(error)
+            self._leave_out(images, tables)
+            return []
+        self._failures = 0
+        return self._announcement()
 
     def stored_image(self, frame: int) -> NDArray[np.float32] | None:
         """Return the polar image of a frame that an earlier session stored, None without one."""
         if not self.keeps_image(frame) or self._output.arrays != "external":
             return None
+        directory = self._output.directory.absolute()
+        request = ReadImage(directory, self._composer.uid, frame // self._output.image_step)
         try:
-            with contextlib.closing(FileRun(self._output.directory, self._composer.uid)) as stored:
-                row = frame // self._output.image_step
-                return stored.image(row) if row < stored.n_images else None
+            image: NDArray[np.float32] | None = self._process.ask(
+                request, self._output.storage_timeout_s
+            )
         except StoreError as error:
             _log.warning("image_not_read", uid=self._composer.uid, frame=frame, error=str(error))
             return None
+        return image
 
-    def finish(self, stop: Mapping[str, Any]) -> None:
-        """Leave one plainly openable file, with the run's stop document. Raises StoreError."""
-        if self._part is not None:
-            self._part.finish(stop)
-            self._part, self._finished = None, self._part
+    def finish(self, stop: Mapping[str, Any]) -> list[Document] | None:
+        """Write `<uid>.nxs` and return what announces it; None while that is going on.
+
+        It is written in the background, and may be asked for any number of times. Raises
+        StoreError while it is worth trying again.
+        """
+        if self._output.arrays != "external":
+            return []
+        if not self._finishing.begun:
+            self._write_owed()
+            self._session.close()
+        finished = self._finishing.step(stop)
+        if finished is None:
+            return None if self._finishing.running else []
+        if self._told or not (finished.whole and finished.rows and self._output.image_step):
+            return []
+        self._told = True
+        uri = f"file://localhost{finished.path}"
+        chunk = (1, *finished.shape)
+        resource = self._composer.image_resource(uri, IMAGE_DATASET, chunk, swmr=False)
+        datum = self._composer.image_datum(resource["uid"], 0, finished.rows)
+        return [
+            ("descriptor", self._composer.image_descriptor(*finished.shape)),
+            ("stream_resource", resource),
+            ("stream_datum", datum),
+        ]
 
     def supersede(self) -> None:
-        """Remove what earlier sessions left, once the run is complete."""
-        if self._finished is not None:
-            self._finished.supersede()
+        """Begin to remove the parts that the finished file does not need, once it is served."""
+        if self._output.arrays == "external":
+            self._finishing.remove_parts()
+
+    @property
+    def removing(self) -> bool:
+        """Whether parts are being removed."""
+        return self._finishing.removing
 
     def close(self) -> None:
         """Leave the part as it is, for a later session."""
-        if self._part is not None:
-            self._part.close()
-            self._part = None
+        self._session.close()
 
-    def _begin(self, example: Analysed, committed: Collection[int]) -> None:
-        part = PartWriter(
-            self._output.directory,
-            self._composer.uid,
-            self._composer.start,
-            example.q,
-            example.phi,
-            step=max(self._output.image_step, 1),
-            tables=self._tables,
-            committed=committed,
-        )
-        self._part = part
-        if self._output.image_step:
-            descriptor = self._composer.image_descriptor(len(example.phi), len(example.q))
-            self._announced += [
-                ("descriptor", descriptor),
-                ("stream_resource", self._resource(part)),
-            ]
-
-    def _append(
-        self, results: Mapping[int, Analysed], tables: Mapping[str, Mapping[str, Sequence[Any]]]
+    def _write(
+        self,
+        images: Mapping[int, Any],
+        rows: Sequence[tuple[str, Columns]],
+        committed: Collection[int],
     ) -> None:
-        part = self._part
-        if part is None:
-            return
-        images = {
-            number // self._output.image_step: result.image
-            for number, result in results.items()
-            if result.image is not None and self.keeps_image(number)
-        }
-        part.append_images(images)
-        for stream, columns in tables.items():
-            if columns["frame"]:
-                part.append_table(stream, columns)
-        if part.rows > self._rows:
-            uid = self._resource(part)["uid"]
-            datum = self._composer.image_datum(uid, self._rows, part.rows)
-            self._announced.append(("stream_datum", datum))
-            self._rows = part.rows
+        """Write a flush; when the process died of it, once more in another one."""
+        for attempt in range(2):
+            try:
+                self._session.begin(committed)
+                self._session.append(images, [*self._owed, *rows])
+            except FileProcessError as error:
+                if attempt or isinstance(error, StorageHangsError):
+                    raise
+                _log.warning("flush_repeated", uid=self._composer.uid, error=str(error))
+            else:
+                self._owed, self._owed_frames = [], 0
+                return
 
-    def _resource(self, part: PartWriter) -> dict[str, Any]:
-        return self._composer.image_resource(part.uri, part.dataset, part.chunk_shape)
+    def _refused(self, error: StoreError) -> None:
+        """Take a refusal of the disk; raises it again while the flush should be repeated."""
+        self._failures += 1
+        hangs = isinstance(error, StorageHangsError)
+        if self._required or (self._failures < _ATTEMPTS and not hangs):
+            raise error
+        pause = min(_LONGEST_PAUSE_S, 2.0**self._failures)
+        self._not_before = self._clock.monotonic() + pause
+        self._reason = str(error)
+        _log.error(
+            "images_left_out", uid=self._composer.uid, error=str(error), tried_again_in_s=pause
+        )
+
+    def _leave_out(
+        self, images: Mapping[int, Any], tables: Mapping[str, Mapping[str, list[Any]]]
+    ) -> None:
+        """Commit frames without their images; their rows are owed to the part."""
+        frames = tables.get("frames", {"frame": [], "reason": []})
+        step = max(self._output.image_step, 1)
+        for place, frame in enumerate(frames["frame"]):
+            row, rest = divmod(frame, step)
+            if not rest and row in images and not frames["reason"][place]:
+                frames["reason"][place] = f"image not stored: {self._reason}"
+        self._not_stored += len(images)
+        self._owed_frames += len(frames["frame"])
+        if self._owed_frames <= _OWED_FRAMES:
+            self._owed += [(name, columns) for name, columns in tables.items() if columns["frame"]]
+
+    def _write_owed(self) -> None:
+        """Write rows that the disk refused, if it takes them now; the finished file names gaps."""
+        if not self._owed:
+            return
+        try:
+            self._session.append({}, self._owed)
+        except StoreError as error:
+            _log.error("rows_not_in_file", uid=self._composer.uid, error=str(error))
+        self._owed = []
+
+    def _announcement(self) -> list[Document]:
+        part = self._session.part
+        if part is None or not self._output.image_step:
+            return []
+        documents: list[Document] = []
+        chunk = (1, *part.shape)
+        uri = f"file://localhost{part.part}"
+        resource = self._composer.image_resource(uri, IMAGE_DATASET, chunk)
+        if self._announced_part != part.part:
+            self._announced_part, self._rows = part.part, 0
+            documents += [
+                ("descriptor", self._composer.image_descriptor(*part.shape)),
+                ("stream_resource", resource),
+            ]
+        if part.rows > self._rows:
+            datum = self._composer.image_datum(resource["uid"], self._rows, part.rows)
+            documents.append(("stream_datum", datum))
+            self._rows = part.rows
+        return documents

@@ -139,12 +139,12 @@ class _Registration:
         self._store("stop", self._stop())
 
     def _send_images(self, directory: Path) -> None:
-        parts = sorted((directory / self._composer.uid).glob("part-*.h5"))
-        if not (parts and self._run.n_images):
+        if not self._run.n_images:
             return
         n_phi, n_q = self._run.image_shape
-        uri = f"file://localhost{parts[-1]}"
-        resource = self._composer.image_resource(uri, IMAGE_DATASET, (1, n_phi, n_q))
+        path = directory / self._run.images_path
+        uri, swmr = f"file://localhost{path}", path.suffix == ".h5"
+        resource = self._composer.image_resource(uri, IMAGE_DATASET, (1, n_phi, n_q), swmr=swmr)
         self._store("descriptor", self._composer.image_descriptor(n_phi, n_q))
         self._store("stream_resource", resource)
         datum = self._composer.image_datum(resource["uid"], 0, self._run.n_images)

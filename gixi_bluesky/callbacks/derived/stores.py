@@ -11,14 +11,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-import h5py
 import pandas as pd
 
 from gixi_bluesky.errors import ClaimLostError, ConfigError, RunCompleteError, StoreError
-from gixi_bluesky.log import get_logger
 from gixi_bluesky.tiled_adapters.connection import derived_catalogue, require_reachable
-from gixi_bluesky.tiled_adapters.files.nexus import read_table
-from gixi_bluesky.tiled_adapters.schema import is_table
+from gixi_bluesky.tiled_adapters.files.file_process import file_process
+from gixi_bluesky.tiled_adapters.files.requests import Finished, ReadTables
 from gixi_bluesky.tiled_adapters.settings import OutputSettings
 from gixi_bluesky.tiled_adapters.store.claims import SESSION_S
 from gixi_bluesky.tiled_adapters.store.spool_folder import spool_files
@@ -34,7 +32,6 @@ __all__ = ["LocalStore", "RunStore", "store_builder"]
 # Sessions that a silent writer is given before what it left is sent for it: nobody waits for that,
 # and a writer that is only starved would lose its run.
 _SWEEP_PATIENCE = 4.0
-_log = get_logger()
 
 
 class RunStore(Protocol):
@@ -44,6 +41,10 @@ class RunStore(Protocol):
     def __call__(self, name: str, doc: Mapping[str, Any]) -> None: ...  # noqa: D102
     def read(self, stream: str) -> pd.DataFrame: ...  # noqa: D102
     def refresh_live(self, summary: Mapping[str, Any]) -> None: ...  # noqa: D102
+    def serves(self, uid: str, finished: Finished | None) -> bool:
+        """Return True when readers get the images of a run from its finished file."""
+        ...
+
     def close(self) -> None: ...  # noqa: D102
 
 
@@ -66,6 +67,8 @@ def store_builder(
     Raises ConfigError or StoreError when the server cannot be used.
     """
     output, tiled = config.output, config.tiled
+    if output.arrays == "external":
+        file_process().start()
     ours = client is None and tiled.uri is not None
     if ours:
         client = derived_catalogue(tiled)
@@ -130,6 +133,7 @@ class LocalStore:
 
     def __init__(self, output: OutputSettings) -> None:
         self._directory = Path(output.directory).absolute()
+        self._timeout_s = output.storage_timeout_s
         self._lock = -1
         self._tables: dict[str, pd.DataFrame] = {}
 
@@ -153,7 +157,8 @@ class LocalStore:
         except OSError as error:
             message = f"cannot write {folder}: {error}"
             raise StoreError(message) from error
-        self._tables = _newest_tables(folder)
+        request = ReadTables(self._directory, uid)
+        self._tables = file_process().ask(request, self._timeout_s)
         frames = self._tables.get("frames")
         committed = frozenset(frames["frame"].tolist()) if frames is not None else frozenset()
         return RunState(committed, {name: len(rows) for name, rows in self._tables.items()})
@@ -166,23 +171,14 @@ class LocalStore:
         return self._tables[stream]
 
     def refresh_live(self, summary: Mapping[str, Any]) -> None:
-        """Leave the summary: nobody queries files."""
+        """Leave the summary, which files do not hold."""
+
+    def serves(self, uid: str, finished: Finished | None) -> bool:
+        """Return True for a run with a finished file, which is all that readers have."""
+        return finished is not None and uid == finished.path.stem
 
     def close(self) -> None:
         """Give the run up."""
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
-
-
-def _newest_tables(folder: Path) -> dict[str, pd.DataFrame]:
-    parts = sorted(folder.glob("part-*.h5"))
-    if not parts:
-        return {}
-    try:
-        with h5py.File(parts[-1], "r", swmr=True, libver="latest") as part:
-            entry = part["entry"]
-            return {stream: read_table(entry, stream) for stream in entry if is_table(stream)}
-    except (OSError, KeyError) as error:
-        _log.error("part_unreadable", part=str(parts[-1]), error=repr(error))
-        return {}

@@ -69,6 +69,7 @@ class RunWriter:
         self._outbox: list[Document] = []
         self._last_rows: dict[str, Rows] | None = None  # of the folds, once they have finished
         self._stop_announced = False
+        self._stop_stored = False
 
     @property
     def n_frames(self) -> int:
@@ -114,7 +115,12 @@ class RunWriter:
         self._store.refresh_live(self._as_dict())
 
     def finish(self, closed: RunClosed) -> bool:
-        """Store the rest and the stop; return False while the echo waits for acknowledgements."""
+        """Store the rest and the stop; return False while the file or the echo is waited for."""
+        if not self._stop_stored and not self._store_stop(closed):
+            return False
+        return not self._arrays.removing
+
+    def _store_stop(self, closed: RunClosed) -> bool:
         if self._last_rows is None:
             self._last_rows = _rows_of(self._folds.finish())
         if self._last_rows:
@@ -122,7 +128,12 @@ class RunWriter:
             self._last_rows = {}
         self._send()
         stop = stop_document(self._composer, closed, self._counts, self._as_dict())
-        self._arrays.finish(stop)
+        documents = self._arrays.finish(stop)
+        if documents is None:
+            return False
+        self._outbox += documents
+        self._send()
+        stop = stop_document(self._composer, closed, self._counts, self._as_dict())
         if self._echo is not None:
             # Before it is stored: a run that has its stop is never opened again.
             if not self._stop_announced:
@@ -131,8 +142,10 @@ class RunWriter:
             if self._echo.pending:
                 return False
         self._store("stop", stop)
+        if self._store.serves(self._composer.uid, self._arrays.finished):
+            self._arrays.supersede()
         self._store.close()
-        self._arrays.supersede()
+        self._stop_stored = True
         return True
 
     def store_stop(self, closed: RunClosed) -> None:

@@ -20,7 +20,6 @@ from gixi_bluesky.callbacks.images.readers import (
 )
 from gixi_bluesky.callbacks.retries import retrying
 from gixi_bluesky.errors import FrameError, UnavailableError
-from gixi_bluesky.processing.hdf5_files import open_hdf5
 
 __all__ = [
     "FabioImage",
@@ -192,6 +191,9 @@ class FrameReader:
                 raise UnavailableError(ref.reason)
 
     def _read_hdf5(self, ref: Hdf5Image) -> Image:
+        # HDF5 is loaded where frames are read, never in the process of the scan.
+        from gixi_bluesky.processing.hdf5_files import open_hdf5
+
         path = self._access.locate(ref.name)
         with open_hdf5(path, self._access.admit) as file:
             dataset = file.dataset(ref.dataset)

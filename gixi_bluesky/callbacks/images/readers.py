@@ -6,7 +6,6 @@ import math
 from pathlib import Path
 from typing import Any
 
-import fabio
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
@@ -44,6 +43,9 @@ def read_fabio(path: Path, image: int) -> Image:
     """Read one image of a file in a format of its own. Raises UnavailableError, FrameError."""
     try:
         _refuse_disguise(path)
+        # It loads HDF5, which stays out of the process of the scan.
+        import fabio
+
         with fabio.open(str(path)) as file:
             if not 0 <= image < file.nframes:
                 message = f"{path} holds {file.nframes} images; image {image} was announced"

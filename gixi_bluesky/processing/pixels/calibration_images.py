@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gixi_bluesky.errors import GeometryError
-from gixi_bluesky.processing.hdf5_files import open_hdf5
 from gixi_bluesky.provenance import require_regular
 
 __all__ = ["read_reference"]
@@ -58,6 +57,9 @@ def _read(path: Path, most: int) -> Any:
 
 
 def _read_hdf5(path: Path, most: int) -> Any:
+    # HDF5 is loaded where images are read, never in the process of the scan.
+    from gixi_bluesky.processing.hdf5_files import open_hdf5
+
     with open_hdf5(path) as file:
         found = [one for one in file.own_datasets() if 2 <= one.ndim <= most]
         if len(found) != 1:

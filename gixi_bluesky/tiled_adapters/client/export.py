@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import h5py
-import hdf5plugin  # noqa: F401 - registers the filters
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -19,11 +18,12 @@ from gixi_bluesky.processing.geometry.grids import PolarGrid
 from gixi_bluesky.tiled_adapters.client.queries import runs_for
 from gixi_bluesky.tiled_adapters.client.run import GIXIRun
 from gixi_bluesky.tiled_adapters.files.nexus import (
+    complete_entry,
     create_entry,
-    create_images,
     read_table,
     write_table,
 )
+from gixi_bluesky.tiled_adapters.files.polar_images import create_images, write_image
 from gixi_bluesky.tiled_adapters.schema import IMAGE_DATASET, IMAGE_KEY, IMAGES, STREAMS, TABLES
 
 __all__ = ["FileRun", "StoredRun", "TiledRun", "derived_run", "write_csv", "write_nexus"]
@@ -123,6 +123,13 @@ class FileRun:
         return int(self._images.shape[0])
 
     @property
+    def images_path(self) -> Path:
+        """The file that holds the images: the finished one, or a part."""
+        sources = self._images.virtual_sources() if self._images.is_virtual else []
+        path = Path(self._file.filename)
+        return path.parent / sources[0].file_name if sources else path
+
+    @property
     def image_shape(self) -> tuple[int, int]:
         """The shape of an image, (n_phi, n_q)."""
         return int(self._images.shape[1]), int(self._images.shape[2])
@@ -175,12 +182,13 @@ def write_nexus(run: StoredRun, path: Path) -> Path:
             entry = create_entry(file, run.start, grid.q, grid.phi, run.stop)
             images = create_images(file, grid.shape, run.n_images or None)
             for row in range(run.n_images):
-                images[row] = run.image(row)
+                write_image(images, row, run.image(row))
             step = max(told.get("image_step", 1), 1)
             file["/entry/polar/frame"][:] = np.arange(run.n_images) * step
             for stream in STREAMS:
                 rows = run.table(stream)
                 write_table(entry, TABLES[stream], {str(name): rows[name] for name in rows})
+            complete_entry(entry, run.start)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

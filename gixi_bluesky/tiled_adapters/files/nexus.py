@@ -1,8 +1,9 @@
 """The NeXus layout of result files, shared by growing parts, finished runs and single files.
 
-/entry (NXentry) holds `polar` (NXdata: intensity over frame, phi and q), `process` (NXprocess with
-configuration and provenance as JSON) and one NXdata a table. Strings have fixed length, references
-to other runs and files are URI strings, never links.
+/entry (NXentry) holds `polar` (NXdata: intensity over frame, phi and q), `process` (NXcollection:
+configuration, provenance and documents as JSON) and one NXdata a table; finished files also
+`instrument`, `sample`, `reduction` and the subentry `azint2d`. Strings have fixed length;
+references to other runs and files are URI strings, never links.
 """
 
 from __future__ import annotations
@@ -15,15 +16,17 @@ from pathlib import Path
 from typing import Any
 
 import h5py
-import hdf5plugin
 import numpy as np
 import pandas as pd
 
 from gixi_bluesky.processing.hdf5_files import require_own
 from gixi_bluesky.processing.types import Column, FrameResult
 from gixi_bluesky.provenance import require_regular
+from gixi_bluesky.tiled_adapters.files.azint_entry import create_azint2d
+from gixi_bluesky.tiled_adapters.files.beamline_groups import create_instrument, create_sample
+from gixi_bluesky.tiled_adapters.files.hdf5_text import group_of, text, write_json, write_text
+from gixi_bluesky.tiled_adapters.files.polar_images import create_images, write_image
 from gixi_bluesky.tiled_adapters.schema import (
-    IMAGE_DATASET,
     STREAMS,
     TABLES,
     StreamTable,
@@ -31,8 +34,8 @@ from gixi_bluesky.tiled_adapters.schema import (
 )
 
 __all__ = [
+    "complete_entry",
     "create_entry",
-    "create_images",
     "create_table",
     "open_result",
     "read_configuration",
@@ -40,11 +43,13 @@ __all__ = [
     "result_metadata",
     "storage_dtype",
     "table_values",
+    "write_note",
     "write_result_file",
     "write_table",
 ]
 
-_ROWS_PER_CHUNK = 4096
+_CHUNK_BYTES = 32 << 10
+_LEAST_ROWS = 64
 
 # Columns that the mlgid programs know by another name; q_xy, q_z, h, k, l and probability coincide.
 _MLGID_NAMES = {
@@ -75,57 +80,44 @@ def create_entry(
     stop document, None while the run goes on.
     """
     file.attrs["default"] = "entry"
-    file.attrs["NX_class"] = _text("NXroot")
-    entry = _group(file, "entry", "NXentry", default="polar")
+    file.attrs["NX_class"] = text("NXroot")
+    entry = group_of(file, "entry", "NXentry", default="polar")
     told = start.get("gixi", {})
     provenance = told.get("provenance", {})
-    _string(entry, "title", start.get("sample_name") or start.get("uid", "GIXD"))
+    write_text(entry, "title", start.get("sample_name") or start.get("uid", "GIXD"))
     if "uid" in start:
-        _string(entry, "entry_identifier", start["uid"])
+        write_text(entry, "entry_identifier", start["uid"])
     if "time" in start:
-        _string(entry, "start_time", datetime.fromtimestamp(start["time"], UTC).isoformat())
+        write_text(entry, "start_time", datetime.fromtimestamp(start["time"], UTC).isoformat())
+    # A collection, since NXprocess has no fields for these documents; `reduction` is the NXprocess.
+    process = group_of(entry, "process", "NXcollection")
+    write_text(process, "program", "gixi_bluesky")
+    write_text(process, "version", provenance.get("version", ""))
+    write_text(process, "date", datetime.now(UTC).isoformat(timespec="seconds"))
     if "raw_uid" in told:
-        _string(entry, "raw_run", f"urn:uuid:{told['raw_uid']}")
-    process = _group(entry, "process", "NXprocess")
-    _string(process, "program", "gixi_bluesky")
-    _string(process, "version", provenance.get("version", ""))
-    _string(process, "date", datetime.now(UTC).isoformat(timespec="seconds"))
-    _json(process, "configuration", provenance.get("config", {}))
-    _json(process, "provenance", provenance)
-    _json(process, "start_document", start)
+        write_text(process, "raw_run", f"urn:uuid:{told['raw_uid']}")
+    write_json(process, "configuration", provenance.get("config", {}))
+    write_json(process, "provenance", provenance)
+    write_json(process, "start_document", start)
     if stop is not None:
-        _json(process, "stop_document", stop)
+        write_json(process, "stop_document", stop)
     for kind, doi in provenance.get("config", {}).get("output", {}).get("dois", {}).items():
         _cite(entry, kind, doi)
-    polar = _group(entry, "polar", "NXdata", signal="intensity")
+    polar = group_of(entry, "polar", "NXdata", signal="intensity")
     polar.attrs["axes"] = np.array([b"frame", b"phi", b"q"])
     _axis(polar, "q", q, "1/angstrom", "|q|")
     _axis(polar, "phi", phi, "deg", "polar angle, 0 along q_xy")
     return entry
 
 
-def create_images(file: h5py.File, shape: tuple[int, int], rows: int | None = None) -> h5py.Dataset:
-    """Create the images (frame, phi, q), resizable when `rows` is None, filled with NaN."""
-    images = file.create_dataset(
-        IMAGE_DATASET,
-        shape=(rows or 0, *shape),
-        maxshape=(None if rows is None else rows, *shape),
-        dtype="<f4",
-        chunks=(1, *shape),
-        fillvalue=np.nan,
-        **hdf5plugin.Bitshuffle(cname="lz4"),
-    )
-    images.attrs["units"] = _text("counts")
-    images.attrs["long_name"] = _text("mean counts per detector pixel; NaN = no data")
-    frames = file.create_dataset(
-        "/entry/polar/frame",
-        shape=(rows or 0,),
-        maxshape=(None if rows is None else rows,),
-        dtype="<i8",
-        chunks=(_ROWS_PER_CHUNK,) if rows is None else None,
-    )
-    frames.attrs["long_name"] = _text("frame")
-    return images
+def complete_entry(entry: h5py.Group, start: Mapping[str, Any]) -> None:
+    """Describe instrument, sample and reduction, and the images as NXazint2d, once all is there."""
+    create_instrument(entry, start)
+    create_sample(entry, start)
+    create_azint2d(entry, start)
+    reduction = group_of(entry, "reduction", "NXprocess")
+    for name in ("program", "version", "date"):
+        reduction[name] = entry[f"process/{name}"]
 
 
 def create_table(entry: h5py.Group, table: StreamTable) -> h5py.Group:
@@ -137,7 +129,7 @@ def create_table(entry: h5py.Group, table: StreamTable) -> h5py.Group:
             shape=(0,),
             maxshape=(None,),
             dtype=storage_dtype(column),
-            chunks=(_ROWS_PER_CHUNK,),
+            chunks=(max(_CHUNK_BYTES // np.dtype(storage_dtype(column)).itemsize, _LEAST_ROWS),),
         )
         _describe(dataset, column)
     return group
@@ -154,6 +146,13 @@ def write_table(entry: h5py.Group, table: StreamTable, rows: Mapping[str, Any]) 
     for name, alias in _MLGID_NAMES.get(table.name, {}).items():
         group[alias] = group[name]
     return group
+
+
+def write_note(entry: h5py.Group, name: str, text: str) -> None:
+    """Write what a reader of the file must know, in plain words (NXnote)."""
+    note = group_of(entry, name, "NXnote")
+    write_text(note, "type", "text/plain")
+    write_text(note, "data", text)
 
 
 def read_table(entry: h5py.Group, stream: str) -> pd.DataFrame:
@@ -253,12 +252,13 @@ def write_result_file(
             images = create_images(file, first.polar_image.shape, len(results))
             file["/entry/polar/frame"][:] = [result.index for result in results]
             for row, result in enumerate(results):
-                images[row] = result.polar_image
+                write_image(images, row, result.polar_image)
             for stream in STREAMS[:3]:
                 tables = [getattr(result, stream) for result in results]
                 write_table(entry, TABLES[stream], pd.concat(tables, ignore_index=True))
             if frames is not None:
                 write_table(entry, TABLES["frames"], frames)
+            complete_entry(entry, document)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -267,52 +267,30 @@ def write_result_file(
 
 def _cite(entry: h5py.Group, kind: str, doi: str) -> None:
     """Write a related identifier as DataCite has it, in the group that NeXus has for it."""
-    cite = _group(entry, f"related_{kind}", "NXcite")
-    _string(cite, "doi", doi)
-    _string(cite, "url", f"https://doi.org/{doi}")
-    _string(cite, "related_identifier", doi)
-    _string(cite, "related_identifier_type", "DOI")
-    _string(cite, "relation_type", _RELATIONS[kind])
+    cite = group_of(entry, f"related_{kind}", "NXcite")
+    write_text(cite, "doi", doi)
+    write_text(cite, "url", f"https://doi.org/{doi}")
+    write_text(cite, "related_identifier", doi)
+    write_text(cite, "related_identifier_type", "DOI")
+    write_text(cite, "relation_type", _RELATIONS[kind])
 
 
 def _table_group(entry: h5py.Group, table: StreamTable) -> h5py.Group:
-    group = _group(entry, table.name, "NXdata", signal=table.signal)
+    group = group_of(entry, table.name, "NXdata", signal=table.signal)
     group.attrs["axes"] = np.array([b"frame"])
     return group
 
 
 def _describe(dataset: h5py.Dataset, column: Column) -> None:
     if column.unit:
-        dataset.attrs["units"] = _text(column.unit)
-    dataset.attrs["long_name"] = _text(column.description)
+        dataset.attrs["units"] = text(column.unit)
+    dataset.attrs["long_name"] = text(column.description)
 
 
 def _axis(group: h5py.Group, name: str, values: Any, unit: str, description: str) -> None:
     dataset = group.create_dataset(name, data=np.asarray(values, dtype="<f8"))
-    dataset.attrs["units"] = _text(unit)
-    dataset.attrs["long_name"] = _text(f"{description} ({unit})")
-
-
-def _group(parent: Any, name: str, nx_class: str, **attributes: str) -> h5py.Group:
-    group = parent.create_group(name)
-    group.attrs["NX_class"] = _text(nx_class)
-    for key, value in attributes.items():
-        group.attrs[key] = _text(value)
-    return group
-
-
-def _json(group: h5py.Group, name: str, value: Any) -> None:
-    _string(group, name, json.dumps(value, default=str, indent=1))
-
-
-def _string(group: h5py.Group, name: str, value: str) -> None:
-    group.create_dataset(name, data=_text(str(value)))
-
-
-def _text(value: str) -> Any:
-    """Return a UTF-8 string of fixed length, which SWMR files and old readers accept."""
-    encoded = value.encode() or b"\0"
-    return np.array(encoded, dtype=h5py.string_dtype("utf-8", len(encoded)))
+    dataset.attrs["units"] = text(unit)
+    dataset.attrs["long_name"] = text(f"{description} ({unit})")
 
 
 def _cut(value: str, size: int) -> bytes:

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import re
-import shutil
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import h5py
-import hdf5plugin  # noqa: F401 - registers the filters
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,12 +14,23 @@ from gixi_bluesky.errors import StoreError
 from gixi_bluesky.log import get_logger
 from gixi_bluesky.tiled_adapters.files.nexus import (
     create_entry,
-    create_images,
     create_table,
     read_table,
     table_values,
-    write_table,
 )
+from gixi_bluesky.tiled_adapters.files.part_files import (
+    disk_errors,
+    new_part_path,
+    require_room,
+    run_parts,
+)
+from gixi_bluesky.tiled_adapters.files.polar_images import (
+    copy_image,
+    create_images,
+    is_stored,
+    write_image,
+)
+from gixi_bluesky.tiled_adapters.files.repacking import finish_run
 from gixi_bluesky.tiled_adapters.schema import IMAGE_DATASET, STREAMS, TABLES, StreamTable
 
 __all__ = ["PartWriter"]
@@ -64,18 +70,19 @@ class PartWriter:
         self._tables = {name: TABLES[name] for name in STREAMS} | given
         self._axes = (np.asarray(q), np.asarray(phi))
         self.dataset = IMAGE_DATASET
-        with _disk_errors(self._directory):
-            folder = self._directory / run_uid
-            folder.mkdir(parents=True, exist_ok=True)
-            self.path, earlier = _next_part(folder)
+        with disk_errors(self._directory):
+            earlier = run_parts(self._directory, run_uid)
+            self.path = new_part_path(self._directory, run_uid)
+            taken_over = earlier[-1].stat().st_size if earlier else 0
+            require_room(self.path.parent, taken_over)
             self._file = h5py.File(self.path, "x", libver="latest")
             entry = create_entry(self._file, start_doc, *self._axes)
             self._images = create_images(self._file, (len(phi), len(q)))
             for table in self._tables.values():
                 create_table(entry, table)
             self._file.swmr_mode = True
-            if earlier is not None:
-                self._take_over(earlier, committed)
+            if earlier:
+                self._take_over(earlier[-1], committed)
             self._file.flush()
 
     @property
@@ -97,16 +104,17 @@ class PartWriter:
         """Write images by row and make them visible to readers; rows left out stay NaN."""
         if not rows:
             return
-        with _disk_errors(self.path):
+        with disk_errors(self.path):
+            require_room(self.path.parent, sum(image.nbytes for image in rows.values()))
             self._grow(max(rows) + 1)
             for row, image in sorted(rows.items()):
-                self._images[row] = image
+                write_image(self._images, row, np.asarray(image, dtype="<f4"))
             self._file["/entry/polar/frame"].flush()
             self._images.flush()
 
     def append_table(self, stream: str, columns: Mapping[str, Any]) -> None:
         """Append rows, given by column, to the part's own copy of a table."""
-        with _disk_errors(self.path):
+        with disk_errors(self.path):
             group = self._file["entry"][stream]
             for column in self._tables[stream].columns:
                 values = table_values(column, columns[column.name])
@@ -120,57 +128,19 @@ class PartWriter:
         """Close the part; the next session goes on in a part of its own."""
         self._file.close()
 
-    def finish(self, stop: Mapping[str, Any] | None = None) -> Path:
-        """Close the part and write `<uid>.nxs` over it, openable without SWMR; return its path.
+    def finish(self, stop: Mapping[str, Any] | None = None, *, repack: bool = True) -> Path:
+        """Close the part and write `<uid>.nxs`, with the images inside or not; return its path.
 
         stop: the stop document of the run, which the file keeps for a later registration
-
-        The tables go into that file, each row once; the images stay in the part, found relatively.
         """
-        with _disk_errors(self._directory):
-            self.close()
-            finished = self._directory / f"{self._uid}.nxs"
-            temporary = finished.with_name(f".{finished.name}.{os.getpid()}")
-            try:
-                with (
-                    # As a server in this process has it open: HDF5 refuses two ways at once.
-                    h5py.File(self.path, "r", swmr=True, libver="latest") as part,
-                    h5py.File(temporary, "w", libver=("earliest", "v110")) as file,
-                ):
-                    self._write_finished(file, part, stop)
-                temporary.replace(finished)
-            finally:
-                temporary.unlink(missing_ok=True)
-        return finished
-
-    def supersede(self) -> None:
-        """Remove the earlier sessions' parts, once the run is complete with this one.
-
-        Not before: what an earlier session spooled may complete the run first, with its part.
-        """
-        for earlier in self.path.parent.glob("part-*.h5"):
-            if earlier != self.path:
-                with contextlib.suppress(OSError):  # it costs room, nothing else
-                    earlier.unlink()
-
-    def _write_finished(
-        self, file: h5py.File, part: h5py.File, stop: Mapping[str, Any] | None
-    ) -> None:
-        entry = create_entry(file, self._start, *self._axes, stop)
-        images = part[IMAGE_DATASET]
-        layout = h5py.VirtualLayout(images.shape, dtype="<f4")
-        if len(images):
-            layout[:] = h5py.VirtualSource(
-                f"{self._uid}/{self.path.name}", IMAGE_DATASET, shape=images.shape
-            )
-        virtual = file.create_virtual_dataset(IMAGE_DATASET, layout, fillvalue=np.nan)
-        for key, value in images.attrs.items():
-            virtual.attrs[key] = value
-        part.copy("/entry/polar/frame", entry["polar"])
-        for stream, table in self._tables.items():
-            rows = read_table(part["entry"], stream)
-            rows = rows.drop_duplicates(list(table.keys), keep="last")
-            write_table(entry, table, {str(name): rows[name] for name in rows})
+        self.close()
+        made = finish_run(
+            self._directory, self._uid, self._tables.values(), repack=repack, stop=stop
+        )
+        if made is None:
+            message = f"{self.path} cannot be read; there is nothing to finish"
+            raise StoreError(message)
+        return made.path
 
     def _grow(self, rows: int) -> None:
         before = self.rows
@@ -196,7 +166,7 @@ class PartWriter:
             _log.error("part_unreadable", part=str(earlier), error=repr(error))
 
     def _take_images(self, images: h5py.Dataset, committed: Collection[int] | None) -> None:
-        """Copy compressed images as they are, without unpacking them."""
+        """Copy images with their compressed chunks; one that cannot be read stays NaN."""
         wanted = [
             row
             for row in range(images.shape[0])
@@ -204,35 +174,9 @@ class PartWriter:
         ]
         self._grow(max(wanted, default=-1) + 1)
         for row in wanted:
-            if images.id.get_chunk_info_by_coord((row, 0, 0)).byte_offset is None:
+            if not is_stored(images, row):
                 continue
-            filters, packed = images.id.read_direct_chunk((row, 0, 0))
-            self._images.id.write_direct_chunk((row, 0, 0), packed, filters)
-
-
-@contextlib.contextmanager
-def _disk_errors(place: Path) -> Iterator[None]:
-    """Turn what HDF5 and the disk raise into StoreError, with the room that is left."""
-    try:
-        yield
-    except StoreError:
-        raise
-    except (OSError, RuntimeError) as error:
-        try:
-            room = f"{shutil.disk_usage(place.parent).free / 2**20:.0f} MiB free"
-        except OSError:
-            room = "its folder cannot be read"
-        message = f"cannot write {place}: {error} ({room}); mend it and resume the run"
-        raise StoreError(message) from error
-
-
-def _next_part(folder: Path) -> tuple[Path, Path | None]:
-    """Return the path of a new part and the newest part there is."""
-    numbers = sorted(
-        int(found[1])
-        for path in folder.iterdir()
-        if (found := re.fullmatch(r"part-(\d{4,})\.h5", path.name))
-    )
-    last = numbers[-1] if numbers else 0
-    newest = folder / f"part-{last:04d}.h5" if numbers else None
-    return folder / f"part-{last + 1:04d}.h5", newest
+            try:
+                copy_image(images, row, self._images)
+            except OSError as error:
+                _log.error("image_unreadable", part=images.file.filename, row=row, error=str(error))

@@ -116,8 +116,10 @@ class RunComposer:
             yield self.page(table, page, first + begin, time)
             begin = end
 
-    def image_resource(self, uri: str, dataset: str, chunk_shape: Sequence[int]) -> dict[str, Any]:
-        """Return the stream_resource of an HDF5 part."""
+    def image_resource(
+        self, uri: str, dataset: str, chunk_shape: Sequence[int], *, swmr: bool = True
+    ) -> dict[str, Any]:
+        """Return the stream_resource of an HDF5 part, or of a finished file (`swmr` False)."""
         return self._valid(
             "stream_resource",
             IMAGES,
@@ -130,7 +132,7 @@ class RunComposer:
                 "parameters": {
                     "dataset": dataset,
                     "chunk_shape": list(chunk_shape),
-                    "swmr": True,
+                    "swmr": swmr,
                 },
             },
         )

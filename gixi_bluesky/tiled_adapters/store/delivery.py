@@ -7,7 +7,7 @@ from typing import Any
 
 from gixi_bluesky.errors import DocumentError, RowsLostError, StoreError
 from gixi_bluesky.log import get_logger
-from gixi_bluesky.tiled_adapters.schema import STREAMS
+from gixi_bluesky.tiled_adapters.schema import TABLES, commit_order, is_table
 from gixi_bluesky.tiled_adapters.store.spool import SESSION, Record, SpoolFile
 from gixi_bluesky.tiled_adapters.store.writer import DerivedRunStore, RunState
 
@@ -80,7 +80,7 @@ class Delivery:
     def _open(self) -> None:
         store = self._new_store()
         self.state = store.open(self._start)
-        self._rows = {stream: self.state.rows.get(stream, 0) for stream in STREAMS}
+        self._rows = dict(self.state.rows)
         self._position = 0
         self.store = store
 
@@ -122,9 +122,10 @@ class Delivery:
             if name == "descriptor":
                 self._tables[doc["uid"]] = doc["name"]
             stream = self._tables[doc["descriptor"]] if name == "event_page" else ""
-            if stream in STREAMS:
-                self.store(name, _numbered(doc, rows[stream] + 1))
-                rows[stream] += len(doc["time"])
+            if is_table(stream):
+                before = rows.get(stream, 0)
+                self.store(name, _numbered(doc, before + 1))
+                rows[stream] = before + len(doc["time"])
             else:
                 self.store(name, doc)
             self.complete = name == "stop"
@@ -153,7 +154,7 @@ class _Flush:
             self._images[record.doc["stream_resource"]] = record.doc  # the last says how many
         elif record.name != "event_page" or not stream:
             return False
-        elif stream in STREAMS:
+        elif is_table(stream):
             self._merge(record, stream, committed)
         else:
             self._uploads.append(record.doc)  # their row is in the seq_num
@@ -164,16 +165,19 @@ class _Flush:
         return [
             *(("stream_datum", doc) for doc in self._images.values()),
             *(("event_page", doc) for doc in self._uploads),
-            *(("event_page", self._pages[name]) for name in STREAMS if name in self._pages),
+            *(("event_page", self._pages[name]) for name in commit_order(self._pages)),
         ]
 
     def _merge(self, record: Record, stream: str, committed: Collection[int]) -> None:
         """Add the rows of frames that an earlier session finished and Tiled does not hold."""
         page = record.doc
+        # What is outside the commit may belong to frames that are; the stop removes doubles.
+        follows = stream in TABLES and not TABLES[stream].in_commit
         keep = [
             k
             for k, frame in enumerate(page["data"]["frame"])
-            if frame not in committed and (record.frames is None or frame in record.frames)
+            if (follows or frame not in committed)
+            and (record.frames is None or frame in record.frames)
         ]
         if not keep:
             return

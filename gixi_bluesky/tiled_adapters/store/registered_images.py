@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,17 +11,20 @@ from tiled.client.utils import handle_error
 from tiled.structures.array import ArrayStructure, BuiltinDtype
 from tiled.structures.core import StructureFamily
 from tiled.structures.data_source import Asset, DataSource, Management
-from tiled.utils import safe_json_dump
+from tiled.utils import path_from_uri, safe_json_dump
 
+from gixi_bluesky.tiled_adapters.files.requests import Finished
+from gixi_bluesky.tiled_adapters.schema import IMAGE_KEY, IMAGES
 from gixi_bluesky.tiled_adapters.store.claims import store_errors
 
-__all__ = ["StoredImages"]
+__all__ = ["StoredImages", "serves_images"]
 
 
 class StoredImages:
     """The external arrays of one stream; row k of an array is image k of the run.
 
-    Every part file holds all images from the first on, so the newest file alone is registered.
+    Every file, a part or the finished one, holds all images from the first on, so that the newest
+    file alone is registered.
     """
 
     def __init__(self, stream_node: Any, data_keys: Mapping[str, Any], tags: Any) -> None:
@@ -93,6 +97,30 @@ class StoredImages:
                 chunks=((1,) * rows, *((length,) for length in image)),
                 dims=("time", *data_key["dims"]) if "dims" in data_key else None,
             ),
-            parameters={"dataset": parameters["dataset"], "swmr": True, "locking": None},
+            parameters={
+                "dataset": parameters["dataset"],
+                "swmr": parameters.get("swmr", True),
+                "locking": None,
+            },
             management=Management.external,
         )
+
+
+def serves_images(client: Any, uid: str, finished: Finished) -> bool:
+    """Return True when the server reads the images of a run from its finished file, and can.
+
+    client: of the catalogue. Raises StoreError, KeyError.
+    """
+    with store_errors("reading an image back"):
+        node = client.include_data_sources()[uid][IMAGES].base[IMAGE_KEY]
+        assets = [asset for source in node.data_sources() for asset in source.assets]
+        if [path_from_uri(asset.data_uri) for asset in assets] != [finished.path]:
+            return False
+        row, expected = finished.sample or (0, 0)
+        # Not through the client, which would repeat a refusal for most of a minute.
+        answer = node.context.http_client.get(
+            node.item["links"]["full"],
+            params={"slice": f"{row}"},
+            headers={"Accept": "application/octet-stream"},
+        )
+    return answer.is_success and zlib.crc32(answer.content) == expected

@@ -13,7 +13,8 @@ import pandas as pd
 
 from gixi_bluesky.errors import ClaimLostError, DocumentError, RunCompleteError, StoreError
 from gixi_bluesky.log import get_logger
-from gixi_bluesky.tiled_adapters.schema import STREAMS, stored_columns
+from gixi_bluesky.tiled_adapters.files.requests import Finished
+from gixi_bluesky.tiled_adapters.schema import STREAMS, is_table, stored_columns
 from gixi_bluesky.tiled_adapters.store.delivery import Delivery, NewStore
 from gixi_bluesky.tiled_adapters.store.spool import SpoolFile, SpoolTakenError
 from gixi_bluesky.tiled_adapters.store.spool_folder import SPOOL_FOLDER, spool_files
@@ -115,6 +116,13 @@ class SpooledStore:
         self._raise_over()
         self._live = dict(summary)
         self._wake.set()
+
+    def serves(self, uid: str, finished: Finished | None) -> bool:
+        """Return True when Tiled serves the images of a run from its finished file."""
+        try:
+            return self._new_store().serves(uid, finished)
+        except StoreError:
+            return False
 
     def close(self) -> None:
         """Stop sending; what Tiled does not hold yet is sent by the next process."""
@@ -306,18 +314,20 @@ def _put_away(spool: SpoolFile, *, sent: bool) -> None:
 def _spooled_rows(spool: SpoolFile) -> dict[str, pd.DataFrame]:
     """Return the finished rows of each table that earlier sessions spooled."""
     names: dict[str, str] = {}
-    pages = {
-        stream: [pd.DataFrame(columns=[column.name for column in stored_columns(stream)])]
-        for stream in STREAMS
-    }
+    pages: dict[str, list[pd.DataFrame]] = {stream: [] for stream in STREAMS}
     for record in spool.records():
         if record.name == "descriptor":
             names[record.doc["uid"]] = record.doc["name"]
         elif record.name == "event_page" and record.frames is not None:
-            stream = names.get(record.doc["descriptor"])
-            if stream in pages:
+            stream = names.get(record.doc["descriptor"], "")
+            if is_table(stream):
                 rows = pd.DataFrame(record.doc["data"])
-                pages[stream].append(rows[rows["frame"].isin(list(record.frames))])
+                pages.setdefault(stream, []).append(rows[rows["frame"].isin(list(record.frames))])
     return {
-        stream: pd.concat(found[1:] or found, ignore_index=True) for stream, found in pages.items()
+        stream: pd.concat(found, ignore_index=True) if found else _no_rows(stream)
+        for stream, found in pages.items()
     }
+
+
+def _no_rows(stream: str) -> pd.DataFrame:
+    return pd.DataFrame(columns=[column.name for column in stored_columns(stream)])

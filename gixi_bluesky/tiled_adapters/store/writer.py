@@ -1,4 +1,4 @@
-"""Writes the documents of one derived run into Tiled, resumes it, and lets nobody else write it."""
+"""Writes the documents of one derived run into Tiled, resumes it, and keeps other writers out."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from tiled.structures.core import Spec
 
 from gixi_bluesky.errors import DocumentError, RowsLostError, RunCompleteError, StoreError
 from gixi_bluesky.log import get_logger
+from gixi_bluesky.tiled_adapters.files.requests import Finished
 from gixi_bluesky.tiled_adapters.schema import STREAMS, TABLES, stored_columns
 from gixi_bluesky.tiled_adapters.settings import OutputSettings, TiledSettings
 from gixi_bluesky.tiled_adapters.store.claims import SESSION_S, Claim, store_errors
-from gixi_bluesky.tiled_adapters.store.registered_images import StoredImages
+from gixi_bluesky.tiled_adapters.store.registered_images import StoredImages, serves_images
 from gixi_bluesky.tiled_adapters.store.tables import StoredTable
 from gixi_bluesky.tiled_adapters.store.uploads import UploadedImages
 
@@ -118,6 +119,19 @@ class DerivedRunStore:
     def read(self, stream: str) -> pd.DataFrame:
         """Return the stored rows of a table, so that a resumed run can sum them up."""
         return self._tables[stream].read()
+
+    def serves(self, uid: str, finished: Finished | None) -> bool:
+        """Return True when the server gives the images of a run out of its finished file.
+
+        One image is read; it must be the one in the file. The run need not be open.
+        """
+        if finished is None or not finished.whole or finished.sample is None:
+            return False
+        try:
+            return serves_images(self._client, uid, finished)
+        except (StoreError, KeyError) as error:
+            _log.error("finished_file_not_served", uid=uid, error=str(error))
+            return False
 
     def close(self) -> None:
         """Give the run up without a stop, so that the next writer can resume it at once."""

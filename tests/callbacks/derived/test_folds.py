@@ -136,7 +136,7 @@ def test_the_streams_of_folds_are_part_of_the_commit(tmp_path: Path) -> None:
         publisher.add(number)
     publisher.run.step()
     publisher.run.end(closed(3))
-    publisher.run.step()
+    publisher.finish()
     stored = names(publisher.store)
     pages = [
         stored[d["descriptor"]] for kind, d in publisher.store.documents if kind == "event_page"
@@ -187,7 +187,7 @@ def test_a_resumed_run_goes_on_as_if_it_had_never_stopped(tmp_path: Path) -> Non
         whole.add(number, 3.0 * number)
     whole.run.step()
     whole.run.end(closed(6))
-    whole.run.step()
+    whole.finish()
     first, _ = session(tmp_path / "parts")
     for number in range(3):
         first.add(number, 3.0 * number)
@@ -201,7 +201,7 @@ def test_a_resumed_run_goes_on_as_if_it_had_never_stopped(tmp_path: Path) -> Non
     for number in range(3, 6):
         second.add(number, 3.0 * number)
     second.run.end(closed(6))
-    second.run.step()
+    second.finish()
     assert (again.frames, again.images, again.total) == (fold.frames, fold.images, fold.total)
     ours, theirs = rows(second), rows(whole)
     assert ours.keys() == theirs.keys()
@@ -217,7 +217,7 @@ def test_a_fold_that_fails_costs_its_own_rows_alone(tmp_path: Path) -> None:
     publisher.run.add(frame(4), Outcome("failed", "bad"))
     publisher.run.step()
     publisher.run.end(closed(5))
-    publisher.run.step()
+    publisher.finish()
     assert publisher.run.complete
     frames = publisher.store.table("frames")
     assert frames["status"].tolist() == ["ok"] * 4 + ["failed"]
@@ -238,8 +238,7 @@ def test_a_frame_that_comes_late_is_stored_and_left_out_by_folds(tmp_path: Path)
     publisher.run.end(closed(3))
     publisher.run.step()
     publisher.add(1)
-    publisher.run.step()
-    assert publisher.run.complete
+    publisher.finish()
     assert fold.frames == [0, 2]
     assert publisher.store.table("frames")["frame"].tolist() == [0, 2, 1]
     assert publisher.store.table("peaks")["track"].tolist() == [0, 1, -1]

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
+import signal
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,11 @@ from gixi_bluesky.callbacks.documents.parsing import RunStart
 from gixi_bluesky.callbacks.runs.raw_run import RawRun
 from gixi_bluesky.callbacks.worker.jobs import Outcome, Ready
 from gixi_bluesky.errors import ClaimLostError, RunCompleteError, StoreError
+from gixi_bluesky.tiled_adapters.files.file_process import (
+    FileProcess,
+    StorageHangsError,
+    file_process,
+)
 from gixi_bluesky.tiled_adapters.schema import IMAGES, STREAMS, stored_columns
 
 
@@ -73,7 +81,7 @@ def test_every_document_is_valid_and_a_replay_makes_the_same(tmp_path: Path) -> 
             publisher.add(number, 60.0)
         publisher.run.step()
         publisher.run.end(closed(3))
-        publisher.run.step()
+        publisher.finish()
         assert publisher.run.complete
         schema_validators[DocumentNames.start].validate(publisher.store.start)
         for name, doc in publisher.store.documents:
@@ -116,7 +124,7 @@ def test_the_summary_stands_in_the_stop(tmp_path: Path) -> None:
     publisher.run.add(frame(3), Outcome("dropped", "the queue was full"))
     publisher.run.add(frame(4), Outcome("unavailable", "no file"))
     publisher.run.end(closed(5, n_missing=2))
-    publisher.run.step()
+    publisher.finish()
     stop = publisher.store.stop
     assert stop["num_events"] == {"peaks": 3, "matches": 3, "match_peaks": 3, "frames": 5}
     assert stop["reason"] == "2 of 7 frames never came."
@@ -148,7 +156,7 @@ def test_images_go_to_hdf5_by_frame_number_and_gaps_are_nan(tmp_path: Path) -> N
     publisher.add(2, 3.0)
     publisher.run.step()
     publisher.run.end(closed(3))
-    publisher.run.step()
+    publisher.finish()
     datum = next(doc for name, doc in publisher.store.documents if name == "stream_datum")
     assert datum["indices"] == {"start": 0, "stop": 3}
     (finished,) = publisher.folder.glob("*.nxs")
@@ -193,8 +201,7 @@ def test_a_failing_store_is_tried_again_from_where_it_failed(tmp_path: Path) -> 
     publisher.run.step()  # too early: it waits before it tries again
     assert not publisher.run.complete
     time.advance(1.1)
-    publisher.run.step()
-    assert publisher.run.complete
+    publisher.finish()
     assert publisher.store.table("frames")["frame"].tolist() == [0, 1]
     assert publisher.store.table("peaks")["frame"].tolist() == [0, 1]
 
@@ -208,7 +215,7 @@ def test_nothing_is_analysed_before_the_run_is_open_nor_twice(tmp_path: Path) ->
         publisher.run.skip(frame(number))
     publisher.add(2)
     publisher.run.end(closed(3))
-    publisher.run.step()
+    publisher.finish()
     assert publisher.store.table("frames")["frame"].tolist() == [2]
     page = [doc for name, doc in publisher.store.documents if name == "event_page"][-1]
     assert page["seq_num"] == [3]
@@ -233,19 +240,77 @@ def test_a_full_disk_costs_the_images_not_the_run(
         message = "cannot write: No space left on device"
         raise StoreError(message)
 
-    monkeypatch.setattr("gixi_bluesky.callbacks.derived.arrays.PartWriter", refuse)
+    monkeypatch.setattr(FileProcess, "ask", refuse)
     time = ManualClock()
     publisher = Publisher(tmp_path, clock=time.clock)
     publisher.add(0)
     publisher.run.end(closed(1))
-    for pause in (1.0, 2.0):
-        publisher.run.step()
-        assert not publisher.run.complete
-        time.advance(pause)
+    publisher.finish(time)
+    frames = publisher.store.table("frames")
+    assert frames["status"].tolist() == ["ok"]
+    assert "No space left" in frames["reason"][0]
+    assert "1 images were not stored" in publisher.store.stop["gixi"]["arrays_error"]
+
+
+def test_images_are_stored_again_when_the_disk_has_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    time = ManualClock()
+    publisher = Publisher(tmp_path, clock=time.clock)
+    publisher.add(0, 1.0)
     publisher.run.step()
-    assert publisher.run.complete
-    assert publisher.store.table("frames")["status"].tolist() == ["ok"]
-    assert "No space left" in publisher.store.stop["gixi"]["arrays_error"]
+    refused = threading.Event()
+
+    def refuse(*_: Any, **__: Any) -> None:
+        refused.set()
+        message = "the storage has not responded"
+        raise StorageHangsError(message)
+
+    with monkeypatch.context() as full:
+        full.setattr(FileProcess, "ask", refuse)
+        publisher.add(1, 2.0)
+        publisher.run.step()
+    assert refused.is_set()
+    assert publisher.store.table("frames")["frame"].tolist() == [0, 1]  # committed at once
+    time.advance(60.0)
+    publisher.add(2, 3.0)
+    publisher.run.step()
+    publisher.run.end(closed(3))
+    publisher.finish()
+    frames = publisher.store.table("frames")
+    assert [bool(reason) for reason in frames["reason"]] == [False, True, False]
+    (finished,) = (tmp_path / "results").glob("*.nxs")
+    with h5py.File(finished) as file:
+        first_pixels = file["/entry/polar/intensity"][:, 0, 0].tolist()
+        # Its rows were written later; only the image is lost.
+        assert sorted(file["/entry/frames/frame"][()]) == [0, 1, 2]
+    assert [first_pixels[0], first_pixels[2]] == [1.0, 3.0]
+    assert math.isnan(first_pixels[1])
+
+
+def test_a_process_that_dies_is_replaced_and_gets_the_flush_again(tmp_path: Path) -> None:
+    publisher = Publisher(tmp_path)
+    publisher.add(0, 1.0)
+    publisher.run.step()
+    pid = file_process().pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    publisher.add(1, 2.0)
+    publisher.run.step()
+    assert file_process().pid != pid
+    publisher.run.end(closed(2))
+    publisher.finish()
+    (finished,) = (tmp_path / "results").glob("*.nxs")
+    with h5py.File(finished) as file:
+        assert file["/entry/polar/intensity"][:, 0, 0].tolist() == [1.0, 2.0]
+        assert file["/entry/frames/frame"][()].tolist() == [0, 1]
+    assert not (tmp_path / "results" / finished.stem).exists()  # the parts are removed
+    resources = [doc for name, doc in publisher.store.documents if name == "stream_resource"]
+    assert [Path(doc["uri"]).name for doc in resources] == [
+        "part-0001.h5",
+        "part-0002.h5",
+        finished.name,
+    ]
 
 
 def test_the_live_summary_is_refreshed(tmp_path: Path) -> None:
@@ -275,7 +340,7 @@ def test_without_tiled_the_files_know_what_is_done(tmp_path: Path) -> None:
         second.run.skip(frame(number))
     second.add(2, 3.0)
     second.run.end(closed(3))
-    second.run.step()
+    second.finish()
     assert second.run.complete
     (finished,) = (tmp_path / "results").glob("*.nxs")
     with h5py.File(finished) as file:

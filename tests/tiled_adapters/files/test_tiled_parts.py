@@ -21,8 +21,10 @@ from tiled_servers import IMAGE_SHAPE, PHI, Q, columns, image_of, start_document
 from gixi_bluesky.config import load_config
 from gixi_bluesky.errors import ConfigError, StoreError
 from gixi_bluesky.processing.types import FrameResult, Matches, MatchPeaks, Peaks, PolarImage
+from gixi_bluesky.tiled_adapters.files import repacking
 from gixi_bluesky.tiled_adapters.files.nexus import read_table, write_result_file
 from gixi_bluesky.tiled_adapters.files.parts import PartWriter
+from gixi_bluesky.tiled_adapters.files.repacking import remove_parts
 from gixi_bluesky.tiled_adapters.schema import IMAGE_DATASET, STREAMS
 
 START = start_document("0f0e0d0c-0000-4000-8000-000000000001", raw_uid="raw-9")
@@ -67,14 +69,14 @@ def test_a_part_is_finished_while_the_same_process_serves_it(
 ) -> None:
     """HDF5 refuses to open a file both with SWMR and without in one process."""
     part = filled(new_part(tmp_path), [0])
-    write = part._write_finished
+    write = repacking.create_entry
 
-    def write_and_serve(*files: h5py.File) -> None:
+    def write_and_serve(*arguments: Any) -> Any:
         with h5py.File(part.path, "r", swmr=True, locking=None) as reader:
             np.testing.assert_array_equal(reader[IMAGE_DATASET][0], image_of(0))
-        write(*files)
+        return write(*arguments)
 
-    monkeypatch.setattr(part, "_write_finished", write_and_serve)
+    monkeypatch.setattr(repacking, "create_entry", write_and_serve)
     assert_finished(part.finish(), 1)
 
 
@@ -86,9 +88,9 @@ def test_each_session_has_a_part_of_its_own_that_begins_with_the_last(tmp_path: 
     finished = filled(second, [2, 3]).finish()
     # Until it is complete, the run may still become so with what the first session spooled.
     assert first.path.exists()
-    second.supersede()
+    remove_parts(tmp_path, START["uid"])
     assert_finished(finished, 4)
-    assert [path.name for path in (tmp_path / START["uid"]).iterdir()] == ["part-0002.h5"]
+    assert [path.name for path in tmp_path.iterdir()] == [finished.name]
 
 
 def test_the_part_of_a_killed_writer_is_taken_over(tmp_path: Path) -> None:
@@ -137,7 +139,7 @@ def test_the_finished_file_opens_from_anywhere_on_a_plot(
 
 def test_moving_file_and_folder_together_breaks_nothing(tmp_path: Path) -> None:
     (tmp_path / "old").mkdir()
-    filled(new_part(tmp_path / "old"), [0]).finish()
+    filled(new_part(tmp_path / "old"), [0]).finish(repack=False)
     (tmp_path / "old").rename(tmp_path / "new")
     assert_finished(tmp_path / "new" / f"{START['uid']}.nxs", 1)
 
@@ -148,7 +150,7 @@ def test_provenance_and_raw_run_are_in_the_file(tmp_path: Path) -> None:
         process = file["entry/process"]
         assert json.loads(process["configuration"][()]) == {"grid": {"q_max_inv_angstrom": 3.9}}
         assert json.loads(process["provenance"][()])["version"] == "0.1"
-        assert file["entry/raw_run"][()] == b"urn:uuid:raw-9"
+        assert file["entry/process/raw_run"][()] == b"urn:uuid:raw-9"
         assert file[IMAGE_DATASET].shape == (0, *IMAGE_SHAPE)
 
 
