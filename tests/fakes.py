@@ -37,6 +37,7 @@ class MemoryStore:
     """Keeps the documents of one derived run, as DerivedRunStore would store them."""
 
     def __init__(self, committed: frozenset[int] = frozenset(), delay: float = 0.0) -> None:
+        self.keeps_rows = True
         self.start: dict[str, Any] = {}
         self.documents: list[tuple[str, dict[str, Any]]] = []
         self.live: list[dict[str, Any]] = []

@@ -72,6 +72,10 @@ class _Telling:
         self._streams: dict[str, str] = {}
         self._tables: dict[str, pd.DataFrame] = {}
 
+    @property
+    def keeps_rows(self) -> bool:
+        return self._store.keeps_rows
+
     def open(self, start: Mapping[str, Any]) -> RunState:
         return self._store.open(start)
 

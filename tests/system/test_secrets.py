@@ -45,6 +45,6 @@ def test_the_key_is_in_no_document_log_or_file(
     assert KEY not in documents
     assert KEY not in said.out + said.err + caplog.text
     files = [path for path in tmp_path.rglob("*") if path.is_file() and path != key_file]
-    assert {path.suffix for path in files} >= {".h5", ".nxs", ".db", ".duckdb"}
+    assert {path.suffix for path in files} >= {".nxs", ".db", ".duckdb"}
     for path in files:
         assert KEY.encode() not in path.read_bytes(), path

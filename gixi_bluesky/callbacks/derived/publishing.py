@@ -11,7 +11,7 @@ from gixi_bluesky.callbacks.derived.arrays import RunArrays
 from gixi_bluesky.callbacks.derived.folds import Folds, FrameFold
 from gixi_bluesky.callbacks.derived.order import Answered, FrameOrder
 from gixi_bluesky.callbacks.derived.start_document import start_document
-from gixi_bluesky.callbacks.derived.stores import LocalStore, RunStore
+from gixi_bluesky.callbacks.derived.stores import RunStore
 from gixi_bluesky.callbacks.derived.summary import RunSummary
 from gixi_bluesky.callbacks.derived.writing import Echo, RunWriter
 from gixi_bluesky.callbacks.documents.parsing import RunStop
@@ -78,7 +78,7 @@ class RunPublisher:
             self.documents,
             output,
             tables=self._folds.tables,
-            required=isinstance(store, LocalStore),
+            required=not store.keeps_rows,
             clock=clock,
         )
         self._new_writer = partial(

@@ -35,8 +35,13 @@ _SWEEP_PATIENCE = 4.0
 
 
 class RunStore(Protocol):
-    """Where one derived run goes."""
+    """Where one derived run goes.
 
+    keeps_rows: whether rows are stored here; False = they are in the HDF5 files alone
+    """
+
+    @property
+    def keeps_rows(self) -> bool: ...  # noqa: D102
     def open(self, start: Mapping[str, Any]) -> RunState: ...  # noqa: D102
     def __call__(self, name: str, doc: Mapping[str, Any]) -> None: ...  # noqa: D102
     def read(self, stream: str) -> pd.DataFrame: ...  # noqa: D102
@@ -130,6 +135,8 @@ def _sweep(
 
 class LocalStore:
     """Stands in for DerivedRunStore: a lock file is the claim, `<uid>.nxs` the stop document."""
+
+    keeps_rows = False
 
     def __init__(self, output: OutputSettings) -> None:
         self._directory = Path(output.directory).absolute()

@@ -40,6 +40,8 @@ class SpooledStore:
         is left to it, and another is begun
     """
 
+    keeps_rows = True
+
     def __init__(self, new_store: NewStore, directory: Path, *, shared: bool = False) -> None:
         self._new_store = new_store
         self._shared = shared

@@ -51,6 +51,8 @@ class DerivedRunStore:
     session_s, alive, patience: as of Claim
     """
 
+    keeps_rows = True
+
     def __init__(
         self,
         client: Any,

@@ -56,7 +56,7 @@ def test_a_write_that_fails_inside_hdf5_costs_that_process_and_no_frame(tmp_path
 
 def test_storage_that_hangs_costs_images_not_frames(tmp_path: Path) -> None:
     clock = ManualClock()
-    publisher = Publisher(tmp_path, clock=clock.clock, output={"storage_timeout_s": 1.5})
+    publisher = Publisher(tmp_path, clock=clock.clock, output={"storage_timeout_s": 6.0})
     publisher.add(0, 1.0)
     publisher.run.step()
     stopped = hdf5_pid()
@@ -64,7 +64,7 @@ def test_storage_that_hangs_costs_images_not_frames(tmp_path: Path) -> None:
     publisher.add(1, 2.0)
     began = time.monotonic()
     publisher.run.step()
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 40
     frames = publisher.store.table("frames")
     assert frames["frame"].tolist() == [0, 1]
     assert "not responded" in frames["reason"][1]
