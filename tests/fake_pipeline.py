@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from gixi_bluesky.errors import FrameError, WeightsError
+from gixi_bluesky.processing.geometry.conditions import Conditions
 from gixi_bluesky.processing.types import FrameResult, Matches, MatchPeaks, Peaks, PolarImage
 from gixi_bluesky.provenance import Provenance, result_hash
 
@@ -49,7 +50,10 @@ class FakePipeline:
         *,
         exposures: int = 1,
         dark: Any = None,
+        conditions: Conditions | None = None,
     ) -> FrameResult:
+        if conditions is not None and incidence_angle_deg is None:
+            incidence_angle_deg = conditions.incidence_angle_deg
         time.sleep(float(os.environ.get("GIXI_FAKE_SECONDS", "0")))
         misbehave(int(frame.flat[0]))
         mean = float(np.mean(frame))

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Annotated
 
 import pytest
 import yaml
+from pydantic import BaseModel, TypeAdapter
 
 from gixi_bluesky.config import Config, load_config, parse_config
 from gixi_bluesky.errors import ConfigError
@@ -78,6 +82,30 @@ def test_weights_are_a_name_or_a_file_beside_the_configuration(tmp_path, file):
     )
     assert named.detector.weights == "gixi-2022"
     assert given.detector.weights == str(tmp_path / file)
+
+
+def paths_of(model: type[BaseModel], place: str = "") -> Iterator[tuple[str, bool]]:
+    """Yield each field that may hold a path, and whether it is relative to the file's folder."""
+    for name, field in model.model_fields.items():
+        adapter = TypeAdapter(Annotated[field.annotation, *field.metadata, name])
+        schema = adapter.json_schema()
+        if '"format": "path"' not in json.dumps(schema):
+            continue
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            yield from paths_of(inner, f"{place}{name}.")
+        else:
+            many = '"type": "array"' in json.dumps(schema)
+            value = adapter.validate_python(["x"] if many else "x", context={"folder": Path("/f")})
+            yield place + name, (value[0] if many else value) == Path("/f/x")
+
+
+def test_every_path_is_relative_to_the_configuration() -> None:
+    found = dict(paths_of(Config))
+    # Resolved when the whole configuration is known, as its default is relative, too.
+    assert found.pop("output.directory") is False
+    assert len(found) >= 13
+    assert [place for place, relative in found.items() if not relative] == []
 
 
 def test_what_is_shown_can_be_loaded_again(tmp_path):

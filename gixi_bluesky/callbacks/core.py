@@ -27,6 +27,7 @@ from gixi_bluesky.callbacks.runs.actions import (
 from gixi_bluesky.callbacks.runs.dark_runs import with_fetched_dark
 from gixi_bluesky.callbacks.runs.joining import FoundRun, Joining, raw_opener
 from gixi_bluesky.callbacks.runs.router import Router
+from gixi_bluesky.callbacks.settings import AnalysisConfig
 from gixi_bluesky.callbacks.subscriptions import Subscription
 from gixi_bluesky.callbacks.worker.frame_queue import FrameQueue
 from gixi_bluesky.callbacks.worker.jobs import Outcome
@@ -65,7 +66,7 @@ class AnalysisCore:
 
     def __init__(
         self,
-        config: Any,
+        config: AnalysisConfig,
         store: Callable[[], RunStore],
         *,
         factory: str = PIPELINE,

@@ -14,6 +14,7 @@ from tiled.queries import Key
 from gixi_bluesky.callbacks.analysis import Analysis
 from gixi_bluesky.callbacks.databroker_runs import stored_documents
 from gixi_bluesky.callbacks.derived.stores import store_builder
+from gixi_bluesky.callbacks.settings import AnalysisConfig
 from gixi_bluesky.errors import StoreError
 
 __all__ = ["Replayed", "found_runs", "replay"]
@@ -50,7 +51,7 @@ def found_runs(catalogue: Any, uids: tuple[str, ...], search: Mapping[str, Any])
 
 
 def replay(
-    runs: list[Any], config: Any, derived: Any, timeout: float | None = None
+    runs: list[Any], config: AnalysisConfig, derived: Any, timeout: float | None = None
 ) -> Iterator[Replayed]:
     """Analyse stored runs with a configuration, and yield each when its derived run is stored.
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from gixi_bluesky.callbacks.analysis import Analysis
+from gixi_bluesky.callbacks.settings import AnalysisConfig
 
 __all__ = ["subscribe"]
 
 
-def subscribe(RE: Any, config: Any, tiled: Any = None) -> Analysis:
+def subscribe(RE: Any, config: AnalysisConfig, tiled: Any = None) -> Analysis:
     """Analyse the images of every chosen run of the RunEngine, live; return the handle.
 
     config: the package's Config (see `load_config`)

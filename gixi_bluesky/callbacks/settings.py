@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Protocol, Self
 
 from pydantic import BeforeValidator, Field, field_validator
 
-from gixi_bluesky.processing.settings import PositiveFloat, Settings
+from gixi_bluesky.processing.settings import (
+    CorrectionSettings,
+    FilePath,
+    GeometrySettings,
+    PositiveFloat,
+    Settings,
+)
+from gixi_bluesky.tiled_adapters.settings import OutputSettings, TiledSettings
 
-__all__ = ["InputSettings", "Pairs", "QueueSettings", "SlurmSettings"]
+__all__ = [
+    "AnalysisConfig",
+    "InputSettings",
+    "Pairs",
+    "QueueSettings",
+    "SlurmSettings",
+    "StoreConfig",
+]
 
 
 def _mapping(value: Any) -> Any:
@@ -28,7 +42,7 @@ class InputSettings(Settings):
     select: Annotated[dict[str, Any], Pairs] = Field(
         default_factory=dict, description="keys and values that the start document must have"
     )
-    roots: tuple[Path, ...] = Field((), description="files are read only below these folders")
+    roots: tuple[FilePath, ...] = Field((), description="files are read only below these folders")
     root_map: Annotated[dict[str, str], Pairs] = Field(
         default_factory=dict, description="prefix in the documents → prefix on this machine"
     )
@@ -46,7 +60,9 @@ class QueueSettings(Settings):
 
     max_mib: PositiveFloat = 512.0
     overflow: Literal["spill", "drop_oldest"] = "spill"
-    spill_directory: Path | None = Field(None, description="null: the system's temporary folder")
+    spill_directory: FilePath | None = Field(
+        None, description="null: the system's temporary folder"
+    )
     frame_timeout_s: PositiveFloat = Field(
         120.0, description="a frame that takes longer is failed, and its process replaced"
     )
@@ -84,3 +100,32 @@ class SlurmSettings(Settings):
             message = "YAML reads a time limit as a number; put it in quotes, as '12:00:00'"
             raise ValueError(message)
         return value
+
+
+class StoreConfig(Protocol):
+    """The parts of a configuration that say where derived runs are stored."""
+
+    @property
+    def output(self) -> OutputSettings: ...  # noqa: D102
+    @property
+    def tiled(self) -> TiledSettings: ...  # noqa: D102
+
+
+class AnalysisConfig(StoreConfig, Protocol):
+    """The parts of a configuration that the callbacks use themselves; `config.Config` has them.
+
+    The whole of it goes on to the pipeline in the analysis processes.
+    """
+
+    @property
+    def geometry(self) -> GeometrySettings: ...  # noqa: D102
+    @property
+    def corrections(self) -> CorrectionSettings: ...  # noqa: D102
+    @property
+    def input(self) -> InputSettings: ...  # noqa: D102
+    @property
+    def queue(self) -> QueueSettings: ...  # noqa: D102
+
+    def model_copy(  # noqa: D102
+        self, *, update: Mapping[str, Any] | None = None, deep: bool = False
+    ) -> Self: ...

@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from gixi_bluesky.callbacks.kafka.settings import KafkaSettings
 from gixi_bluesky.callbacks.settings import InputSettings, QueueSettings, SlurmSettings
-from gixi_bluesky.config.stored_files import WEIGHTS_FILES, StoredFiles
+from gixi_bluesky.config.stored_files import StoredFiles
 from gixi_bluesky.config.yaml_files import read_yaml
 from gixi_bluesky.errors import ConfigError
 from gixi_bluesky.log import get_logger
@@ -31,25 +31,6 @@ from gixi_bluesky.tiled_adapters.settings import OutputSettings, TiledSettings
 
 __all__ = ["Config", "load_config", "parse_config", "stored_config"]
 
-# Settings that hold paths, to be resolved against the configuration file's folder.
-_PATHS = (
-    ("input", "roots"),
-    ("geometry", "poni"),
-    ("geometry", "nexus"),
-    ("geometry", "mask"),
-    ("corrections", "dark"),
-    ("corrections", "flat"),
-    ("detector", "weights"),
-    ("matching", "cif"),
-    ("queue", "spill_directory"),
-    ("tiled", "api_key_file"),
-    ("kafka", "shared_spool"),
-    ("kafka", "heartbeat_file"),
-    ("kafka", "sasl_password_file"),
-    ("kafka", "ssl_ca_file"),
-    ("kafka", "ssl_certificate_file"),
-    ("kafka", "ssl_key_file"),
-)
 _RESULT_FILES = {".nxs", ".h5", ".hdf5"}
 
 # What a stored configuration may say: what decides results, and nothing that acts or leads away.
@@ -156,28 +137,12 @@ def parse_config(tree: object, *, folder: Path, source: str = "the configuration
         message = f"{source}: got {type(tree).__name__}; expected keys such as geometry and grid"
         raise ConfigError(message)
     try:
-        config = Config.model_validate(_absolute(tree, folder))
+        config = Config.model_validate(tree, context={"folder": folder})
     except ValidationError as error:
         raise ConfigError(_explain(error, source)) from error
     # The default directory, too, lies beside the configuration.
     output = config.output.model_copy(update={"directory": folder / config.output.directory})
     return config.model_copy(update={"output": output})
-
-
-def _absolute(tree: dict[str, Any], folder: Path) -> dict[str, Any]:
-    tree = {key: dict(value) if isinstance(value, dict) else value for key, value in tree.items()}
-    for section, key in _PATHS:
-        values = tree.get(section)
-        if not isinstance(values, dict) or values.get(key) is None:
-            continue
-        value = values[key]
-        if key == "weights" and not str(value).endswith(WEIGHTS_FILES):
-            continue  # a name
-        if isinstance(value, list | tuple):
-            values[key] = [str(folder / item) for item in value]
-        elif isinstance(value, str | Path):
-            values[key] = str(folder / value)
-    return tree
 
 
 def _explain(error: ValidationError, source: str) -> str:

@@ -7,15 +7,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gixi_bluesky.errors import ConfigError, GixiError
-from gixi_bluesky.processing.settings import CorrectionSettings, DarkRun, GeometrySettings
+from gixi_bluesky.processing.settings import (
+    WEIGHTS_FILES,
+    CorrectionSettings,
+    DarkRun,
+    GeometrySettings,
+)
 from gixi_bluesky.provenance import file_sha256
 
 if TYPE_CHECKING:
     from gixi_bluesky.config import Config
 
-__all__ = ["WEIGHTS_FILES", "StoredFiles"]
+__all__ = ["StoredFiles"]
 
-WEIGHTS_FILES = (".safetensors", ".onnx")
 _MAX_BYTES = 8 << 30  # of a file that is hashed
 
 

@@ -148,16 +148,16 @@ class Pipeline:
         *,
         dark: Dark | None = None,
         exposures: int = 1,
-        **conditions: float,
+        conditions: Conditions | None = None,
     ) -> FrameResult:
         """Analyse one frame: (rows, columns), any real dtype; None = the configuration's angle.
 
         dark: where the configuration takes it from the run
         exposures: how many the frame is the sum of, see `FrameSum`
-        conditions: others of this frame, by the names of `Conditions`
+        conditions: what differs from frame to frame, where the configuration does not fix it
         Raises FrameError for an image that cannot be analysed.
         """
-        wanted = self._conditions(Conditions(incidence_angle_deg, **conditions))
+        wanted = self._conditions(conditions or Conditions(), incidence_angle_deg)
         remapped = self._remap(np.asarray(frame), wanted, _Exposure(dark, exposures))
         return self._finish([remapped], first=0)[0]
 
@@ -167,10 +167,10 @@ class Pipeline:
         incidence_angle_deg: float | None = None,
         *,
         dark: Dark | None = None,
-        **conditions: float,
+        conditions: Conditions | None = None,
     ) -> list[FrameResult]:
         """Analyse (n, rows, columns) frames of one set-up; the same results as one by one."""
-        wanted = self._conditions(Conditions(incidence_angle_deg, **conditions))
+        wanted = self._conditions(conditions or Conditions(), incidence_angle_deg)
         stack = np.asarray(frames)
         if stack.ndim != 3:
             message = f"got an array of shape {stack.shape}; expected (frames, rows, columns)"
@@ -189,7 +189,7 @@ class Pipeline:
         Raises FrameError for an image that cannot be analysed, GeometryError for an empty cut.
         """
         image = require_image(np.asarray(frame))
-        conditions = self._conditions(Conditions(incidence_angle_deg))
+        conditions = self._conditions(Conditions(), incidence_angle_deg)
         remapper = self.remapper((image.shape[0], image.shape[1]), conditions)
         turned = orient(image, self._config.geometry)
         found = self._cut(turned, remapper(turned), conditions, (None, 1))
@@ -296,8 +296,13 @@ class Pipeline:
             self._cut_maps.pop(oldest, None)
         return remapper
 
-    def _conditions(self, given: Conditions) -> Conditions:
-        """Return them with the configuration's angle, if they have none; nothing may be unknown."""
+    def _conditions(self, given: Conditions, angle_deg: float | None = None) -> Conditions:
+        """Return the conditions of a frame with `angle_deg`, or else the configured angle.
+
+        Raises GeometryError when the configuration needs one that is missing.
+        """
+        if angle_deg is not None:
+            given = replace(given, incidence_angle_deg=angle_deg)
         known = given.given()
         for name, source in self._sources.items():
             if name not in known:

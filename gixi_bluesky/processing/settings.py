@@ -7,9 +7,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 __all__ = [
+    "WEIGHTS_FILES",
     "ContrastSettings",
     "CorrectionSettings",
     "DarkRun",
@@ -17,6 +26,7 @@ __all__ = [
     "DetectorSettings",
     "DocumentKey",
     "EnergyFromDocument",
+    "FilePath",
     "FromDocument",
     "GeometrySettings",
     "GridSettings",
@@ -29,6 +39,7 @@ __all__ = [
 Flip = Literal["none", "vertical", "horizontal", "both"]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
+WEIGHTS_FILES = (".safetensors", ".onnx")
 HC_KEV_ANGSTROM = 12.398419843320026  # h c, exact in the 2019 SI
 
 
@@ -38,6 +49,21 @@ class Settings(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, populate_by_name=True, hide_input_in_errors=True
     )
+
+
+def _in_folder(value: Any, info: ValidationInfo) -> Any:
+    """Return a path relative to the configuration's folder, which is in the context."""
+    folder = info.context.get("folder") if isinstance(info.context, dict) else None
+    return folder / value if folder is not None and isinstance(value, str | Path) else value
+
+
+def _weights_in_folder(value: Any, info: ValidationInfo) -> Any:
+    return str(_in_folder(value, info)) if str(value).endswith(WEIGHTS_FILES) else value
+
+
+# A path that is relative to the configuration file: validated with context={"folder": Path}.
+FilePath = Annotated[Path, BeforeValidator(_in_folder)]
+WeightsName = Annotated[str, BeforeValidator(_weights_in_folder)]
 
 
 class DocumentKey(Settings):
@@ -113,9 +139,9 @@ class GeometrySettings(Settings):
     orientation: Annotated[int, Field(ge=1, le=8)] | None = Field(
         None, description="as in pyFAI and EXIF; instead of `flip`"
     )
-    poni: Path | None = None
-    nexus: Path | None = Field(None, description="FILE or FILE::GROUP, an NXdetector")
-    mask: Path | None = Field(None, description="npy, edf, tiff or h5; nonzero = masked")
+    poni: FilePath | None = None
+    nexus: FilePath | None = Field(None, description="FILE or FILE::GROUP, an NXdetector")
+    mask: FilePath | None = Field(None, description="npy, edf, tiff or h5; nonzero = masked")
 
     @model_validator(mode="after")
     def _one_source(self) -> GeometrySettings:
@@ -217,12 +243,12 @@ class CorrectionSettings(Settings):
         None, description="counts per photon; null = 1 for integer frames, estimated for float ones"
     )
     readout_noise: Annotated[float, Field(ge=0)] = 0.0
-    dark: Path | DarkStream | DarkRun | None = Field(
+    dark: FilePath | DarkStream | DarkRun | None = Field(
         None,
         description="counts without beam: npy, edf, tiff or h5; a stack is averaged. Or "
         "{stream: dark} of each run, or {run: UID} of another one",
     )
-    flat: Path | None = Field(
+    flat: FilePath | None = Field(
         None, description="relative sensitivity, about 1, divided by; zero and NaN = no data"
     )
     saturation: PositiveFloat | None = Field(
@@ -271,7 +297,9 @@ class ContrastSettings(Settings):
 class DetectorSettings(Settings):
     """Which weights find the peaks, on which device, above which score."""
 
-    weights: str = Field("default", description="default, classical, gixi-2022, … or a path")
+    weights: WeightsName = Field(
+        "default", description="default, classical, gixi-2022, … or a path"
+    )
     score_threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, …")
     engine: Literal["auto", "torch", "onnx", "openvino"] = Field(
@@ -284,7 +312,7 @@ class DetectorSettings(Settings):
 class MatchingSettings(Settings):
     """Candidate structures and how far a peak may lie from a line."""
 
-    cif: tuple[Path, ...] = ()
+    cif: tuple[FilePath, ...] = ()
     max_dq_inv_angstrom: PositiveFloat = 0.03
     max_lattice_strain: Annotated[float, Field(ge=0, lt=0.2)] = Field(
         0.01, description="largest isotropic deviation of the lattice from the CIF"

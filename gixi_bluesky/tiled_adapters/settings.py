@@ -10,7 +10,7 @@ from urllib.parse import unquote
 from pydantic import Field, field_validator
 
 from gixi_bluesky.errors import ConfigError
-from gixi_bluesky.processing.settings import PositiveFloat, Settings
+from gixi_bluesky.processing.settings import FilePath, PositiveFloat, Settings
 
 __all__ = ["OutputSettings", "TiledSettings", "holds_secret", "public_address"]
 
@@ -85,7 +85,7 @@ class TiledSettings(Settings):
     uri: str | None = Field(None, description="http(s)://HOST[:PORT][/PATH], without a key")
     raw: str = Field("raw", description="path of the raw catalogue on the server")
     derived: str = Field("gixi", description="path of the derived catalogue on the server")
-    api_key_file: Path | None = None
+    api_key_file: FilePath | None = None
     access_tags: Literal["from_raw"] | tuple[str, ...] | None = None
 
     @field_validator("uri")

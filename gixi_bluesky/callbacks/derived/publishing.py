@@ -8,8 +8,8 @@ from functools import partial
 
 from gixi_bluesky.callbacks.clock import SYSTEM_CLOCK, Clock
 from gixi_bluesky.callbacks.derived.arrays import RunArrays
+from gixi_bluesky.callbacks.derived.arrivals import Answered, OrderedArrivals
 from gixi_bluesky.callbacks.derived.folds import Folds, FrameFold
-from gixi_bluesky.callbacks.derived.order import Answered, FrameOrder
 from gixi_bluesky.callbacks.derived.start_document import start_document
 from gixi_bluesky.callbacks.derived.stores import RunStore
 from gixi_bluesky.callbacks.derived.summary import RunSummary
@@ -92,7 +92,7 @@ class RunPublisher:
         )
         self._writer: RunWriter | None = None
         self._committed: frozenset[int] = frozenset()
-        self._order = FrameOrder(clock, step)
+        self._order = OrderedArrivals(clock, step)
         self._times: dict[int, float] = {}
         self._closed: RunClosed | None = None
         self._retry = Backoff(clock)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from gixi_bluesky.callbacks.derived.order import Answered
+from gixi_bluesky.callbacks.derived.arrivals import Answered
 from gixi_bluesky.tiled_adapters.schema import StreamTable, stored_columns
 
 __all__ = ["Rows", "frame_rows", "joined"]

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import pandas as pd
 
+from gixi_bluesky.callbacks.settings import StoreConfig
 from gixi_bluesky.errors import ClaimLostError, ConfigError, RunCompleteError, StoreError
 from gixi_bluesky.tiled_adapters.connection import derived_catalogue, require_reachable
 from gixi_bluesky.tiled_adapters.files.file_process import file_process
@@ -54,7 +55,7 @@ class RunStore(Protocol):
 
 
 def store_builder(
-    config: Any,
+    config: StoreConfig,
     client: Any = None,
     *,
     session_s: float = SESSION_S,

@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 from gixi_bluesky.callbacks.clock import Clock
 from gixi_bluesky.callbacks.derived.arrays import RunArrays
+from gixi_bluesky.callbacks.derived.arrivals import Answered
 from gixi_bluesky.callbacks.derived.folds import Folded, Folds, OrderedFrame
-from gixi_bluesky.callbacks.derived.order import Answered
 from gixi_bluesky.callbacks.derived.rows import Rows, frame_rows, joined
 from gixi_bluesky.callbacks.derived.stored import StoredRun
 from gixi_bluesky.callbacks.derived.stores import RunStore

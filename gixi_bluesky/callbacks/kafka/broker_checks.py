@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from gixi_bluesky.callbacks.kafka.clients import new_admin, require_topics
-from gixi_bluesky.callbacks.kafka.settings import KafkaSettings
+from gixi_bluesky.callbacks.kafka.settings import KafkaConfig, KafkaSettings
 from gixi_bluesky.errors import ConfigError
 from gixi_bluesky.log import get_logger
 
@@ -18,7 +18,7 @@ _log = get_logger()
 
 
 def kafka_warnings(
-    config: Any, *, consumers: int | None = None, image_bytes: int | None = None
+    config: KafkaConfig, *, consumers: int | None = None, image_bytes: int | None = None
 ) -> tuple[str, list[str]]:
     """Return what was found of the topics, and what to be warned of.
 
@@ -44,7 +44,7 @@ def kafka_warnings(
     return found, warnings
 
 
-def _of_roots(config: Any) -> Iterator[str]:
+def _of_roots(config: KafkaConfig) -> Iterator[str]:
     if not config.input.roots:
         yield "input.roots is empty: `consume` will not start, since documents may name any file"
 

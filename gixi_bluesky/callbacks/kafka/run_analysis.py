@@ -12,6 +12,7 @@ from gixi_bluesky.callbacks.derived.stores import RunStore
 from gixi_bluesky.callbacks.derived.writing import Echo
 from gixi_bluesky.callbacks.documents.parsing import Document, RunStop, parse
 from gixi_bluesky.callbacks.runs.joining import FoundRun
+from gixi_bluesky.callbacks.settings import AnalysisConfig
 from gixi_bluesky.callbacks.worker.pool import PIPELINE
 
 __all__ = ["ConsumedRuns"]
@@ -29,7 +30,7 @@ class ConsumedRuns:
 
     def __init__(
         self,
-        config: Any,
+        config: AnalysisConfig,
         store: Callable[[], RunStore],
         *,
         factory: str = PIPELINE,

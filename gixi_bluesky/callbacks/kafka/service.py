@@ -27,7 +27,7 @@ from gixi_bluesky.callbacks.kafka.membership import Membership
 from gixi_bluesky.callbacks.kafka.offsets import StartAt
 from gixi_bluesky.callbacks.kafka.outbox import Outbox, RunTopic
 from gixi_bluesky.callbacks.kafka.run_analysis import ConsumedRuns
-from gixi_bluesky.callbacks.kafka.settings import KafkaSettings
+from gixi_bluesky.callbacks.kafka.settings import KafkaConfig, KafkaSettings
 from gixi_bluesky.callbacks.retries import retrying
 from gixi_bluesky.callbacks.worker.pool import PIPELINE
 from gixi_bluesky.errors import ConfigError
@@ -55,7 +55,7 @@ class Service:
 
     def __init__(
         self,
-        config: Any,
+        config: KafkaConfig,
         start_at: StartAt,
         *,
         factory: str = PIPELINE,
@@ -276,7 +276,7 @@ def asked_to_stop() -> Iterator[Callable[[], bool]]:
             signal.signal(number, handler)
 
 
-def _require_safe(config: Any) -> None:
+def _require_safe(config: KafkaConfig) -> None:
     """Raise ConfigError for what a consumer of documents from elsewhere must not do without."""
     if not config.kafka.topics:
         message = "no topic is configured; give --topic TOPIC or kafka.topics"

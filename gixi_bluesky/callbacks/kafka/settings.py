@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Protocol
 
 from pydantic import Field, field_validator, model_validator
 
-from gixi_bluesky.callbacks.settings import Pairs
-from gixi_bluesky.processing.settings import PositiveFloat, Settings
+from gixi_bluesky.callbacks.settings import AnalysisConfig, Pairs
+from gixi_bluesky.processing.settings import FilePath, PositiveFloat, Settings
 
-__all__ = ["KafkaSettings"]
+__all__ = ["KafkaConfig", "KafkaSettings"]
 
 _TOPIC = re.compile(r"[a-zA-Z0-9._-]{1,249}")
 # Options of librdkafka that may be set: how it connects, waits and packs. All others hold secrets,
@@ -100,7 +99,7 @@ class KafkaSettings(Settings):
     longest_run_h: PositiveFloat = Field(
         24.0, description="what `check` compares the retention of the topics with"
     )
-    shared_spool: Path | None = Field(
+    shared_spool: FilePath | None = Field(
         None,
         description="folder that every consumer of the group sees: a run whose stop is there "
         "counts as safe while Tiled is away",
@@ -110,7 +109,7 @@ class KafkaSettings(Settings):
         15.0, description="a consumer that was silent for so long has lost its partitions and runs"
     )
     drain_s: PositiveFloat = Field(60.0, description="how long SIGTERM may take to end in order")
-    heartbeat_file: Path | None = None
+    heartbeat_file: FilePath | None = None
     metrics_address: str = "127.0.0.1"
     metrics_port: Annotated[int, Field(ge=0, le=65535)] | None = Field(
         0, description="0 = a free one, told in the heartbeat file; null = no metrics"
@@ -118,12 +117,12 @@ class KafkaSettings(Settings):
     protocol: Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"] = "plaintext"
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "GSSAPI"] | None = None
     sasl_username: str | None = None
-    sasl_password_file: Path | None = Field(
+    sasl_password_file: FilePath | None = Field(
         None, description="null: the password is in KAFKA_SASL_PASSWORD"
     )
-    ssl_ca_file: Path | None = None
-    ssl_certificate_file: Path | None = None
-    ssl_key_file: Path | None = Field(
+    ssl_ca_file: FilePath | None = None
+    ssl_certificate_file: FilePath | None = None
+    ssl_key_file: FilePath | None = Field(
         None, description="its password, if it has one, is in KAFKA_SSL_KEY_PASSWORD"
     )
     options: Annotated[dict[str, str | int | float | bool], Pairs] = Field(
@@ -179,3 +178,10 @@ class KafkaSettings(Settings):
             message = f"{', '.join(sorted(map(str, circle)))} is read and written at once"
             raise ValueError(message)
         return self
+
+
+class KafkaConfig(AnalysisConfig, Protocol):
+    """The parts of a configuration that the consumer uses itself; `config.Config` has them."""
+
+    @property
+    def kafka(self) -> KafkaSettings: ...  # noqa: D102

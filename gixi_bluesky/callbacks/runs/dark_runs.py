@@ -6,13 +6,14 @@ import os
 import re
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 import numpy as np
 from numpy.typing import NDArray
 from tiled.client.utils import ClientError
 
+from gixi_bluesky.callbacks.settings import AnalysisConfig
 from gixi_bluesky.errors import ConfigError, StoreError
 from gixi_bluesky.processing.settings import DarkRun
 from gixi_bluesky.tiled_adapters.connection import catalogue_at, connect
@@ -20,10 +21,12 @@ from gixi_bluesky.tiled_adapters.settings import TiledSettings
 
 __all__ = ["with_fetched_dark"]
 
+Configuration = TypeVar("Configuration", bound=AnalysisConfig)
+
 _MOST_BYTES = 4 << 30
 
 
-def with_fetched_dark(config: Any) -> Any:
+def with_fetched_dark(config: Configuration) -> Configuration:
     """Return the configuration with a dark run's images as a file on this machine.
 
     They are fetched from the raw catalogue of the Tiled server at first, later the copy in the

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from queue import Queue
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,9 @@ from gixi_bluesky.processes.shared_blocks import SharedArray, mapped
 
 if TYPE_CHECKING:
     from gixi_bluesky.callbacks.worker.pixels import ImageSource
+    from gixi_bluesky.processing.geometry.conditions import Conditions
+    from gixi_bluesky.processing.pixels.counts import Dark
+    from gixi_bluesky.processing.types import FrameResult
 
 __all__ = ["analyse_jobs"]
 
@@ -30,17 +33,31 @@ _log = get_logger()
 
 @dataclass(frozen=True, slots=True)
 class _Read:
-    """A job with its pixels and how to analyse them, or with why there are none."""
+    """A job with its pixels, the sum of `exposures`, or with why there are none."""
 
     job: Job
-    frame: NDArray[Any] | None = None
-    how: dict[str, Any] | None = None
+    frame: NDArray[Any]
+    exposures: int = 1
+    dark: Dark | None = None
     problem: Outcome | None = None
+
+
+class FramePipeline(Protocol):
+    """What analyses a frame, such as `processing.Pipeline`."""
+
+    def __call__(
+        self,
+        frame: NDArray[Any],
+        *,
+        dark: Dark | None,
+        exposures: int,
+        conditions: Conditions,
+    ) -> FrameResult: ...
 
 
 def analyse_jobs(
     parent: Connection,
-    pipeline: Any,
+    pipeline: FramePipeline,
     source: ImageSource,
     blocks: Sequence[int],
     first: Job | None = None,
@@ -75,24 +92,25 @@ def analyse_jobs(
 def _read(job: Job, source: ImageSource, blocks: Sequence[int]) -> _Read:
     with bound_contextvars(raw_uid=job.raw_uid, frame=job.frame):
         try:
-            how: dict[str, Any] = job.conditions.given()
             if isinstance(job.image, SharedArray):
                 frame = mapped(replace(job.image, descriptor=blocks[job.block]))
                 exposures = job.exposures
             else:
                 frame, exposures = source.read(job.image, job.deadline)
-            if exposures > 1:
-                how["exposures"] = exposures
-            if job.dark is not None:
-                how["dark"] = source.dark(job.dark, job.deadline)
-            return _Read(job, frame, how)
+            dark = None if job.dark is None else source.dark(job.dark, job.deadline)
+            return _Read(job, frame, exposures, dark)
         except BaseException as error:  # no error may end this thread
-            return _Read(job, problem=_outcome_of(error))
+            return _Read(job, np.empty((0, 0)), problem=_outcome_of(error))
 
 
-def _analyse(read: _Read, pipeline: Any) -> Outcome:
+def _analyse(read: _Read, pipeline: FramePipeline) -> Outcome:
     try:
-        result = pipeline(read.frame, **(read.how or {}))
+        result = pipeline(
+            read.frame,
+            dark=read.dark,
+            exposures=read.exposures,
+            conditions=read.job.conditions,
+        )
         return Outcome("ok", result=_stored(result, keep_image=read.job.keep_image))
     except Exception as error:
         if "CUDA error" in str(error):
@@ -118,7 +136,7 @@ def _gpu_bytes() -> int | None:
     return int(torch.cuda.memory_reserved())
 
 
-def _stored(result: Any, *, keep_image: bool) -> Analysed:
+def _stored(result: FrameResult, *, keep_image: bool) -> Analysed:
     image = result.polar_image
     return Analysed(
         peaks=result.peak_table,

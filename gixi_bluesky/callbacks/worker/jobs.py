@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from gixi_bluesky.callbacks.images.locations import FrameRef
 from gixi_bluesky.callbacks.runs.actions import DarkImages
-from gixi_bluesky.callbacks.settings import InputSettings
+from gixi_bluesky.callbacks.settings import AnalysisConfig, InputSettings
 from gixi_bluesky.processes.shared_blocks import SharedArray
 from gixi_bluesky.processing.geometry.conditions import Conditions
 from gixi_bluesky.processing.types import Matches, MatchPeaks, Peaks, TextureTable
@@ -29,7 +29,7 @@ class Setup:
     """
 
     factory: str
-    config: Any
+    config: AnalysisConfig
     input: InputSettings
     threads: int
     blocks: tuple[int, ...] = ()

@@ -8,8 +8,9 @@ from bisect import insort
 from collections.abc import Sequence
 from multiprocessing.connection import wait
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
+from gixi_bluesky.callbacks.settings import AnalysisConfig
 from gixi_bluesky.callbacks.worker.jobs import Job, Outcome, Ready, Setup
 from gixi_bluesky.callbacks.worker.seat import Blocks, Seat, Task, gave_up
 from gixi_bluesky.log import get_logger
@@ -44,7 +45,9 @@ class ProcessPool:
     failed. All jobs that a process had when it ended are suspects, and are repeated one by one.
     """
 
-    def __init__(self, config: Any, factory: str = PIPELINE, workers: int | None = None) -> None:
+    def __init__(
+        self, config: AnalysisConfig, factory: str = PIPELINE, workers: int | None = None
+    ) -> None:
         self._config = config
         self._factory = factory
         self._wanted: int | str = workers if workers is not None else config.queue.workers

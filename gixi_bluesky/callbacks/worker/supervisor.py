@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable
-from typing import Any
 
 from gixi_bluesky.callbacks.images.locations import Unreadable
 from gixi_bluesky.callbacks.runs.raw_run import Frame
+from gixi_bluesky.callbacks.settings import AnalysisConfig
 from gixi_bluesky.callbacks.worker.frame_queue import FrameQueue
 from gixi_bluesky.callbacks.worker.jobs import Job, Outcome, Ready
 from gixi_bluesky.callbacks.worker.order import FrameOrder, Waiting
@@ -34,7 +34,7 @@ class Worker:
 
     def __init__(
         self,
-        config: Any,
+        config: AnalysisConfig,
         queue: FrameQueue,
         deliver: Callable[[Frame, Outcome], None],
         *,

@@ -74,7 +74,8 @@ def test_a_frame_with_its_own_values_is_as_if_they_were_configured(tmp_path: Pat
     for wavelength, distance in ((1.0, 200.0), (1.1, 200.0), (1.0, 220.0)):
         fixed = without("energy_kev", wavelength_angstrom=wavelength, distance_mm=distance)
         expected = pipeline(tmp_path, fixed)(frame)
-        found = moving(frame, wavelength_angstrom=wavelength, distance_mm=distance)
+        own = Conditions(wavelength_angstrom=wavelength, distance_mm=distance)
+        found = moving(frame, conditions=own)
         np.testing.assert_array_equal(found.polar_image, expected.polar_image)
 
 
@@ -82,11 +83,11 @@ def test_maps_are_built_when_a_value_really_changes(tmp_path: Path) -> None:
     frame = np.ones(SHAPE)
     moving = pipeline(tmp_path, without("energy_kev", energy_kev={"from": "mono"}))
     for energy in (12.0, 12.1, 12.0, 12.1, 12.0 + 1e-6, 12.1 - 1e-6):
-        moving(frame, energy_kev=energy)
+        moving(frame, conditions=Conditions(energy_kev=energy))
     assert moving.maps_built == 2
-    moving(frame, incidence_angle_deg=0.5 + 1e-6, energy_kev=12.0)
+    moving(frame, 0.5 + 1e-6, conditions=Conditions(energy_kev=12.0))
     assert moving.maps_built == 2
-    moving(frame, incidence_angle_deg=0.501, energy_kev=12.0)
+    moving(frame, 0.501, conditions=Conditions(energy_kev=12.0))
     assert moving.maps_built == 3
 
 
@@ -139,7 +140,8 @@ def test_energy_and_distance_of_a_frame_move_what_a_poni_states(tmp_path: Path) 
 def test_the_monitor_divides_counts_and_their_errors(tmp_path: Path) -> None:
     frame = np.random.default_rng(0).poisson(400, SHAPE).astype(np.int32)
     plain = pipeline(tmp_path)(frame).polar
-    normal = pipeline(tmp_path, monitor={"from": "i0", "scale": 1e-5})(frame, monitor=2.0).polar
+    divided = pipeline(tmp_path, monitor={"from": "i0", "scale": 1e-5})
+    normal = divided(frame, conditions=Conditions(monitor=2.0)).polar
     np.testing.assert_allclose(normal.intensity, plain.intensity / 2, rtol=1e-6)
     np.testing.assert_allclose(normal.variance, plain.variance / 4, rtol=1e-6)
 

@@ -11,7 +11,7 @@ from gixi_bluesky.callbacks.clock import Clock
 from gixi_bluesky.callbacks.runs.actions import Frame
 from gixi_bluesky.callbacks.worker.jobs import Outcome
 
-__all__ = ["Answered", "FrameOrder"]
+__all__ = ["Answered", "OrderedArrivals"]
 
 _GAP_S = 2.0
 _BACKLOG_BYTES = 256 << 20
@@ -42,7 +42,7 @@ class Answered:
         return result.image.nbytes if result is not None and result.image is not None else 0
 
 
-class FrameOrder:
+class OrderedArrivals:
     """Puts the answered frames of one run in the order of their numbers.
 
     A frame is held back while a received frame with a lower number has no answer. Lower numbers

@@ -10,16 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from manual_clock import ManualClock
 
-from gixi_bluesky.callbacks.derived.order import Answered, FrameOrder
+from gixi_bluesky.callbacks.derived.arrivals import Answered, OrderedArrivals
 from gixi_bluesky.callbacks.worker.jobs import Outcome
 
 
 class Answers:
-    """A FrameOrder with its clock."""
+    """A OrderedArrivals with its clock."""
 
     def __init__(self, step: int = 1) -> None:
         self.time = ManualClock()
-        self.order = FrameOrder(self.time.clock, step)
+        self.order = OrderedArrivals(self.time.clock, step)
 
     def add(self, number: int, result: Any = None) -> None:
         outcome = Outcome("ok" if result else "failed", result=result)
@@ -96,7 +96,7 @@ def test_too_many_bytes_are_handed_on_without_those_before(
     result = analysed(1.0)
     assert result.image is not None
     monkeypatch.setattr(
-        "gixi_bluesky.callbacks.derived.order._BACKLOG_BYTES", int(1.5 * result.image.nbytes)
+        "gixi_bluesky.callbacks.derived.arrivals._BACKLOG_BYTES", int(1.5 * result.image.nbytes)
     )
     one = Answers()
     one.order.expect(0)
