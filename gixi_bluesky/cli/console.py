@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeVar
 
 from rich.console import Console
 
-__all__ = ["complain", "errors", "output", "print_json", "say"]
+__all__ = ["complain", "errors", "output", "print_json", "progress", "say"]
+
+T = TypeVar("T")
 
 output = Console()
 errors = Console(stderr=True)
@@ -17,6 +20,16 @@ errors = Console(stderr=True)
 def say(message: str) -> None:
     """Tell the user something that is not a result."""
     errors.print(message, markup=False, highlight=False, soft_wrap=True)
+
+
+def progress(items: Iterable[T], total: int) -> Iterator[T]:
+    """Yield the items, with a bar on stderr when that is a terminal and there are several."""
+    from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
+    hidden = total < 2 or not errors.is_terminal
+    with Progress(*columns, console=errors, transient=True, disable=hidden) as bar:
+        yield from bar.track(items, total=total, description="images")
 
 
 def complain(message: str) -> None:

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gixi_bluesky.cli.console import output, print_json, say
+from gixi_bluesky.cli.console import output, print_json, progress, say
 from gixi_bluesky.cli.options import ConfigFile, JsonLines, configured_for_files, with_steps
 from gixi_bluesky.errors import GixiError, RefusedPathError, UnavailableError
 
 if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from numpy.typing import NDArray
+
     from gixi_bluesky.callbacks.images.allowed_paths import FileAccess
     from gixi_bluesky.callbacks.images.locations import FrameRef
-    from gixi_bluesky.callbacks.worker.pixels import ImageSource
+    from gixi_bluesky.callbacks.worker.jobs import Analysed, Job, Outcome
     from gixi_bluesky.cli.records import FrameRecord
     from gixi_bluesky.config import Config
-    from gixi_bluesky.processing import FrameResult, Pipeline
+    from gixi_bluesky.processing.types import Table
 
 __all__ = ["process"]
 
@@ -93,25 +98,30 @@ def process(
 
 
 def _analysed(config: Config, names: Sequence[str], out: Path | None) -> Iterator[FrameRecord]:
-    """Analyse image after image; write them to `out` at the end."""
+    """Analyse the images in several processes, in order; write them to `out` at the end."""
     from gixi_bluesky.callbacks import with_fetched_dark
     from gixi_bluesky.callbacks.images.allowed_paths import FileAccess
-    from gixi_bluesky.callbacks.images.locations import FrameReader
-    from gixi_bluesky.callbacks.worker.pixels import ImageSource
-    from gixi_bluesky.processing import Pipeline
+    from gixi_bluesky.callbacks.worker.pool import ProcessPool
+    from gixi_bluesky.callbacks.worker.sequence import analyse_in_order
 
     config = with_fetched_dark(config)
     # Files named on the command line may be read; what they link to stays below the roots.
     access = FileAccess.for_named(config.input, names)
-    source = ImageSource(FrameReader(access), config.corrections)
-    pipeline = Pipeline(config)
-    kept: list[FrameResult] = []
-    for label, index, image in _summed(_named(names, access), config.corrections.sum_frames):
-        yield _record(pipeline, source, label, index, image, kept if out is not None else None)
+    images = list(_summed(_named(names, access), config.corrections.sum_frames))
+    workers = 1 if len(images) == 1 else None
+    kept: list[FileResult] = []
+    with ProcessPool(config, workers=workers, access=access) as pool:
+        provenance = pool.start().provenance
+        jobs = (_job(index, image, keep_image=out is not None) for _, index, image in images)
+        outcomes = zip(images, analyse_in_order(pool, jobs), strict=True)
+        for (label, index, _), outcome in progress(outcomes, len(images)):
+            yield _record(label, index, outcome)
+            if out is not None and outcome.result is not None:
+                kept.append(FileResult(outcome.result, len(kept)))
     if out is not None and kept:
         from gixi_bluesky.tiled_adapters.files.nexus import write_result_file
 
-        say(f"wrote {write_result_file(out, kept, pipeline.provenance.as_dict())}")
+        say(f"wrote {write_result_file(out, kept, provenance.as_dict())}")
 
 
 _Named = tuple[str, int, "FrameRef | GixiError"]
@@ -142,29 +152,24 @@ def _summed(images: Iterator[_Named], n: int) -> Iterator[_Named]:
         yield label, index, problem or (SummedImages(parts) if n > 1 else first)
 
 
-def _record(
-    pipeline: Pipeline,
-    source: ImageSource,
-    label: str,
-    index: int,
-    image: FrameRef | GixiError,
-    kept: list[FrameResult] | None,
-) -> FrameRecord:
-    from dataclasses import replace
-
-    from gixi_bluesky.cli.records import FrameRecord
+def _job(index: int, image: FrameRef | GixiError, *, keep_image: bool) -> Job | Outcome:
+    from gixi_bluesky.callbacks.worker.jobs import Job, Outcome
+    from gixi_bluesky.processing.geometry.conditions import Conditions
 
     if isinstance(image, GixiError):
-        return FrameRecord(label, _status(image), str(image))
-    try:
-        frame, exposures = source.read(image, deadline=0.0)
-        result = replace(pipeline(frame, exposures=exposures), index=index)
-    except GixiError as error:
-        return FrameRecord(label, _status(error), str(error))
-    if kept is not None:
-        kept.append(replace(result, index=len(kept)))
-    for warning in result.warnings:
+        refused = isinstance(image, UnavailableError | RefusedPathError)
+        return Outcome("unavailable" if refused else "failed", str(image))
+    return Job("files", index, image, Conditions(), deadline=0.0, keep_image=keep_image)
+
+
+def _record(label: str, index: int, outcome: Outcome) -> FrameRecord:
+    from gixi_bluesky.cli.records import FrameRecord
+
+    if outcome.result is None:
+        return FrameRecord(label, outcome.status, outcome.reason)
+    for warning in outcome.result.warnings:
         say(f"{label}: {warning}")
+    result = FileResult(outcome.result, index)
     return FrameRecord(
         label,
         peaks=result.peaks,
@@ -175,6 +180,59 @@ def _record(
     )
 
 
-def _status(error: GixiError) -> str:
-    """Return what a frame's row says: not to be had, or not to be analysed."""
-    return "unavailable" if isinstance(error, UnavailableError | RefusedPathError) else "failed"
+@dataclass(frozen=True, slots=True)
+class FileResult:
+    """The result of one image, numbered as its rows are shown or written."""
+
+    analysed: Analysed
+    index: int
+
+    @property
+    def q(self) -> NDArray[np.float64]:
+        """(n_q,) |q| of the columns, 1/angstrom."""
+        return self.analysed.q
+
+    @property
+    def phi(self) -> NDArray[np.float64]:
+        """(n_phi,) polar angle of the rows, deg."""
+        return self.analysed.phi
+
+    @property
+    def polar_image(self) -> NDArray[np.float32]:
+        """(n_phi, n_q) mean counts per pixel. Raises ValueError when it was not kept."""
+        if self.analysed.image is None:
+            message = "the polar image of this frame was not kept"
+            raise ValueError(message)
+        return self.analysed.image
+
+    @property
+    def peaks(self) -> pd.DataFrame:
+        """The peaks with the columns of the stored `peaks` table."""
+        return self._numbered(self.analysed.peaks, track=True)
+
+    @property
+    def matches(self) -> pd.DataFrame:
+        """The candidate phases with the columns of the stored `matches` table."""
+        return self._numbered(self.analysed.matches)
+
+    @property
+    def match_peaks(self) -> pd.DataFrame:
+        """The hkl of each explained peak with the columns of `match_peaks`."""
+        return self._numbered(self.analysed.match_peaks)
+
+    @property
+    def textures(self) -> pd.DataFrame:
+        """The orientation of the configured rings with the columns of `textures`."""
+        return self._numbered(self.analysed.textures)
+
+    @property
+    def steps(self) -> dict[str, pd.DataFrame]:
+        """The rows of each step without a state, by its name."""
+        import pandas as pd
+
+        return {name: pd.DataFrame(dict(rows)) for name, rows in self.analysed.step_rows.items()}
+
+    def _numbered(self, table: Table, *, track: bool = False) -> pd.DataFrame:
+        from gixi_bluesky.processing.types import numbered
+
+        return numbered(table, self.index, track=track)

@@ -26,6 +26,7 @@ __all__ = [
     "TextureTable",
     "columns_of",
     "missing_values",
+    "numbered",
 ]
 
 Float32 = NDArray[np.float32]
@@ -371,22 +372,22 @@ class FrameResult:
     @property
     def peaks(self) -> pd.DataFrame:
         """The peaks with the columns of the stored `peaks` table."""
-        return _numbered(self.peak_table, self.index, track=True)
+        return numbered(self.peak_table, self.index, track=True)
 
     @property
     def matches(self) -> pd.DataFrame:
         """The candidate phases with the columns of the stored `matches` table."""
-        return _numbered(self.match_table, self.index)
+        return numbered(self.match_table, self.index)
 
     @property
     def match_peaks(self) -> pd.DataFrame:
         """The hkl of each explained peak with the columns of `match_peaks`."""
-        return _numbered(self.match_peak_table, self.index)
+        return numbered(self.match_peak_table, self.index)
 
     @property
     def textures(self) -> pd.DataFrame:
         """The orientation of the configured rings with the columns of `textures`."""
-        return _numbered(self.texture_table, self.index)
+        return numbered(self.texture_table, self.index)
 
     @property
     def steps(self) -> dict[str, pd.DataFrame]:
@@ -394,7 +395,8 @@ class FrameResult:
         return {name: pd.DataFrame(dict(rows)) for name, rows in self.step_rows.items()}
 
 
-def _numbered(table: Table, index: int, *, track: bool = False) -> pd.DataFrame:
+def numbered(table: Table, index: int, *, track: bool = False) -> pd.DataFrame:
+    """Return the rows of a table with `frame`, and for peaks `track`, as they are stored."""
     rows = table.frame()
     rows.insert(0, "frame", index)
     if track:

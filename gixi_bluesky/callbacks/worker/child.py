@@ -64,12 +64,10 @@ def _build(setup: Setup) -> Any:
 
 def _source(setup: Setup) -> ImageSource:
     # Not at the top: the parent imports this module's neighbours, and needs no readers.
-    from gixi_bluesky.callbacks.images.allowed_paths import FileAccess
     from gixi_bluesky.callbacks.images.locations import FrameReader
     from gixi_bluesky.callbacks.worker.pixels import ImageSource
 
-    reader = FrameReader(FileAccess.from_settings(setup.input))
-    return ImageSource(reader, setup.config.corrections)
+    return ImageSource(FrameReader(setup.access), setup.config.corrections)
 
 
 def _phases(pipeline: Any) -> tuple[dict[str, Any], ...]:

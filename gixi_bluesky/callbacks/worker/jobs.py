@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gixi_bluesky.callbacks.images.allowed_paths import FileAccess
 from gixi_bluesky.callbacks.images.locations import FrameRef
 from gixi_bluesky.callbacks.runs.actions import DarkImages
-from gixi_bluesky.callbacks.settings import AnalysisConfig, InputSettings
+from gixi_bluesky.callbacks.settings import AnalysisConfig
 from gixi_bluesky.processes.shared_blocks import SharedArray
 from gixi_bluesky.processing.geometry.conditions import Conditions
 from gixi_bluesky.processing.types import Matches, MatchPeaks, Peaks, TextureTable
@@ -25,12 +26,13 @@ class Setup:
     """The first message to the analysis process.
 
     factory: "module:name" of what builds the pipeline from the configuration
+    access: which files may be read
     blocks: descriptors of the shared memory that inline images come through
     """
 
     factory: str
     config: AnalysisConfig
-    input: InputSettings
+    access: FileAccess
     threads: int
     blocks: tuple[int, ...] = ()
 

@@ -8,8 +8,9 @@ from bisect import insort
 from collections.abc import Sequence
 from multiprocessing.connection import wait
 from pathlib import Path
-from typing import cast
+from typing import Self, cast
 
+from gixi_bluesky.callbacks.images.allowed_paths import FileAccess
 from gixi_bluesky.callbacks.settings import AnalysisConfig
 from gixi_bluesky.callbacks.worker.jobs import Job, Outcome, Ready, Setup
 from gixi_bluesky.callbacks.worker.seat import Blocks, Seat, Task, gave_up
@@ -41,14 +42,22 @@ class ProcessPool:
     copies, which share its memory and start at once; else each builds its own. All methods belong
     to one thread; the properties may be read by others.
 
+    workers: how many; None = as `queue.workers` says
+    access: what may be read; None = as `input` says
+
     A frame that ends its process twice, or that takes longer than `queue.frame_timeout_s`, is
     failed. All jobs that a process had when it ended are suspects, and are repeated one by one.
     """
 
     def __init__(
-        self, config: AnalysisConfig, factory: str = PIPELINE, workers: int | None = None
+        self,
+        config: AnalysisConfig,
+        factory: str = PIPELINE,
+        workers: int | None = None,
+        access: FileAccess | None = None,
     ) -> None:
         self._config = config
+        self._access = access or FileAccess.from_settings(config.input)
         self._factory = factory
         self._wanted: int | str = workers if workers is not None else config.queue.workers
         self._frame_timeout_s: float = config.queue.frame_timeout_s
@@ -135,6 +144,12 @@ class ProcessPool:
         finished, self._finished = self._finished, []
         return finished
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def close(self) -> None:
         """End all processes; jobs that have no outcome get none."""
         for seat in self._all():
@@ -171,7 +186,7 @@ class ProcessPool:
     def _setup(self, blocks: Blocks) -> Setup:
         config = self._config
         threads = config.queue.worker_threads
-        return Setup(self._factory, config, config.input, threads, blocks.descriptors)
+        return Setup(self._factory, config, self._access, threads, blocks.descriptors)
 
     def _start_due(self) -> None:
         """Start processes that are not there; none is waited for."""

@@ -13,14 +13,15 @@ import os
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import h5py
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from gixi_bluesky.processing.hdf5_files import require_own
-from gixi_bluesky.processing.types import Column, FrameResult
+from gixi_bluesky.processing.types import Column
 from gixi_bluesky.provenance import require_regular
 from gixi_bluesky.tiled_adapters.files.azint_entry import create_azint2d
 from gixi_bluesky.tiled_adapters.files.beamline_groups import create_instrument, create_sample
@@ -228,9 +229,28 @@ def table_values(column: Column, values: Any) -> np.ndarray[Any, Any]:
     return np.array(cut, dtype=dtype)
 
 
+class WrittenFrame(Protocol):
+    """What is written of one analysed frame, as FrameResult has it."""
+
+    @property
+    def index(self) -> int: ...
+    @property
+    def q(self) -> NDArray[Any]: ...
+    @property
+    def phi(self) -> NDArray[Any]: ...
+    @property
+    def polar_image(self) -> NDArray[np.float32]: ...
+    @property
+    def peaks(self) -> pd.DataFrame: ...
+    @property
+    def matches(self) -> pd.DataFrame: ...
+    @property
+    def match_peaks(self) -> pd.DataFrame: ...
+
+
 def write_result_file(
     path: str | Path,
-    results: Sequence[FrameResult],
+    results: Sequence[WrittenFrame],
     provenance: Mapping[str, Any],
     frames: Mapping[str, Any] | None = None,
     start: Mapping[str, Any] | None = None,
