@@ -36,7 +36,7 @@ _GAUGES = {
     "frames_queued": ("gixi_queue_held_frames", "Frames that wait for their result"),
     "queue_bytes": ("gixi_queue_held_bytes", "Memory held by frames that wait"),
     "documents_queued": ("gixi_inbox_held_documents", "Documents not looked at yet"),
-    "worker_alive": ("gixi_worker_running_bool", "1 while the analysis process lives"),
+    "worker_alive": ("gixi_worker_running_bool", "1 while an analysis process is there"),
     "runs_open": ("gixi_runs_growing_count", "Raw runs that have not stopped"),
 }
 # Of a Kafka consumer only.
@@ -71,6 +71,8 @@ class AnalysisCollector(Collector):
             yield CounterMetricFamily(name, meaning, value=status[key])
         for key, (name, meaning) in _GAUGES.items():
             yield GaugeMetricFamily(name, meaning, value=float(status[key]))
+        if "threads" in status:
+            yield _threads(status["threads"])
         if (gpu_bytes := status.get("gpu_bytes")) is not None:
             meaning = "Memory that the analysis holds on its GPU"
             yield GaugeMetricFamily("gixi_gpu_held_bytes", meaning, value=float(gpu_bytes))
@@ -80,6 +82,15 @@ class AnalysisCollector(Collector):
         for key, (name, meaning) in _PARTITION_GAUGES.items():
             if "partitions" in status:
                 yield _by_partition(name, meaning, key, status["partitions"])
+
+
+def _threads(threads: Mapping[str, str]) -> GaugeMetricFamily:
+    """Return 1 for each thread that runs, 0 for one that ended or is stuck."""
+    meaning = "1 while the thread runs, 0 when it ended or is stuck"
+    gauge = GaugeMetricFamily("gixi_thread_running_bool", meaning, labels=["thread"])
+    for name, state in threads.items():
+        gauge.add_metric([name], float(state == "running"))
+    return gauge
 
 
 def _by_partition(

@@ -27,6 +27,7 @@ STATUS = {
     "worker_restarts": 1,
     "runs_open": 1,
     "runs_closed": 4,
+    "threads": {"gixi-worker": "running", "gixi-store": "stuck for 75 s"},
 }
 
 
@@ -56,6 +57,8 @@ def test_the_status_is_told_at_the_moment_of_asking(port):
         assert told["gixi_frames_finished_total", "failed"] == 2
         assert told["gixi_queue_held_bytes",] == 4096
         assert told["gixi_worker_running_bool",] == 1
+        assert told["gixi_thread_running_bool", "gixi-worker"] == 1
+        assert told["gixi_thread_running_bool", "gixi-store"] == 0
         status["frames_done"] = 6
         assert samples(port)["gixi_frames_finished_total", "ok"] == 6
     finally:

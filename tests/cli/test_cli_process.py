@@ -35,6 +35,13 @@ def test_one_image_gives_one_json_object_with_the_rings(run, lines, config_file,
     assert list(match["peaks"][0]) == ["peak", "h", "k", "l", "dq"]
 
 
+def test_relative_names_start_from_here(run, lines, config_file, image, monkeypatch):
+    monkeypatch.chdir(image.parent)
+    result = run("process", image.name, image.name, "--config", config_file, "--json")
+    assert result.exit_code == 0, result.stderr
+    assert [(one["image"], one["status"]) for one in lines(result)] == [(image.name, "ok")] * 2
+
+
 def test_every_file_format_and_every_frame_gets_its_object(run, lines, config_file, image, frame):
     folder = image.parent
     fabio.edfimage.EdfImage(frame).write(str(folder / "film.edf"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -64,7 +65,7 @@ class RunKeeper(threading.Thread):
         """Step the run, until it ends."""
         run, spooled = self._run, False
         while not self._released.is_set():
-            run.step()
+            self._step()
             if run.unstorable and not self._redelivered:
                 run.end_unstorable()
             if (how := self._how()) is not None:
@@ -77,8 +78,16 @@ class RunKeeper(threading.Thread):
                 self._end(run, Ended(run.raw.uid, "spooled"))
             self._released.wait(self._flush_s)
         if self._flush:
-            run.step()
+            self._step()
         self._close()
+
+    def _step(self) -> None:
+        """Step the run; what `step` itself does not catch must not end the thread either."""
+        try:
+            self._run.step()
+        except BaseException as error:
+            with contextlib.suppress(BaseException):  # no memory for a log line
+                _log.error("thread_error", thread=self.name, exc_info=error)
 
     def _how(self) -> HowEnded | None:
         """Return how the run has ended, None while it goes on."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Literal
 
@@ -22,6 +22,7 @@ class Heartbeat:
     metrics_port: where its Prometheus metrics are, None without
     partitions: those that it has now, as topic:number
     lag: messages of these partitions that it has not read yet
+    threads: how each thread is, in words: running, stuck for 75 s, ended (why)
     frames: that have their row since it started; frames_per_second of the last minute
     """
 
@@ -37,6 +38,7 @@ class Heartbeat:
     frames: int = 0
     frames_per_second: float = 0.0
     last_error: str = ""
+    threads: dict[str, str] = field(default_factory=dict)
 
 
 def write_heartbeat(path: Path, heartbeat: Heartbeat) -> None:

@@ -238,6 +238,7 @@ class Service:
             frames=frames,
             frames_per_second=self._rate(frames),
             last_error=last_error or status.get("last_error", ""),
+            threads=status.get("threads", {}),
         )
         try:
             write_heartbeat(path, heartbeat)
