@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from typing import Annotated, Any, Literal, Protocol, Self
 
 from pydantic import BeforeValidator, Field, field_validator
@@ -14,6 +14,7 @@ from gixi_bluesky.processing.settings import (
     PositiveFloat,
     Settings,
 )
+from gixi_bluesky.processing.steps.settings import StepSettings
 from gixi_bluesky.tiled_adapters.settings import OutputSettings, TiledSettings
 
 __all__ = [
@@ -125,6 +126,10 @@ class AnalysisConfig(StoreConfig, Protocol):
     def input(self) -> InputSettings: ...  # noqa: D102
     @property
     def queue(self) -> QueueSettings: ...  # noqa: D102
+    @property
+    def steps(self) -> tuple[StepSettings, ...]: ...  # noqa: D102
+    @property
+    def textures(self) -> Sized: ...  # noqa: D102
 
     def model_copy(  # noqa: D102
         self, *, update: Mapping[str, Any] | None = None, deep: bool = False
