@@ -44,6 +44,6 @@ def plot(
     found = ", ".join(
         f"{row['phase']} {row['probability']:.2f}" for row in phases.to_dict("records")
     )
-    title = f"{label}: {len(result.peaks)} peaks; {found or 'no phase'}"
+    title = f"{Path(label).name}: {len(result.peaks)} peaks; {found or 'no phase'}"
     FramePicture(title, turned, result, q_map, settings.cuts).save(out)
     say(f"wrote {out}")
