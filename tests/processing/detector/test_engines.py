@@ -24,6 +24,7 @@ from gixi_bluesky.processing.detector.networks.light_architecture import (
 from gixi_bluesky.processing.detector.networks.light_input import network_input
 from gixi_bluesky.processing.detector.networks.second_stage import SecondStage
 from gixi_bluesky.processing.detector.networks.torch_pass import (
+    Batches,
     TorchPass,
     as_input,
     detect,
@@ -153,6 +154,35 @@ def test_torch_has_its_threads_back_when_a_frame_is_done(images, monkeypatch):
     detector(images[:1])
     assert used == [3]
     assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize(("fits", "sizes"), [(8, [8, 3]), (3, [8, 4, 2, 2, 2, 2, 2, 1])])
+def test_batches_are_halved_when_a_gpu_has_too_little_memory(fits, sizes):
+    tried: list[int] = []
+
+    def on_gpu(images: np.ndarray) -> list[Detections]:
+        tried.append(len(images))
+        if len(images) > fits:
+            raise torch.OutOfMemoryError("out of memory")
+        return [Detections(np.full((1, 4), one[0, 0]), np.ones(1)) for one in images]
+
+    images = np.arange(11, dtype=np.float32).reshape(-1, 1, 1)
+    found = Batches(on_gpu, lambda: pytest.fail("the CPU is not needed"))(images)
+    assert [one.boxes[0, 0] for one in found] == list(range(11))
+    assert tried == sizes
+
+
+def test_the_cpu_takes_over_when_no_batch_fits_a_gpu(images):
+    def on_gpu(images: np.ndarray) -> list[Detections]:
+        tried.append(len(images))
+        raise torch.OutOfMemoryError("out of memory")
+
+    tried: list[int] = []
+    detector = load_detector("default")
+    batches = Batches(on_gpu, lambda: detector._find)
+    for _ in range(2):
+        require_the_same(detector._find(images), batches(images))
+    assert tried == [FRAMES, FRAMES // 2, 1]
 
 
 def test_the_fastest_engine_needs_no_torch():

@@ -28,8 +28,6 @@ __all__ = ["LightDetector"]
 Float32 = NDArray[np.float32]
 DensePass = Callable[[Float32], list[Level]]
 
-_GPU_BATCH = 8
-
 
 class LightDetector:
     """Weights of the light network, ready to find peaks.
@@ -58,13 +56,17 @@ class LightDetector:
             message = f"the weights {manifest.name} do not fit their manifest: {error}"
             raise WeightsError(message) from error
         self._find: Callable[[Float32], list[Detections]]
-        if device == "cpu":
-            dense = _dense_pass(manifest, architecture, tensors, engine)
-            self._find = _Alone(dense, SecondStage(architecture, tensors))
-        else:
-            from gixi_bluesky.processing.detector.networks.torch_pass import GPUPass
 
-            self._find = GPUPass(architecture, tensors, device)
+        def on_cpu() -> _Alone:
+            dense = _dense_pass(manifest, architecture, tensors, engine)
+            return _Alone(dense, SecondStage(architecture, tensors))
+
+        if device == "cpu":
+            self._find = on_cpu()
+        else:
+            from gixi_bluesky.processing.detector.networks.torch_pass import Batches, GPUPass
+
+            self._find = Batches(GPUPass(architecture, tensors, device), on_cpu)
 
     def prepare(self, polar: NDArray[np.floating]) -> Float32:
         """Give (..., n_phi, n_q) counts the contrast of the manifest: 0…1, NaN = no data."""
@@ -76,10 +78,7 @@ class LightDetector:
         Raises WeightsError for a grid these weights do not fit.
         """
         self._grid.require(images.shape[1:], self.name)
-        found: list[Detections] = []
-        for start in range(0, len(images), _GPU_BATCH):
-            found += self._find(images[start : start + _GPU_BATCH])
-        return [calibrated(one, *self._calibration) for one in found]
+        return [calibrated(one, *self._calibration) for one in self._find(images)]
 
 
 class _Alone:

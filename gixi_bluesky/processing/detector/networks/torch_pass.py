@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - torch's own idiom
 
+from gixi_bluesky.log import get_logger
 from gixi_bluesky.processing.detector.boxes import suppress
 from gixi_bluesky.processing.detector.networks.box_tensors import clip_boxes, decode_boxes
 from gixi_bluesky.processing.detector.networks.cuda_graph import CapturedPass
@@ -29,9 +30,12 @@ from gixi_bluesky.processing.detector.networks.second_stage import (
 from gixi_bluesky.processing.detector.networks.torch_threads import on_threads
 from gixi_bluesky.processing.types import Detections
 
-__all__ = ["GPUPass", "TorchPass", "as_input", "detect", "fused_network", "judged"]
+__all__ = ["Batches", "GPUPass", "TorchPass", "as_input", "detect", "fused_network", "judged"]
 
 Float32 = NDArray[np.float32]
+Find = Callable[[Float32], list[Detections]]
+
+_log = get_logger()
 
 
 def as_input(images: Float32) -> Tensor:
@@ -87,10 +91,45 @@ class GPUPass:
         # convolutions, would find other boxes than a CPU.
         precise = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
         with torch.cuda.device(self._device), precise:
-            if batch.shape not in self._captured:  # one grid, and no batch is larger than eight
+            if batch.shape not in self._captured:  # one grid, few sizes of batches
                 self._captured[batch.shape] = CapturedPass(self._network, batch)
             maps, proposals = self._captured[batch.shape](batch)
             return judged(self._network, maps, proposals, (batch.shape[-2], batch.shape[-1]))
+
+
+class Batches:
+    """Runs images in batches on a GPU, in smaller ones or on the CPU when its memory is exhausted.
+
+    on_gpu: finds the boxes of a batch; on_cpu: makes what finds them there, called if it must
+    The size of the batches stays reduced, and so does the device, until the process ends.
+    """
+
+    def __init__(self, on_gpu: Find, on_cpu: Callable[[], Find], largest: int = 8) -> None:
+        self._find, self._on_cpu = on_gpu, on_cpu
+        self._size = largest
+        self._cpu = False
+
+    def __call__(self, images: Float32) -> list[Detections]:
+        """Find the boxes of prepared (n, n_phi, n_q) images, with uncalibrated scores."""
+        found: list[Detections] = []
+        while len(found) < len(images):
+            batch = images[len(found) : len(found) + self._size]
+            try:
+                found += self._find(batch)
+            except torch.OutOfMemoryError as error:
+                if self._cpu:
+                    raise
+                self._reduce(len(batch), str(error))
+        return found
+
+    def _reduce(self, tried: int, error: str) -> None:
+        torch.cuda.empty_cache()  # does nothing where no GPU was used
+        if tried > 1:
+            self._size = tried // 2
+            _log.warning("gpu_memory_exhausted", batch=self._size, error=error)
+            return
+        self._find, self._cpu = self._on_cpu(), True
+        _log.warning("gpu_memory_exhausted", device="cpu", error=error)
 
 
 @torch.inference_mode()

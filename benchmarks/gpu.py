@@ -1,0 +1,107 @@
+"""Everything about speed that needs a GPU, in a few minutes; also runs on the CPU, as a trial.
+
+Frames of a simulated film in host memory go through the whole chain one by one and in batches;
+printed are frames/s, milliseconds a frame of each stage, the peak memory of the device, and how far
+peaks lie from those of the CPU. Then the largest batch is run again with most of the GPU's memory
+taken, which must end in smaller batches or on the CPU, with the same peaks.
+
+    python benchmarks/gpu.py [--device cuda] [--frames 64] [--weights default large gixi-2022]
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from gixi_bluesky.bench import beamline, machine, simulated_frames
+from gixi_bluesky.config import Config
+from gixi_bluesky.processing.pipeline import Pipeline
+from gixi_bluesky.processing.types import FrameResult
+
+BATCHES = (1, 2, 4, 8)
+LEFT_FREE = 64 << 20  # bytes of the GPU's memory, in the trial of too little
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--frames", type=int, default=64)
+    parser.add_argument("--exposures", type=int, default=8)
+    parser.add_argument("--weights", nargs="+", default=["default", "large"])
+    options = parser.parse_args()
+    about = machine()
+    print(", ".join(f"{key} {value}" for key, value in about.items()))
+    config = beamline()
+    stack = simulated_frames(config, options.exposures).clip(0).astype(np.uint16)
+    print(f"frames of {stack.shape[1:]} {stack.dtype}, grid {config.grid.shape}")
+    for weights in options.weights:
+        expected = on_device(config, weights, "cpu").batch(stack)
+        pipeline = on_device(config, weights, options.device)
+        for batch in BATCHES:
+            report(weights, pipeline, stack, batch, options.frames)
+        print(f"  against the CPU: {difference(expected, pipeline.batch(stack))}")
+        if pipeline.detector.device != "cpu":
+            with_little_memory(config, weights, options.device, stack, expected)
+
+
+def on_device(config: Config, weights: str, device: str) -> Pipeline:
+    """Return the chain with these weights on a device."""
+    update = {"weights": weights, "device": device}
+    return Pipeline(
+        config.model_copy(update={"detector": config.detector.model_copy(update=update)})
+    )
+
+
+def report(weights: str, pipeline: Pipeline, stack: NDArray[Any], batch: int, frames: int) -> None:
+    """Print the rate and the stages of frames that go through in batches of `batch`."""
+    chosen = stack[np.arange(batch) % len(stack)]
+    pipeline.batch(chosen)  # builds maps, captures graphs
+    cuda = pipeline.detector.device != "cpu"
+    if cuda:
+        torch.cuda.reset_peak_memory_stats()
+    stages: dict[str, list[float]] = {}
+    began = time.perf_counter()
+    for _ in range(-(-frames // batch)):
+        for result in pipeline.batch(chosen):
+            for stage, seconds in result.seconds.items():
+                stages.setdefault(stage, []).append(1e3 * seconds)
+    took = (time.perf_counter() - began) / (-(-frames // batch) * batch)
+    memory = f", {torch.cuda.max_memory_allocated() / 2**20:.0f} MiB" if cuda else ""
+    parts = ", ".join(f"{name} {np.median(ms):.2f}" for name, ms in stages.items())
+    where = f"{pipeline.detector.device} ({pipeline.detector.engine})"
+    print(f"{weights} on {where}, batches of {batch}: {1 / took:.1f} frames/s{memory}; ms: {parts}")
+
+
+def difference(expected: list[FrameResult], found: list[FrameResult]) -> str:
+    """Describe how far peaks lie from those of the CPU."""
+    counts = [(len(a.peak_table), len(b.peak_table)) for a, b in zip(expected, found, strict=True)]
+    if any(a != b for a, b in counts):
+        return f"other numbers of peaks, {counts}"
+    pairs = [(a.peak_table, b.peak_table) for a, b in zip(expected, found, strict=True)]
+    step = expected[0].q[1] - expected[0].q[0]
+    dq = max(float(np.abs(a.q - b.q).max(initial=0)) for a, b in pairs) / step
+    score = max(float(np.abs(a.score - b.score).max(initial=0)) for a, b in pairs)
+    return f"the same peaks, |dq| up to {dq:.4f} bins, scores within {score:.5f}"
+
+
+def with_little_memory(
+    config: Config, weights: str, device: str, stack: NDArray[Any], expected: list[FrameResult]
+) -> None:
+    """Run the largest batch with most of the memory taken."""
+    pipeline = on_device(config, weights, device)
+    torch.cuda.empty_cache()
+    free, _ = torch.cuda.mem_get_info()
+    taken = torch.empty(max(free - LEFT_FREE, 0), dtype=torch.uint8, device=device)
+    found = pipeline.batch(stack)
+    del taken
+    torch.cuda.empty_cache()
+    print(f"  with {LEFT_FREE >> 20} MiB free: {difference(expected, found)}")
+
+
+if __name__ == "__main__":
+    main()
