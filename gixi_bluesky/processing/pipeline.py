@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Protocol
@@ -47,6 +47,7 @@ from gixi_bluesky.processing.steps.settings import Steps
 from gixi_bluesky.processing.structures.cif_files import Structure, read_structures
 from gixi_bluesky.processing.texture.orientation import texture_table
 from gixi_bluesky.processing.texture.settings import Textures
+from gixi_bluesky.processing.tracks.series import SeriesResult, follow
 from gixi_bluesky.processing.types import (
     CartesianImage,
     Cut,
@@ -194,6 +195,26 @@ class Pipeline:
         turned = orient(image, self._config.geometry)
         found = self._cut(turned, remapper(turned), conditions, (None, 1))
         return {name: found[name] for name in self._config.cuts}
+
+    def series(
+        self,
+        frames: Iterable[ArrayLike],
+        times: Sequence[float] | None = None,
+        incidence_angle_deg: float | None = None,
+    ) -> SeriesResult:
+        """Analyse the frames of one film in their order, and follow its peaks and phases.
+
+        times: of the frames, in any unit; onsets are then given as times, too
+        Raises FrameError for an image that cannot be analysed.
+        """
+        results = [
+            replace(self(frame, incidence_angle_deg), index=index)
+            for index, frame in enumerate(frames)
+        ]
+        if times is not None and len(times) != len(results):
+            message = f"got {len(times)} times for {len(results)} frames; expected one for each"
+            raise FrameError(message)
+        return follow(results, times)
 
     @cached_property
     def provenance(self) -> Provenance:

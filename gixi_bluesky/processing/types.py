@@ -328,6 +328,26 @@ class TextureTable(Table):
 
 
 @dataclass(frozen=True, slots=True)
+class Courses(Table):
+    """Every track in every frame, a row each, whether the detector found it there or not."""
+
+    # The column hides Table.frame(), which rows that know their frame do not need.
+    frame: Int64 = _column(  # type: ignore[assignment]
+        "", "0-based position of the image in its stream and key", "<i8"
+    )
+    track: Int64 = _column("", "identity of the peak over frames", "<i8")
+    q: Float64 = _column("1/angstrom", "|q| measured, NaN = too weak to be placed")
+    q_error: Float64 = _column("1/angstrom", "standard error of q")
+    intensity: Float64 = _column(
+        "counts deg/angstrom", "integral over the background, may be negative; NaN = no data"
+    )
+    intensity_error: Float64 = _column("counts deg/angstrom", "standard error of intensity")
+    upper_limit: Float64 = _column("counts deg/angstrom", "95 % upper limit of the intensity")
+    detected: Int64 = _column("", "1 = the detector found the peak in this frame, else 0", "<i8")
+    reason: NDArray[np.object_] = _column("", "why there is no measurement, else empty", "<U200")
+
+
+@dataclass(frozen=True, slots=True)
 class FrameResult:
     """What the pipeline says of one frame.
 
@@ -338,6 +358,7 @@ class FrameResult:
     warnings: what a scientist should know, one sentence each
     cuts: the configured cuts by name
     step_rows: by step and column, the rows of the steps without a state
+    tracks: (m,) of the peaks, -1 = none; None where the frame was analysed by itself
     """
 
     polar: PolarImage
@@ -353,6 +374,7 @@ class FrameResult:
     cuts: Mapping[str, Cut] = field(default_factory=dict)
     texture_table: TextureTable = field(default_factory=TextureTable.empty)
     step_rows: Mapping[str, Mapping[str, list[Any]]] = field(default_factory=dict)
+    tracks: Int64 | None = None
 
     @property
     def polar_image(self) -> Float32:
@@ -372,7 +394,8 @@ class FrameResult:
     @property
     def peaks(self) -> pd.DataFrame:
         """The peaks with the columns of the stored `peaks` table."""
-        return numbered(self.peak_table, self.index, track=True)
+        rows = numbered(self.peak_table, self.index, track=True)
+        return rows if self.tracks is None else rows.assign(track=self.tracks)
 
     @property
     def matches(self) -> pd.DataFrame:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from gixi_bluesky.processing.types import (
     Column,
+    Courses,
     Matches,
     MatchPeaks,
     Peaks,
@@ -133,18 +134,6 @@ def _peak_columns() -> tuple[Column, ...]:
     return (_FRAME, peak, _TRACK, *rest)
 
 
-_COURSE_COLUMNS = (
-    _FRAME,
-    Column("track", "<i8", "", "identity of the peak over frames"),
-    Column("q", "<f8", "1/angstrom", "|q| measured, NaN = no data"),
-    Column("q_error", "<f8", "1/angstrom", "standard error of q"),
-    Column("intensity", "<f8", "counts", "integrated intensity over background, NaN = no data"),
-    Column("intensity_error", "<f8", "counts", "standard error of intensity"),
-    Column("upper_limit", "<f8", "counts", "95 % upper limit of the intensity"),
-    Column("detected", "<i8", "", "1 = the detector found the peak in this frame, 0 = it did not"),
-    Column("reason", "<U200", "", "why there is no measurement, else empty"),
-)
-
 # In the order of the commit; tables of steps stand before `frames`.
 TABLES: Mapping[str, StreamTable] = {
     table.name: table
@@ -159,7 +148,9 @@ TABLES: Mapping[str, StreamTable] = {
         ),
         StreamTable("textures", (_FRAME, *columns_of(TextureTable)), ("frame", "name"), "hermans"),
         StreamTable("frames", columns_of(Frames), ("frame",), "n_peaks"),
-        StreamTable("courses", _COURSE_COLUMNS, ("frame", "track"), "intensity", in_commit=False),
+        StreamTable(
+            "courses", columns_of(Courses), ("frame", "track"), "intensity", in_commit=False
+        ),
     )
 }
 

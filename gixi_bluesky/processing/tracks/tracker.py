@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from gixi_bluesky.processing.tracks.assignment import assign, doubles
 from gixi_bluesky.processing.tracks.motion import UNNUMBERED, Motion
+from gixi_bluesky.processing.tracks.places import Places
 from gixi_bluesky.processing.types import Peaks
 
 __all__ = ["Tracker"]
@@ -36,6 +37,15 @@ class Tracker:
     def n_tracks(self) -> int:
         """How many numbers were given."""
         return self._next
+
+    @property
+    def places(self) -> tuple[Int64, Places]:
+        """The numbered tracks and where each is expected in the latest frame."""
+        if self._motion is None:
+            return np.empty(0, np.int64), Places(*(np.empty(0) for _ in range(4)))
+        numbered = np.flatnonzero(self._motion.number != UNNUMBERED)
+        motion = self._motion.kept(numbered[np.argsort(self._motion.number[numbered])])
+        return motion.number, Places(motion.q, motion.phi, motion.fwhm_q, motion.fwhm_phi)
 
     def step(self, frame: int, peaks: Peaks) -> Int64:
         """Return the track of each peak, (m,) int64, -1 = none; frames must be in order.

@@ -1,0 +1,140 @@
+"""Tables of a series: its tracks with their phase, and when each phase begins and ends."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from gixi_bluesky.processing.tracks.common_course import Course, common_course
+from gixi_bluesky.processing.tracks.onset import Interval, end_of, onset_of
+
+__all__ = ["TRACK_COLUMNS", "course_matrix", "phase_table", "track_table"]
+
+Float64 = NDArray[np.float64]
+
+TRACK_COLUMNS = (
+    "track", "phase", "hkl", "n_frames", "n_detections", "first_frame", "last_frame",
+    "q", "phi", "kind", "intensity",
+)  # fmt: skip
+_LEAST_SHARE = 0.25  # of a track's peaks that must name a phase, each by its probability
+_LEAST_PROBABILITY = 0.5  # of a phase that is listed, in two frames at least
+_TRUSTED_FRAMES = 2
+_ONSET_COLUMNS = tuple(
+    f"{what}_{kind}{bound}"
+    for what in ("onset", "end")
+    for kind in ("frame", "time")
+    for bound in ("", "_low", "_high")
+)
+
+
+def track_table(
+    peaks: pd.DataFrame, match_peaks: pd.DataFrame, matches: pd.DataFrame
+) -> pd.DataFrame:
+    """Return one row a track, the longest first.
+
+    Columns: track, the phase and hkl that most of its peaks are explained by (empty = none),
+    n_frames and n_detections, first_frame and last_frame with a peak, of the peaks the mean q
+    (1/angstrom) and phi (deg), the most frequent kind and the highest intensity.
+    """
+    followed = peaks[peaks["track"] >= 0]
+    if not len(followed):
+        return pd.DataFrame(columns=list(TRACK_COLUMNS))
+    tracks = followed.groupby("track").agg(
+        n_frames=("frame", "nunique"),
+        n_detections=("frame", "size"),
+        first_frame=("frame", "min"),
+        last_frame=("frame", "max"),
+        q=("q", "mean"),
+        phi=("phi", "mean"),
+        kind=("kind", lambda kinds: kinds.mode().iloc[0]),
+        intensity=("intensity", "max"),
+    )
+    tracks = tracks.join(_explanations(followed, match_peaks, matches)).reset_index()
+    tracks[["phase", "hkl"]] = tracks[["phase", "hkl"]].fillna("")
+    tracks = tracks.sort_values("n_frames", ascending=False, kind="stable", ignore_index=True)
+    return tracks[list(TRACK_COLUMNS)]
+
+
+def _explanations(
+    followed: pd.DataFrame, match_peaks: pd.DataFrame, matches: pd.DataFrame
+) -> pd.DataFrame:
+    """Return phase and hkl by track, of those that have one."""
+    columns = ["frame", "peak", "track"]
+    named = match_peaks.merge(followed[columns], on=["frame", "peak"])
+    named = named.merge(matches[["frame", "phase", "probability"]], on=["frame", "phase"])
+    if not len(named):
+        return pd.DataFrame({"phase": [], "hkl": []}, dtype=object)
+    named["hkl"] = named[["h", "k", "l"]].astype(int).astype(str).agg(" ".join, axis=1)
+    weight = named.groupby(["track", "phase", "hkl"])["probability"].sum().reset_index()
+    by_phase = weight.groupby(["track", "phase"])["probability"].transform("sum")
+    total = followed.groupby("track").size()
+    weight = weight.assign(by_phase=by_phase)
+    weight = weight[by_phase >= _LEAST_SHARE * weight["track"].map(total)]
+    order = ["track", "by_phase", "probability"]
+    best = weight.sort_values(order, kind="stable").groupby("track").last()
+    return best[["phase", "hkl"]]
+
+
+def course_matrix(courses: pd.DataFrame, tracks: Any) -> tuple[Any, Float64, Float64]:
+    """Return frames (n,), intensity and its error (tracks, n); NaN = not measured."""
+    chosen = courses[courses["track"].isin(tracks)]
+    intensity = chosen.pivot(index="track", columns="frame", values="intensity")
+    error = chosen.pivot(index="track", columns="frame", values="intensity_error")
+    return (
+        intensity.columns.to_numpy(np.int64),
+        intensity.to_numpy(float),
+        error.to_numpy(float),
+    )
+
+
+def phase_table(
+    tracks: pd.DataFrame,
+    courses: pd.DataFrame,
+    matches: pd.DataFrame,
+    times: Mapping[int, float] | None = None,
+) -> pd.DataFrame:
+    """Return one row for each phase that is probable in two frames or more.
+
+    Columns: phase, max_probability, n_tracks, and with `_low` and `_high` of their 95 % intervals
+    onset_frame and end_frame (the first and the last frame with material; NaN where the phase is
+    there to the last frame), onset_time and end_time (NaN without times).
+    """
+    rows = []
+    for phase, probability in matches.groupby("phase", sort=True)["probability"]:
+        if (probability >= _LEAST_PROBABILITY).sum() < _TRUSTED_FRAMES:
+            continue
+        mine = tracks.loc[tracks["phase"] == phase, "track"]
+        course = _course(courses, mine)
+        row: dict[str, Any] = {
+            "phase": phase,
+            "max_probability": float(probability.max()),
+            "n_tracks": len(mine),
+        }
+        rows.append(row | _times(course, times or {}))
+    columns = ["phase", "max_probability", "n_tracks", *_ONSET_COLUMNS]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _course(courses: pd.DataFrame, tracks: Any) -> Course | None:
+    return common_course(*course_matrix(courses, tracks)) if len(tracks) else None
+
+
+def _times(course: Course | None, times: Mapping[int, float]) -> dict[str, float]:
+    found = dict.fromkeys(_ONSET_COLUMNS, np.nan)
+    if course is None:
+        return found
+    for what, interval in (("onset", onset_of(course)), ("end", end_of(course))):
+        if interval is not None:
+            found |= _named(what, interval, times)
+    return found
+
+
+def _named(what: str, interval: Interval, times: Mapping[int, float]) -> dict[str, float]:
+    values = {"": interval.frame, "_low": interval.low, "_high": interval.high}
+    return {f"{what}_frame{bound}": float(frame) for bound, frame in values.items()} | {
+        f"{what}_time{bound}": float(times.get(frame, np.nan)) for bound, frame in values.items()
+    }

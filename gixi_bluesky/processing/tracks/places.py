@@ -1,0 +1,47 @@
+"""Places in reciprocal space, where a track is expected in one frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Places"]
+
+Float64 = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where to measure: (n,) each; |q| and FWHM in 1/angstrom, phi and FWHM in deg."""
+
+    q: Float64
+    phi: Float64
+    fwhm_q: Float64
+    fwhm_phi: Float64
+
+    def __len__(self) -> int:
+        return len(self.q)
+
+    def chosen(self, index: NDArray[np.intp] | NDArray[np.bool_]) -> Places:
+        """Return some of the places."""
+        return Places(self.q[index], self.phi[index], self.fwhm_q[index], self.fwhm_phi[index])
+
+    def joined(self, other: Places) -> Places:
+        """Return the places of both."""
+        pairs = (
+            (self.q, other.q),
+            (self.phi, other.phi),
+            (self.fwhm_q, other.fwhm_q),
+            (self.fwhm_phi, other.fwhm_phi),
+        )
+        return Places(*(np.concatenate(pair) for pair in pairs))
+
+    def near(self, others: Places, widths: float = 6.0) -> NDArray[np.bool_]:
+        """(n,) which places lie within so many widths in |q| of any of the others."""
+        if not len(others):
+            return np.zeros(len(self), bool)
+        apart = np.abs(self.q[:, None] - others.q)
+        reach = widths * np.maximum(self.fwhm_q[:, None], others.fwhm_q)
+        return np.asarray((apart < reach).any(axis=1))

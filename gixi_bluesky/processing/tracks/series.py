@@ -1,0 +1,63 @@
+"""A series of analysed frames: tracks, their courses, and when the phases begin and end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import pandas as pd
+
+from gixi_bluesky.processing.tracks.courses import CourseFold
+from gixi_bluesky.processing.tracks.phase_tables import phase_table, track_table
+from gixi_bluesky.processing.types import FrameResult
+
+__all__ = ["SeriesResult", "follow"]
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesResult:
+    """The frames of one film and what only all of them together tell.
+
+    results: of each frame, with the tracks of its peaks
+    peaks, courses: rows of all frames, with the columns of the stored tables
+    tracks: a row a track, see `track_table`; phases: a row a phase, see `phase_table`
+    """
+
+    results: tuple[FrameResult, ...]
+    peaks: pd.DataFrame
+    courses: pd.DataFrame
+    tracks: pd.DataFrame
+    phases: pd.DataFrame
+
+
+def follow(results: Sequence[FrameResult], times: Sequence[float] | None = None) -> SeriesResult:
+    """Follow the peaks of analysed frames, given in order of their `index`.
+
+    times: of the results, in any unit
+    """
+    fold = CourseFold()
+    tracked = [replace(one, tracks=fold.step(one.index, one.peak_table)) for one in results]
+    by_index = {one.index: one for one in tracked}
+    courses = fold.measure(lambda frame: by_index[frame].polar)
+    rows = pd.DataFrame(dict(courses.items()))
+    rows = rows.sort_values(["frame", "track"], kind="stable", ignore_index=True)
+    peaks = _joined([one.peaks for one in tracked])
+    matches = _joined([one.matches for one in tracked])
+    tracks = track_table(peaks, _joined([one.match_peaks for one in tracked]), matches)
+    moments: Mapping[int, float] = (
+        {} if times is None else dict(zip(by_index, map(float, times), strict=True))
+    )
+    return SeriesResult(
+        results=tuple(tracked),
+        peaks=peaks,
+        courses=rows,
+        tracks=tracks,
+        phases=phase_table(tracks, rows, matches, moments),
+    )
+
+
+def _joined(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    filled = [table for table in tables if len(table)]
+    if filled:
+        return pd.concat(filled, ignore_index=True)
+    return tables[0] if tables else pd.DataFrame()
