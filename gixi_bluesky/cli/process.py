@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from gixi_bluesky.callbacks.worker.jobs import Analysed, Job, Outcome
     from gixi_bluesky.cli.records import FrameRecord
     from gixi_bluesky.config import Config
-    from gixi_bluesky.processing.types import Table
+    from gixi_bluesky.processing.types import Cut, Table
 
 __all__ = ["process"]
 
@@ -219,6 +219,11 @@ class FileResult:
     def match_peaks(self) -> pd.DataFrame:
         """The hkl of each explained peak with the columns of `match_peaks`."""
         return self._numbered(self.analysed.match_peaks)
+
+    @property
+    def cuts(self) -> Mapping[str, Cut]:
+        """The configured cuts by name."""
+        return self.analysed.cuts
 
     @property
     def textures(self) -> pd.DataFrame:

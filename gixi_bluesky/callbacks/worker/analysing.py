@@ -150,5 +150,6 @@ def _stored(result: FrameResult, *, keep_image: bool) -> Analysed:
         seconds=dict(result.seconds),
         warnings=tuple(result.warnings),
         textures=result.texture_table,
+        cuts=result.cuts,
         step_rows=result.step_rows,
     )

@@ -15,7 +15,7 @@ from gixi_bluesky.callbacks.runs.actions import DarkImages
 from gixi_bluesky.callbacks.settings import AnalysisConfig
 from gixi_bluesky.processes.shared_blocks import SharedArray
 from gixi_bluesky.processing.geometry.conditions import Conditions
-from gixi_bluesky.processing.types import Matches, MatchPeaks, Peaks, TextureTable
+from gixi_bluesky.processing.types import Cut, Matches, MatchPeaks, Peaks, TextureTable
 from gixi_bluesky.provenance import Provenance
 
 __all__ = ["Analysed", "Job", "Outcome", "Ready", "Setup"]
@@ -87,6 +87,7 @@ class Analysed:
     warnings: tuple[str, ...] = ()
     textures: TextureTable = field(default_factory=TextureTable.empty)
     step_rows: Mapping[str, Mapping[str, list[Any]]] = field(default_factory=dict)
+    cuts: Mapping[str, Cut] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

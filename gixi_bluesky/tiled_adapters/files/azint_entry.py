@@ -1,29 +1,77 @@
-"""The images of a result file once more as NXazint2d, the NeXus form of azimuthal integration.
+"""Images and cuts of a result file as NXazint2d and NXazint1d, NeXus' azimuthal integration.
 
-Nothing is copied: the subentry links to the images, the axes and the instrument of the file.
+Nothing is copied: the subentries link to the images, cuts and instrument of the file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import h5py
 import numpy as np
 
+from gixi_bluesky.processing.types import Cut
 from gixi_bluesky.tiled_adapters.files.hdf5_text import group_of, text, write_json, write_text
 from gixi_bluesky.tiled_adapters.schema import IMAGE_DATASET
 
-__all__ = ["create_azint2d"]
+__all__ = ["create_azint2d", "create_cuts"]
 
 
 def create_azint2d(entry: h5py.Group, start: Mapping[str, Any]) -> h5py.Group:
     """Write the subentry `azint2d` of an entry that has its images and instrument."""
+    subentry = _subentry(entry, "azint2d", "NXazint2d", start)
+    _create_data(entry, subentry)
+    return subentry
+
+
+def create_cuts(
+    entry: h5py.Group, cuts: Sequence[Mapping[str, Cut]], start: Mapping[str, Any]
+) -> None:
+    """Write the cuts of frames, given by name for each of them, under `cuts/<name>` (NXdata).
+
+    intensity, error: (frame, bin), mean counts per pixel. Cuts along q are also NXazint1d, in the
+    subentries `azint1d_<name>`. Needs the instrument of the entry.
+    """
+    if not cuts or not cuts[0]:
+        return
+    group = group_of(entry, "cuts", "NXcollection")
+    for name, cut in cuts[0].items():
+        along = cut.along
+        data = group_of(group, name, "NXdata", signal="intensity", interpretation="spectrum")
+        data.attrs["axes"] = np.array([b".", along.encode()])
+        axis = data.create_dataset(along, data=cut.axis)
+        axis.attrs["units"] = text(cut.unit)
+        for field, values in (
+            ("intensity", [frame[name].intensity for frame in cuts]),
+            ("intensity_errors", [frame[name].error for frame in cuts]),
+        ):
+            data.create_dataset(field, data=np.stack(values)).attrs["units"] = text("counts")
+        if along == "q":
+            _create_azint1d(entry, name, data, start)
+
+
+def _create_azint1d(
+    entry: h5py.Group, name: str, cut: h5py.Group, start: Mapping[str, Any]
+) -> None:
+    subentry = _subentry(entry, f"azint1d_{name}", "NXazint1d", start)
+    data = group_of(subentry, "data", "NXdata", signal="I", interpretation="spectrum")
+    data.attrs["axes"] = np.array([b".", b"radial_axis"])
+    data["I"], data["I_errors"] = cut["intensity"], cut["intensity_errors"]
+    axis = data.create_dataset("radial_axis", data=cut["q"][()])
+    axis.attrs["long_name"] = text("q")
+    axis.attrs["units"] = text("1/angstrom")
+
+
+def _subentry(
+    entry: h5py.Group, name: str, definition: str, start: Mapping[str, Any]
+) -> h5py.Group:
+    """Write what NXazint1d and NXazint2d have in common: corrections, instrument, reduction."""
     provenance = start.get("gixi", {}).get("provenance", {})
     config = provenance.get("config", {})
     corrections = config.get("corrections", {})
-    subentry = group_of(entry, "azint2d", "NXsubentry", default="data")
-    write_text(subentry, "definition", "NXazint2d")
+    subentry = group_of(entry, name, "NXsubentry", default="data")
+    write_text(subentry, "definition", definition)
     subentry["solid_angle_applied"] = bool(corrections.get("solid_angle", True))
     subentry["polarization_applied"] = corrections.get("polarization", "default") is not None
     subentry["normalization_applied"] = True  # mean counts per pixel
@@ -36,7 +84,6 @@ def create_azint2d(entry: h5py.Group, start: Mapping[str, Any]) -> h5py.Group:
     write_text(reduction, "reference", f"https://doi.org/{doi}" if doi else "gixi_bluesky")
     parameters = group_of(reduction, "input", "NXparameters")
     write_json(parameters, "configuration", config)
-    _create_data(entry, subentry)
     return subentry
 
 

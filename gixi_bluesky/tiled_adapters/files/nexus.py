@@ -21,9 +21,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from gixi_bluesky.processing.hdf5_files import require_own
-from gixi_bluesky.processing.types import Column
+from gixi_bluesky.processing.types import Column, Cut
 from gixi_bluesky.provenance import require_regular
-from gixi_bluesky.tiled_adapters.files.azint_entry import create_azint2d
+from gixi_bluesky.tiled_adapters.files.azint_entry import create_azint2d, create_cuts
 from gixi_bluesky.tiled_adapters.files.beamline_groups import create_instrument, create_sample
 from gixi_bluesky.tiled_adapters.files.hdf5_text import group_of, text, write_json, write_text
 from gixi_bluesky.tiled_adapters.files.polar_images import create_images, write_image
@@ -246,6 +246,8 @@ class WrittenFrame(Protocol):
     def matches(self) -> pd.DataFrame: ...
     @property
     def match_peaks(self) -> pd.DataFrame: ...
+    @property
+    def cuts(self) -> Mapping[str, Cut]: ...
 
 
 def write_result_file(
@@ -257,14 +259,16 @@ def write_result_file(
 ) -> Path:
     """Write analysed frames into one NeXus file, replacing it only when it is complete.
 
-    provenance: as in the derived run; frames: the columns of `frames`, if they are known.
+    provenance: as in the derived run; frames: the columns of `frames`, if they are known. All
+    results have the same cuts.
     """
     if not results:
         message = "got no results to write; expected at least one analysed frame"
         raise ValueError(message)
     path = Path(path)
     first = results[0]
-    document = {**(start or {}), "gixi": {"provenance": dict(provenance)}}
+    told = {"provenance": dict(provenance), "geometry": provenance.get("geometry", {})}
+    document = {**(start or {}), "gixi": told}
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with h5py.File(temporary, "w", libver=("earliest", "v110")) as file:
@@ -279,6 +283,7 @@ def write_result_file(
             if frames is not None:
                 write_table(entry, TABLES["frames"], frames)
             complete_entry(entry, document)
+            create_cuts(entry, [result.cuts for result in results], document)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

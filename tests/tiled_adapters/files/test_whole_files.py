@@ -21,7 +21,16 @@ from numpy.typing import NDArray
 from tiled_adapters.files.test_tiled_parts import START, filled, new_part
 from tiled_servers import image_of
 
+from gixi_bluesky.processing.types import (
+    Cut,
+    FrameResult,
+    Matches,
+    MatchPeaks,
+    Peaks,
+    PolarImage,
+)
 from gixi_bluesky.tiled_adapters.files import repacking
+from gixi_bluesky.tiled_adapters.files.nexus import write_result_file
 from gixi_bluesky.tiled_adapters.files.parts import PartWriter
 from gixi_bluesky.tiled_adapters.files.repacking import finish_run, remove_parts
 from gixi_bluesky.tiled_adapters.schema import IMAGE_DATASET, STREAMS, TABLES
@@ -135,6 +144,39 @@ def test_the_images_are_a_valid_nxazint2d(alone: Path) -> None:
         assert file["/entry/instrument/detector/distance"][()] == pytest.approx(0.809)
         assert file["/entry/instrument/monochromator/energy"][()] == pytest.approx(18.0, abs=0.01)
         assert file["/entry/sample/name"].asstr()[()] == "film"
+
+
+def test_cuts_along_q_are_valid_nxazint1d(tmp_path: Path) -> None:
+    q, phi = axes()
+
+    def cut(name: str, along: str, unit: str, value: float) -> Cut:
+        n = np.full(5, value)
+        return Cut(name, along, unit, np.arange(5.0), n, n / 10, n.astype(np.int64), n * 0 + 1)
+
+    results = [
+        FrameResult(
+            PolarImage(image_of(k), image_of(k), image_of(k), q, phi),
+            Peaks.empty(),
+            Matches.empty(),
+            MatchPeaks.empty(),
+            0.5,
+            {},
+            index=k,
+            cuts={
+                "film": cut("film", "q", "1/angstrom", 1.0 + k),
+                "rod": cut("rod", "q_z", "1/angstrom", 3.0),
+            },
+        )
+        for k in range(2)
+    ]
+    provenance = {**START["gixi"]["provenance"], "geometry": GEOMETRY}
+    path = write_result_file(tmp_path / "out.h5", results, provenance)
+    assert nxcheck(path, "-a", "NXazint1d", "-p", "/entry/azint1d_film") == ([], 0)
+    assert nxcheck(path)[1] == 0
+    with h5py.File(path) as file:
+        assert "azint1d_rod" not in file["entry"]
+        assert file["/entry/cuts/rod/intensity"].shape == (2, 5)
+        assert file["/entry/azint1d_film/data/I"][:, 0].tolist() == [1.0, 2.0]
 
 
 def test_without_repacking_the_file_names_what_it_needs(tmp_path: Path) -> None:
