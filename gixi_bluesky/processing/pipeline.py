@@ -26,7 +26,7 @@ from gixi_bluesky.processing.geometry.instrument import (
     orient,
     orientation_of,
 )
-from gixi_bluesky.processing.match.phases import match
+from gixi_bluesky.processing.match.phases import Matcher
 from gixi_bluesky.processing.measure.peaks import measure
 from gixi_bluesky.processing.pixels.counts import Dark, PixelCorrection
 from gixi_bluesky.processing.pixels.masks import require_image
@@ -127,6 +127,7 @@ class Pipeline:
         self.structures: tuple[Structure, ...] = read_structures(
             config.matching.cif, q_max=config.grid.q_max_inv_angstrom
         )
+        self._match = Matcher(self.structures, config.matching)
         self.detector = load_detector(
             config.detector.weights,
             device=config.detector.device,
@@ -431,7 +432,7 @@ class Pipeline:
             kept = detections.above(settings.score_threshold, settings.max_peaks)
             peaks = measure(one.cartesian or one.polar, kept)
         with times.timed("match"):
-            matches, match_peaks = match(peaks, self.structures, self._config.matching, one.polar)
+            matches, match_peaks = self._match(peaks, one.polar)
         result = FrameResult(
             polar=one.polar,
             peak_table=peaks,

@@ -318,6 +318,12 @@ class MatchingSettings(Settings):
         0.01, description="largest isotropic deviation of the lattice from the CIF"
     )
 
+    zero_error_inv_angstrom: PositiveFloat = Field(
+        0.002,
+        description="standard uncertainty of the shift of |q| that all lines of a frame share: "
+        "beam centre, sample height",
+    )
+
     @field_validator("cif", mode="before")
     @classmethod
     def _one_or_many(cls, value: Any) -> Any:

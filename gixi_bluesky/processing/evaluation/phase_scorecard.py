@@ -13,7 +13,7 @@ from scipy.stats import rankdata
 
 from gixi_bluesky.processing.evaluation.mixtures import Mixture
 from gixi_bluesky.processing.evaluation.scorecard import Bin
-from gixi_bluesky.processing.match.phases import match
+from gixi_bluesky.processing.match.phases import Matcher
 from gixi_bluesky.processing.settings import MatchingSettings
 
 __all__ = ["FEWEST_LINES", "PhaseScorecard", "Verdict", "area_under_curve", "judge_phases"]
@@ -80,14 +80,19 @@ class PhaseScorecard:
 def judge_phases(
     frames: Iterable[Mixture], settings: MatchingSettings | None = None
 ) -> PhaseScorecard:
-    """Match every frame against its candidates and count the verdicts."""
+    """Match every frame against its candidates and count the verdicts.
+
+    The frames' candidates of one slug are one structure.
+    """
     verdicts: list[list[Verdict]] = []
     seconds: list[float] = []
+    matchers: dict[tuple[str, ...], Matcher] = {}
     for frame in frames:
+        slugs = tuple(c.slug for c in frame.candidates)
+        if slugs not in matchers:
+            matchers[slugs] = Matcher(frame.candidates, settings or MatchingSettings())
         began = time.process_time()
-        matches, _ = match(
-            frame.peaks, frame.candidates, settings or MatchingSettings(), frame.polar
-        )
+        matches, _ = matchers[slugs](frame.peaks, frame.polar)
         seconds.append(time.process_time() - began)
         said = dict(zip(matches.phase, matches.probability, strict=True))
         visible = {p.structure.slug: p.n_visible for p in frame.present}

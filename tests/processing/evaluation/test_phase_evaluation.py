@@ -96,11 +96,11 @@ def test_area_under_the_curve_counts_pairs(present, absent):
 
 
 def scripted(monkeypatch, said):
-    def match(peaks, structures, settings, polar):
+    def match(peaks, polar):
         rows = [{"phase": slug, "probability": p} for slug, p in said.items()]
         return Matches.from_rows(rows), MatchPeaks.empty()
 
-    monkeypatch.setattr(phase_scorecard, "match", match)
+    monkeypatch.setattr(phase_scorecard, "Matcher", lambda structures, settings: match)
 
 
 def frame_of(frame, slugs):
