@@ -41,6 +41,7 @@ _LINES_PER_PHASE = 60
 _RESOLVED = 0.8  # FWHM in |q|; nearer lines at one phi are one peak
 _HALF_FOUND, _FOUND_SPREAD = 7.0, 0.5  # SNR at which a detector finds every second peak; in log
 _VISIBLE_SNR = 8.0
+_RING_DEG, _SPOT_DEG = 40.0, 6.0  # wider along phi is a ring, a segment
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +209,7 @@ def _arcs(
             width = float((seen > 0.5 * seen[top]).sum() * (phi[1] - phi[0]))
             yield _Arc(
                 q=q,
-                phi=float(np.average(phi, weights=seen)) if width > 40 else float(phi[top]),
+                phi=float(np.average(phi, weights=seen)) if width > _RING_DEG else float(phi[top]),
                 fwhm_q=float(np.hypot(fwhm, 0.003 * q)),
                 fwhm_phi=max(width, 1.0),
                 intensity=amount * float(lines.intensity[line]) * uneven * share,
@@ -224,8 +225,7 @@ def _merged(rng: np.random.Generator, arcs: list[_Arc]) -> list[_Arc]:
         for other in kept:
             apart_q = abs(arc.q - other.q) / max(arc.fwhm_q, other.fwhm_q)
             apart_phi = abs(arc.phi - other.phi) / (0.5 * (arc.fwhm_phi + other.fwhm_phi))
-            ring = max(arc.fwhm_phi, other.fwhm_phi) > 40
-            if apart_phi > 1.0 and not ring:
+            if apart_phi > 1.0 or _stands_out(arc, other):
                 continue
             if apart_q < _RESOLVED:
                 home = other
@@ -243,11 +243,19 @@ def _merged(rng: np.random.Generator, arcs: list[_Arc]) -> list[_Arc]:
     return kept
 
 
+def _stands_out(one: _Arc, other: _Arc) -> bool:
+    """Say whether one of them is an arc that is brighter than the ring it lies on."""
+    narrow, wide = sorted((one, other), key=lambda arc: arc.fwhm_phi)
+    if wide.fwhm_phi <= _RING_DEG or narrow.fwhm_phi > _RING_DEG:
+        return False
+    return narrow.intensity / narrow.fwhm_phi > wide.intensity / wide.fwhm_phi
+
+
 def _pieces(rng: np.random.Generator, arcs: list[_Arc]) -> list[_Arc]:
     """Cut some rings into pieces, each a little off, as detectors do."""
     found: list[_Arc] = []
     for arc in arcs:
-        if arc.fwhm_phi < 40 or rng.random() > 0.1:
+        if arc.fwhm_phi < _RING_DEG or rng.random() > 0.1:
             found.append(arc)
             continue
         for part in range(3):
@@ -290,9 +298,15 @@ def _measured(rng: np.random.Generator, arcs: Sequence[_Arc], noise: float, zero
                 "score": 1.0, "snr": snr, "background": 20.0,
                 "intensity": max(arc.intensity + rng.normal(0, own_noise), own_noise),
                 "intensity_error": own_noise,
-                "kind": "ring" if arc.fwhm_phi > 40 else "segment" if arc.fwhm_phi > 6 else "spot",
+                "kind": _kind(arc.fwhm_phi),
                 "fit_flags": 0,
             }
         )  # fmt: skip
     table: Peaks = Peaks.from_rows(rows)
     return table
+
+
+def _kind(fwhm_phi: float) -> str:
+    if fwhm_phi > _RING_DEG:
+        return "ring"
+    return "segment" if fwhm_phi > _SPOT_DEG else "spot"

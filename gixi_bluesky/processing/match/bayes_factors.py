@@ -60,6 +60,10 @@ class Claims:
         """Return claims on nothing."""
         return cls(np.zeros(n_features), np.zeros(n_features))
 
+    def where(self, explained: Bool) -> Claims:
+        """Return the claims on some features only, (n_features,)."""
+        return Claims(self.intensity * explained, self.position * explained)
+
     def __add__(self, other: Claims) -> Claims:
         """Return what two phases explain together."""
         return Claims(self.intensity + other.intensity, np.maximum(self.position, other.position))

@@ -86,6 +86,7 @@ class ExpectedLines:
     """Lines that can be seen apart, of all structures one after the other: (n,) each.
 
     owner: index of the structure, not falling; intensity: the structure's strongest = 1
+    spread: 1/angstrom, standard deviation of the lines that are seen as one
     """
 
     q: Float64
@@ -93,6 +94,7 @@ class ExpectedLines:
     intensity: Float64
     noise: Float64
     owner: Int64
+    spread: Float64
 
     def __len__(self) -> int:
         return len(self.q)
@@ -101,7 +103,12 @@ class ExpectedLines:
         """Return the lines of some structures, which keep their indices."""
         kept = np.isin(self.owner, owners)
         return ExpectedLines(
-            self.q[kept], self.hkl[kept], self.intensity[kept], self.noise[kept], self.owner[kept]
+            self.q[kept],
+            self.hkl[kept],
+            self.intensity[kept],
+            self.noise[kept],
+            self.owner[kept],
+            self.spread[kept],
         )
 
 
@@ -130,13 +137,14 @@ class LineLibrary:
         q, intensity, owner = self._q[visible], self._intensity[visible], self._owner[visible]
         hkl = self._hkl[visible]
         if not len(q):
-            return ExpectedLines(q, hkl, intensity, q, owner)
+            return ExpectedLines(q, hkl, intensity, q, owner, q)
         gap = np.maximum(visibility.resolution, POSITION_ERROR * q)
         apart = (np.diff(owner) > 0) | (np.diff(q) > gap[1:])
         starts = np.flatnonzero(np.append(True, apart))
         total = np.add.reduceat(intensity, starts)
         centre = np.add.reduceat(intensity * q, starts) / total
         group = np.repeat(np.arange(len(starts)), np.diff(np.append(starts, len(q))))
+        variance = np.add.reduceat(intensity * (q - centre[group]) ** 2, starts) / total
         strongest = np.lexsort((-intensity, group))[starts]
         whose = owner[starts]
         top = np.zeros(len(self))
@@ -148,6 +156,7 @@ class LineLibrary:
             intensity=total[kept] / top[whose[kept]],
             noise=visibility.noise_at(centre[kept]),
             owner=whose[kept],
+            spread=np.sqrt(variance[kept]),
         )
 
 

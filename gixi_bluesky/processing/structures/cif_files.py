@@ -46,6 +46,7 @@ class Structure:
     sha256: of the CIF's content
     cell: a, b, c in angstrom and alpha, beta, gamma in deg
     doubts: what the file contradicts itself in, or what was read with leniency
+    crystal_system: of the space group, "" = unknown
     """
 
     name: str
@@ -54,6 +55,7 @@ class Structure:
     cell: tuple[float, float, float, float, float, float]
     reflections: Lines
     doubts: tuple[str, ...] = ()
+    crystal_system: str = ""
 
 
 def shipped_cifs() -> dict[str, Path]:
@@ -156,7 +158,14 @@ def _structure(
         cell=tuple(small.cell.parameters),
         reflections=_lines[key],
         doubts=(*doubts, *more),
+        crystal_system=_crystal_system(small),
     )
+
+
+def _crystal_system(small: gemmi.SmallStructure) -> str:
+    """Return the space group's system; P 1 may stand for a setting without a name."""
+    group = small.spacegroup
+    return "" if group is None or group.number == 1 else str(group.crystal_system_str())
 
 
 def _powder_lines(small: gemmi.SmallStructure, path: Path, q_max: float) -> Lines:

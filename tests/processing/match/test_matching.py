@@ -196,7 +196,8 @@ def test_assigned_lines_and_their_distances() -> None:
     assert table.peak.tolist() == list(range(7))
     expected = np.array(q) / matches.lattice_scale[0] + matches.zero_error[0]
     np.testing.assert_allclose(table.dq, np.array(shifted) - expected, atol=1e-9)
-    assert table.dq.iloc[0] == pytest.approx(0.002, abs=0.0006)
+    assert abs(table.dq).argmax() == 0
+    assert 0.0005 < table.dq.iloc[0] < 0.002
 
 
 def test_spots_of_one_ring_are_one_line_with_many_peaks() -> None:
@@ -246,7 +247,8 @@ def test_pairs_are_the_best_of_all_assignments() -> None:
         peaks = q[kept] + rng.normal(0, 0.003, kept.sum())
         peaks = np.sort(np.append(peaks, rng.uniform(2.6, 3.5, 1)))
         owner = np.zeros(5, np.int64)
-        lines = ExpectedLines(q, np.zeros((5, 3), np.int64), np.ones(5), np.ones(5), owner)
+        hkl, one = np.zeros((5, 3), np.int64), np.ones(5)
+        lines = ExpectedLines(q, hkl, one, one, owner, np.zeros(5))
         features = Features(
             q=peaks,
             error=np.full(len(peaks), 0.001),

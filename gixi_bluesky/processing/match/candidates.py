@@ -1,0 +1,87 @@
+"""One candidate structure with its verdict, and the peaks that it explains."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gixi_bluesky.processing.match.bayes_factors import Trials
+from gixi_bluesky.processing.match.lattice import LineSet
+from gixi_bluesky.processing.match.orientation import Spots
+from gixi_bluesky.processing.structures.cif_files import Structure
+from gixi_bluesky.processing.types import Peaks
+
+__all__ = ["Candidate", "line_set", "matched_members", "spots_of"]
+
+Int64 = NDArray[np.int64]
+Bool = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A structure with its verdict.
+
+    slot, scale, amount: of its likeliest trial in `tried`; slot -1 = no line in the visible range
+    group: slugs of the structures that cannot be told from it, itself included
+    """
+
+    structure: Structure
+    probability: float
+    log_odds: float
+    tried: Trials
+    slot: int
+    scale: int
+    amount: int
+    accepted: bool = False
+    group: tuple[str, ...] = ()
+
+    @property
+    def pairs(self) -> Int64:
+        """Indices of its pairs of line and feature."""
+        return self.tried.pairs(self.slot, self.scale, self.amount)
+
+
+def matched_members(tried: Trials, pairs: Int64) -> tuple[Int64, Int64]:
+    """Return the index of each matched peak and the index in `pairs` of its line, (n,) each."""
+    members = [tried.features.members[f] for f in tried.feature[pairs]]
+    row = np.repeat(np.arange(len(pairs)), [len(m) for m in members])
+    return np.concatenate([*members, np.empty(0, np.int64)]), row
+
+
+def spots_of(structure: Structure, tried: Trials, pairs: Int64, peaks: Peaks) -> Spots:
+    """Return the matched peaks with their lines, as the search for a texture reads them."""
+    peak, row = matched_members(tried, pairs)
+    line = tried.line[pairs][row]
+    q = tried.lines.q[line]
+    return Spots(
+        cell=structure.cell,
+        hkl=tried.lines.hkl[line],
+        q=q,
+        strength=tried.lines.intensity[line],
+        phi=peaks.phi[peak],
+        fwhm_phi=peaks.fwhm_phi[peak],
+        size_deg=np.degrees(peaks.fwhm_q[peak] / np.maximum(q, 1e-6)),
+        intensity=np.maximum(peaks.intensity[peak], 0.0),
+    )
+
+
+def line_set(candidate: Candidate, pairs: Int64, peaks: Peaks) -> LineSet:
+    """Return the matched lines with the q that their peaks show together."""
+    tried = candidate.tried
+    q, error = [], []
+    for feature in tried.feature[pairs]:
+        members = tried.features.members[feature]
+        weight = 1 / np.maximum(peaks.q_error[members], 1e-6) ** 2
+        q.append(np.average(peaks.q[members], weights=weight))
+        error.append(weight.sum() ** -0.5)
+    line = tried.line[pairs]
+    return LineSet(
+        cell=candidate.structure.cell,
+        system=candidate.structure.crystal_system,
+        hkl=tried.lines.hkl[line],
+        q_cif=tried.lines.q[line],
+        q=np.array(q),
+        error=np.hypot(np.array(error), tried.lines.spread[line]),
+    )

@@ -1,0 +1,83 @@
+"""Planes that may lie on the substrate, and the angles of reflections to them."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gixi_bluesky.processing.structures.orientation import Cell, Hkl, reciprocal_basis
+
+__all__ = ["ANGLES", "angle_shares", "contact_planes", "family_angles"]
+
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
+
+ANGLES = np.arange(91.0)  # deg
+LARGEST_INDEX = 2
+_SAME_LENGTH = 1e-4  # relative
+_SHELLS = 8  # of reflections by which planes are told apart
+
+
+@lru_cache(maxsize=512)
+def contact_planes(cell: Cell) -> Int64:
+    """Return (n, 3) planes of indices up to 2, one of each that the lattice makes equivalent."""
+    indices = range(-LARGEST_INDEX, LARGEST_INDEX + 1)
+    planes: list[Hkl] = [
+        (h, k, el)
+        for h, k, el in product(indices, repeat=3)
+        if math.gcd(h, k, el) == 1 and (h, k, el) > (0, 0, 0)
+    ]
+    planes.sort(key=lambda p: (sum(map(abs, p)), -sum(i >= 0 for i in p), [-i for i in p]))
+    shells = sorted(planes, key=lambda p: float(np.linalg.norm(p @ reciprocal_basis(cell))))
+    probes = [_family(cell, hkl) for hkl in shells[:_SHELLS]]
+    seen: dict[tuple[float, ...], Hkl] = {}
+    for plane in planes:
+        normal = np.array(plane) @ reciprocal_basis(cell)
+        length = float(np.linalg.norm(normal))
+        cosines = [np.sort(abs(probe @ normal) / length) for probe in probes]
+        key = (round(length, 4), *np.round(np.concatenate(cosines), 3).tolist())
+        seen.setdefault(key, plane)
+    return np.array(list(seen.values()), np.int64)
+
+
+@lru_cache(maxsize=8192)
+def angle_shares(cell: Cell, hkl: Hkl) -> Float32:
+    """Return (n_planes, 91): the share of the hkl family at each whole angle to each plane."""
+    angles = family_angles(cell, hkl)
+    shares = np.zeros((len(angles), len(ANGLES)), np.float32)
+    low = np.minimum(angles.astype(int), len(ANGLES) - 2)
+    part = (angles - low).astype(np.float32)
+    row = np.arange(len(angles))[:, None]
+    np.add.at(shares, (row, low), 1 - part)
+    np.add.at(shares, (row, low + 1), part)
+    shares /= angles.shape[1]
+    shares.setflags(write=False)
+    return shares
+
+
+@lru_cache(maxsize=8192)
+def family_angles(cell: Cell, hkl: Hkl) -> Float64:
+    """Return (n_planes, members) in deg, 0 to 90; the family is every hkl of the same |q|."""
+    normals = contact_planes(cell) @ reciprocal_basis(cell)
+    normals = normals / np.linalg.norm(normals, axis=1)[:, None]
+    cosine = abs(normals @ _family(cell, hkl).T)
+    angles = np.degrees(np.arccos(np.clip(cosine, 0, 1)))
+    angles.setflags(write=False)
+    return np.asarray(angles)
+
+
+@lru_cache(maxsize=8192)
+def _family(cell: Cell, hkl: Hkl) -> Float64:
+    """Return the unit vectors of all planes with the |q| of hkl, (members, 3)."""
+    basis = reciprocal_basis(cell)
+    length = float(np.linalg.norm(np.asarray(hkl) @ basis))
+    reach = np.floor(length / (2 * np.pi) * np.asarray(cell[:3]) * (1 + _SAME_LENGTH)).astype(int)
+    indices = np.array(list(product(*(range(-n, n + 1) for n in reach))))
+    vectors = indices @ basis
+    lengths = np.linalg.norm(vectors, axis=1)
+    return np.asarray(vectors[abs(lengths - length) < _SAME_LENGTH * length] / length)
