@@ -156,6 +156,8 @@ def _show_phases(card: PhaseScorecard) -> None:
         ("recall, at least four lines", card.recall),
         ("recall, all", card.recall_all),
         ("precision", card.precision),
+        ("recall, groups as one", card.group_recall),
+        ("precision, groups as one", card.group_precision),
         ("surest absent phase, 99 % of frames", card.highest_absent[1]),
     ):
         table.add_row(label, f"{value:.3f}")

@@ -31,12 +31,14 @@ class Verdict:
     """What the matching says of one candidate in one frame.
 
     n_visible: lines of a present phase that can be seen, 0 for an absent one
+    group: of those that the image cannot tell apart, "" = alone
     """
 
     slug: str
     probability: float
     present: bool
     n_visible: int
+    group: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,8 @@ class PhaseScorecard:
     calibration_error: mean over all verdicts of |mean probability - share present| of their bin of
         ten; calibration_error_reported: the same without verdicts below 0.01, which are the most
     recall, precision: at probability above 0.5; recall of the phases of `auc`, recall_all of all
+    group_recall, group_precision: the same for groups that count as one phase, with the sum of
+        their probabilities; one that holds a present phase is right
     highest_absent: quantiles 0.5, 0.99 and 1 over the frames of the surest absent phase
     cpu_ms: of a frame's matching, median
     """
@@ -59,6 +63,8 @@ class PhaseScorecard:
     recall: float
     recall_all: float
     precision: float
+    group_recall: float
+    group_precision: float
     highest_absent: tuple[float, float, float]
     cpu_ms: float
     calibration: tuple[Bin, ...]
@@ -69,7 +75,7 @@ class PhaseScorecard:
             name: getattr(self, name)
             for name in (
                 "frames", "candidates", "auc", "calibration_error", "calibration_error_reported",
-                "recall", "recall_all", "precision", "cpu_ms",
+                "recall", "recall_all", "precision", "group_recall", "group_precision", "cpu_ms",
             )
         }  # fmt: skip
         finite = {k: v if np.isfinite(v) else None for k, v in numbers.items()}
@@ -95,11 +101,16 @@ def judge_phases(
         matches, _ = matchers[slugs](frame.peaks, frame.polar)
         seconds.append(time.process_time() - began)
         said = dict(zip(matches.phase, matches.probability, strict=True))
+        groups = dict(zip(matches.phase, matches.group, strict=True))
         visible = {p.structure.slug: p.n_visible for p in frame.present}
         verdicts.append(
             [
                 Verdict(
-                    c.slug, float(said.get(c.slug, 0)), c.slug in visible, visible.get(c.slug, 0)
+                    c.slug,
+                    float(said.get(c.slug, 0)),
+                    c.slug in visible,
+                    visible.get(c.slug, 0),
+                    groups.get(c.slug, ""),
                 )
                 for c in frame.candidates
             ]
@@ -122,6 +133,10 @@ def _scorecard(verdicts: list[list[Verdict]], seconds: list[float]) -> PhaseScor
     present = np.array([v.present for v in every], bool)
     asked = present & (np.array([v.n_visible for v in every]) >= FEWEST_LINES)
     said = probability > 0.5
+    grouped = [v for frame in verdicts for v in _grouped(frame)]
+    whole = np.array([v.probability > 0.5 for v in grouped], bool)
+    right = np.array([v.present for v in grouped], bool)
+    wanted = right & (np.array([v.n_visible for v in grouped]) >= FEWEST_LINES)
     highest = [
         max((v.probability for v in frame if not v.present), default=0) for frame in verdicts
     ]
@@ -138,10 +153,28 @@ def _scorecard(verdicts: list[list[Verdict]], seconds: list[float]) -> PhaseScor
         recall=_share(said[asked]),
         recall_all=_share(said[present]),
         precision=_share(present[said]),
+        group_recall=_share(whole[wanted]),
+        group_precision=_share(right[whole]),
         highest_absent=(float(low), float(high), float(top)),
         cpu_ms=1e3 * float(np.median(seconds)) if seconds else float("nan"),
         calibration=_bins(probability, present),
     )
+
+
+def _grouped(frame: list[Verdict]) -> list[Verdict]:
+    """Return the verdicts of a frame with each group as one."""
+    groups: dict[str, list[Verdict]] = {}
+    for verdict in frame:
+        groups.setdefault(verdict.group or verdict.slug, []).append(verdict)
+    return [
+        Verdict(
+            slug=name,
+            probability=min(sum(v.probability for v in members), 1.0),
+            present=any(v.present for v in members),
+            n_visible=max(v.n_visible for v in members),
+        )
+        for name, members in groups.items()
+    ]
 
 
 def _share(flags: Bool) -> float:

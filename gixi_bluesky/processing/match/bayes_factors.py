@@ -156,7 +156,9 @@ class Trials:
             log_line = log_seen - self.off[taken]
             log_both = np.logaddexp(log_claim, log_line)
             share = np.exp(log_line - log_both)
-            held = claims.position[feature].astype(np.float32)[:, None]
+            # a place that is explained is not explained better by a second phase
+            best = 1 / (self.sigma[taken] * np.sqrt(2 * np.pi))
+            held = np.maximum(claims.position[feature], best).astype(np.float32)[:, None]
             alone = held * _likely(log_seen - log_claim) + unknown[taken, None]
             together = _likely(log_seen - log_both)
             mixed = share * self.position[:, taken, None] + (1 - share) * held

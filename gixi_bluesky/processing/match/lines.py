@@ -32,14 +32,14 @@ MOST_STORED = 80  # before lines that a frame cannot tell apart are merged
 SAMPLED_ROWS = 128
 FAINTEST_SNR = 2.0  # below it a box is no evidence
 FEWEST_ROWS = 0.03  # of the rows must hold data for a line to be expected there
-ONE_LINE = 0.7  # FWHM; pieces at other phi that are nearer belong to one line
+ONE_LINE = 0.7  # FWHM; peaks that are nearer belong to one line
 
 
 @dataclass(frozen=True, slots=True)
 class Features:
     """Peaks of one |q|, whatever their phi: (n,) each, sorted by q.
 
-    q, error, fwhm: 1/angstrom; intensity: summed; members: the peaks' indices
+    q, error, fwhm: 1/angstrom; intensity: of the whole line; members: the peaks' indices
     density: distinct q per 1/angstrom that unknown phases may bring
     """
 
@@ -188,28 +188,34 @@ def features_of(peaks: Peaks, visibility: Visibility) -> Features:
         q=np.array(positions),
         error=np.array([w.sum() ** -0.5 for w in weights]),
         fwhm=np.array([peaks.fwhm_q[m].max() for m in members]),
-        intensity=np.array(
-            [np.maximum(peaks.intensity[m], peaks.intensity_error[m]).sum() for m in members]
-        ),
+        intensity=np.array([_total(peaks, m) for m in members]),
         members=members,
         density=(len(members) + CHANCE_FEATURES) / reach,
     )
 
 
 def _one_line(peaks: Peaks, group: list[int], index: int, resolution: float) -> bool:
-    """Say whether a peak shows the line of a group: near in |q|, and a piece where it is less so.
-
-    Two peaks over the same phi that a detector resolved are two lines.
-    """
+    """Say whether a peak shows the line of a group: pieces and doubles are nearer than a width."""
     q, first = peaks.q[index], group[0]
-    off = q - peaks.q[first]
     error = np.hypot(peaks.q_error[index], peaks.q_error[first])
-    if off <= min(np.hypot(POSITION_ERROR * q, 2 * error), resolution):
+    if q - peaks.q[first] <= min(np.hypot(POSITION_ERROR * q, 2 * error), resolution):
         return True
-    if q - peaks.q[group].mean() > ONE_LINE * min(peaks.fwhm_q[index], peaks.fwhm_q[first]):
-        return False
-    apart = abs(peaks.phi[group] - peaks.phi[index])
-    return bool((apart > 0.5 * (peaks.fwhm_phi[group] + peaks.fwhm_phi[index])).all())
+    width = max(peaks.fwhm_q[index], peaks.fwhm_q[group].min())
+    return bool(q - peaks.q[group].mean() <= ONE_LINE * width)
+
+
+def _total(peaks: Peaks, group: Int64) -> float:
+    """Return the intensity of one line: of boxes over the same phi only the brightest counts."""
+    values = np.maximum(peaks.intensity[group], peaks.intensity_error[group])
+    total = 0.0
+    counted: list[int] = []
+    for at in np.argsort(-values):
+        index = group[at]
+        apart = abs(peaks.phi[counted] - peaks.phi[index])
+        if (apart >= 0.5 * (peaks.fwhm_phi[counted] + peaks.fwhm_phi[index])).all():
+            counted.append(int(index))
+            total += float(values[at])
+    return total
 
 
 def visibility_of(polar: PolarImage, peaks: Peaks) -> Visibility:

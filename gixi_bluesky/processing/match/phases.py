@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -59,17 +59,25 @@ class Matcher:
         self._library = LineLibrary(structures)
         self._settings = settings
 
-    def __call__(self, peaks: Peaks, polar: PolarImage) -> tuple[Matches, MatchPeaks]:
+    @property
+    def base_odds(self) -> float:
+        """Prior odds of one candidate that nothing is known of."""
+        return min(HIGHEST_PRIOR_ODDS, PHASES_EXPECTED / max(len(self._library), 1))
+
+    def __call__(
+        self, peaks: Peaks, polar: PolarImage, prior_odds: Mapping[str, float] | None = None
+    ) -> tuple[Matches, MatchPeaks]:
         """Return the candidates' probabilities and which line explains which peak.
 
         Every candidate is weighed alone; those that promise something are weighed again with the
         zero error that they share and where along phi their peaks lie, each given what the
         accepted phases explain. Cells and textures of the accepted phases are refined. In
         match_peaks, dq is the observed |q| minus that of the refined cell and zero_error.
+        prior_odds: by slug, as from `temporal_prior.prior_odds_after`; None = a frame by itself
         """
         visibility = visibility_of(polar, peaks)
         features = features_of(peaks, visibility)
-        candidates = self.weigh(peaks, features, visibility)
+        candidates = self.weigh(peaks, features, visibility, prior_odds or {})
         ranked = sorted(candidates, key=lambda c: (-c.probability, -c.log_odds))
         reported = [
             c
@@ -79,10 +87,16 @@ class Matcher:
         refined = refine(reported, peaks, visibility, self._settings.zero_error_inv_angstrom)
         return matches_table(refined, features), match_peaks_table(refined, peaks)
 
-    def weigh(self, peaks: Peaks, features: Features, visibility: Visibility) -> list[Candidate]:
+    def weigh(
+        self,
+        peaks: Peaks,
+        features: Features,
+        visibility: Visibility,
+        prior_odds: Mapping[str, float],
+    ) -> list[Candidate]:
         """Return every candidate with its probability."""
         settings, structures = self._settings, self._library.structures
-        prior = float(np.log(min(HIGHEST_PRIOR_ODDS, PHASES_EXPECTED / max(len(structures), 1))))
+        prior = np.log([prior_odds.get(s.slug, self.base_odds) for s in structures])
         limits = Limits(
             settings.max_dq_inv_angstrom,
             settings.max_lattice_strain,
@@ -91,14 +105,14 @@ class Matcher:
         lines = self._library.expected(visibility)
         first = trials(lines, features, limits)
         alone = first.weigh(Claims.none(len(features)))
-        odds = alone.log_factor + prior
+        odds = alone.log_factor + prior[first.owners]
         best = np.argsort(-odds, kind="stable")[:MOST_PROMISING]
         promising = np.sort(best[odds[best] > PROMISING_LOG_ODDS])
         second = _with_common_zero(lines.of(first.owners[promising]), features, limits, prior)
         found = self._best_set(second, peaks, visibility, prior)
         tried = set(first.owners.tolist())
         candidates = [
-            Candidate(structure, _bounded(expit(prior)), prior, first, -1, 0, 0)
+            Candidate(structure, _bounded(expit(prior[index])), prior[index], first, -1, 0, 0)
             for index, structure in enumerate(structures)
             if index not in tried
         ]
@@ -122,10 +136,10 @@ class Matcher:
         return candidates
 
     def _best_set(
-        self, tried: Trials, peaks: Peaks, visibility: Visibility, prior: float
+        self, tried: Trials, peaks: Peaks, visibility: Visibility, prior: Float64
     ) -> PhaseSet:
         """Find the best set of phases; a fibre explains peaks only where along phi it puts any."""
-        odds = np.full(len(tried.owners), prior)
+        odds = prior[tried.owners]
         explains = np.ones((len(tried.owners), len(tried.features)), bool)
         found = best_set(tried, odds, explains)
         if not (peaks.fwhm_phi < RING_DEG).any():
@@ -145,22 +159,23 @@ class Matcher:
 
 
 def _with_common_zero(
-    lines: ExpectedLines, features: Features, limits: Limits, prior: float
+    lines: ExpectedLines, features: Features, limits: Limits, prior: Float64
 ) -> Trials:
     """Estimate the common zero error from the likely phases and try all structures with it."""
     rough = trials(lines, features, limits)
     weights = rough.weigh(Claims.none(len(features)))
-    sure = _sure_phases(rough, weights, prior)
+    sure = _sure_phases(rough, weights, prior[rough.owners])
     zero, zero_sigma = common_zero(rough, sure, (weights.scale, weights.amount))
     return trials(lines, features, replace(limits, zero=zero, zero_sigma=zero_sigma))
 
 
-def _sure_phases(tried: Trials, weights: Weights, prior: float) -> tuple[int, ...]:
+def _sure_phases(tried: Trials, weights: Weights, prior: Float64) -> tuple[int, ...]:
     """Return the slots of phases that are likely alone, each mostly on features of its own."""
     used = np.zeros(len(tried.features), bool)
     sure = []
-    for slot in np.argsort(-weights.log_factor, kind="stable"):
-        if weights.log_factor[slot] + prior <= 0:
+    odds = weights.log_factor + prior
+    for slot in np.argsort(-odds, kind="stable"):
+        if odds[slot] <= 0:
             break
         pairs = tried.pairs(int(slot), int(weights.scale[slot]), int(weights.amount[slot]))
         feature = tried.feature[pairs]

@@ -126,9 +126,17 @@ def test_pieces_of_one_ring_are_one_line() -> None:
     features = features_of(pieces, visibility)
     assert [len(m) for m in features.members] == [1, 3]
     assert features.q[1] == pytest.approx(3.179, abs=0.002)
-    # Over the same phi they are lines that the detector resolved.
-    together = features_of(replace(pieces, phi=np.full(4, 45.0)), visibility)
-    assert len(together) > 2
+    assert features.intensity[1] == pytest.approx(150 * NOISE)
+
+
+def test_boxes_over_one_another_are_one_line_of_the_brightest() -> None:
+    doubled = replace(
+        peak_table([3.171, 3.179, 3.188, 3.25], [30 * NOISE, 50 * NOISE, 40 * NOISE, 20 * NOISE]),
+        fwhm_phi=np.full(4, 70.0),
+    )
+    features = features_of(doubled, visibility_of(FRAME, doubled))
+    assert [len(m) for m in features.members] == [3, 1]
+    assert features.intensity[0] == pytest.approx(50 * NOISE)
 
 
 def test_no_probability_is_zero_or_one() -> None:
