@@ -22,8 +22,7 @@ from gixi_bluesky.tiled_adapters.schema import (
     RESULT_FILES,
     RESULT_MIMETYPE,
     RESULT_SPEC,
-    STREAMS,
-    TABLES,
+    StreamTable,
 )
 from gixi_bluesky.tiled_adapters.settings import OutputSettings, TiledSettings
 from gixi_bluesky.tiled_adapters.store.claims import store_errors
@@ -128,14 +127,15 @@ class _Registration:
         self._store = store
         self._committed = committed
         self._rows = rows
-        self._tables = {stream: run.table(stream) for stream in STREAMS}
+        self._tables = {table.name: table for table in run.tables}
 
     def send(self, directory: Path) -> None:
         self._send_images(directory.absolute())
-        for stream in STREAMS:
-            self._store("descriptor", self._composer.descriptor(TABLES[stream]))
-        for stream, rows in self._tables.items():
-            self._send_rows(stream, rows[~rows["frame"].isin(list(self._committed))])
+        for table in self._tables.values():
+            self._store("descriptor", self._composer.descriptor(table))
+        for table in self._tables.values():
+            rows = self._run.table(table.name)
+            self._send_rows(table, rows[~rows["frame"].isin(list(self._committed))])
         self._store("stop", self._stop())
 
     def _send_images(self, directory: Path) -> None:
@@ -150,10 +150,11 @@ class _Registration:
         datum = self._composer.image_datum(resource["uid"], 0, self._run.n_images)
         self._store("stream_datum", datum)
 
-    def _send_rows(self, stream: str, rows: pd.DataFrame) -> None:
+    def _send_rows(self, table: StreamTable, rows: pd.DataFrame) -> None:
+        stream = table.name
         columns = {str(name): rows[name].tolist() for name in rows}
         first, time = self._rows.get(stream, 0) + 1, self._composer.start["time"]
-        for page in self._composer.pages(TABLES[stream], columns, first, time, _ROWS_PER_PAGE):
+        for page in self._composer.pages(table, columns, first, time, _ROWS_PER_PAGE):
             self._store("event_page", page)
         self._rows[stream] = first + len(rows) - 1
 
@@ -163,9 +164,10 @@ class _Registration:
             return dict(self._run.stop)
         phases = self._composer.start["gixi"].get("phases_searched", ())
         summary = RunSummary({phase["slug"]: phase["name"] for phase in phases})
-        for stream, rows in self._tables.items():
+        for stream in self._tables:
+            rows = self._run.table(stream)
             summary.add(stream, {str(name): rows[name].tolist() for name in rows})
-        times = self._tables["frames"]["raw_time"]
+        times = self._run.table("frames")["raw_time"]
         time = float(times.max()) if len(times) else self._composer.start["time"]
         reason = "the file does not record how the raw run ended"
         told = {**summary.as_dict(), "completeness": "unknown"}

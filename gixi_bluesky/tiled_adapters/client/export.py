@@ -21,10 +21,18 @@ from gixi_bluesky.tiled_adapters.files.nexus import (
     complete_entry,
     create_entry,
     read_table,
+    stored_tables,
     write_table,
 )
 from gixi_bluesky.tiled_adapters.files.polar_images import create_images, write_image
-from gixi_bluesky.tiled_adapters.schema import IMAGE_DATASET, IMAGE_KEY, IMAGES, STREAMS, TABLES
+from gixi_bluesky.tiled_adapters.schema import (
+    IMAGE_DATASET,
+    IMAGE_KEY,
+    IMAGES,
+    STREAMS,
+    TABLES,
+    StreamTable,
+)
 
 __all__ = ["FileRun", "StoredRun", "TiledRun", "derived_run", "write_csv", "write_nexus"]
 
@@ -112,6 +120,11 @@ class FileRun:
         except (OSError, KeyError, ValueError) as error:
             message = f"{path} is no readable result file: {error}"
             raise StoreError(message) from error
+
+    @property
+    def tables(self) -> list[StreamTable]:
+        """The tables of the run in the order of the commit."""
+        return stored_tables(self._file["entry"])
 
     def table(self, stream: str) -> pd.DataFrame:
         """Return the rows of a table."""

@@ -31,7 +31,10 @@ from gixi_bluesky.tiled_adapters.schema import (
     STREAMS,
     TABLES,
     StreamTable,
+    commit_order,
     complete_columns,
+    is_table,
+    step_table,
 )
 
 __all__ = [
@@ -43,6 +46,7 @@ __all__ = [
     "read_table",
     "result_metadata",
     "storage_dtype",
+    "stored_tables",
     "table_values",
     "write_note",
     "write_result_file",
@@ -154,6 +158,30 @@ def write_note(entry: h5py.Group, name: str, text: str) -> None:
     note = group_of(entry, name, "NXnote")
     write_text(note, "type", "text/plain")
     write_text(note, "data", text)
+
+
+def stored_tables(entry: h5py.Group) -> list[StreamTable]:
+    """Return the tables of a file in the order of the commit; those of steps by their columns."""
+    streams = commit_order(name for name in entry if is_table(name))
+    return [TABLES[name] if name in TABLES else _step_table(entry, name) for name in streams]
+
+
+def _step_table(entry: h5py.Group, stream: str) -> StreamTable:
+    group = entry[stream]
+    columns = [_stored_column(group[name]) for name in group if name not in {"frame", "row"}]
+    return step_table(stream.removeprefix("step_"), columns)
+
+
+def _stored_column(dataset: h5py.Dataset) -> Column:
+    attributes = {name: _decoded(dataset.attrs.get(name, b"")) for name in ("units", "long_name")}
+    text = dataset.dtype.kind == "S"
+    dtype = f"<U{dataset.dtype.itemsize}" if text else dataset.dtype.str
+    name = dataset.name.rsplit("/", 1)[-1]
+    return Column(name, dtype, attributes["units"], attributes["long_name"])
+
+
+def _decoded(text: Any) -> str:
+    return text.decode() if isinstance(text, bytes) else str(text)
 
 
 def read_table(entry: h5py.Group, stream: str) -> pd.DataFrame:

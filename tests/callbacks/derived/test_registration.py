@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ import pytest
 from derived_publisher import RAW, Publisher, closed, frame
 from event_model import DocumentNames, schema_validators
 from fakes import MemoryStore
+from running_fold import Running
 
+from gixi_bluesky.callbacks.derived.folds import FrameFold
 from gixi_bluesky.callbacks.derived.registration import register_result
 from gixi_bluesky.callbacks.documents.parsing import RunStop
 from gixi_bluesky.callbacks.runs.raw_run import RunClosed
@@ -29,8 +32,8 @@ ENDS = {
 }
 
 
-def published(folder: Path, end: RunClosed, **sections: Any) -> Publisher:
-    publisher = Publisher(folder, tiled={"access_tags": "from_raw"}, **sections)
+def published(folder: Path, end: RunClosed, folds: Sequence[FrameFold] = ()) -> Publisher:
+    publisher = Publisher(folder, tiled={"access_tags": "from_raw"}, folds=folds)
     for number in range(3):
         publisher.add(number, 60.0 + number)
         publisher.run.step()
@@ -58,11 +61,11 @@ def without_time(doc: Any) -> dict[str, Any]:
 def events(store: MemoryStore) -> dict[str, pd.DataFrame]:
     """Return the events of all pages by stream: rows with their uid and seq_num."""
     names = {doc["uid"]: doc["name"] for name, doc in store.documents if name == "descriptor"}
-    pages: dict[str, list[pd.DataFrame]] = {stream: [] for stream in STREAMS}
+    pages: dict[str, list[pd.DataFrame]] = {}
     for name, doc in store.documents:
         if name == "event_page":
             rows = {"uid": doc["uid"], "seq_num": doc["seq_num"], **doc["data"]}
-            pages[names[doc["descriptor"]]].append(pd.DataFrame(rows))
+            pages.setdefault(names[doc["descriptor"]], []).append(pd.DataFrame(rows))
     return {stream: pd.concat(found, ignore_index=True) for stream, found in pages.items()}
 
 
@@ -70,7 +73,7 @@ def events(store: MemoryStore) -> dict[str, pd.DataFrame]:
 def test_a_registered_run_equals_the_live_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: RunClosed
 ) -> None:
-    live = published(tmp_path, end)
+    live = published(tmp_path, end, [Running()])
     uid = live.run.documents.uid
     store = registered(live.folder / f"{uid}.nxs", monkeypatch)
     assert store.start == live.store.start
@@ -83,8 +86,10 @@ def test_a_registered_run_equals_the_live_one(
         assert ours == {uid: theirs[uid] for uid in ours}
     last = [[d for n, d in one.documents if n == "stream_datum"][-1] for one in (store, live.store)]
     assert last[0]["indices"]["stop"] == last[1]["indices"]["stop"] == 3
-    for stream, rows in events(live.store).items():
-        pd.testing.assert_frame_equal(events(store)[stream], rows)
+    ours, theirs = events(store), events(live.store)
+    assert set(ours) == set(theirs) == {*STREAMS, "textures", "step_seen", "courses"}
+    for stream, rows in theirs.items():
+        pd.testing.assert_frame_equal(ours[stream][list(rows)], rows)
     assert without_time(store.stop) == without_time(live.store.stop)
     assert store.stop["exit_status"] == end.stop.exit_status
     assert store.stop["gixi"]["completeness"] in {"complete", "incomplete", "abandoned"}
