@@ -9,7 +9,7 @@ DEMO   ?= demo-results
 # One thread a process: the tests themselves run side by side.
 TESTS  := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
-.PHONY: demo test quick lint types coverage soak hooks clean
+.PHONY: demo test docs quick lint types coverage soak hooks clean
 
 demo: $(VENV)/.ready          ## a simulated experiment, live, with pictures in $(DEMO)/
 	$(BIN)/gixi-bluesky demo --out $(DEMO)
@@ -23,6 +23,9 @@ quick: lint types             ## lint, types and every test without servers, in 
 coverage: $(VENV)/.ready-dev  ## the tests of `quick`, with the lines they do not reach
 	$(TESTS) --cov --cov-report=term:skip-covered --cov-report=html \
 	  -m "not system and not server and not slow and not network and not soak and not gpu"
+
+docs: $(VENV)/.ready-dev      ## the documentation, in docs/_build/html; warnings are errors
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
 
 hooks: $(VENV)/.ready-dev     ## run lint and types before each commit
 	$(BIN)/pre-commit install
