@@ -13,15 +13,17 @@ _CPU_INFO = Path("/proc/cpuinfo")
 
 
 def machine() -> dict[str, Any]:
-    """Describe processor, cores this process may use, load, threads and versions."""
+    """Describe processor, cores this process may use, load, threads of a network and versions."""
     import torch
+
+    from gixi_bluesky.processing.detector.engines import network_threads
 
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     return {
         "processor": _processor(),
         "cpus": _cpus(),
         "load": load,
-        "threads": torch.get_num_threads(),
+        "threads": network_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "python": platform.python_version(),
         "torch": torch.__version__,

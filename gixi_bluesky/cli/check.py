@@ -182,15 +182,19 @@ def _structures(config: Config) -> str:
     return ", ".join(f"{one.name} ({len(one.reflections.q)} lines)" for one in found)
 
 
-def _weights(config: Config) -> str:
+def _weights(config: Config) -> _Found:
     from gixi_bluesky.processing.detector import load_detector
+    from gixi_bluesky.processing.detector.engines import faster_engine
+    from gixi_bluesky.processing.detector.networks.light_detector import LightDetector
 
     settings = config.detector
     detector = load_detector(
         settings.weights, settings.device, settings.engine, space=config.grid.space
     )
     found = f"{detector.name}, sha256 {detector.sha256[:12]}, on {detector.device}"
-    return f"{found} ({detector.engine})"
+    light = isinstance(detector, LightDetector)
+    advice = faster_engine(detector.engine, detector.device) if light else None
+    return f"{found} ({detector.engine})", [advice] if advice else []
 
 
 def _roots(config: Config) -> str:

@@ -125,6 +125,7 @@ def test_check_tries_every_part_and_an_image(run, lines, config_file, image):
         *("input roots", "results directory", "Tiled", "Kafka", "image"),
     ]
     assert "MAPbBr3" in findings[4]["detail"]
+    assert findings[5]["detail"].endswith("on cpu (numpy)")
 
 
 def test_check_says_what_is_wrong_and_goes_on(run, lines, config_file):

@@ -14,7 +14,7 @@ import torch
 
 from gixi_bluesky.errors import WeightsError
 from gixi_bluesky.processing.detector import engines, find_weights, load_detector
-from gixi_bluesky.processing.detector.engines import chosen_engine, network_threads
+from gixi_bluesky.processing.detector.engines import chosen_engine, faster_engine, network_threads
 from gixi_bluesky.processing.detector.networks.light import LightNet
 from gixi_bluesky.processing.detector.networks.light_architecture import (
     SIZES,
@@ -117,6 +117,14 @@ def test_auto_takes_the_fastest_that_is_installed(monkeypatch):
 def test_the_fastest_engine_belongs_to_the_installation():
     assert find_spec("openvino") is not None
     assert load_detector("default").engine == "openvino"
+
+
+def test_a_faster_engine_is_recommended_where_there_is_one(monkeypatch):
+    assert faster_engine("openvino", "cpu") is None
+    assert faster_engine("torch", "cuda") is None
+    assert "set detector.engine to auto" in str(faster_engine("torch", "cpu"))
+    monkeypatch.setattr(engines, "find_spec", lambda name: None)
+    assert "pip install openvino" in str(faster_engine("torch", "cpu"))
 
 
 def test_an_engine_that_cannot_run_the_network_is_refused(monkeypatch):
