@@ -274,7 +274,7 @@ class CorrectionSettings(Settings):
     def dark_file(self) -> Path | None:
         """The file that holds the dark, None where each run has its own or there is none.
 
-        A run's copy is there once `callbacks.darks.with_fetched_dark` was called.
+        Of another run it is the copy on this machine, None until that is made.
         """
         return self.dark.file if isinstance(self.dark, DarkRun) else _path(self.dark)
 
