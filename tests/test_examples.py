@@ -125,7 +125,7 @@ def test_the_readmes_python_runs_from_top_to_bottom(tmp_path, monkeypatch):
         for block in blocks(ROOT / "README.md", "python"):
             here = block.replace("http://localhost:8000", server.uri)
             exec(
-                compile(here.replace('"secret"', repr(server.api_key)), "README.md", "exec"), names
+                compile(here.replace('"your-secret-key"', repr(server.api_key)), "README.md", "exec"), names
             )
         names["analysis"].close()
         names["client"].context.close()
