@@ -124,9 +124,8 @@ def test_the_readmes_python_runs_from_top_to_bottom(tmp_path, monkeypatch):
     with embedded_server(tmp_path) as server:
         for block in blocks(ROOT / "README.md", "python"):
             here = block.replace("http://localhost:8000", server.uri)
-            exec(
-                compile(here.replace('"your-secret-key"', repr(server.api_key)), "README.md", "exec"), names
-            )
+            here = here.replace('"your-secret-key"', repr(server.api_key))
+            exec(compile(here, "README.md", "exec"), names)
         names["analysis"].close()
         names["client"].context.close()
     peaks, run = names["peaks"], names["run"]
