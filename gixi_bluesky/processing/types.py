@@ -249,7 +249,9 @@ class Peaks(Table):
     intensity_error: Float64 = _column("counts deg/angstrom", "standard error of intensity")
     background: Float64 = _column("counts", "mean background per detector pixel under the peak")
     kind: NDArray[np.object_] = _column("", "ring, segment or spot", "<U8")
-    fit_flags: Int64 = _column("", "bits: 1 fit failed, 2 cut by an edge, 4 blended", "<i8")
+    fit_flags: Int64 = _column(
+        "", "bits: 1 fit failed, 2 cut, 4 blended, 8 shape does not fit", "<i8"
+    )
     graininess: Float64 = _column(
         "", "scatter of the intensity along phi beyond counting and texture, NaN = unknown"
     )

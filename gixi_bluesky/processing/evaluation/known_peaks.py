@@ -26,9 +26,9 @@ _SHAPE, _PIXEL_M = (1043, 981), 0.172e-3
 _GRID = GridSettings(q_max_inv_angstrom=3.2)
 _SLOTS = np.linspace(0.5, 2.7, 9)  # of |q|, 1/angstrom; wide apart against the widths
 _SECTORS = {"spot": (15.0, 35.0, 55.0, 75.0), "segment": (25.0, 63.0)}  # centres, deg
-_FRAMES_PER_SCENE = 4
-# How far boxes of the default network lie from the true ones, in units of the widths.
-_JITTER_CENTRE, _JITTER_LOG_WIDTH = 0.12, 0.15
+_FRAMES_PER_SCENE = 2
+# Errors of the boxes that the default network finds, in units of the widths and of log(width).
+_JITTER_CENTRE, _JITTER_LOG_WIDTH = 0.12, 0.25
 
 
 @dataclass(frozen=True, slots=True)

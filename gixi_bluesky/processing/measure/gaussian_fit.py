@@ -15,8 +15,10 @@ __all__ = [
     "LEVEL",
     "LOG_SIGMA",
     "PARAMETERS",
+    "PER_PEAK",
     "SLOPE",
     "GaussianFits",
+    "Profiles",
     "fit_gaussians",
     "gaussian",
 ]
@@ -25,158 +27,206 @@ Float64 = NDArray[np.float64]
 
 FWHM_PER_SIGMA = float(np.sqrt(8 * np.log(2)))
 HEIGHT, CENTRE, LOG_SIGMA, LEVEL, SLOPE, CURVATURE = range(PARAMETERS := 6)
-ITERATIONS = 25
-HOPELESS = 1e8  # damping that ends the fit
-CONVERGED = 1e-5  # relative fall of the cost that ends the fit
+PER_PEAK = 3  # parameters of each further peak, after those of the first and its background
+_ABSENT = 1e-6  # height of a peak that was held at zero
+_ITERATIONS = 12
+_HOPELESS = 1e8  # damping that ends the fit
+_CONVERGED = 1e-2  # fall of chi2, over its expected scatter per point, that ends the fit
+
+
+@dataclass(frozen=True, slots=True)
+class Profiles:
+    """n profiles of m points.
+
+    x, y: (n, m) place and value; response: (n, m) factor on the peaks
+    weight: (n, m) 1 / variance as the fit uses it, 0 = no data
+    variance: (n, m) of y, for the errors of what was fitted
+    """
+
+    x: Float64
+    y: Float64
+    response: Float64
+    weight: Float64
+    variance: Float64
+
+    def rows(self, chosen: NDArray[np.int64]) -> Profiles:
+        """Return some of the profiles."""
+        parts = (self.x, self.y, self.response, self.weight, self.variance)
+        return Profiles(*(part[chosen] for part in parts))
 
 
 @dataclass(frozen=True, slots=True)
 class GaussianFits:
-    """n fits of height · response · exp(-(x - centre)²/2 sigma²) + level + slope x + curvature x².
+    """n fits of peaks on a background, level + slope x + curvature x².
 
-    parameters: (n, 6) height, centre, log sigma, level, slope, curvature
-    covariance: (n, 6, 6) from the weights alone, priors included
-    jacobian: (n, 6, m) at the solution
-    chi2: (n,) weighted sum of squares over the degrees of freedom
+    A peak is height · response · exp(-(x - centre)² / 2 sigma²).
+
+    parameters: (n, p) height, centre, log sigma, level, slope, curvature, then height, centre and
+        log sigma of each further peak
+    covariance: (n, p, p) of the parameters, from the variance of the data and the priors
+    hessian_inverse: (n, p, p) of half the cost that was minimised
+    jacobian: (n, p, m) at the solution
+    chi2: (n,) weighted sum of squares over the degrees of freedom; freedom: (n,) their number
+    converged: (n,) whether the last step changed next to nothing
     """
 
     parameters: Float64
     covariance: Float64
+    hessian_inverse: Float64
     jacobian: Float64
     chi2: Float64
+    freedom: Float64
+    converged: NDArray[np.bool_]
 
     @property
     def height(self) -> Float64:
-        """(n,) height of the Gaussian."""
+        """(n,) height of the first peak."""
         return self.parameters[:, HEIGHT]
 
     @property
     def centre(self) -> Float64:
-        """(n,) centre, in the unit of x."""
+        """(n,) centre of the first peak, in the unit of x."""
         return self.parameters[:, CENTRE]
 
     @property
     def sigma(self) -> Float64:
-        """(n,) standard deviation, in the unit of x."""
+        """(n,) standard deviation of the first peak, in the unit of x."""
         return np.exp(self.parameters[:, LOG_SIGMA])
+
+    def error(self, parameter: int) -> Float64:
+        """Return the (n,) standard errors of a parameter."""
+        return np.sqrt(np.maximum(self.covariance[:, parameter, parameter], 0))
 
     def put(self, rows: NDArray[np.int64], part: GaussianFits) -> None:
         """Replace the fits of some rows."""
-        for name in ("parameters", "covariance", "jacobian", "chi2"):
+        for name in self.__slots__:
             getattr(self, name)[rows] = getattr(part, name)
 
     def background(self, x: Float64) -> Float64:
-        """(n, m) what lies under the Gaussians at x."""
-        level, slope, curvature = self.parameters[:, LEVEL:].T[:, :, None]
-        return level + x * (slope + curvature * x)
+        """Return (n, m) what lies under all peaks at x."""
+        level, slope, curvature = self.parameters[:, LEVEL : CURVATURE + 1].T[:, :, None]
+        return np.asarray(level + x * (slope + curvature * x))
+
+    def further_bells(self, x: Float64) -> Float64:
+        """Return (n, further peaks, m) Gaussians of height 1 at x, 0 for peaks without height."""
+        bells = np.zeros((len(x), (self.parameters.shape[1] - PARAMETERS) // PER_PEAK, x.shape[1]))
+        for i in range(bells.shape[1]):
+            first = PARAMETERS + PER_PEAK * i
+            height, centre, log_sigma = self.parameters[:, first : first + PER_PEAK].T
+            sigma = np.exp(np.minimum(np.maximum(log_sigma, -20), 20))
+            bells[:, i] = gaussian(x, centre, sigma) * (abs(height) > _ABSENT)[:, None]
+        return bells
+
+    def under(self, profiles: Profiles) -> Float64:
+        """Return (n, m) what lies under the first peak: background and further peaks."""
+        model = np.asarray(_model(profiles.x, profiles.response, self.parameters)[0])
+        return model - self.height[:, None] * profiles.response * gaussian(
+            profiles.x, self.centre, self.sigma
+        )
 
 
 def gaussian(x: Float64, centre: Float64, sigma: Float64) -> Float64:
-    """(n, m) Gaussians of height 1 at x (n, m)."""
-    return np.exp(-0.5 * ((x - centre[:, None]) / sigma[:, None]) ** 2)
+    """Return (n, m) Gaussians of height 1 at x (n, m)."""
+    z = np.clip((x - centre[:, None]) / sigma[:, None], -30, 30)
+    return np.asarray(np.exp(-0.5 * z * z))
 
 
-def fit_gaussians(
-    x: Float64,
-    y: Float64,
-    weight: Float64,
-    response: Float64,
-    start: Float64,
-    prior_sigma: Float64,
-) -> GaussianFits:
-    """Fit (n, m) profiles by Levenberg-Marquardt, all together.
+def fit_gaussians(profiles: Profiles, start: Float64, prior_sigma: Float64) -> GaussianFits:
+    """Fit profiles by Levenberg-Marquardt, all together.
 
-    weight: (n, m) 1/variance, 0 = no data; response: (n, m) factor on the Gaussian
-    start: (n, 6) parameters to begin with; prior_sigma: (n, 6) how far each may stray from
-    there (inf = freely), as if it had been measured with that standard error.
+    start: (n, p) parameters to begin with; prior_sigma: (n, p) how far each may stray from
+    there, as if it had been measured with that standard error. Values of order one converge best.
     """
     precision = prior_sigma**-2.0
     parameters = start.copy()
-    damping = np.full(len(x), 1e-3)
-    cost = np.empty(len(x))
-    gradient = np.empty(start.shape)
-    normal = np.empty((*start.shape, PARAMETERS))
-    jacobian = np.empty((*start.shape, x.shape[1]))
-    state = (cost, gradient, normal, jacobian)
-    active = np.arange(len(x))
-    for array, value in zip(
-        state, _linearised(x, y, weight, response, start, start, precision), strict=True
-    ):
-        array[:] = value
-    for _ in range(ITERATIONS):
-        trial = parameters[active] + _solve(normal[active], gradient[active], damping[active])
-        data = (x[active], y[active], weight[active], response[active])
-        news = _linearised(*data, trial, start[active], precision[active])
-        better = news[0] < cost[active]
-        settled = np.abs(cost[active] - news[0]) <= CONVERGED * cost[active]
-        improved = active[better]
-        parameters[improved] = trial[better]
+    damping = np.full(len(start), 1e-4)
+    going = np.ones(len(start), bool)
+    points = np.maximum((profiles.weight > 0).sum(axis=1), 1)
+    state = _linearised(profiles, start, start, precision)
+    for _ in range(_ITERATIONS):
+        cost, gradient, normal = state
+        trial = parameters + _solve(normal, gradient, damping)
+        news = _linearised(profiles, trial, start, precision)
+        better = going & (news[0] < cost)
+        settled = np.abs(cost - news[0]) <= _CONVERGED * np.maximum(cost / points, 1)
+        np.copyto(parameters, trial, where=better[:, None])
         for array, value in zip(state, news, strict=True):
-            array[improved] = value[better]
-        damping[active] = np.where(better, damping[active] / 5, damping[active] * 8)
-        active = active[~settled & (damping[active] < HOPELESS)]
-        if not active.size:
+            np.copyto(array, value, where=better.reshape(-1, *[1] * (array.ndim - 1)))
+        damping *= np.where(better, 0.2, 8)
+        going &= ~settled & (damping < _HOPELESS)
+        if not going.any():
             break
-    freedom = np.maximum((weight > 0).sum(axis=1) - PARAMETERS, 1)
-    residual = y - _model(x, response, parameters)[0]
+    return _solution(profiles, parameters, state[2], precision, ~going)
+
+
+def _solution(
+    profiles: Profiles,
+    parameters: Float64,
+    normal: Float64,
+    precision: Float64,
+    converged: NDArray[np.bool_],
+) -> GaussianFits:
+    model, jacobian = _model(profiles.x, profiles.response, parameters)
+    weight = profiles.weight
+    inverse = np.asarray(np.linalg.inv(normal), np.float64)
+    # The weights are smoothed variances; errors come from the variances themselves.
+    noise = (jacobian * (weight**2 * profiles.variance)[:, None]) @ jacobian.transpose(0, 2, 1)
+    diagonal = np.arange(parameters.shape[1])
+    noise[:, diagonal, diagonal] += precision
+    free = (precision * inverse[:, diagonal, diagonal] < 0.5).sum(axis=1)
+    freedom = np.maximum((weight > 0).sum(axis=1) - free, 1)
     return GaussianFits(
         parameters=parameters,
-        covariance=np.asarray(np.linalg.inv(_regular(normal)), np.float64),
+        covariance=inverse @ noise @ inverse,
+        hessian_inverse=inverse,
         jacobian=jacobian,
-        chi2=(weight * residual**2).sum(axis=1) / freedom,
+        chi2=(weight * (profiles.y - model) ** 2).sum(axis=1) / freedom,
+        freedom=freedom,
+        converged=converged,
     )
 
 
 def _model(x: Float64, response: Float64, parameters: Float64) -> tuple[Float64, Float64]:
-    height, centre, log_sigma, level, slope, curvature = parameters.T[:, :, None]
-    # steps of the fit may overshoot; the clips keep exp within floats
-    narrowness = np.exp(-np.clip(log_sigma, -20, 20))
-    z = np.clip((x - centre) * narrowness, -30, 30)
-    bell = response * np.exp(-0.5 * z * z)
-    jacobian = np.empty((len(x), PARAMETERS, x.shape[1]))
-    jacobian[:, HEIGHT] = bell
-    along = height * bell * z
-    jacobian[:, CENTRE] = along * narrowness
-    jacobian[:, LOG_SIGMA] = along * z
+    """Return the value (n, m) and its derivatives (n, p, m)."""
+    jacobian = np.empty((*parameters.shape, x.shape[1]))
+    level, slope, curvature = parameters[:, LEVEL : CURVATURE + 1].T[:, :, None]
     jacobian[:, LEVEL] = 1.0
     jacobian[:, SLOPE] = x
-    jacobian[:, CURVATURE] = x * x
-    return height * bell + level + x * (slope + curvature * x), jacobian
+    np.multiply(x, x, out=jacobian[:, CURVATURE])
+    total = level + x * (slope + curvature * x)
+    for first in (HEIGHT, *range(PARAMETERS, parameters.shape[1], PER_PEAK)):
+        height, centre, log_sigma = parameters[:, first : first + PER_PEAK].T[:, :, None]
+        # Steps of the fit may overshoot; the clips keep exp within floats.
+        narrowness = np.exp(-np.minimum(np.maximum(log_sigma, -20), 20))
+        z = np.minimum(np.maximum((x - centre) * narrowness, -30), 30)
+        bell = response * np.exp(-0.5 * z * z)
+        peak = height * bell
+        total += peak
+        jacobian[:, first] = bell
+        peak *= z
+        np.multiply(peak, narrowness, out=jacobian[:, first + 1])
+        np.multiply(peak, z, out=jacobian[:, first + 2])
+    return total, jacobian
 
 
 def _linearised(
-    x: Float64,
-    y: Float64,
-    weight: Float64,
-    response: Float64,
-    parameters: Float64,
-    start: Float64,
-    precision: Float64,
-) -> tuple[Float64, Float64, Float64, Float64]:
-    """Return cost, its downhill gradient, the normal matrix and the Jacobian."""
-    model, jacobian = _model(x, response, parameters)
-    residual = y - model
+    profiles: Profiles, parameters: Float64, start: Float64, precision: Float64
+) -> tuple[Float64, Float64, Float64]:
+    """Return cost, its downhill gradient and the normal matrix."""
+    model, jacobian = _model(profiles.x, profiles.response, parameters)
+    terms = np.concatenate([jacobian, (profiles.y - model)[:, None]], axis=1)
+    products = (terms * profiles.weight[:, None]) @ terms.transpose(0, 2, 1)
     stray = start - parameters
-    weighted = weight * residual
-    cost = (weighted * residual).sum(axis=1) + (precision * stray**2).sum(axis=1)
-    gradient = (jacobian @ weighted[:, :, None])[:, :, 0] + precision * stray
-    normal = (jacobian * weight[:, None, :]) @ jacobian.transpose(0, 2, 1)
-    diagonal = np.arange(PARAMETERS)
+    pull = precision * stray
+    cost = products[:, -1, -1] + (pull * stray).sum(axis=1)
+    normal = products[:, :-1, :-1]
+    diagonal = np.arange(start.shape[1])
     normal[:, diagonal, diagonal] += precision
-    return cost, gradient, normal, jacobian
+    return cost, products[:, -1, :-1] + pull, normal
 
 
 def _solve(normal: Float64, gradient: Float64, damping: Float64) -> Float64:
-    damped = _regular(normal)
-    diagonal = np.arange(PARAMETERS)
+    damped = normal.copy()
+    diagonal = np.arange(gradient.shape[1])
     damped[:, diagonal, diagonal] *= 1 + damping[:, None]
     return np.asarray(np.linalg.solve(damped, gradient[:, :, None])[:, :, 0], np.float64)
-
-
-def _regular(normal: Float64) -> Float64:
-    """Return the matrices with parameters that no datum touches held in place."""
-    regular = normal.copy()
-    diagonal = np.arange(PARAMETERS)
-    scale = regular[:, diagonal, diagonal]
-    regular[:, diagonal, diagonal] = np.where(scale > 0, scale * (1 + 1e-10), 1.0)
-    return regular

@@ -2,80 +2,98 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
 from gixi_bluesky.processing.measure.angular import AngularFits, fit_angular
+from gixi_bluesky.processing.measure.box_shapes import BoxShapes
+from gixi_bluesky.processing.measure.box_sums import BoxSums, noise_scale
 from gixi_bluesky.processing.measure.gaussian_fit import FWHM_PER_SIGMA
 from gixi_bluesky.processing.measure.placement import PixelFits, Placed, place, row_height_deg
-from gixi_bluesky.processing.measure.profiles import (
-    BoxShapes,
-    WeightedImage,
-    box_shapes,
-    noise_scale,
-    radial_profiles,
-)
-from gixi_bluesky.processing.measure.radial import RadialFits, fit_radial
+from gixi_bluesky.processing.measure.profiles import box_cells, radial_profiles
+from gixi_bluesky.processing.measure.radial import RadialFits, fit_radial, neighbours
 from gixi_bluesky.processing.types import CartesianImage, Detections, Peaks, PolarImage
 
-__all__ = ["BLENDED", "CUT", "FIT_FAILED", "measure"]
+__all__ = ["BLENDED", "CUT", "FIT_FAILED", "MISFIT", "measure"]
 
-FIT_FAILED, CUT, BLENDED = 1, 2, 4  # bits of fit_flags
+Float64 = NDArray[np.float64]
+
+FIT_FAILED, CUT, BLENDED, MISFIT = 1, 2, 4, 8  # bits of fit_flags
 _WHOLE = 0.75  # share of a box that holds data; with less its peak is cut
-SPOT_DEG, SPOT_RATIO = 6.0, 3.0  # narrower in phi, or in units of the width along q, is a spot
+_SPOT_DEG, _SPOT_RATIO = 6.0, 3.0  # narrower in phi, or in units of the width along q, is a spot
+
+
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    """The fits of boxes (n,), and which of the boxes hold enough data."""
+
+    shapes: BoxShapes
+    radial: RadialFits
+    angular: AngularFits
+    placed: Placed
+    whole: NDArray[np.bool_]
 
 
 def measure(searched: PolarImage | CartesianImage, detections: Detections) -> Peaks:
     """Measure every box in the unaltered image; rows are ordered by falling score.
 
-    Along the columns (q, or q_xy of a cartesian image) a Gaussian on a straight line is fitted to
-    the mean over the box's rows, the box being a weak prior. The intensity is the sum of
-    (I - background) over ±2.5 sigma, completed by the fit for tails and gaps, and over the visible
-    rows of the box. Errors come from the variance map times the scatter seen between neighbouring
-    blocks of bins, which knows of overlapping footprints. A box without data keeps its centre,
-    with intensity 0, snr 0 and NaN as intensity_error and background.
+    Along the columns (q, or q_xy of a cartesian image) a Gaussian on a curved background is fitted
+    to the mean over the box's rows, together with the peaks of its nearest neighbours; the box is a
+    weak prior. The intensity is the sum of (I - all that lies under the peak) over ±2.5 sigma,
+    completed by the fit for tails and gaps, and over the visible rows of the box. Widths are those
+    before the average over the image's bins. Errors come from the variance map times the scatter
+    seen between neighbouring blocks of bins, which includes overlapping footprints. A box without
+    data keeps its centre, with intensity 0, snr 0 and NaN as intensity_error and background.
     """
     if not len(detections):
         return Peaks.empty()
     order = np.argsort(-detections.scores, kind="stable")
     boxes = detections.boxes[order]
-    n_columns = searched.intensity.shape[1]
-    image = WeightedImage.of(searched)
-    shapes = box_shapes(image, boxes, row_height_deg(searched))
-    profiles = radial_profiles(image, shapes)
-    centre = np.clip(np.rint(shapes.column).astype(int), 0, n_columns - 1)
-    noise = noise_scale(searched)[centre]
-    radial = fit_radial(profiles, shapes, noise, n_columns)
-    angular = fit_angular(image, shapes, profiles, radial, noise)
+    return _table(_measured(searched, boxes), boxes, detections.scores[order])
+
+
+def _measured(searched: PolarImage | CartesianImage, boxes: NDArray[np.float32]) -> _Measured:
+    sums = BoxSums.of(searched)
+    shapes = BoxShapes.of(sums, boxes, row_height_deg(searched))
+    together = neighbours(shapes)
+    cells = box_cells(sums, shapes)
+    profiles = radial_profiles(cells, shapes, together, _apart(shapes, together))
+    n_columns = sums.shape[1]
+    noise = noise_scale(searched)[np.clip(np.rint(shapes.column).astype(int), 0, n_columns - 1)]
+    radial = fit_radial(cells, profiles, shapes, together, noise, n_columns)
+    angular = fit_angular(cells, profiles, shapes, radial, noise)
     placed = place(
         searched,
         PixelFits(
             column=radial.centre,
             column_error=radial.centre_error,
             column_fwhm=radial.sigma * FWHM_PER_SIGMA,
+            column_fwhm_error=radial.sigma * FWHM_PER_SIGMA * radial.log_sigma_error,
             row=angular.centre,
+            row_error=angular.centre_error,
             row_fwhm=angular.fwhm,
+            row_fwhm_error=angular.fwhm_error,
         ),
     )
-    whole = _share_of_data(boxes, np.isfinite(searched.intensity)) >= _WHOLE
-    return _table(placed, boxes, detections.scores[order], shapes, radial, angular, whole)
+    return _Measured(shapes, radial, angular, placed, sums.share_of_data(boxes) >= _WHOLE)
 
 
-def _table(
-    placed: Placed,
-    boxes: NDArray[np.float32],
-    scores: NDArray[np.float32],
-    shapes: BoxShapes,
-    radial: RadialFits,
-    angular: AngularFits,
-    whole: NDArray[np.bool_],
-) -> Peaks:
-    seen = np.minimum(shapes.last, shapes.visible[:, 1]) - np.maximum(
-        shapes.first, shapes.visible[:, 0]
-    )
-    area = np.maximum(seen + 1, 0) * placed.cell
-    narrow = (placed.fwhm_phi < SPOT_DEG) | (
-        placed.q * np.radians(placed.fwhm_phi) < SPOT_RATIO * placed.fwhm_q
+def _apart(shapes: BoxShapes, together: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return (n, n) pairs of boxes that share rows and are not fitted together."""
+    apart = shapes.rows_shared() > 0
+    np.fill_diagonal(apart, val=False)
+    rows, numbers = np.nonzero(together >= 0)
+    apart[rows, together[rows, numbers]] = False
+    return apart
+
+
+def _table(measured: _Measured, boxes: NDArray[np.float32], scores: NDArray[np.float32]) -> Peaks:
+    shapes, radial, placed = measured.shapes, measured.radial, measured.placed
+    area = shapes.visible_rows() * placed.cell
+    narrow = (placed.fwhm_phi < _SPOT_DEG) | (
+        placed.q * np.radians(placed.fwhm_phi) < _SPOT_RATIO * placed.fwhm_q
     )
     kind = np.where(shapes.ring, "ring", np.where(narrow, "spot", "segment"))
     snr = np.divide(
@@ -103,18 +121,16 @@ def _table(
         intensity_error=radial.area_error * area,
         background=radial.background,
         kind=kind.astype(object),
-        fit_flags=(
-            FIT_FAILED * radial.failed
-            + CUT * (radial.cut | angular.cut | ~whole)
-            + BLENDED * radial.blended
-        ).astype(np.int64),
+        fit_flags=_flags(measured),
+        phi_error=placed.phi_error,
+        fwhm_q_error=placed.fwhm_q_error,
+        fwhm_phi_error=placed.fwhm_phi_error,
     )
     return table
 
 
-def _share_of_data(boxes: NDArray[np.float32], data: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return the share of each box's bins (m,) that hold data; 0 off the image."""
-    low = np.maximum(np.floor(boxes[:, :2]).astype(int), 0)
-    high = np.ceil(boxes[:, 2:]).astype(int) + 1
-    windows = (data[y0:y1, x0:x1] for (x0, y0), (x1, y1) in zip(low, high, strict=True))
-    return np.array([window.mean() if window.size else 0.0 for window in windows])
+def _flags(measured: _Measured) -> NDArray[np.int64]:
+    radial = measured.radial
+    flags = FIT_FAILED * radial.failed + BLENDED * radial.blended + MISFIT * radial.misfit
+    flags += CUT * (radial.cut | measured.angular.cut | ~measured.whole)
+    return flags.astype(np.int64)

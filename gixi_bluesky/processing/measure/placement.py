@@ -21,8 +21,11 @@ class PixelFits:
     column: Float64
     column_error: Float64
     column_fwhm: Float64
+    column_fwhm_error: Float64
     row: Float64
+    row_error: Float64
     row_fwhm: Float64
+    row_fwhm_error: Float64
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +38,13 @@ class Placed:
     q: Float64
     q_error: Float64
     phi: Float64
+    phi_error: Float64
     q_xy: Float64
     q_z: Float64
     fwhm_q: Float64
+    fwhm_q_error: Float64
     fwhm_phi: Float64
+    fwhm_phi_error: Float64
     cell: Float64
 
 
@@ -60,10 +66,13 @@ def _polar(image: PolarImage, fits: PixelFits) -> Placed:
         q=q,
         q_error=fits.column_error * dq,
         phi=phi,
+        phi_error=fits.row_error * dphi,
         q_xy=q * np.cos(np.radians(phi)),
         q_z=q * np.sin(np.radians(phi)),
         fwhm_q=fits.column_fwhm * dq,
+        fwhm_q_error=fits.column_fwhm_error * dq,
         fwhm_phi=fits.row_fwhm * dphi,
+        fwhm_phi_error=fits.row_fwhm_error * dphi,
         cell=np.full(len(q), dphi * dq),
     )
 
@@ -74,19 +83,31 @@ def _cartesian(image: CartesianImage, fits: PixelFits) -> Placed:
     q = np.maximum(np.hypot(q_xy, q_z), 1e-9)
     cos, sin = q_xy / q, q_z / q
     wide, tall = fits.column_fwhm * d_xy, fits.row_fwhm * d_z
-    # The same counts tell both centres: their errors are as their widths.
-    error_xy = fits.column_error * d_xy
-    error_z = error_xy * tall / np.maximum(wide, 1e-9)
+    error_xy, error_z = fits.column_error * d_xy, fits.row_error * d_z
+    wide_error, tall_error = fits.column_fwhm_error * d_xy, fits.row_fwhm_error * d_z
+    along, across = np.hypot(cos * wide, sin * tall), np.hypot(sin * wide, cos * tall)
     return Placed(
         q=q,
         q_error=np.hypot(cos * error_xy, sin * error_z),
         phi=np.degrees(np.arctan2(q_z, q_xy)),
+        phi_error=np.degrees(np.hypot(sin * error_xy, cos * error_z) / q),
         q_xy=q_xy,
         q_z=q_z,
-        fwhm_q=np.hypot(cos * wide, sin * tall),
-        fwhm_phi=np.degrees(np.hypot(sin * wide, cos * tall) / q),
+        fwhm_q=along,
+        fwhm_q_error=_length_error(cos**2 * wide, wide_error, sin**2 * tall, tall_error, along),
+        fwhm_phi=np.degrees(across / q),
+        fwhm_phi_error=np.degrees(
+            _length_error(sin**2 * wide, wide_error, cos**2 * tall, tall_error, across) / q
+        ),
         cell=np.degrees(d_xy * d_z / q),
     )
+
+
+def _length_error(
+    wide: Float64, wide_error: Float64, tall: Float64, tall_error: Float64, length: Float64
+) -> Float64:
+    """Return the standard error of a root of two weighted squares."""
+    return np.asarray(np.hypot(wide * wide_error, tall * tall_error) / np.maximum(length, 1e-12))
 
 
 def _step(axis: Float64) -> float:
