@@ -16,6 +16,7 @@ from gixi_bluesky.cli.cut import cut
 from gixi_bluesky.cli.demo import demo
 from gixi_bluesky.cli.evaluate import evaluate
 from gixi_bluesky.cli.export import export
+from gixi_bluesky.cli.mask import mask
 from gixi_bluesky.cli.plot import plot
 from gixi_bluesky.cli.process import process
 from gixi_bluesky.cli.register import register
@@ -89,6 +90,7 @@ app.command()(register)
 app.command()(serve)
 app.command()(export)
 app.command()(check)
+app.command()(mask)
 app.command()(train)
 app.command()(evaluate)
 app.command()(bench)

@@ -27,10 +27,11 @@ from gixi_bluesky.processing.geometry.instrument import (
     orientation_of,
 )
 from gixi_bluesky.processing.match.phases import Matcher
-from gixi_bluesky.processing.measure.peaks import measure
+from gixi_bluesky.processing.measure.peaks import measure, surely_seen
 from gixi_bluesky.processing.pixels.counts import Dark, PixelCorrection
 from gixi_bluesky.processing.pixels.masks import require_image
 from gixi_bluesky.processing.pixels.noise import Noise
+from gixi_bluesky.processing.pixels.outliers import without_outliers
 from gixi_bluesky.processing.remap.remapper import Remapper
 from gixi_bluesky.processing.settings import (
     CorrectionSettings,
@@ -66,6 +67,7 @@ _BATCH = 8
 _SIDES_COMPARED_EVERY = 50
 _SIDES_AGREE = 0.003
 _RING = "texture "  # before the names of cuts that textures are made of
+_MANY_OUTLIERS = 100  # cosmic rays strike a few pixels of most frames
 _log = get_logger()
 
 
@@ -109,6 +111,7 @@ class _Remapped:
     times: StageTimes = field(default_factory=StageTimes)
     warnings: tuple[str, ...] = ()
     cuts: Mapping[str, Cut] = field(default_factory=dict)
+    replaced: int = 0
 
 
 class Pipeline:
@@ -365,7 +368,7 @@ class Pipeline:
         if self.maps_built == built:
             times = times.without("maps")
         with times.timed("remap"):
-            turned = orient(frame, self._config.geometry)
+            turned, replaced = self._without_outliers(remapper, frame)
             how = self._pixels(remapper, exposure.dark), exposure.number
             polar, cartesian = remapper(turned, *how), remapper.cartesian(turned, *how)
         with times.timed("cuts"):
@@ -378,9 +381,18 @@ class Pipeline:
         with times.timed("contrast"):
             prepared = self.detector.prepare((cartesian or polar).intensity)
         with times.timed("sides"):
-            warnings = self._compare_sides(remapper, turned)
+            warnings = self._compare_sides(remapper, turned) + _reported(replaced)
         angle = conditions.incidence_angle_deg or 0.0
-        return _Remapped(polar, cartesian, prepared, angle, times, warnings, cuts)
+        return _Remapped(polar, cartesian, prepared, angle, times, warnings, cuts, replaced)
+
+    def _without_outliers(
+        self, remapper: Remapper, frame: NDArray[Any]
+    ) -> tuple[NDArray[Any], int]:
+        """Return the frame after `orient`, and how many of its pixels were replaced."""
+        turned = orient(frame, self._config.geometry)
+        if not self._config.corrections.replace_outliers:
+            return turned, 0
+        return without_outliers(turned, remapper.masked)
 
     def _cut(
         self,
@@ -430,7 +442,7 @@ class Pipeline:
         times = one.times | detecting
         with times.timed("measure"):
             kept = detections.above(settings.score_threshold, settings.max_peaks)
-            peaks = measure(one.cartesian or one.polar, kept)
+            peaks = surely_seen(measure(one.cartesian or one.polar, kept))
         with times.timed("match"):
             matches, match_peaks = self._match(peaks, one.polar)
         result = FrameResult(
@@ -442,6 +454,7 @@ class Pipeline:
             seconds=times.wall,
             cpu_seconds=times.cpu,
             warnings=one.warnings,
+            replaced_pixels=one.replaced,
             index=index,
             cartesian=one.cartesian,
             cuts={name: one.cuts[name] for name in self._config.cuts},
@@ -453,6 +466,15 @@ class Pipeline:
     def _textures(self, one: _Remapped) -> TextureTable:
         settings = self._config.textures
         return texture_table(settings, {name: one.cuts[f"{_RING}{name}"] for name in settings})
+
+
+def _reported(replaced: int) -> tuple[str, ...]:
+    if replaced < _MANY_OUTLIERS:
+        return ()
+    return (
+        f"{replaced} pixels far above all their neighbours were replaced by these; `gixi-bluesky "
+        "mask` makes a mask of hot pixels from some frames",
+    )
 
 
 def _as_json(config: PipelineSettings) -> dict[str, Any]:

@@ -260,6 +260,11 @@ class CorrectionSettings(Settings):
     sensor_transmission: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         None, description="share of a ray at normal incidence that crosses the sensor unabsorbed"
     )
+    replace_outliers: bool = Field(
+        True,
+        description="single pixels far above all their neighbours, as hot pixels and cosmic rays, "
+        "get their neighbours' median",
+    )
     monitor: DocumentKey | None = Field(
         None, description="counts are divided by it; its scale sets what counts as 1"
     )

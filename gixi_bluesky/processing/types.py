@@ -361,6 +361,7 @@ class FrameResult:
     cuts: the configured cuts by name
     step_rows: by step and column, the rows of the steps without a state
     tracks: (m,) of the peaks, -1 = none; None where the frame was analysed by itself
+    replaced_pixels: of the frame, far above all their neighbours
     """
 
     polar: PolarImage
@@ -377,6 +378,7 @@ class FrameResult:
     texture_table: TextureTable = field(default_factory=TextureTable.empty)
     step_rows: Mapping[str, Mapping[str, list[Any]]] = field(default_factory=dict)
     tracks: Int64 | None = None
+    replaced_pixels: int = 0
 
     @property
     def polar_image(self) -> Float32:

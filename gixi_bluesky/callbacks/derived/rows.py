@@ -62,6 +62,6 @@ def _frame(answered: Answered, raw_time: float) -> dict[str, Any]:
         "status": outcome.status,
         "reason": outcome.reason or frame.note,
         "source": "",
-        "gain": math.nan,
-        "readout_noise": math.nan,
+        "gain": math.nan if result is None else result.gain,
+        "readout_noise": math.nan if result is None else result.readout_noise,
     }

@@ -152,4 +152,6 @@ def _stored(result: FrameResult, *, keep_image: bool) -> Analysed:
         textures=result.texture_table,
         cuts=result.cuts,
         step_rows=result.step_rows,
+        gain=result.polar.gain,
+        readout_noise=result.polar.readout_noise,
     )

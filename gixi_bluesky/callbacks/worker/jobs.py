@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -73,7 +74,10 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Analysed:
-    """What is stored of one frame: its tables, and its polar image if that is kept."""
+    """What is stored of one frame: its tables, and its polar image if that is kept.
+
+    gain, readout_noise: of the noise model that was used, counts; NaN = unknown
+    """
 
     peaks: Peaks
     matches: Matches
@@ -88,6 +92,8 @@ class Analysed:
     textures: TextureTable = field(default_factory=TextureTable.empty)
     step_rows: Mapping[str, Mapping[str, list[Any]]] = field(default_factory=dict)
     cuts: Mapping[str, Cut] = field(default_factory=dict)
+    gain: float = math.nan
+    readout_noise: float = math.nan
 
 
 @dataclass(frozen=True, slots=True)

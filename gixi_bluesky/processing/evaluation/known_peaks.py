@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,28 +86,60 @@ def known_frames(seed: int, frames: int) -> Iterator[KnownFrame]:
     """Yield frames of rings, segments and spots, alone and in pairs one FWHM apart in |q|.
 
     A counting detector of one megapixel at 0.25 m; Poisson noise on a background that falls with
-    |q|. Each scene is exposed a few times.
+    |q|. Each scene is exposed twice.
     """
     rng = np.random.default_rng(seed)
     geometry = Geometry(0.976, 0.25, (_PIXEL_M, _PIXEL_M), (0.02, 0.03))
-    renderer = Renderer(geometry, _SHAPE)
+    pixels = _Pixels.of(Renderer(geometry, _SHAPE))
     remapper = Remapper(geometry, _GRID, CorrectionSettings(), _SHAPE)
-    q = np.hypot(renderer.q_xy, renderer.q_z).astype(np.float64)
-    phi = np.degrees(np.arctan2(renderer.q_z, np.abs(renderer.q_xy))).astype(np.float64)
     for number in range(frames):
         if number % _FRAMES_PER_SCENE == 0:
-            background = rng.uniform(0.5, 20.0) * (1 + 2 * np.exp(-q))
-            peaks = tuple(_peaks(rng, renderer, background, q, phi))
-            total = background + sum(p.height * p.shape(q, phi) for p in peaks)
-            expected = (total * renderer.efficiency).astype(np.float32)
+            background = rng.uniform(0.5, 20.0) * (1 + 2 * np.exp(-pixels.q))
+            peaks = tuple(_peaks(rng, pixels, background))
+            expected = pixels.image(background, peaks)
         polar = remapper(record(expected, Panel(), rng))
         boxes = np.array([_box(rng, peak, polar) for peak in peaks], np.float32)
         yield KnownFrame(polar, Detections(boxes, np.ones(len(peaks), np.float32)), peaks)
 
 
-def _peaks(
-    rng: np.random.Generator, renderer: Renderer, background: Float64, q: Float64, phi: Float64
-) -> Iterator[KnownPeak]:
+@dataclass(frozen=True, slots=True)
+class _Pixels:
+    """The pixels of the detector (n,) in the order of |q|, so that a peak reaches a slice.
+
+    place: flat position on the detector; efficiency: 0 below the horizon
+    """
+
+    q: Float64
+    phi: Float64
+    place: NDArray[np.intp]
+    efficiency: Float64
+
+    @classmethod
+    def of(cls, renderer: Renderer) -> _Pixels:
+        q = np.hypot(renderer.q_xy, renderer.q_z).ravel()
+        order = np.argsort(q, kind="stable")
+        phi = np.degrees(np.arctan2(renderer.q_z, np.abs(renderer.q_xy))).ravel()
+        efficiency = np.where(renderer.above_horizon, renderer.efficiency, 0).ravel()
+        return cls(*(a[order].astype(np.float64) for a in (q, phi)), order, efficiency[order])
+
+    def near(self, peak: KnownPeak, reach: float) -> slice:
+        """Return the pixels within some FWHM of a peak in |q|."""
+        off = reach * peak.fwhm_q
+        first, last = np.searchsorted(self.q, (peak.q - off, peak.q + off))
+        return slice(int(first), int(last))
+
+    def image(self, background: Float64, peaks: tuple[KnownPeak, ...]) -> NDArray[np.float32]:
+        """Return the mean counts of every pixel, (rows, columns)."""
+        total = background.copy()
+        for peak in peaks:
+            near = self.near(peak, 3.0)
+            total[near] += peak.height * peak.shape(self.q[near], self.phi[near])
+        image = np.empty(_SHAPE, np.float32)
+        image.ravel()[self.place] = total * self.efficiency
+        return image
+
+
+def _peaks(rng: np.random.Generator, pixels: _Pixels, background: Float64) -> Iterator[KnownPeak]:
     for slot in _SLOTS:
         fwhm_q = rng.uniform(0.012, 0.03)
         kind = str(rng.choice(["ring", "segment", "spot"]))
@@ -120,29 +152,19 @@ def _peaks(
                 low, high = CLASSES[strength]
                 snr = math.exp(rng.uniform(math.log(low), math.log(high)))
                 unit = KnownPeak(place + offset, fwhm_q, centre, width[kind], 1.0, strength, paired)
-                yield _scaled(unit, snr, renderer, background, q, phi)
+                yield _scaled(unit, snr, pixels, background)
 
 
-def _scaled(
-    peak: KnownPeak,
-    snr: float,
-    renderer: Renderer,
-    background: Float64,
-    q: Float64,
-    phi: Float64,
-) -> KnownPeak:
+def _scaled(peak: KnownPeak, snr: float, pixels: _Pixels, background: Float64) -> KnownPeak:
     """Return the peak as high as its signal / sqrt(signal + background) asks for."""
-    reach = abs(q - peak.q) < peak.fwhm_q
+    near = pixels.near(peak, 1.0)
+    q, phi, weight = pixels.q[near], pixels.phi[near], pixels.efficiency[near]
     if not peak.ring:
-        reach &= abs(phi - peak.phi) < peak.fwhm_phi
-    reach &= renderer.above_horizon
-    weight = renderer.efficiency[reach]
-    signal = float((peak.shape(q[reach], phi[reach]) * weight).sum())
-    noise = float((background[reach] * weight).sum())
+        weight = np.where(abs(phi - peak.phi) < peak.fwhm_phi, weight, 0)
+    signal = float((peak.shape(q, phi) * weight).sum())
+    noise = float((background[near] * weight).sum())
     counts = snr**2 / 2 * (1 + math.sqrt(1 + 4 * noise / snr**2))
-    return KnownPeak(
-        peak.q, peak.fwhm_q, peak.phi, peak.fwhm_phi, counts / signal, peak.strength, peak.paired
-    )
+    return replace(peak, height=counts / signal)
 
 
 def _box(rng: np.random.Generator, peak: KnownPeak, polar: PolarImage) -> list[float]:

@@ -16,11 +16,12 @@ from gixi_bluesky.processing.measure.profiles import box_cells, radial_profiles
 from gixi_bluesky.processing.measure.radial import RadialFits, fit_radial, neighbours
 from gixi_bluesky.processing.types import CartesianImage, Detections, Peaks, PolarImage
 
-__all__ = ["BLENDED", "CUT", "FIT_FAILED", "MISFIT", "measure"]
+__all__ = ["BLENDED", "CUT", "FIT_FAILED", "MISFIT", "measure", "surely_seen"]
 
 Float64 = NDArray[np.float64]
 
 FIT_FAILED, CUT, BLENDED, MISFIT = 1, 2, 4, 8  # bits of fit_flags
+_LEAST_SNR = 2.0  # of a peak that is reported
 _WHOLE = 0.75  # share of a box that holds data; with less its peak is cut
 _SPOT_DEG, _SPOT_RATIO = 6.0, 3.0  # narrower in phi, or in units of the width along q, is a spot
 
@@ -52,6 +53,15 @@ def measure(searched: PolarImage | CartesianImage, detections: Detections) -> Pe
     order = np.argsort(-detections.scores, kind="stable")
     boxes = detections.boxes[order]
     return _table(_measured(searched, boxes), boxes, detections.scores[order])
+
+
+def surely_seen(peaks: Peaks) -> Peaks:
+    """Return the peaks above the noise, numbered anew; a negative intensity is no peak."""
+    kept = np.flatnonzero(peaks.snr >= _LEAST_SNR)
+    columns = {name: values[kept] for name, values in peaks.items()}
+    columns["peak"] = np.arange(len(kept), dtype=np.int64)
+    table: Peaks = Peaks.from_columns(**columns)
+    return table
 
 
 def _measured(searched: PolarImage | CartesianImage, boxes: NDArray[np.float32]) -> _Measured:

@@ -67,6 +67,7 @@ class Remapper:
         self.shape = (int(shape[0]), int(shape[1]))
         self._corrections, self._stored = corrections, stored
         self._horizon = grid.below_horizon == "mask"
+        self.masked = mask
         self._valid = np.ones(self.shape, bool) if mask is None else ~mask
         if pixels is not None:
             self._valid &= pixels.usable

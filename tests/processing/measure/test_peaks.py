@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from gixi_bluesky.processing.measure.peaks import BLENDED, CUT, FIT_FAILED, measure
+from gixi_bluesky.processing.measure.peaks import BLENDED, CUT, FIT_FAILED, measure, surely_seen
 from gixi_bluesky.processing.types import Detections, Peaks, PolarImage
 
 N_PHI, N_Q = 256, 512
@@ -267,3 +267,15 @@ def test_noise_alone_is_no_peak() -> None:
     )
     assert abs(snr.mean()) < 0.6
     assert 0.5 < snr.std() < 1.6
+
+
+def test_only_peaks_above_the_noise_are_reported() -> None:
+    rng = np.random.default_rng(12)
+    made = [Made(60.0, 4.0), Made(150.0, 0.0), Made(240.0, -3.0), Made(330.0, 4.0)]
+    mean = background() + 5 + sum(m.image for m in made)
+    measured = measure(noisy(mean, rng), detections(made))
+    assert measured.snr[2] < -5
+    reported = surely_seen(measured)
+    assert reported.peak.tolist() == list(range(len(reported)))
+    assert (reported.snr >= 2).all()
+    np.testing.assert_allclose(reported.x0[[0, -1]], [made[0].box[0], made[3].box[0]], rtol=1e-6)
