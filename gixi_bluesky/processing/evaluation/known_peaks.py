@@ -120,7 +120,8 @@ class _Pixels:
         order = np.argsort(q, kind="stable")
         phi = np.degrees(np.arctan2(renderer.q_z, np.abs(renderer.q_xy))).ravel()
         efficiency = np.where(renderer.above_horizon, renderer.efficiency, 0).ravel()
-        return cls(*(a[order].astype(np.float64) for a in (q, phi)), order, efficiency[order])
+        sorted_q, sorted_phi = q[order].astype(np.float64), phi[order].astype(np.float64)
+        return cls(sorted_q, sorted_phi, order, efficiency[order])
 
     def near(self, peak: KnownPeak, reach: float) -> slice:
         """Return the pixels within some FWHM of a peak in |q|."""
