@@ -27,7 +27,7 @@ from gixi_bluesky.processing.types import Detections, PolarImage
 try:
     measure = import_module("gixi_bluesky.processing.measure.peaks").measure
 except ImportError:
-    measure = import_module("gixi_bluesky.processing.measure").measure
+    measure = import_module("gixi_bluesky.processing.peaks").measure
 data = np.load(sys.argv[1])
 parts = {name: data[name] for name in ("intensity", "variance", "pixels", "q", "phi")}
 image = PolarImage(**parts)
