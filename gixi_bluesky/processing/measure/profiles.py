@@ -47,18 +47,21 @@ class BoxCells:
 class RadialProfiles:
     """Means over the rows of n boxes in m cells along q, background levelled along phi.
 
-    y, variance: (n, m) counts, counts²
+    x: (n, m) columns from the box's centre; y, variance: (n, m) counts, counts²
     own: (n, m) there is data, and no peak lies nearer that is not fitted together with this one
     response: (n, m) share of the peak that the valid rows see, 1 = the whole course
     offset: (n, k) counts, slope: (n,) counts per column that were subtracted
+    level: (n,) mean of the offset over the rows
     course: (n, k) expected course of the peak along phi, 1 on top; 0 beyond the data
     """
 
+    x: Float64
     y: Float64
     variance: Float64
     own: Bool
     response: Float64
     offset: Float64
+    level: Float64
     slope: Float64
     course: Float64
 
@@ -119,11 +122,13 @@ def radial_profiles(
     mean_course = (course * bright).sum(axis=1) / np.maximum(bright.sum(axis=1), 1)
     response = seen / np.maximum(mean_course, 1e-9)[:, None]
     return RadialProfiles(
+        x=cells.x,
         y=np.where(data, y, 0.0),
         variance=np.where(data, variance, 0.0),
         own=own & (response > 1e-3),
         response=np.where(data, response, 0.0),
         offset=offset,
+        level=(offset * cells.height).sum(axis=1) / np.maximum(cells.height.sum(axis=1), 1),
         slope=slope,
         course=course,
     )

@@ -136,9 +136,7 @@ def fit_radial(
         log_sigma_error=fit.error(LOG_SIGMA) * inflated * (fit.sigma * fwhm / sigma) ** 2,
         area=np.where(measured, columns, 0.0),
         area_error=np.where(measured, area_error * fwhm * unit, np.nan),
-        background=np.where(
-            measured, fit.parameters[:, LEVEL] * unit + _mean_offset(cells, profiles), np.nan
-        ),
+        background=np.where(measured, fit.parameters[:, LEVEL] * unit + profiles.level, np.nan),
         level_error=fit.error(LEVEL) * unit,
         bell=bell,
         bells=fit.further_bells(x),
@@ -176,7 +174,7 @@ def _scaled(
     start[:, LOG_SIGMA] = -np.log(FWHM_PER_SIGMA)
     prior = np.full_like(start, FREE)
     prior[:, CENTRE], prior[:, LOG_SIGMA] = CENTRE_PRIOR, WIDTH_PRIOR
-    magnitude = abs(_mean_offset(cells, profiles)) / unit + 1
+    magnitude = abs(profiles.level) / unit + 1
     prior[:, CURVATURE] = magnitude * (fwhm / (_CURVATURE_SCALE * n_columns)) ** 2
     for number, other in enumerate(together.T):
         first = PARAMETERS + PER_PEAK * number
@@ -254,11 +252,6 @@ def _smooth(variance: Float64, data: Bool) -> Float64:
     total = uniform_filter1d(np.where(data, variance, 0), 5, axis=1, mode="constant")
     count = uniform_filter1d(data.astype(float), 5, axis=1, mode="constant")
     return np.divide(total, count, out=np.zeros_like(total), where=count > 0.1)
-
-
-def _mean_offset(cells: BoxCells, profiles: RadialProfiles) -> Float64:
-    rows = cells.height
-    return (profiles.offset * rows).sum(axis=1) / np.maximum(rows.sum(axis=1), 1)
 
 
 def _step(x: Float64) -> Float64:

@@ -8,15 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter1d
 
+from gixi_bluesky.processing.measure.box_shapes import BoxShapes
+from gixi_bluesky.processing.measure.box_sums import BoxSums, noise_scale
 from gixi_bluesky.processing.measure.gaussian_fit import FWHM_PER_SIGMA, gaussian
-from gixi_bluesky.processing.measure.profiles import (
-    BoxShapes,
-    RadialProfiles,
-    WeightedImage,
-    box_shapes,
-    noise_scale,
-    radial_profiles,
-)
+from gixi_bluesky.processing.measure.profiles import RadialProfiles, box_cells, radial_profiles
 from gixi_bluesky.processing.tracks.places import Places
 from gixi_bluesky.processing.types import PolarImage
 
@@ -57,17 +52,20 @@ def measure_at(image: PolarImage, places: Places) -> Forced:
     """
     if not len(places):
         return Forced(*(np.empty(0) for _ in range(4)))
-    weighted = WeightedImage.of(image)
+    sums = BoxSums.of(image)
     dq, dphi = (float(axis[1] - axis[0]) for axis in (image.q, image.phi))
-    shapes = box_shapes(weighted, _boxes(image, places), dphi)
-    profiles = radial_profiles(weighted, shapes)
+    shapes = BoxShapes.of(sums, _boxes(image, places), dphi)
+    beside = shapes.rows_shared() > 0
+    np.fill_diagonal(beside, val=False)
+    alone = np.empty((len(places), 0), np.int64)
+    profiles = radial_profiles(box_cells(sums, shapes), shapes, alone, beside)
     columns = np.clip(np.rint(shapes.column).astype(int), 0, len(image.q) - 1)
     weight = _weights(profiles, noise_scale(image)[columns])
     sigma = np.maximum(places.fwhm_q / dq, 1.0) / FWHM_PER_SIGMA
     bell = gaussian(profiles.x, np.zeros(len(places)), sigma)
     height, variance = _heights(profiles, bell, weight, shapes, len(image.q))
     measured = (variance > 0) & np.isfinite(height)
-    area = sigma * np.sqrt(2 * np.pi) * _rows(shapes) * dq * dphi
+    area = sigma * np.sqrt(2 * np.pi) * shapes.visible_rows() * dq * dphi
     intensity = np.where(measured, height * area, np.nan)
     error = np.where(measured, np.sqrt(np.maximum(variance, 0.0)) * area, np.nan)
     q, q_error = _positions(
@@ -107,7 +105,7 @@ def _heights(
     usable = np.isfinite(variance)
     estimator, variance = np.where(usable[:, None], estimator, 0.0), np.where(usable, variance, 0.0)
     height = (estimator * profiles.y).sum(axis=1)
-    overlap = shapes.overlap()
+    overlap = shapes.rows_shared()
     mixing = np.eye(len(bell))
     for i, k in np.argwhere(_neighbours(shapes, overlap)):
         z = (profiles.x[i] + shapes.column[i] - shapes.column[k]) * FWHM_PER_SIGMA / shapes.fwhm[k]
@@ -128,8 +126,8 @@ def _estimators(
     x = profiles.x / np.maximum(shapes.fwhm, 1.0)[:, None]
     design = np.stack([profiles.response * bell, np.ones_like(x), x, x * x], axis=1)
     normal = (design * weight[:, None, :]) @ design.transpose(0, 2, 1)
-    level = np.array([np.abs(offset.mean()) for offset in profiles.offsets])
-    scale = np.abs(profiles.y).max(axis=1, initial=1e-12, where=weight > 0) + level
+    scale = np.abs(profiles.y).max(axis=1, initial=1e-12, where=weight > 0)
+    scale += np.abs(profiles.level)
     stiff = scale * (np.maximum(shapes.fwhm, 1.0) / (_CURVATURE_SCALE * n_columns)) ** 2
     normal[:, 3, 3] += stiff**-2.0
     # Unit diagonals, so that weights of any size leave the inverse exact.
@@ -152,13 +150,6 @@ def _neighbours(shapes: BoxShapes, overlap: Float64) -> Bool:
     near: Bool = (apart < 6 * width) & (overlap > 0.05)
     np.fill_diagonal(near, val=False)
     return near
-
-
-def _rows(shapes: BoxShapes) -> Float64:
-    """(n,) rows of each box where anything is visible at its |q|."""
-    first = np.maximum(shapes.first, shapes.visible[:, 0])
-    last = np.minimum(shapes.last, shapes.visible[:, 1])
-    return np.maximum(last - first + 1, 0).astype(float)
 
 
 def _positions(
