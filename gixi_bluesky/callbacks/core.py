@@ -14,6 +14,7 @@ from gixi_bluesky.callbacks.derived.folds import FoldBuilder
 from gixi_bluesky.callbacks.derived.keeping import Ended, RunKeeper
 from gixi_bluesky.callbacks.derived.publishing import RunPublisher
 from gixi_bluesky.callbacks.derived.stores import RunStore
+from gixi_bluesky.callbacks.derived.track_fold import with_tracks
 from gixi_bluesky.callbacks.derived.writing import Echo
 from gixi_bluesky.callbacks.documents.parsing import Document
 from gixi_bluesky.callbacks.runs.actions import (
@@ -82,7 +83,8 @@ class AnalysisCore:
         output = config.output.for_sums_of(config.corrections.sum_frames)
         self._config = config.model_copy(update={"output": output})
         self._new_store = store
-        self._folds = folds or configured_folds(config.steps, textures=bool(config.textures))
+        configured = configured_folds(config.steps, textures=bool(config.textures))
+        self._folds = folds or with_tracks(configured)
         self._redelivered = redelivered
         self._echo = echo
         self._clock = clock

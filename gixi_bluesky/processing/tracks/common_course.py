@@ -71,11 +71,11 @@ def common_course(frames: Int64, intensity: Float64, error: Float64) -> Course |
         trust = _trust(residual, known)
     pull = (np.where(scale > 0, trust, 0.0) * scale)[:, None] * weight
     total = (pull * scale[:, None]).sum(axis=0)
-    variance = (pull**2 / np.maximum(weight, _TINY)).sum(axis=0) / np.maximum(total, _TINY) ** 2
     seen = total > 0
+    variance = (pull**2 / np.maximum(weight, _TINY)).sum(axis=0)
     if not seen.any():
         return None
-    amount, deviation = course[seen], np.sqrt(variance[seen])
+    amount, deviation = course[seen], np.sqrt(variance[seen]) / total[seen]
     top = _smooth_maximum(amount, deviation)
     if not top > 0:
         return None

@@ -1,0 +1,127 @@
+"""Tracks of a derived run: numbers, courses, onsets, and the same after a restart."""
+
+from __future__ import annotations
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+from derived_publisher import Publisher, closed, frame
+from fakes import fake_config
+
+from gixi_bluesky.callbacks.derived.stores import LocalStore
+from gixi_bluesky.callbacks.derived.track_fold import TrackFold
+from gixi_bluesky.callbacks.derived.working_images import WorkingImages
+from gixi_bluesky.callbacks.worker.jobs import Analysed, Outcome
+from gixi_bluesky.processing.simulation import ChangingPhase, Growth, Halo, Series, SeriesGrid
+from gixi_bluesky.processing.simulation.peak_lists import peak_list
+from gixi_bluesky.processing.structures.cif_files import read_structure, shipped_cifs
+from gixi_bluesky.processing.types import Matches, MatchPeaks
+
+N_FRAMES = 18
+
+
+@pytest.fixture(scope="module")
+def frames():
+    """What workers return of a growing powder, with hkl and phase of every peak."""
+    structure = read_structure(shipped_cifs()["CsPbBr3"], 2.6)
+    series = Series(
+        n_frames=N_FRAMES,
+        phases=(ChangingPhase(structure, 80.0, Growth(onset=6.4, rise=4.0, order=1.5)),),
+        grid=SeriesGrid(2.6, (64, 320)),
+        halo=Halo(1.3, 0.6, 3.0),
+        flat=4.0,
+        seed=5,
+    )
+    return [_analysed(series, f, structure.slug) for f in range(N_FRAMES)]
+
+
+def _analysed(series, number, slug):
+    listed, polar = peak_list(series, number), series.polar(number)
+    known = np.flatnonzero(listed.reflection >= 0)
+    match_peaks = MatchPeaks.from_rows(
+        [{"peak": int(i), "phase": slug, "h": 1, "k": 0, "l": int(listed.reflection[i])}
+         for i in known]
+    )  # fmt: skip
+    probability = 0.95 if len(known) > 2 else 0.02
+    matches = Matches.from_rows([{"phase": slug, "probability": probability}])
+    return Analysed(
+        listed.peaks, matches, match_peaks, polar.q, polar.phi, polar.intensity, 0.2, 1.0
+    )
+
+
+def session(folder):
+    store = LocalStore(fake_config(folder).output)
+    return Publisher(folder, store, folds=[TrackFold()])
+
+
+def feed(publisher, frames, numbers):
+    for number in numbers:
+        outcome = Outcome("failed", "no") if number == 9 else Outcome("ok", "", frames[number])
+        publisher.run.add(frame(number), outcome)
+        if number % 3 == 0:
+            publisher.run.step()
+    publisher.run.step()
+
+
+def end(publisher):
+    publisher.run.end(closed(N_FRAMES))
+    while not publisher.run.complete and not publisher.run.last_error:
+        publisher.run.step()
+    assert publisher.run.complete, publisher.run.last_error
+    (finished,) = publisher.folder.glob("*.nxs")
+    with h5py.File(finished) as file:
+        tables = {
+            stream: pd.DataFrame({name: data[()] for name, data in file["entry"][stream].items()})
+            for stream in ("peaks", "courses", "frames")
+        }
+    courses = tables["courses"].sort_values(["frame", "track"], ignore_index=True)
+    peaks = tables["peaks"].sort_values(["frame", "peak"], ignore_index=True)
+    return courses, peaks["track"].tolist(), tables["frames"]
+
+
+def test_a_run_has_tracks_courses_and_an_onset(frames, tmp_path):
+    publisher = Publisher(tmp_path, folds=[TrackFold()])
+    feed(publisher, frames, range(N_FRAMES))
+    courses, tracks, rows = end(publisher)
+    assert not rows.loc[rows["frame"] != 9, "reason"].astype(bool).any()
+    n_tracks = courses["track"].nunique()
+    assert n_tracks >= 4
+    assert len(courses) == n_tracks * N_FRAMES
+    assert not courses.duplicated(["frame", "track"]).any()
+    lost = courses["frame"] == 9
+    assert (courses.loc[lost, "reason"] == b"the frame is failed").all()
+    assert courses.loc[lost, "intensity"].isna().all()
+    assert courses.loc[~lost, "intensity"].notna().all()
+    assert max(tracks) == n_tracks - 1
+    phase = publisher.store.stop["gixi"]["phases"]["CsPbBr3"]
+    assert phase["onset_frame_low"] <= 7 <= phase["onset_frame_high"]
+    assert phase["onset_time_low"] == 100.0 + phase["onset_frame_low"]
+
+
+@pytest.mark.parametrize("cut", [2, 8, 13])
+def test_a_killed_writer_is_resumed_to_the_same_tracks_and_courses(frames, tmp_path, cut):
+    whole = session(tmp_path / "whole")
+    feed(whole, frames, range(N_FRAMES))
+    first = session(tmp_path / "parts")
+    feed(first, frames, range(cut))
+    first.run.close()
+    second = session(tmp_path / "parts")
+    second.run.step()
+    for number in range(cut):
+        second.run.skip(frame(number))
+    feed(second, frames, range(cut, N_FRAMES))
+    courses, tracks, _ = end(second)
+    expected, same_tracks, _ = end(whole)
+    assert tracks == same_tracks
+    pd.testing.assert_frame_equal(courses, expected)
+
+
+def test_images_that_do_not_fit_are_not_kept():
+    images = WorkingImages(most_bytes=100)
+    first, second = np.full((2, 5), 1.5, np.float32), np.zeros((6, 6), np.float32)
+    assert images.put(4, first)
+    assert not images.put(5, second)
+    np.testing.assert_array_equal(images.get(4), first)
+    assert images.get(5) is None
+    images.close()
