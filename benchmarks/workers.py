@@ -24,7 +24,7 @@ from gixi_bluesky.callbacks.worker.pool import PIPELINE, ProcessPool
 from gixi_bluesky.config import Config, parse_config
 from gixi_bluesky.log import configure_logging
 from gixi_bluesky.processing.geometry.conditions import Conditions
-from gixi_bluesky.processing.types import Matches, MatchPeaks, Peaks
+from gixi_bluesky.processing.types import FrameResult, Matches, MatchPeaks, Peaks, PolarImage
 
 SLEEP_S = 0.1
 GEOMETRY = {
@@ -48,17 +48,10 @@ class SleepingPipeline:
     def __call__(self, *_: Any, **__: Any) -> Any:
         """Return a result without peaks."""
         time.sleep(SLEEP_S)
-        return SimpleNamespace(
-            polar_image=np.zeros((64, 128), np.float32),
-            peak_table=Peaks.empty(),
-            match_table=Matches.empty(),
-            match_peak_table=MatchPeaks.empty(),
-            q=np.arange(128.0),
-            phi=np.arange(64.0),
-            incidence_angle_deg=0.5,
-            seconds={},
-            warnings=(),
-        )
+        image = np.zeros((64, 128), np.float32)
+        polar = PolarImage(image, image, image, np.arange(128.0), np.arange(64.0))
+        none = Peaks.empty(), Matches.empty(), MatchPeaks.empty()
+        return FrameResult(polar, *none, incidence_angle_deg=0.5, seconds={})
 
 
 def jobs(number: int, image: Any) -> Iterator[Job]:
@@ -77,7 +70,10 @@ def run(config: Config, factory: str, workers: int, n_frames: int, image: Any) -
         while len(ended) < n_frames + 2 * workers:
             while pool.room and (job := next(waiting, None)) is not None:
                 pool.submit(job)
-            ended += [time.perf_counter() for _ in pool.finished(1.0)]
+            for _, outcome in pool.finished(1.0):
+                if outcome.status != "ok":
+                    raise SystemExit(outcome.reason)
+                ended.append(time.perf_counter())
         # The first ones build maps, and the last ones leave processes idle.
         first, last = workers, n_frames + workers
         cpu_ms = 1e3 * (time.process_time() - cpu) / len(ended)
