@@ -313,3 +313,26 @@ def _failed_at_once(backoff: Backoff) -> float:
 
 def test_the_start_document_may_hold_anything() -> None:
     assert RunStart("a", 0.0, None, {"purpose": 3}).purpose == "3"
+
+
+class EndsPython:
+    """An object in a document that ends the thread that looks at it."""
+
+    def __array__(self, *_: object, **__: object) -> np.ndarray:
+        raise SystemExit(1)
+
+
+def test_a_document_that_ends_its_thread_is_refused_and_the_next_run_is_stored(
+    tmp_path: Path,
+) -> None:
+    stores = Stores()
+    with Analysis(fake_config(tmp_path), store=stores, factory=FAKE) as analysis:
+        documents = inline_run(images(3))
+        events = [doc for name, doc in documents if name == "event"]
+        key = next(key for key, value in events[0]["data"].items() if np.ndim(value) == 2)
+        events[0]["data"][key] = EndsPython()
+        feed(analysis, documents)
+        feed(analysis, inline_run(images(3)))
+        assert analysis.drain(60)
+        assert set(analysis.status()["threads"].values()) == {"running"}
+    assert stores.made[-1].table("frames")["status"].tolist() == ["ok"] * 3
