@@ -39,6 +39,7 @@ from gixi_bluesky.errors import (
 )
 from gixi_bluesky.processing.geometry.poni import Poni, read_poni
 from gixi_bluesky.processing.structures.cif_files import read_structure
+from gixi_bluesky.tiled_adapters.store.spool import SpoolFile
 
 FEW = int(os.environ.get("GIXI_FUZZ_EXAMPLES") or 40)
 fuzzed = settings(
@@ -48,6 +49,8 @@ fuzzed = settings(
     suppress_health_check=list(HealthCheck),
 )
 chances = st.randoms(use_true_random=False)
+# For what waits for the disk in each example.
+slowly_fuzzed = settings(fuzzed, max_examples=max(FEW // 4, 1))
 
 
 @fuzzed
@@ -342,3 +345,32 @@ def _fill(file: h5py.File, chance: Random) -> None:
                 file.require_group(place)
         except (ValueError, OSError, TypeError, KeyError, RuntimeError):
             continue  # a place that is taken
+
+
+@slowly_fuzzed
+@given(chances)
+def test_a_damaged_spool_gives_what_was_put_in_or_nothing(
+    tmp_path_factory: pytest.TempPathFactory, chance: Random
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "fuzz.spool"
+    path.unlink(missing_ok=True)
+    put = [{"uid": f"d{number}", "n": number} for number in range(8)]
+    spool = SpoolFile(path, {"uid": "run"})
+    for doc in put:
+        spool.append("stop", doc)
+    spool.close()
+    content = bytearray(path.read_bytes())
+    for _ in range(chance.randrange(1, 5)):
+        place, fault = chance.randrange(len(content)), chance.randrange(3)
+        if fault == 0:
+            content[place] ^= 1 << chance.randrange(8)
+        elif fault == 1:
+            content[place:place] = bytes(chance.randrange(256) for _ in range(40))
+        else:
+            del content[place : place + chance.randrange(1, 40)]
+    path.write_bytes(bytes(content))
+    spool = SpoolFile(path)
+    found = [record.doc for record in spool.records() if record.name == "stop"]
+    spool.close()
+    places = [put.index(doc) for doc in found]  # raises for what was never put in
+    assert places == sorted(places)
