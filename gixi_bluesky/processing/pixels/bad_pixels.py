@@ -19,7 +19,6 @@ Bool = NDArray[np.bool_]
 Float32 = NDArray[np.float32]
 
 _SURE_OF_COUNTS = 20.0  # expected in a dead pixel over all frames; none comes by chance in e^-20
-_DARK = 0.02  # share of its surroundings' counts that a dead pixel may show
 _FEWEST_FRAMES = 4  # that tell a blinking pixel from a steady one
 _RESTLESS = 10.0  # variance of a blinking pixel over that of its surroundings
 
@@ -91,7 +90,8 @@ class PixelSurvey:
         hot[rows, columns] = outlying(mean, None, rows, columns)[0]
         hot &= ~blinking
         around = _surroundings(np.where(absent | hot, np.nan, mean).astype(np.float32))
-        dead = ~absent & (mean <= _DARK * around) & (around * self._number > _SURE_OF_COUNTS)
+        # Exactly zero in all frames: where zero is noise, as of flat panels, it is never so.
+        dead = ~absent & (self._squares == 0) & (around * self._number > _SURE_OF_COUNTS)
         return BadPixels(absent, dead & ~blinking, hot, blinking)
 
     def _blinking(self, usable: Bool, mean: NDArray[np.float64], seen: Float32) -> Bool:
