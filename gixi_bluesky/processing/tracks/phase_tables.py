@@ -63,11 +63,14 @@ def _explanations(
     followed: pd.DataFrame, match_peaks: pd.DataFrame, matches: pd.DataFrame
 ) -> pd.DataFrame:
     """Return phase and hkl by track, of those that have one."""
+    nothing = pd.DataFrame({"phase": [], "hkl": []}, dtype=object)
+    if not len(match_peaks) or not len(matches):
+        return nothing
     columns = ["frame", "peak", "track"]
     named = match_peaks.merge(followed[columns], on=["frame", "peak"])
     named = named.merge(matches[["frame", "phase", "probability"]], on=["frame", "phase"])
     if not len(named):
-        return pd.DataFrame({"phase": [], "hkl": []}, dtype=object)
+        return nothing
     named["hkl"] = named[["h", "k", "l"]].astype(int).astype(str).agg(" ".join, axis=1)
     weight = named.groupby(["track", "phase", "hkl"])["probability"].sum().reset_index()
     by_phase = weight.groupby(["track", "phase"])["probability"].transform("sum")

@@ -24,7 +24,15 @@ from gixi_bluesky.tiled_adapters.client.fast_queries import (
 )
 from gixi_bluesky.tiled_adapters.schema import PURPOSE
 
-__all__ = ["differences", "runs_for", "slug_of", "unfinished", "with_peak", "with_phase"]
+__all__ = [
+    "differences",
+    "runs_for",
+    "slug_of",
+    "unfinished",
+    "with_onset",
+    "with_peak",
+    "with_phase",
+]
 
 _BAD_REQUEST = 400
 _SUMMARIES = ("stop.gixi", "gixi_live")
@@ -57,6 +65,29 @@ def with_phase(client: Any, name: str, min_probability: float = 0.5) -> list[Any
         return _number(phase.get("max_probability")) >= min_probability
 
     return _search_fast(client, PhaseReached(slug, min_probability), alternatives, matches)
+
+
+def with_onset(
+    client: Any,
+    phase: str,
+    before: float | None = None,
+    after: float | None = None,
+) -> list[Any]:
+    """Return the runs in which a phase, by slug or name, begins between two times.
+
+    before, after: seconds since 1970, as `onset_time`; None = no limit on that side. Runs in
+    which the onset has no time are left out.
+    """
+    slug = slug_of(phase)
+    alternatives = [[KeyPresent(f"{summary}.phases.{slug}.onset_time")] for summary in _SUMMARIES]
+
+    def matches(run: Any) -> bool:
+        onset = _summary(run).get("phases", {}).get(slug, {}).get("onset_time")
+        if onset is None:
+            return False
+        return (before is None or onset <= before) and (after is None or onset >= after)
+
+    return _search(client, alternatives, matches)
 
 
 def with_peak(client: Any, q: float, tolerance: float = 0.01) -> list[Any]:

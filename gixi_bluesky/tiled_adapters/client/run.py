@@ -14,6 +14,7 @@ from tiled.client.constructors import from_context
 from tiled.client.utils import ClientError
 
 from gixi_bluesky.errors import StoreError
+from gixi_bluesky.processing.tracks.phase_tables import track_table
 from gixi_bluesky.tiled_adapters.schema import (
     IMAGE_KEY,
     IMAGES,
@@ -89,20 +90,25 @@ class GIXIRun(BlueskyRunV3):
     def tracks(self) -> pd.DataFrame:
         """Return one row for each peak that was followed over frames, the longest first.
 
-        Columns: track, n_frames, first_frame, last_frame, and of its peaks the mean q and phi and
-        the highest intensity. Empty when peaks were not followed.
+        Columns: track, phase and hkl of most of its peaks (empty = none), n_frames and
+        n_detections, first_frame, last_frame, of its peaks the mean q and phi, the kind and the
+        highest intensity. Empty when peaks were not followed.
         """
-        peaks = self.peaks()
-        followed = peaks[peaks["track"] >= 0].groupby("track")
-        tracks = followed.agg(
-            n_frames=("frame", "nunique"),
-            first_frame=("frame", "min"),
-            last_frame=("frame", "max"),
-            q=("q", "mean"),
-            phi=("phi", "mean"),
-            intensity=("intensity", "max"),
-        ).reset_index()
-        return tracks.sort_values("n_frames", ascending=False, kind="stable", ignore_index=True)
+        return track_table(self.peaks(), self.match_peaks(), self.matches())
+
+    def track(self, number: int) -> pd.DataFrame:
+        """Return the course of a track, a row a frame, with `time` in seconds since 1970.
+
+        Where the detector found nothing, the intensity is a forced measurement. Raises KeyError
+        for a track that the run does not have.
+        """
+        rows = self._rows("courses")
+        rows = rows[rows["track"] == number].sort_values("frame", ignore_index=True)
+        if not len(rows):
+            message = f"run {self.metadata['start']['uid']} has no track {number}"
+            raise KeyError(message)
+        times = self.frames().set_index("frame")["raw_time"]
+        return rows.assign(time=rows["frame"].map(times))
 
     def polar_image(self, frame: int) -> NDArray[np.float32]:
         """Return the image of a frame, (n_phi, n_q) float32, NaN = no data; row 0 is phi = 0.

@@ -15,6 +15,7 @@ from tiled_servers import (
     PEAKS_PER_FRAME,
     RunWriting,
     columns,
+    descriptor,
     image_of,
     page,
     start_document,
@@ -139,6 +140,36 @@ def test_a_run_without_followed_peaks_has_no_tracks(
     data["track"] = [-1] * len(data["track"])
     writing.store("event_page", page(writing.uid, "peaks", 1, data))
     assert catalogue[writing.uid].tracks().empty
+    writing.abandon()
+
+
+def test_the_course_of_a_track_has_times_and_an_unknown_track_is_an_error(
+    catalogue: Any, tiled_server: EmbeddedServer
+) -> None:
+    writing = RunWriting(catalogue, tiled_server.directory / "results", start_document())
+    rows = columns("frames", [0, 1])
+    rows["raw_time"] = [100.0, 102.5]
+    writing.store("event_page", page(writing.uid, "frames", 1, rows))
+    course = {
+        "frame": [1, 0, 0],
+        "track": [4, 4, 5],
+        "q": [1.01, 1.0, 2.0],
+        "q_error": [0.01] * 3,
+        "intensity": [7.0, -0.5, 1.0],
+        "intensity_error": [1.0] * 3,
+        "upper_limit": [8.6, 1.6, 2.6],
+        "detected": [1, 0, 0],
+        "reason": [""] * 3,
+    }
+    writing.store("descriptor", descriptor(writing.uid, "courses"))
+    writing.store("event_page", page(writing.uid, "courses", 1, course))
+    run = catalogue[writing.uid]
+    found = run.track(4)
+    assert found["frame"].tolist() == [0, 1]
+    assert found["time"].tolist() == [100.0, 102.5]
+    assert found["intensity"].tolist() == [-0.5, 7.0]
+    with pytest.raises(KeyError, match="no track 9"):
+        run.track(9)
     writing.abandon()
 
 
