@@ -35,10 +35,10 @@ def test_pages_are_valid_event_model_documents(stream: str) -> None:
     ("stream", "table"), [("peaks", Peaks), ("matches", Matches), ("match_peaks", MatchPeaks)]
 )
 def test_stored_order_is_that_of_the_pipeline_tables(stream: str, table: type) -> None:
-    from gixi_bluesky.processing.types import _numbered
+    from gixi_bluesky.processing.types import numbered
 
     stored = [column.name for column in stored_columns(stream)]
-    assert stored == list(_numbered(table.empty(), 0, track=stream == "peaks").columns)
+    assert stored == list(numbered(table.empty(), 0, track=stream == "peaks").columns)
 
 
 @pytest.mark.parametrize("stream", STREAMS)

@@ -178,6 +178,11 @@ class Trials:
         first = order[np.diff(self.line[own][order], prepend=-1) > 0]
         return own[first[likelihood[first] > 0]]
 
+    def most_matched(self, slot: int, scale: int, likeliest: int) -> int:
+        """Return the amount at which most lines of a structure are matched, else the likeliest."""
+        counts = [len(self.pairs(slot, scale, amount)) for amount in range(AMOUNTS)]
+        return likeliest if counts[likeliest] == max(counts) else int(np.argmax(counts))
+
     def claims(self, slot: int, scale: int, amount: int) -> Claims:
         """Return what a structure explains at one trial."""
         pairs = self.pairs(slot, scale, amount)

@@ -38,9 +38,19 @@ class Candidate:
     group: tuple[str, ...] = ()
 
     @property
+    def reported_amount(self) -> int:
+        """The likeliest amount; for a phase that is not accepted the one that matches the most.
+
+        Lines that a texture hides make a small amount likelier, at which few lines are expected.
+        """
+        if self.accepted:
+            return self.amount
+        return self.tried.most_matched(self.slot, self.scale, self.amount)
+
+    @property
     def pairs(self) -> Int64:
         """Indices of its pairs of line and feature."""
-        return self.tried.pairs(self.slot, self.scale, self.amount)
+        return self.tried.pairs(self.slot, self.scale, self.reported_amount)
 
 
 def matched_members(tried: Trials, pairs: Int64) -> tuple[Int64, Int64]:

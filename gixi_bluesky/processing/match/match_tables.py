@@ -33,7 +33,7 @@ def matches_table(refined: Sequence[Refined], features: Features) -> Matches:
 def _row(one: Refined, total: float) -> dict[str, Any]:
     c, pairs, tried = one.candidate, one.pairs, one.candidate.tried
     explained = tried.features.intensity[np.unique(tried.feature[pairs])].sum()
-    expected = tried.expected(c.slot, c.amount)
+    expected = tried.expected(c.slot, c.reported_amount)
     row = {
         "phase": c.structure.slug,
         "probability": c.probability,

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import Field, JsonValue, PrivateAttr, model_validator
 
 from gixi_bluesky.processing.settings import Settings
 
@@ -18,8 +18,8 @@ class StepSettings(Settings):
     name: str = Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,39}$", description="its entry point")
     parameters: dict[str, JsonValue] = Field(default_factory=dict)
     # Only the command line sets these: a configuration must not name code by a path.
-    file: Annotated[Path | None, Field(init=False, exclude=True)] = None
-    class_name: Annotated[str, Field(init=False, exclude=True)] = ""
+    _file: Path | None = PrivateAttr(None)
+    _class_name: str = PrivateAttr("")
 
     @model_validator(mode="before")
     @classmethod
@@ -38,7 +38,18 @@ class StepSettings(Settings):
     def of_file(cls, file: Path, class_name: str) -> StepSettings:
         """Return the step of a class in a file, as the command line names it."""
         step = cls(name="from_file")
-        return step.model_copy(update={"file": file.absolute(), "class_name": class_name})
+        step._file, step._class_name = file.absolute(), class_name
+        return step
+
+    @property
+    def file(self) -> Path | None:
+        """The file that holds the class, None = an entry point."""
+        return self._file
+
+    @property
+    def class_name(self) -> str:
+        """The class in the file."""
+        return self._class_name
 
 
 Steps = tuple[StepSettings, ...]
