@@ -200,7 +200,7 @@ def _one_line(peaks: Peaks, group: list[int], index: int, resolution: float) -> 
     error = np.hypot(peaks.q_error[index], peaks.q_error[first])
     if q - peaks.q[first] <= min(np.hypot(POSITION_ERROR * q, 2 * error), resolution):
         return True
-    width = max(peaks.fwhm_q[index], peaks.fwhm_q[group].min())
+    width = max(peaks.fwhm_q[index], float(peaks.fwhm_q[group].max()))
     return bool(q - peaks.q[group].mean() <= ONE_LINE * width)
 
 
