@@ -16,6 +16,7 @@ from gixi_bluesky.cli.cut import cut
 from gixi_bluesky.cli.demo import demo
 from gixi_bluesky.cli.evaluate import evaluate
 from gixi_bluesky.cli.export import export
+from gixi_bluesky.cli.list_runs import list_runs
 from gixi_bluesky.cli.mask import mask
 from gixi_bluesky.cli.plot import plot
 from gixi_bluesky.cli.process import process
@@ -84,6 +85,7 @@ app.command()(demo)
 app.command()(process)
 app.command()(cut)
 app.command()(plot)
+app.command("list")(list_runs)
 app.command()(consume)
 app.command()(reprocess)
 app.command()(register)

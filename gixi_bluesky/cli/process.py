@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from gixi_bluesky.callbacks.images.locations import FrameRef
     from gixi_bluesky.callbacks.worker.jobs import Analysed, Job, Outcome
     from gixi_bluesky.cli.records import FrameRecord
+    from gixi_bluesky.cli.series import Film
     from gixi_bluesky.config import Config
     from gixi_bluesky.processing.types import Cut, Table
 
@@ -62,6 +63,9 @@ def process(
         int | None,
         typer.Option(metavar="N", help="With --watch: Prometheus metrics on this loopback port."),
     ] = None,
+    series: Annotated[
+        bool, typer.Option("--series", help="The images are one film: follow its peaks and phases.")
+    ] = False,
     step: Annotated[
         list[str] | None,
         typer.Option(metavar="FILE::CLASS", help="A step of your own, behind the matching."),
@@ -80,7 +84,15 @@ def process(
     if bool(named) == (watch is not None):
         raise typer.BadParameter("give image files, or --watch and a folder")
     settings = with_steps(configured_for_files(config, structures, incidence_angle), step or [])
-    if watch is None:
+    if series and (watch is not None or out is not None):
+        raise typer.BadParameter("--series takes image files, without --watch and --out")
+    film: Film | None = None
+    if series:
+        from gixi_bluesky.cli.series import Film
+
+        film = Film(settings, named)
+        records = film.records()
+    elif watch is None:
         records = _analysed(settings, named, out)
     else:
         from gixi_bluesky.cli.watch import watched
@@ -93,6 +105,8 @@ def process(
             print_json(record.as_json())
         else:
             record.show(output)
+    if film is not None:
+        film.print_json() if json else film.show()
     if not all_ok:
         raise typer.Exit(1)
 

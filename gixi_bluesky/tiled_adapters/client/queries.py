@@ -26,6 +26,7 @@ from gixi_bluesky.tiled_adapters.schema import PURPOSE
 
 __all__ = [
     "differences",
+    "newest",
     "runs_for",
     "slug_of",
     "unfinished",
@@ -108,6 +109,13 @@ def with_peak(client: Any, q: float, tolerance: float = 0.01) -> list[Any]:
         return any(abs(value - q) <= tolerance for value in _summary(run).get("peak_q", ()))
 
     return _search_fast(client, PeakNear(q - tolerance, q + tolerance), alternatives, matches)
+
+
+def newest(client: Any, number: int) -> list[Any]:
+    """Return at most `number` derived runs."""
+    runs = Container.search(client, Key("start.purpose") == PURPOSE)
+    found = [run for run in runs.values().tail(number) if _is_derived(run)]
+    return sorted(found, key=lambda run: -run.metadata["start"]["time"])
 
 
 def unfinished(client: Any) -> list[Any]:

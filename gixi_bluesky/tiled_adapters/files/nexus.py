@@ -45,6 +45,7 @@ __all__ = [
     "read_configuration",
     "read_table",
     "result_metadata",
+    "run_documents",
     "storage_dtype",
     "stored_tables",
     "table_values",
@@ -227,6 +228,23 @@ def open_result(path: str | Path) -> h5py.File:
         file.close()
         raise
     return file
+
+
+def run_documents(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the start and stop documents of a run's result file; an older file has no stop.
+
+    Raises OSError when it is no HDF5 file, KeyError when it holds no run.
+    """
+    with open_result(path) as file:
+        process = file["/entry/process"]
+        start = dict(json.loads(process["start_document"].asstr()[()]))
+        stop = (
+            json.loads(process["stop_document"].asstr()[()]) if "stop_document" in process else {}
+        )
+        if "uid" not in start:
+            message = "it holds no run"
+            raise KeyError(message)
+        return start, dict(stop)
 
 
 def result_metadata(file: h5py.File) -> dict[str, Any]:
