@@ -84,7 +84,8 @@ class AnalysisCore:
         self._config = config.model_copy(update={"output": output})
         self._new_store = store
         configured = configured_folds(config.steps, textures=bool(config.textures))
-        self._folds = folds or with_tracks(configured)
+        followed = with_tracks(configured) if config.tracks.follow else configured
+        self._folds = folds or followed
         self._redelivered = redelivered
         self._echo = echo
         self._clock = clock

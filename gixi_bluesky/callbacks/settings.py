@@ -15,6 +15,7 @@ from gixi_bluesky.processing.settings import (
     Settings,
 )
 from gixi_bluesky.processing.steps.settings import StepSettings
+from gixi_bluesky.processing.tracks.settings import TrackSettings
 from gixi_bluesky.tiled_adapters.settings import OutputSettings, TiledSettings
 
 __all__ = [
@@ -128,6 +129,8 @@ class AnalysisConfig(StoreConfig, Protocol):
     def queue(self) -> QueueSettings: ...  # noqa: D102
     @property
     def steps(self) -> tuple[StepSettings, ...]: ...  # noqa: D102
+    @property
+    def tracks(self) -> TrackSettings: ...  # noqa: D102
     @property
     def textures(self) -> Sized: ...  # noqa: D102
 

@@ -27,6 +27,7 @@ from gixi_bluesky.processing.settings import (
 )
 from gixi_bluesky.processing.steps.settings import Steps
 from gixi_bluesky.processing.texture.settings import Textures
+from gixi_bluesky.processing.tracks.settings import TrackSettings
 from gixi_bluesky.tiled_adapters.settings import OutputSettings, TiledSettings
 
 __all__ = ["Config", "load_config", "parse_config", "stored_config"]
@@ -61,6 +62,7 @@ class Config(Settings):
     matching: MatchingSettings = MatchingSettings()
     cuts: Cuts = Field(default_factory=dict, description="curves of each frame, by name")
     textures: Textures = Field(default_factory=dict, description="orientation of rings, by name")
+    tracks: TrackSettings = TrackSettings()
     steps: Steps = Field((), description="entry points of gixi_bluesky.steps, with parameters")
     queue: QueueSettings = QueueSettings()
     output: OutputSettings = OutputSettings()

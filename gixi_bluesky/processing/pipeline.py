@@ -49,6 +49,7 @@ from gixi_bluesky.processing.structures.cif_files import Structure, read_structu
 from gixi_bluesky.processing.texture.orientation import texture_table
 from gixi_bluesky.processing.texture.settings import Textures
 from gixi_bluesky.processing.tracks.series import SeriesResult, follow
+from gixi_bluesky.processing.tracks.settings import TrackSettings
 from gixi_bluesky.processing.types import (
     CartesianImage,
     Cut,
@@ -90,6 +91,8 @@ class PipelineSettings(Protocol):
     def textures(self) -> Textures: ...  # noqa: D102
     @property
     def steps(self) -> Steps: ...  # noqa: D102
+    @property
+    def tracks(self) -> TrackSettings: ...  # noqa: D102
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +259,7 @@ class Pipeline:
             "textures": {
                 name: one.model_dump(mode="json") for name, one in config.textures.items()
             },
+            "tracks": config.tracks.model_dump(mode="json"),
             "steps": [
                 identity(settings, step)
                 for settings, step in zip(config.steps, self.steps, strict=True)

@@ -158,7 +158,7 @@ def test_what_tiled_replays_gives_the_same_results(
                 feed(analysis, documents)
                 assert analysis.drain(60)
                 # A stopped run is not analysed twice by one analysis.
-                analysis._router._ignored.clear()
+                analysis._core._router._ignored.clear()
     first, again = stores.made
     assert first.start["uid"] == again.start["uid"]
     for stream in ("frames", "peaks"):

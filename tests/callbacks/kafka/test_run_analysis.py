@@ -274,7 +274,13 @@ def held() -> int:
 @pytest.mark.slow
 def test_a_long_run_does_not_grow_in_memory(tmp_path: Path) -> None:
     """Two hours of a run in fast time: its frames, events that follow them, and its marks."""
-    config = fake_config(tmp_path, output={"images": "every_10"}, queue={"max_mib": 1})
+    # Tracks keep the rows of a run until its stop; see `tracks.follow`.
+    config = fake_config(
+        tmp_path,
+        output={"images": "every_10"},
+        queue={"max_mib": 1},
+        tracks={"follow": False},
+    )
     run = RawRun((9, 12))
     marks = Marks()
     partition = marks.assign(Place("raw", 0), 0)

@@ -1,0 +1,19 @@
+"""Settings of tracks."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from gixi_bluesky.processing.settings import Settings
+
+__all__ = ["TrackSettings"]
+
+
+class TrackSettings(Settings):
+    """Whether the peaks of a run are followed over its frames."""
+
+    follow: bool = Field(
+        True,
+        description="fill peaks.track, courses and onsets of runs; keeps the rows of the run in "
+        "memory until its stop, so turn it off for runs of very many frames",
+    )
