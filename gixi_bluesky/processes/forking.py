@@ -117,7 +117,7 @@ class ForkedCopy(Peer):
         if self._pid is None or not self._has_original():
             return None
         deadline = time.monotonic() + _EXIT_S
-        with contextlib.suppress(Exception):  # the original has ended: nobody knows
+        with contextlib.suppress(Exception):  # the original has ended
             while time.monotonic() < deadline:
                 request = CopyRequest(self._owner, pid=self._pid)
                 code = cast("CopyServed", self._original.ask(request, STUCK_S)).code

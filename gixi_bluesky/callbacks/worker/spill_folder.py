@@ -72,7 +72,7 @@ def sweep(parent: Path | None) -> int:
 
 
 def _is_left(folder: Path) -> bool:
-    """Return whether nobody holds the lock of a folder. Raises OSError."""
+    """Return whether no process holds the lock of a folder. Raises OSError."""
     try:
         lock = os.open(folder / _LOCK, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError:
