@@ -45,7 +45,7 @@ from gixi_bluesky.callbacks.runs.raw_run import Frame, RawRun, RunClosed
 from gixi_bluesky.callbacks.worker.jobs import Analysed, Outcome, Ready
 from gixi_bluesky.config import Config, parse_config
 from gixi_bluesky.processing.geometry.conditions import Conditions
-from gixi_bluesky.processing.types import Matches, MatchPeaks, Peaks, columns_of
+from gixi_bluesky.processing.tables import Matches, MatchPeaks, Peaks, columns_of
 from gixi_bluesky.provenance import Provenance, result_hash
 from gixi_bluesky.tiled_adapters.store.writer import RunState
 

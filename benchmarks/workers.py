@@ -24,7 +24,8 @@ from gixi_bluesky.callbacks.worker.pool import PIPELINE, ProcessPool
 from gixi_bluesky.config import Config, parse_config
 from gixi_bluesky.log import configure_logging
 from gixi_bluesky.processing.geometry.conditions import Conditions
-from gixi_bluesky.processing.types import FrameResult, Matches, MatchPeaks, Peaks, PolarImage
+from gixi_bluesky.processing.tables import Matches, MatchPeaks, Peaks
+from gixi_bluesky.processing.types import FrameResult, PolarImage
 
 SLEEP_S = 0.1
 GEOMETRY = {

@@ -11,7 +11,8 @@ import numpy as np
 
 from gixi_bluesky.errors import FrameError, WeightsError
 from gixi_bluesky.processing.geometry.conditions import Conditions
-from gixi_bluesky.processing.types import FrameResult, Matches, MatchPeaks, Peaks, PolarImage
+from gixi_bluesky.processing.tables import Matches, MatchPeaks, Peaks
+from gixi_bluesky.processing.types import FrameResult, PolarImage
 from gixi_bluesky.provenance import Provenance, result_hash
 
 N_PHI, N_Q = 16, 32

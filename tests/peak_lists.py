@@ -7,7 +7,8 @@ import numpy as np
 from gixi_bluesky.processing.match.lines import visibility_of
 from gixi_bluesky.processing.settings import MatchingSettings
 from gixi_bluesky.processing.structures.cif_files import read_structures, shipped_cifs
-from gixi_bluesky.processing.types import Peaks, PolarImage
+from gixi_bluesky.processing.tables import Peaks
+from gixi_bluesky.processing.types import PolarImage
 
 Q_MAX = 3.9
 FIRST_Q, LAST_Q = 0.3, 3.8  # what the simulated detector covers

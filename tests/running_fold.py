@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gixi_bluesky.callbacks.derived.folds import Folded, OrderedFrame, StoredFrames
-from gixi_bluesky.processing.types import Column
+from gixi_bluesky.processing.tables import Column
 from gixi_bluesky.tiled_adapters.schema import TABLES, StreamTable, step_table
 
 __all__ = ["Running"]

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from gixi_bluesky.cli.records import FrameRecord
     from gixi_bluesky.cli.series import Film
     from gixi_bluesky.config import Config
-    from gixi_bluesky.processing.types import Cut, Table
+    from gixi_bluesky.processing.tables import Table
+    from gixi_bluesky.processing.types import Cut
 
 __all__ = ["process"]
 
@@ -252,6 +253,6 @@ class FileResult:
         return {name: pd.DataFrame(dict(rows)) for name, rows in self.analysed.step_rows.items()}
 
     def _numbered(self, table: Table, *, track: bool = False) -> pd.DataFrame:
-        from gixi_bluesky.processing.types import numbered
+        from gixi_bluesky.processing.tables import numbered
 
         return numbered(table, self.index, track=track)

@@ -11,15 +11,8 @@ if TYPE_CHECKING:
     from gixi_bluesky.processing.pipeline import Pipeline
     from gixi_bluesky.processing.pixels.counts import Dark
     from gixi_bluesky.processing.pixels.exposures import FrameSum
-    from gixi_bluesky.processing.types import (
-        CartesianImage,
-        Detections,
-        FrameResult,
-        Matches,
-        MatchPeaks,
-        Peaks,
-        PolarImage,
-    )
+    from gixi_bluesky.processing.tables import Matches, MatchPeaks, Peaks
+    from gixi_bluesky.processing.types import CartesianImage, Detections, FrameResult, PolarImage
 
 __all__ = [
     "CartesianImage",

@@ -46,18 +46,12 @@ from gixi_bluesky.processing.steps.loading import identity, is_stateful, load_st
 from gixi_bluesky.processing.steps.running import run_step
 from gixi_bluesky.processing.steps.settings import Steps
 from gixi_bluesky.processing.structures.cif_files import Structure, read_structures
+from gixi_bluesky.processing.tables import TextureTable
 from gixi_bluesky.processing.texture.orientation import texture_table
 from gixi_bluesky.processing.texture.settings import Textures
 from gixi_bluesky.processing.tracks.series import SeriesResult, follow
 from gixi_bluesky.processing.tracks.settings import TrackSettings
-from gixi_bluesky.processing.types import (
-    CartesianImage,
-    Cut,
-    Detections,
-    FrameResult,
-    PolarImage,
-    TextureTable,
-)
+from gixi_bluesky.processing.types import CartesianImage, Cut, Detections, FrameResult, PolarImage
 from gixi_bluesky.provenance import Provenance, file_sha256, result_hash
 
 __all__ = ["Pipeline", "PipelineSettings"]

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from gixi_bluesky.processing.types import (
+from gixi_bluesky.processing.tables import (
     Column,
     Courses,
     Matches,

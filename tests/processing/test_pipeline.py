@@ -14,7 +14,7 @@ from gixi_bluesky.processing.geometry.instrument import Geometry
 from gixi_bluesky.processing.simulation import Phase, Renderer, Scene, record
 from gixi_bluesky.processing.simulation.panel import Panel
 from gixi_bluesky.processing.structures.cif_files import read_structure, shipped_cifs
-from gixi_bluesky.processing.types import Matches, MatchPeaks, Peaks, columns_of
+from gixi_bluesky.processing.tables import Matches, MatchPeaks, Peaks, columns_of
 
 SHAPE = (300, 400)
 GEOMETRY = {

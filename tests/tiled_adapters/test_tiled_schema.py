@@ -6,7 +6,7 @@ import pytest
 from event_model import DocumentNames, schema_validators
 from tiled_servers import columns, descriptor, page
 
-from gixi_bluesky.processing.types import Matches, MatchPeaks, Peaks
+from gixi_bluesky.processing.tables import Matches, MatchPeaks, Peaks
 from gixi_bluesky.tiled_adapters.schema import (
     IMAGES,
     STREAMS,
@@ -35,7 +35,7 @@ def test_pages_are_valid_event_model_documents(stream: str) -> None:
     ("stream", "table"), [("peaks", Peaks), ("matches", Matches), ("match_peaks", MatchPeaks)]
 )
 def test_stored_order_is_that_of_the_pipeline_tables(stream: str, table: type) -> None:
-    from gixi_bluesky.processing.types import numbered
+    from gixi_bluesky.processing.tables import numbered
 
     stored = [column.name for column in stored_columns(stream)]
     assert stored == list(numbered(table.empty(), 0, track=stream == "peaks").columns)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from gixi_bluesky.callbacks.runs.actions import RawRun
 from gixi_bluesky.callbacks.worker.jobs import Analysed, Ready
 from gixi_bluesky.log import get_logger
-from gixi_bluesky.processing.types import Matches, MatchPeaks, Peaks
+from gixi_bluesky.processing.tables import Matches, MatchPeaks, Peaks
 from gixi_bluesky.tiled_adapters.schema import StreamTable
 
 __all__ = [

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from gixi_bluesky.callbacks.derived.folds import OrderedFrame
-from gixi_bluesky.processing.types import Matches, MatchPeaks, Peaks, columns_of
+from gixi_bluesky.processing.tables import Matches, MatchPeaks, Peaks, columns_of
 
 __all__ = ["StoredRun"]
 

@@ -20,10 +20,11 @@ from gixi_bluesky.callbacks.derived.folds import (
 from gixi_bluesky.callbacks.derived.working_images import WorkingImages
 from gixi_bluesky.callbacks.runs.actions import RawRun
 from gixi_bluesky.callbacks.worker.jobs import Ready
+from gixi_bluesky.processing.tables import Courses, Peaks
 from gixi_bluesky.processing.tracks.courses import CourseFold
 from gixi_bluesky.processing.tracks.phase_tables import phase_table, track_table
 from gixi_bluesky.processing.tracks.scatter import with_scatter
-from gixi_bluesky.processing.types import Courses, Peaks, PolarImage
+from gixi_bluesky.processing.types import PolarImage
 from gixi_bluesky.tiled_adapters.schema import TABLES, StreamTable
 
 __all__ = ["TrackFold", "with_tracks"]

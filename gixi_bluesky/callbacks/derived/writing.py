@@ -16,7 +16,7 @@ from gixi_bluesky.callbacks.derived.stores import RunStore
 from gixi_bluesky.callbacks.derived.summary import RunSummary, stop_document
 from gixi_bluesky.callbacks.runs.actions import RunClosed
 from gixi_bluesky.callbacks.worker.jobs import Analysed
-from gixi_bluesky.processing.types import Matches, MatchPeaks, Peaks
+from gixi_bluesky.processing.tables import Matches, MatchPeaks, Peaks
 from gixi_bluesky.tiled_adapters.schema import IMAGE_KEY, STREAMS, TABLES, StreamTable, commit_order
 from gixi_bluesky.tiled_adapters.store.composer import Document, RunComposer
 

@@ -16,7 +16,8 @@ from gixi_bluesky.callbacks.runs.actions import DarkImages
 from gixi_bluesky.callbacks.settings import AnalysisConfig
 from gixi_bluesky.processes.shared_blocks import SharedArray
 from gixi_bluesky.processing.geometry.conditions import Conditions
-from gixi_bluesky.processing.types import Cut, Matches, MatchPeaks, Peaks, TextureTable
+from gixi_bluesky.processing.tables import Matches, MatchPeaks, Peaks, TextureTable
+from gixi_bluesky.processing.types import Cut
 from gixi_bluesky.provenance import Provenance
 
 __all__ = ["Analysed", "Job", "Outcome", "Ready", "Setup"]

@@ -15,7 +15,8 @@ from gixi_bluesky.processing.evaluation.candidates import constrained, strained
 from gixi_bluesky.processing.simulation.scene import FWHM_PER_SIGMA
 from gixi_bluesky.processing.simulation.texture import Cell, Texture, angular_profiles
 from gixi_bluesky.processing.structures.cif_files import Structure
-from gixi_bluesky.processing.types import Peaks, PolarImage
+from gixi_bluesky.processing.tables import Peaks
+from gixi_bluesky.processing.types import PolarImage
 
 __all__ = [
     "ANISOTROPIC_STRAIN",

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from gixi_bluesky.processing.evaluation.known_peaks import CLASSES, KnownFrame
 from gixi_bluesky.processing.measure.peaks import CUT, FIT_FAILED
-from gixi_bluesky.processing.types import Detections, Peaks, PolarImage
+from gixi_bluesky.processing.tables import Peaks
+from gixi_bluesky.processing.types import Detections, PolarImage
 
 __all__ = ["QUANTITIES", "MeasuringReport", "PullWidth", "measured_pulls", "summarise"]
 

@@ -14,8 +14,8 @@ from gixi_bluesky.processing.simulation.peak_lists import FALSE, PeakList, peak_
 from gixi_bluesky.processing.simulation.random_series import FILMS, random_series
 from gixi_bluesky.processing.simulation.seeds import EVALUATION, require_within
 from gixi_bluesky.processing.simulation.series import Series
+from gixi_bluesky.processing.tables import Peaks
 from gixi_bluesky.processing.tracks.tracker import Tracker
-from gixi_bluesky.processing.types import Peaks
 
 __all__ = [
     "NearestTracker",

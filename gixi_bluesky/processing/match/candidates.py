@@ -11,7 +11,7 @@ from gixi_bluesky.processing.match.bayes_factors import Trials
 from gixi_bluesky.processing.match.lattice import LineSet
 from gixi_bluesky.processing.match.orientation import Spots
 from gixi_bluesky.processing.structures.cif_files import Structure
-from gixi_bluesky.processing.types import Peaks
+from gixi_bluesky.processing.tables import Peaks
 
 __all__ = ["Candidate", "line_set", "matched_members", "spots_of"]
 

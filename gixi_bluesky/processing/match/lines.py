@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gixi_bluesky.processing.structures.cif_files import Structure
-from gixi_bluesky.processing.types import Peaks, PolarImage
+from gixi_bluesky.processing.tables import Peaks
+from gixi_bluesky.processing.types import PolarImage
 
 __all__ = [
     "POSITION_ERROR",

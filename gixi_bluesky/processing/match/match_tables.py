@@ -12,7 +12,7 @@ from gixi_bluesky.processing.match.bayes_factors import Trials
 from gixi_bluesky.processing.match.candidates import matched_members
 from gixi_bluesky.processing.match.lines import Features
 from gixi_bluesky.processing.match.refinement import Refined
-from gixi_bluesky.processing.types import Matches, MatchPeaks, Peaks
+from gixi_bluesky.processing.tables import Matches, MatchPeaks, Peaks
 
 __all__ = ["match_peaks_table", "matches_table"]
 

@@ -26,7 +26,8 @@ from gixi_bluesky.processing.match.refinement import refine
 from gixi_bluesky.processing.match.zero_error import common_zero
 from gixi_bluesky.processing.settings import MatchingSettings
 from gixi_bluesky.processing.structures.cif_files import Structure
-from gixi_bluesky.processing.types import Matches, MatchPeaks, Peaks, PolarImage
+from gixi_bluesky.processing.tables import Matches, MatchPeaks, Peaks
+from gixi_bluesky.processing.types import PolarImage
 
 __all__ = ["Matcher", "match"]
 

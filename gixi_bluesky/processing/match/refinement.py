@@ -12,7 +12,7 @@ from gixi_bluesky.processing.match.candidates import Candidate, line_set, spots_
 from gixi_bluesky.processing.match.lattice import Lattice, refine_lattices
 from gixi_bluesky.processing.match.lines import Visibility
 from gixi_bluesky.processing.match.orientation import Orientation, orientation_of
-from gixi_bluesky.processing.types import Peaks
+from gixi_bluesky.processing.tables import Peaks
 
 __all__ = ["Refined", "refine"]
 

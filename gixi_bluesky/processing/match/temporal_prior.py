@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from gixi_bluesky.processing.types import Matches
+from gixi_bluesky.processing.tables import Matches
 
 __all__ = ["PERSISTENCE", "prior_odds_after"]
 

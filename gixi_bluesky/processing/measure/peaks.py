@@ -14,7 +14,8 @@ from gixi_bluesky.processing.measure.gaussian_fit import FWHM_PER_SIGMA
 from gixi_bluesky.processing.measure.placement import PixelFits, Placed, place, row_height_deg
 from gixi_bluesky.processing.measure.profiles import box_cells, radial_profiles
 from gixi_bluesky.processing.measure.radial import RadialFits, fit_radial, neighbours
-from gixi_bluesky.processing.types import CartesianImage, Detections, Peaks, PolarImage
+from gixi_bluesky.processing.tables import Peaks
+from gixi_bluesky.processing.types import CartesianImage, Detections, PolarImage
 
 __all__ = ["BLENDED", "CUT", "FIT_FAILED", "MISFIT", "measure", "surely_seen"]
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from gixi_bluesky.processing.simulation.series import Series, SeriesTruth
 from gixi_bluesky.processing.simulation.truth import kind_of
-from gixi_bluesky.processing.types import Peaks
+from gixi_bluesky.processing.tables import Peaks
 
 __all__ = ["FALSE", "PeakList", "peak_list"]
 

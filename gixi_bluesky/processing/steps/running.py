@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from gixi_bluesky.processing.steps.protocol import Step, StepFrame
-from gixi_bluesky.processing.types import Column, missing_values
+from gixi_bluesky.processing.tables import Column, missing_values
 
 __all__ = ["StepRows", "empty_rows", "rows_of", "run_step", "step_columns"]
 

@@ -13,9 +13,10 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from gixi_bluesky.processing.tables import TextureTable
 from gixi_bluesky.processing.texture.pole_figure import Distribution, PoleFigure, fit_distribution
 from gixi_bluesky.processing.texture.settings import TextureSettings
-from gixi_bluesky.processing.types import Cut, TextureTable
+from gixi_bluesky.processing.types import Cut
 
 __all__ = ["texture_row", "texture_table"]
 

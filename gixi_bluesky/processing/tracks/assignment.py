@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
+from gixi_bluesky.processing.tables import Peaks
 from gixi_bluesky.processing.tracks.motion import Motion, log_intensity, placement_variance
-from gixi_bluesky.processing.types import Peaks
 
 __all__ = ["assign", "doubles"]
 

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from gixi_bluesky.processing.tables import Courses, Peaks
 from gixi_bluesky.processing.tracks.forced import measure_at
 from gixi_bluesky.processing.tracks.places import Places
 from gixi_bluesky.processing.tracks.tracker import Tracker
-from gixi_bluesky.processing.types import Courses, Peaks, PolarImage
+from gixi_bluesky.processing.types import PolarImage
 
 __all__ = ["CourseFold"]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from gixi_bluesky.processing.tables import Peaks
 from gixi_bluesky.processing.tracks.assignment import assign, doubles
 from gixi_bluesky.processing.tracks.motion import UNNUMBERED, Motion
 from gixi_bluesky.processing.tracks.places import Places
-from gixi_bluesky.processing.types import Peaks
 
 __all__ = ["Tracker"]
 

@@ -21,7 +21,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from gixi_bluesky.processing.hdf5_files import require_own
-from gixi_bluesky.processing.types import Column, Cut
+from gixi_bluesky.processing.tables import Column
+from gixi_bluesky.processing.types import Cut
 from gixi_bluesky.provenance import require_regular
 from gixi_bluesky.tiled_adapters.files.azint_entry import create_azint2d, create_cuts
 from gixi_bluesky.tiled_adapters.files.beamline_groups import create_instrument, create_sample

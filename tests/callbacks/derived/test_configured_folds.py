@@ -15,7 +15,7 @@ from gixi_bluesky.callbacks.derived.configured_folds import configured_folds
 from gixi_bluesky.callbacks.derived.folds import OrderedFrame
 from gixi_bluesky.processing.steps.running import StepRows
 from gixi_bluesky.processing.steps.settings import StepSettings
-from gixi_bluesky.processing.types import Matches, MatchPeaks, Peaks, TextureTable
+from gixi_bluesky.processing.tables import Matches, MatchPeaks, Peaks, TextureTable
 
 STEPS = """
 from gixi_bluesky.processing.steps import StepColumn

@@ -16,7 +16,7 @@ from running_fold import Running
 from gixi_bluesky.callbacks.derived.folds import Folded, OrderedFrame
 from gixi_bluesky.callbacks.derived.stores import LocalStore
 from gixi_bluesky.callbacks.worker.jobs import Outcome
-from gixi_bluesky.processing.types import Column
+from gixi_bluesky.processing.tables import Column
 from gixi_bluesky.tiled_adapters.schema import is_table, step_table
 
 

@@ -16,7 +16,7 @@ from gixi_bluesky.callbacks.worker.jobs import Analysed, Outcome
 from gixi_bluesky.processing.simulation import ChangingPhase, Growth, Halo, Series, SeriesGrid
 from gixi_bluesky.processing.simulation.peak_lists import peak_list
 from gixi_bluesky.processing.structures.cif_files import read_structure, shipped_cifs
-from gixi_bluesky.processing.types import Matches, MatchPeaks
+from gixi_bluesky.processing.tables import Matches, MatchPeaks
 
 N_FRAMES = 18
 

@@ -24,7 +24,7 @@ from gixi_bluesky.processing.evaluation.phase_scorecard import area_under_curve,
 from gixi_bluesky.processing.evaluation.rendered_mixtures import rendered_mixtures
 from gixi_bluesky.processing.simulation.texture import reciprocal_basis
 from gixi_bluesky.processing.structures.cif_files import read_structures, shipped_cifs
-from gixi_bluesky.processing.types import Matches, MatchPeaks
+from gixi_bluesky.processing.tables import Matches, MatchPeaks
 
 CANDIDATES = candidate_structures(7, q_max=4.0)
 

@@ -10,7 +10,7 @@ import pytest
 
 from gixi_bluesky.processing.evaluation.known_peaks import CLASSES, known_frames
 from gixi_bluesky.processing.evaluation.pulls import QUANTITIES, measured_pulls, summarise
-from gixi_bluesky.processing.types import Peaks
+from gixi_bluesky.processing.tables import Peaks
 
 
 def test_known_intensity_is_what_the_remapped_image_sums_to():

@@ -11,7 +11,7 @@ from gixi_bluesky.processing.evaluation.tracking import (
     score_tracks,
 )
 from gixi_bluesky.processing.simulation.peak_lists import FALSE, PeakList
-from gixi_bluesky.processing.types import Peaks
+from gixi_bluesky.processing.tables import Peaks
 
 
 def lists(*owners):

@@ -30,7 +30,8 @@ from gixi_bluesky.processing.match.lines import (
 from gixi_bluesky.processing.match.phases import match
 from gixi_bluesky.processing.settings import MatchingSettings
 from gixi_bluesky.processing.structures.cif_files import Structure
-from gixi_bluesky.processing.types import Matches, MatchPeaks, Peaks, PolarImage
+from gixi_bluesky.processing.tables import Matches, MatchPeaks, Peaks
+from gixi_bluesky.processing.types import PolarImage
 
 
 def found(peaks: Peaks, structures: tuple[Structure, ...] = STRUCTURES) -> dict[str, float]:

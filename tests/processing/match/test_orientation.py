@@ -10,7 +10,7 @@ from gixi_bluesky.processing.match.contact_planes import contact_planes, family_
 from gixi_bluesky.processing.match.lines import Visibility, visibility_of
 from gixi_bluesky.processing.match.orientation import Spots, orientation_of
 from gixi_bluesky.processing.structures.orientation import reciprocal_basis
-from gixi_bluesky.processing.types import Peaks
+from gixi_bluesky.processing.tables import Peaks
 
 VISIBILITY: Visibility = visibility_of(FRAME, Peaks.empty())
 CRYSTALLITES = 4000

@@ -12,7 +12,7 @@ from gixi_bluesky.processing.evaluation.candidates import constrained, strained
 from gixi_bluesky.processing.match.lines import LineLibrary, features_of, visibility_of
 from gixi_bluesky.processing.match.phases import match
 from gixi_bluesky.processing.structures.cif_files import Structure
-from gixi_bluesky.processing.types import Peaks
+from gixi_bluesky.processing.tables import Peaks
 
 
 def probabilities(peaks: Peaks, structures: tuple[Structure, ...] = STRUCTURES) -> dict[str, float]:

@@ -14,7 +14,8 @@ from gixi_bluesky.processing.match.phases import Matcher
 from gixi_bluesky.processing.measure.peaks import measure
 from gixi_bluesky.processing.settings import MatchingSettings
 from gixi_bluesky.processing.structures.cif_files import read_structures, shipped_cifs
-from gixi_bluesky.processing.types import Peaks, PolarImage
+from gixi_bluesky.processing.tables import Peaks
+from gixi_bluesky.processing.types import PolarImage
 
 pytestmark = [
     pytest.mark.data,

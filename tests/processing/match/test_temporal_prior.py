@@ -8,7 +8,7 @@ from peak_lists import FRAME, SETTINGS, STRUCTURES, powder
 
 from gixi_bluesky.processing.match.phases import Matcher
 from gixi_bluesky.processing.match.temporal_prior import PERSISTENCE, prior_odds_after
-from gixi_bluesky.processing.types import Matches
+from gixi_bluesky.processing.tables import Matches
 
 MATCHER = Matcher(STRUCTURES, SETTINGS)
 

@@ -13,7 +13,8 @@ from gixi_bluesky.processing.match.phases import match
 from gixi_bluesky.processing.measure.peaks import measure
 from gixi_bluesky.processing.settings import GeometrySettings, MatchingSettings
 from gixi_bluesky.processing.structures.cif_files import read_structures, shipped_cifs
-from gixi_bluesky.processing.types import Detections, Peaks, PolarImage
+from gixi_bluesky.processing.tables import Peaks
+from gixi_bluesky.processing.types import Detections, PolarImage
 
 pytestmark = pytest.mark.data
 

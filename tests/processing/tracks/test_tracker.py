@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gixi_bluesky.processing.tables import Peaks
 from gixi_bluesky.processing.tracks.tracker import Tracker
-from gixi_bluesky.processing.types import Peaks
 
 
 def peaks(*rows, snr=30.0):

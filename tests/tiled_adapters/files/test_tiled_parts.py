@@ -20,7 +20,8 @@ from tiled_servers import IMAGE_SHAPE, PHI, Q, columns, image_of, start_document
 
 from gixi_bluesky.config import load_config
 from gixi_bluesky.errors import ConfigError, StoreError
-from gixi_bluesky.processing.types import FrameResult, Matches, MatchPeaks, Peaks, PolarImage
+from gixi_bluesky.processing.tables import Matches, MatchPeaks, Peaks
+from gixi_bluesky.processing.types import FrameResult, PolarImage
 from gixi_bluesky.tiled_adapters.files import repacking
 from gixi_bluesky.tiled_adapters.files.nexus import read_table, write_result_file
 from gixi_bluesky.tiled_adapters.files.parts import PartWriter

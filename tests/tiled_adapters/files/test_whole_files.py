@@ -21,14 +21,8 @@ from numpy.typing import NDArray
 from tiled_adapters.files.test_tiled_parts import START, filled, new_part
 from tiled_servers import image_of
 
-from gixi_bluesky.processing.types import (
-    Cut,
-    FrameResult,
-    Matches,
-    MatchPeaks,
-    Peaks,
-    PolarImage,
-)
+from gixi_bluesky.processing.tables import Matches, MatchPeaks, Peaks
+from gixi_bluesky.processing.types import Cut, FrameResult, PolarImage
 from gixi_bluesky.tiled_adapters.files import repacking
 from gixi_bluesky.tiled_adapters.files.nexus import write_result_file
 from gixi_bluesky.tiled_adapters.files.parts import PartWriter

@@ -18,7 +18,7 @@ from gixi_bluesky.callbacks.documents.parsing import RunStart
 from gixi_bluesky.callbacks.runs.raw_run import RawRun
 from gixi_bluesky.callbacks.worker.jobs import Analysed, Ready
 from gixi_bluesky.errors import ConfigError, StoreError
-from gixi_bluesky.processing.types import Matches, MatchPeaks, Peaks
+from gixi_bluesky.processing.tables import Matches, MatchPeaks, Peaks
 from gixi_bluesky.provenance import Provenance
 from gixi_bluesky.tiled_adapters.schema import IMAGE_KEY, IMAGES
 from gixi_bluesky.tiled_adapters.settings import OutputSettings, TiledSettings
