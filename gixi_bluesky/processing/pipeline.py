@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import time
-from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-import gixi_bluesky
 from gixi_bluesky.errors import FrameError, GeometryError
-from gixi_bluesky.log import get_logger
-from gixi_bluesky.processing.cuts.maps import CutMaps
-from gixi_bluesky.processing.cuts.settings import Cuts
+from gixi_bluesky.processing.configuration import PipelineSettings, provenance_of
 from gixi_bluesky.processing.detector import load_detector
-from gixi_bluesky.processing.frame_setup import FrameSetup
+from gixi_bluesky.processing.frame_maps import FrameMaps, Maps
 from gixi_bluesky.processing.geometry.conditions import Conditions, sources
 from gixi_bluesky.processing.geometry.instrument import (
     Geometry,
-    calibration_of,
     orient,
     orientation_of,
 )
@@ -34,59 +28,25 @@ from gixi_bluesky.processing.pixels.noise import Noise
 from gixi_bluesky.processing.pixels.outliers import without_outliers
 from gixi_bluesky.processing.remap.remapper import Remapper
 from gixi_bluesky.processing.settings import (
-    CorrectionSettings,
     DarkStream,
-    DetectorSettings,
-    GeometrySettings,
-    GridSettings,
-    MatchingSettings,
 )
 from gixi_bluesky.processing.stages import StageTimes
-from gixi_bluesky.processing.steps.loading import identity, is_stateful, load_steps
+from gixi_bluesky.processing.steps.loading import is_stateful, load_steps
 from gixi_bluesky.processing.steps.running import run_step
-from gixi_bluesky.processing.steps.settings import Steps
 from gixi_bluesky.processing.structures.cif_files import Structure, read_structures
 from gixi_bluesky.processing.tables import TextureTable
 from gixi_bluesky.processing.texture.orientation import texture_table
-from gixi_bluesky.processing.texture.settings import Textures
 from gixi_bluesky.processing.tracks.series import SeriesResult, follow
-from gixi_bluesky.processing.tracks.settings import TrackSettings
 from gixi_bluesky.processing.types import CartesianImage, Cut, Detections, FrameResult, PolarImage
-from gixi_bluesky.provenance import Provenance, file_sha256, result_hash
+from gixi_bluesky.provenance import Provenance
 
 __all__ = ["Pipeline", "PipelineSettings"]
 
-# Maps of one incidence angle take about 20 MB; a scan of the angle visits its values in turn.
-_REMAPPERS_KEPT = 8
 _BATCH = 8
 _SIDES_COMPARED_EVERY = 50
 _SIDES_AGREE = 0.003
 _RING = "texture "  # before the names of cuts that textures are made of
 _MANY_OUTLIERS = 100  # cosmic rays strike a few pixels of most frames
-_log = get_logger()
-
-
-class PipelineSettings(Protocol):
-    """The part of the configuration that the chain reads."""
-
-    @property
-    def geometry(self) -> GeometrySettings: ...  # noqa: D102
-    @property
-    def grid(self) -> GridSettings: ...  # noqa: D102
-    @property
-    def corrections(self) -> CorrectionSettings: ...  # noqa: D102
-    @property
-    def detector(self) -> DetectorSettings: ...  # noqa: D102
-    @property
-    def matching(self) -> MatchingSettings: ...  # noqa: D102
-    @property
-    def cuts(self) -> Cuts: ...  # noqa: D102
-    @property
-    def textures(self) -> Textures: ...  # noqa: D102
-    @property
-    def steps(self) -> Steps: ...  # noqa: D102
-    @property
-    def tracks(self) -> TrackSettings: ...  # noqa: D102
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,13 +94,10 @@ class Pipeline:
             engine=config.detector.engine,
             space=config.grid.space,
         )
-        self._remappers: OrderedDict[tuple[tuple[int, int], Conditions], Remapper] = OrderedDict()
         rings = {f"{_RING}{name}": one.cut for name, one in config.textures.items()}
-        self._cuts = {**config.cuts, **rings}
+        self._maps = FrameMaps(config, {**config.cuts, **rings})
         self.steps = load_steps(config.steps)
-        self._cut_maps: dict[tuple[tuple[int, int], Conditions], CutMaps] = {}
         self._dark_pixels: dict[tuple[tuple[int, int], Dark], PixelCorrection] = {}
-        self.maps_built = 0
         self._frames = 0
 
     def __call__(
@@ -192,9 +149,9 @@ class Pipeline:
         """
         image = require_image(np.asarray(frame))
         conditions = self._conditions(Conditions(), incidence_angle_deg)
-        remapper = self.remapper((image.shape[0], image.shape[1]), conditions)
+        maps = self._maps.of((image.shape[0], image.shape[1]), conditions)
         turned = orient(image, self._config.geometry)
-        found = self._cut(turned, remapper(turned), conditions, (None, 1))
+        found = _cut(maps, turned, maps.remapper(turned), conditions, (None, 1))
         return {name: found[name] for name in self._config.cuts}
 
     def series(
@@ -220,104 +177,16 @@ class Pipeline:
     @cached_property
     def provenance(self) -> Provenance:
         """What decides the results of this pipeline, and what it ran on."""
-        config, poni, mask = self._config, self._config.geometry.poni, self._config.geometry.mask
-        cifs = {s.slug: s.sha256 for s in self.structures}
-        geometry = config.geometry.model_dump(mode="json", exclude={"poni", "nexus", "mask"})
-        calibration = calibration_of(config.geometry) if config.geometry.nexus else None
-        nexus_sha256 = calibration.sha256 if calibration else None
-        poni_sha256 = file_sha256(poni) if poni else None
-        mask_sha256 = file_sha256(mask) if mask else None
-        corrections = config.corrections
-        files = {"dark": corrections.dark_file, "flat": corrections.flat}
-        correction_sha256 = {name: file_sha256(path) for name, path in files.items() if path}
-        deciding = {
-            "geometry": geometry,
-            "poni_sha256": poni_sha256,
-            "nexus_sha256": nexus_sha256,
-            "mask_sha256": mask_sha256,
-            "grid": config.grid.model_dump(mode="json"),
-            "corrections": corrections.model_dump(mode="json", exclude={"dark", "flat"}),
-            # Its content is that of the raw run, whose uid decides too.
-            "dark_stream": corrections.dark.model_dump(mode="json")
-            if isinstance(corrections.dark, DarkStream)
-            else None,
-            "correction_sha256": correction_sha256,
-            "detector": config.detector.model_dump(
-                mode="json", exclude={"weights", "device", "engine"}
-            ),
-            "precision": self.detector.precision,
-            "weights_sha256": self.detector.sha256,
-            "matching": config.matching.model_dump(mode="json", exclude={"cif"}),
-            "cif_sha256": cifs,
-            "cuts": {name: cut.model_dump(mode="json") for name, cut in config.cuts.items()},
-            "textures": {
-                name: one.model_dump(mode="json") for name, one in config.textures.items()
-            },
-            "tracks": config.tracks.model_dump(mode="json"),
-            "steps": [
-                identity(settings, step)
-                for settings, step in zip(config.steps, self.steps, strict=True)
-            ],
-        }
-        return Provenance(
-            version=gixi_bluesky.__version__,
-            result_hash=result_hash(deciding),
-            config=_as_json(config),
-            geometry=geometry,
-            weights_name=self.detector.name,
-            weights_sha256=self.detector.sha256,
-            cif_sha256=cifs,
-            mask_sha256=mask_sha256,
-            poni_sha256=poni_sha256,
-            nexus_sha256=nexus_sha256,
-            correction_sha256=correction_sha256,
-            device=self.detector.device,
-            engine=self.detector.engine,
-        )
+        return provenance_of(self._config, self.detector, self.structures, self.steps)
 
     def remapper(self, shape: tuple[int, int], conditions: Conditions | None = None) -> Remapper:
-        """Return the maps for frames of `shape` under conditions; built at first use, then kept.
+        """Return the maps onto the grid for frames of `shape` under conditions."""
+        return self._maps.of(shape, self._conditions(conditions or Conditions())).remapper
 
-        `maps_built` counts how often they had to be built.
-        """
-        wanted = self._conditions(conditions or Conditions()).rounded()
-        key = (shape, wanted)
-        if key in self._remappers:
-            self._remappers.move_to_end(key)
-            return self._remappers[key]
-        began = time.perf_counter()
-        setup = FrameSetup.of(self._config.geometry, self._config.corrections, shape, wanted)
-        remapper = Remapper(
-            setup.geometry,
-            self._config.grid,
-            self._config.corrections,
-            setup.shape,
-            setup.mask,
-            setup.pixels,
-            # In a scan of the geometry each frame would leave maps that none looks for again.
-            stored=not self._config.geometry.changes_per_frame,
-        )
-        if self._cuts:
-            self._cut_maps[key] = CutMaps(
-                self._cuts,
-                setup.geometry,
-                self._config.grid,
-                self._config.corrections,
-                setup.valid,
-                setup.pixels,
-            )
-        self.maps_built += 1
-        _log.info(
-            "maps_built",
-            seconds=round(time.perf_counter() - began, 3),
-            built=self.maps_built,
-            **wanted.given(),
-        )
-        self._remappers[key] = remapper
-        while len(self._remappers) > _REMAPPERS_KEPT:
-            oldest, _ = self._remappers.popitem(last=False)
-            self._cut_maps.pop(oldest, None)
-        return remapper
+    @property
+    def maps_built(self) -> int:
+        """How often maps had to be built: at first use, and when the geometry changes."""
+        return self._maps.built
 
     def _conditions(self, given: Conditions, angle_deg: float | None = None) -> Conditions:
         """Return the conditions of a frame with `angle_deg`, or else the configured angle.
@@ -362,7 +231,8 @@ class Pipeline:
         rows, columns = frame.shape
         built = self.maps_built
         with times.timed("maps"):
-            remapper = self.remapper((rows, columns), conditions)
+            maps = self._maps.of((rows, columns), conditions)
+        remapper = maps.remapper
         if self.maps_built == built:
             times = times.without("maps")
         with times.timed("remap"):
@@ -370,7 +240,7 @@ class Pipeline:
             how = self._pixels(remapper, exposure.dark), exposure.number
             polar, cartesian = remapper(turned, *how), remapper.cartesian(turned, *how)
         with times.timed("cuts"):
-            cuts = self._cut(turned, polar, conditions, how)
+            cuts = _cut(maps, turned, polar, conditions, how)
         if not cuts:
             times = times.without("cuts")
         if conditions.monitor is not None:
@@ -391,23 +261,6 @@ class Pipeline:
         if not self._config.corrections.replace_outliers:
             return turned, 0
         return without_outliers(turned, remapper.masked)
-
-    def _cut(
-        self,
-        turned: NDArray[Any],
-        polar: PolarImage,
-        conditions: Conditions,
-        how: tuple[PixelCorrection | None, int],
-    ) -> dict[str, Cut]:
-        """Return the configured cuts of a frame after `orient`; the noise is the polar image's."""
-        if not self._cuts:
-            return {}
-        shape = orientation_of(self._config.geometry).inverse.shape(turned.shape)
-        maps = self._cut_maps[shape, conditions.rounded()]
-        cuts = maps(turned, Noise(polar.gain, polar.readout_noise**2), *how)
-        if conditions.monitor is None:
-            return cuts
-        return {name: cut.over(conditions.monitor) for name, cut in cuts.items()}
 
     def _compare_sides(self, remapper: Remapper, frame: NDArray[Any]) -> tuple[str, ...]:
         """Warn, now and then, if rings do not lie at the same |q| on both sides of the beam."""
@@ -466,6 +319,22 @@ class Pipeline:
         return texture_table(settings, {name: one.cuts[f"{_RING}{name}"] for name in settings})
 
 
+def _cut(
+    maps: Maps,
+    turned: NDArray[Any],
+    polar: PolarImage,
+    conditions: Conditions,
+    how: tuple[PixelCorrection | None, int],
+) -> dict[str, Cut]:
+    """Return the configured cuts of a frame after `orient`; the noise is the polar image's."""
+    if maps.cuts is None:
+        return {}
+    cuts = maps.cuts(turned, Noise(polar.gain, polar.readout_noise**2), *how)
+    if conditions.monitor is None:
+        return cuts
+    return {name: cut.over(conditions.monitor) for name, cut in cuts.items()}
+
+
 def _reported(replaced: int) -> tuple[str, ...]:
     if replaced < _MANY_OUTLIERS:
         return ()
@@ -473,11 +342,3 @@ def _reported(replaced: int) -> tuple[str, ...]:
         f"{replaced} pixels far above all their neighbours were replaced by these; `gixi-bluesky "
         "mask` makes a mask of hot pixels from some frames",
     )
-
-
-def _as_json(config: PipelineSettings) -> dict[str, Any]:
-    dump = getattr(config, "model_dump", None)
-    if dump is not None:
-        return dict(dump(mode="json", by_alias=True))
-    parts = ("geometry", "grid", "corrections", "detector", "matching")
-    return {part: getattr(config, part).model_dump(mode="json", by_alias=True) for part in parts}

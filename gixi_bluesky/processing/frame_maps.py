@@ -1,0 +1,128 @@
+"""What frames of one size and one set of conditions have in common, built once and kept."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gixi_bluesky.log import get_logger
+from gixi_bluesky.processing.configuration import PipelineSettings
+from gixi_bluesky.processing.cuts.maps import CutMaps
+from gixi_bluesky.processing.cuts.settings import CutSettings
+from gixi_bluesky.processing.geometry.conditions import Conditions
+from gixi_bluesky.processing.geometry.instrument import Geometry, orientation_of
+from gixi_bluesky.processing.pixels.counts import PixelCorrection
+from gixi_bluesky.processing.pixels.masks import load_mask
+from gixi_bluesky.processing.remap.remapper import Remapper
+from gixi_bluesky.processing.settings import CorrectionSettings, GeometrySettings
+
+__all__ = ["FrameMaps", "FrameSetup", "Maps"]
+
+# Maps of one incidence angle take about 20 MB; a scan of the angle visits its values in turn.
+_KEPT = 8
+_log = get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class FrameSetup:
+    """The geometry, mask and pixel corrections of frames after `orient`.
+
+    shape: (rows, columns)
+    mask: (rows, columns), True = masked; None = no mask
+    """
+
+    geometry: Geometry
+    shape: tuple[int, int]
+    mask: NDArray[np.bool_] | None
+    pixels: PixelCorrection | None
+
+    @classmethod
+    def of(
+        cls,
+        settings: GeometrySettings,
+        corrections: CorrectionSettings,
+        shape: tuple[int, int],
+        conditions: Conditions | None = None,
+    ) -> FrameSetup:
+        """Read the files that the settings name; `shape` is that of the array as read.
+
+        Raises GeometryError for files and values that cannot be used.
+        """
+        turn = orientation_of(settings)
+        mask = None if settings.mask is None else turn.apply(load_mask(settings.mask, shape))
+        geometry = Geometry.from_settings(settings, shape, conditions)
+        if corrections.critical_angle_deg is not None:
+            geometry = geometry.with_critical_angle(corrections.critical_angle_deg)
+        pixels = PixelCorrection.from_settings(corrections, shape, turn.apply)
+        return cls(geometry, turn.shape(shape), mask, pixels)
+
+    @property
+    def valid(self) -> NDArray[np.bool_]:
+        """(rows, columns), True where a pixel is not masked and its dark and flat are known."""
+        valid = np.ones(self.shape, bool) if self.mask is None else ~self.mask
+        return valid if self.pixels is None else valid & self.pixels.usable
+
+
+@dataclass(frozen=True, slots=True)
+class Maps:
+    """The maps of a set-up: onto the grid, and into the bins of the cuts where there are any."""
+
+    remapper: Remapper
+    cuts: CutMaps | None
+
+
+class FrameMaps:
+    """Builds maps at first use and keeps the last few.
+
+    cuts: by name, those of the configuration and those that textures need
+    built: how often maps had to be built
+    """
+
+    def __init__(self, config: PipelineSettings, cuts: Mapping[str, CutSettings]) -> None:
+        self._config = config
+        self._cuts = cuts
+        self._kept: OrderedDict[tuple[tuple[int, int], Conditions], Maps] = OrderedDict()
+        self.built = 0
+
+    def of(self, shape: tuple[int, int], conditions: Conditions) -> Maps:
+        """Return the maps for arrays of `shape` as read, under the conditions of their frame.
+
+        Raises GeometryError for files and values that cannot be used.
+        """
+        wanted = conditions.rounded()
+        key = (shape, wanted)
+        if key not in self._kept:
+            began = time.perf_counter()
+            self._kept[key] = self._build(shape, wanted)
+            self.built += 1
+            seconds = round(time.perf_counter() - began, 3)
+            _log.info("maps_built", seconds=seconds, built=self.built, **wanted.given())
+        self._kept.move_to_end(key)
+        while len(self._kept) > _KEPT:
+            self._kept.popitem(last=False)
+        return self._kept[key]
+
+    def _build(self, shape: tuple[int, int], conditions: Conditions) -> Maps:
+        config, corrections = self._config, self._config.corrections
+        setup = FrameSetup.of(config.geometry, corrections, shape, conditions)
+        remapper = Remapper(
+            setup.geometry,
+            config.grid,
+            corrections,
+            setup.shape,
+            setup.mask,
+            setup.pixels,
+            # In a scan of the geometry each frame would leave maps that none looks for again.
+            stored=not config.geometry.changes_per_frame,
+        )
+        if not self._cuts:
+            return Maps(remapper, None)
+        cuts = CutMaps(
+            self._cuts, setup.geometry, config.grid, corrections, setup.valid, setup.pixels
+        )
+        return Maps(remapper, cuts)
