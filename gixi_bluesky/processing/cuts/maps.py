@@ -14,6 +14,7 @@ from gixi_bluesky.processing.cuts.bins import Bins, Strip, edges_of
 from gixi_bluesky.processing.cuts.coordinates import PixelCoordinates
 from gixi_bluesky.processing.cuts.settings import UNITS, CutSettings
 from gixi_bluesky.processing.geometry.instrument import Geometry
+from gixi_bluesky.processing.geometry.intensity_factors import intensity_factor
 from gixi_bluesky.processing.pixels.counts import PixelCorrection
 from gixi_bluesky.processing.pixels.masks import invalid_pixels, require_image
 from gixi_bluesky.processing.pixels.noise import Noise
@@ -87,7 +88,7 @@ class CutMaps:
         self._corrections = corrections
         self._pixels = pixels
         rows, columns = np.mgrid[: valid.shape[0], : valid.shape[1]]
-        factor = geometry.intensity_factor(rows, columns, corrections)
+        factor = intensity_factor(geometry, rows, columns, corrections)
         self._factor = factor.astype(np.float32)
         coordinates = PixelCoordinates.of(geometry, valid.shape, grid.below_horizon)
         self._area = coordinates.area.astype(np.float32)

@@ -26,7 +26,7 @@ from gixi_bluesky.processing.geometry.array_orientation import Orientation
 from gixi_bluesky.processing.geometry.conditions import Conditions
 from gixi_bluesky.processing.geometry.nexus_calibration import read_nexus
 from gixi_bluesky.processing.geometry.poni import Poni, read_poni
-from gixi_bluesky.processing.settings import CorrectionSettings, FromDocument, GeometrySettings
+from gixi_bluesky.processing.settings import FromDocument, GeometrySettings
 
 __all__ = ["Geometry", "calibration_of", "orient", "orientation_of"]
 
@@ -266,42 +266,6 @@ class Geometry:
         p1 = (np.asarray(rows, float) + 0.5) * self.pixel_size_m[0] - self.poni_m[0]
         p2 = (np.asarray(columns, float) + 0.5) * self.pixel_size_m[1] - self.poni_m[1]
         return np.sqrt(p1 * p1 + p2 * p2 + self.distance_m**2)
-
-    def air_factor(self, rows: ArrayLike, columns: ArrayLike, per_m: float) -> Float64:
-        """Transmission of the way to pixels over that at normal incidence; `per_m` in 1/m."""
-        return np.exp(-per_m * (self.path_lengths_m(rows, columns) - self.distance_m))
-
-    def sensor_factor(self, rows: ArrayLike, columns: ArrayLike, transmission: float) -> Float64:
-        """Share of a ray that the sensor absorbs over that at normal incidence, 1 - t.
-
-        A slanted way through the sensor is longer by 1 / cos, so that t becomes t^(1 / cos).
-        """
-        longer = self.path_lengths_m(rows, columns) / self.distance_m
-        return (1 - transmission**longer) / (1 - transmission)
-
-    def solid_angle_factor(self, rows: ArrayLike, columns: ArrayLike) -> Float64:
-        """Solid angle of pixels over that at normal incidence, cos³; counts are divided by it."""
-        return (self.distance_m / self.path_lengths_m(rows, columns)) ** 3
-
-    def polarization_factor(self, rows: ArrayLike, columns: ArrayLike, degree: float) -> Float64:
-        """Polarisation factor of pixels; `degree` 1 = horizontal; counts are divided by it."""
-        up, right, _ = self.direction(rows, columns)
-        return 1 - 0.5 * (1 + degree) * right * right - 0.5 * (1 - degree) * up * up
-
-    def intensity_factor(
-        self, rows: ArrayLike, columns: ArrayLike, settings: CorrectionSettings
-    ) -> Float64:
-        """Product of the factors that `corrections` ask for; counts of pixels are divided by it."""
-        factor = np.ones(np.shape(rows))
-        if settings.solid_angle:
-            factor *= self.solid_angle_factor(rows, columns)
-        if settings.polarization is not None:
-            factor *= self.polarization_factor(rows, columns, settings.polarization)
-        if settings.air_attenuation_per_m is not None:
-            factor *= self.air_factor(rows, columns, settings.air_attenuation_per_m)
-        if settings.sensor_transmission is not None:
-            factor *= self.sensor_factor(rows, columns, settings.sensor_transmission)
-        return factor
 
 
 def orientation_of(settings: GeometrySettings) -> Orientation:

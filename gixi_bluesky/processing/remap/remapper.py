@@ -15,6 +15,7 @@ from gixi_bluesky.errors import FrameError, GeometryError
 from gixi_bluesky.processing.geometry.array_orientation import Orientation
 from gixi_bluesky.processing.geometry.grids import CartesianGrid, Grid, PolarGrid, QGrid
 from gixi_bluesky.processing.geometry.instrument import Geometry
+from gixi_bluesky.processing.geometry.intensity_factors import intensity_factor
 from gixi_bluesky.processing.pixels.counts import PixelCorrection
 from gixi_bluesky.processing.pixels.masks import invalid_pixels, require_image
 from gixi_bluesky.processing.pixels.noise import Noise
@@ -365,7 +366,7 @@ def _correction(
     Taken at the cells' centres, as all of it changes slowly over the detector; the sides of a
     folded grid are averaged, they differ only by the detector's tilt.
     """
-    factors = [1 / geometry.intensity_factor(*center, settings) for center in centers]
+    factors = [1 / intensity_factor(geometry, *center, settings) for center in centers]
     mean = np.mean(factors, axis=0)
     return np.where(np.isfinite(mean), mean, 1).astype(np.float32)
 

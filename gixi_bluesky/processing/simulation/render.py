@@ -10,6 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gixi_bluesky.processing.geometry.instrument import Geometry
+from gixi_bluesky.processing.geometry.intensity_factors import (
+    polarization_factor,
+    solid_angle_factor,
+)
 from gixi_bluesky.processing.simulation.scene import FWHM_PER_SIGMA, Component, Scene, Streak
 from gixi_bluesky.processing.simulation.texture import phi_axis
 
@@ -55,9 +59,9 @@ class Renderer:
         self._radius = np.hypot(self.q_xy, self.q_z)
         self._angle = np.arctan2(self.q_z, np.abs(self.q_xy))
         self.above_horizon = self.q_z >= self.unrefracted.horizon_q_z
-        efficiency = np.asarray(geometry.solid_angle_factor(rows, columns), dtype=np.float32)
+        efficiency = np.asarray(solid_angle_factor(geometry, rows, columns), dtype=np.float32)
         if polarization is not None:
-            factor = geometry.polarization_factor(rows, columns, polarization)
+            factor = polarization_factor(geometry, rows, columns, polarization)
             efficiency = efficiency * np.asarray(factor, dtype=np.float32)
         self.efficiency = efficiency
 

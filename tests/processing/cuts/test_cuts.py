@@ -14,6 +14,7 @@ from gixi_bluesky.errors import FrameError, GeometryError
 from gixi_bluesky.processing.cuts.maps import CutMaps
 from gixi_bluesky.processing.cuts.settings import CutSettings
 from gixi_bluesky.processing.geometry.instrument import Geometry
+from gixi_bluesky.processing.geometry.intensity_factors import intensity_factor
 from gixi_bluesky.processing.pixels.counts import PixelCorrection
 from gixi_bluesky.processing.pixels.noise import Noise
 from gixi_bluesky.processing.settings import CorrectionSettings, GridSettings
@@ -133,7 +134,7 @@ def test_errors_are_true_for_counted_frames():
 
 def test_corrections_divide_the_counts():
     corrections = CorrectionSettings(polarization=0.9)
-    factor = GEOMETRY.intensity_factor(ROWS, COLUMNS, corrections)
+    factor = intensity_factor(GEOMETRY, ROWS, COLUMNS, corrections)
     frame = (500 * factor).astype(np.float32)
     found = maps(None, corrections, along="q", phi=(10, 80), q=(0.3, 1.5))(frame, Noise(1, 0))
     np.testing.assert_allclose(found["one"].intensity, 500, rtol=1e-5)

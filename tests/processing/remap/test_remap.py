@@ -10,6 +10,10 @@ from hypothesis.extra import numpy as hnp
 
 from gixi_bluesky.errors import FrameError, GeometryError
 from gixi_bluesky.processing.geometry.instrument import Geometry
+from gixi_bluesky.processing.geometry.intensity_factors import (
+    polarization_factor,
+    solid_angle_factor,
+)
 from gixi_bluesky.processing.remap.remapper import Remapper
 from gixi_bluesky.processing.settings import CorrectionSettings, GridSettings
 
@@ -243,8 +247,8 @@ def test_memory_order_does_not_matter() -> None:
 
 def test_corrections_divide_by_solid_angle_and_polarisation() -> None:
     rows, columns = np.mgrid[: SHAPE[0], : SHAPE[1]].astype(float)
-    lit = GEOMETRY.solid_angle_factor(rows, columns)
-    lit = lit * GEOMETRY.polarization_factor(rows, columns, 0.99)
+    lit = solid_angle_factor(GEOMETRY, rows, columns)
+    lit = lit * polarization_factor(GEOMETRY, rows, columns, 0.99)
     polar = Remapper(GEOMETRY, FINE, CorrectionSettings(), SHAPE)(1000 * lit)
     data = np.isfinite(polar.intensity)
     np.testing.assert_allclose(polar.intensity[data], 1000, rtol=0.02)
