@@ -33,19 +33,20 @@ def mask(
     import numpy as np
 
     from gixi_bluesky.callbacks.images.allowed_paths import FileAccess
-    from gixi_bluesky.callbacks.images.detector_files import image_references
     from gixi_bluesky.callbacks.images.locations import FrameReader
     from gixi_bluesky.callbacks.settings import InputSettings
+    from gixi_bluesky.cli.images import announced
     from gixi_bluesky.processing.pixels.bad_pixels import PixelSurvey
     from gixi_bluesky.processing.pixels.masks import load_mask
 
     if out.suffix != ".npy":
         message = f"got {out}; the mask is a NumPy file, its name ends in .npy"
         raise typer.BadParameter(message, param_hint="--out")
-    reader = FrameReader(FileAccess.from_settings(InputSettings()))
+    access = FileAccess.from_settings(InputSettings())
+    reader = FrameReader(access)
     survey = PixelSurvey()
     for name in images:
-        for _, reference in image_references(name):
+        for _, reference in announced(name, access).references():
             survey.add(reader.read(reference))
     bad = survey.result()
     masked = bad.mask

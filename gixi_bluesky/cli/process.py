@@ -144,15 +144,19 @@ _Named = tuple[str, int, "FrameRef | GixiError"]
 
 def _named(names: Sequence[str], access: FileAccess) -> Iterator[_Named]:
     """Yield what each image is called, its number within the file, and where it is, if it is."""
-    from gixi_bluesky.callbacks.images.detector_files import image_references
+    from gixi_bluesky.cli.images import announced
 
+    given = frozenset(Path(name.split("::")[0]).resolve() for name in names)
     for name in names:
         try:
-            references = list(image_references(name, access))
+            found = announced(name, access)
         except GixiError as error:
             yield name, 0, error
             continue
-        for index, (label, reference) in enumerate(references):
+        if found.file.other_files and found.file.other_files <= given:
+            say(f"{name}: left out, as it only leads to images of the other files that are given")
+            continue
+        for index, (label, reference) in enumerate(found.references()):
             yield label, index, reference
 
 

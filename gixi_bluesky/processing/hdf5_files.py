@@ -146,6 +146,25 @@ class Hdf5File:
         for name in names:
             yield self._file[name]
 
+    def child(self, group: h5py.Group, name: str) -> Any:
+        """Return a member of a group, links followed. Raises as `dataset` does."""
+        node = self._find(group, name, external=True)
+        if isinstance(node, h5py.Dataset):
+            self.check(node)
+        return node
+
+    def absent_sources(self, dataset: h5py.Dataset) -> list[str]:
+        """Return the files of a virtual dataset that are not there; HDF5 fills their images."""
+        if not dataset.is_virtual:
+            return []
+        here = Path(dataset.file.filename)
+        names = {source.file_name.replace("%%", "%") for source in dataset.virtual_sources()}
+        return sorted(
+            name
+            for name in names - {"."}
+            if not any(os.path.lexists(place) for place in _places(here, name))
+        )
+
     def attribute(self, node: Any, name: str) -> str:
         """Return a text attribute, empty if there is none or it is too long for a name."""
         if name not in node.attrs:
@@ -156,9 +175,10 @@ class Hdf5File:
         text = value if isinstance(value, bytes) else str(value).encode(errors="replace")
         return text.decode(errors="replace")
 
-    def _find(self, file: Any, name: str, *, external: bool) -> Any:
-        """Follow `name` link by link; external links only if `external`."""
-        node: Any = file["/"]
+    def _find(self, start: Any, name: str, *, external: bool) -> Any:
+        """Follow `name` from a group, link by link; external links only if `external`."""
+        node: Any = start.file["/"] if name.startswith("/") else start
+        here = start.file.filename
         parts, links = _parts(name), 0
         while parts:
             link = _link(node, parts.pop(0), name)
@@ -167,11 +187,11 @@ class Hdf5File:
                 continue
             links += 1
             if links > _MAX_LINKS:
-                message = f"{name} in {file.filename}: more than {_MAX_LINKS} links, or a circle"
+                message = f"{name} in {here}: more than {_MAX_LINKS} links, or a circle"
                 raise RefusedPathError(message)
             if isinstance(link, h5py.ExternalLink):
                 if not external:
-                    message = f"{name} in {file.filename}: a virtual source behind an external link"
+                    message = f"{name} in {here}: a virtual source behind an external link"
                     raise RefusedPathError(message)
                 target = self._admit(_beside(node.file.filename, link.filename))
                 node = self._files.enter_context(_open(target))["/"]

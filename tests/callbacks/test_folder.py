@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 
 import event_model
+import fabio
 import h5py
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ import tifffile
 
 from gixi_bluesky.callbacks.folder import FolderRun, folder_input
 from gixi_bluesky.callbacks.images.allowed_paths import FileAccess
-from gixi_bluesky.callbacks.images.locations import FrameReader
+from gixi_bluesky.callbacks.images.locations import FrameReader, Unreadable
 from gixi_bluesky.callbacks.runs.raw_run import Frame, FrameTimed, RunClosed
 from gixi_bluesky.callbacks.runs.router import Router
 from gixi_bluesky.callbacks.settings import InputSettings
@@ -104,3 +106,76 @@ def test_configured_roots_stay_and_the_folder_joins_them(tmp_path):
     settings = folder_input(InputSettings(roots=("/data",)), tmp_path)
     assert tmp_path in settings.roots
     assert folder_input(InputSettings(), tmp_path).roots == ()
+
+
+def test_files_of_one_time_come_in_natural_order_and_compressed_ones_are_read(tmp_path, watched):
+    for number in (10, 9, 1):
+        path = tmp_path / f"x_{number}.cbf"
+        fabio.cbfimage.CbfImage(data=IMAGE + number).write(str(path))
+        (tmp_path / f"x_{number}.cbf.gz").write_bytes(gzip.compress(path.read_bytes()))
+        path.unlink()
+        os.utime(tmp_path / f"x_{number}.cbf.gz", (1000, 1000))
+    watched.run.poll()
+    watched.run.poll()
+    frames = watched.of(Frame)
+    names = [watched.run.name_of(frame.number) for frame in frames]
+    assert names == [str(tmp_path / f"x_{number}.cbf.gz") for number in (1, 9, 10)]
+    reader = FrameReader(FileAccess((), {}))
+    for frame, number in zip(frames, (1, 9, 10), strict=True):
+        np.testing.assert_array_equal(reader.read(frame.image), IMAGE + number)
+
+
+def test_a_file_that_is_no_image_is_reported_once_for_each_kind(tmp_path, watched, capsys):
+    for name in ("a.raw", "b.raw", "notes", ".hidden.raw"):
+        (tmp_path / name).write_bytes(b"x")
+    watched.run.poll()
+    watched.run.poll()
+    told = "".join(capsys.readouterr())
+    assert told.count("image_file_ignored") == 2
+    assert "notes" in told
+    assert "ending in .raw" in told
+
+
+def test_a_master_beside_its_data_files_adds_no_frame(tmp_path, watched):
+    images = np.arange(3 * 400, dtype=np.uint32).reshape(3, 20, 20)
+    with h5py.File(tmp_path / "s_master.h5", "w") as file:
+        file["/entry/data/data_000001"] = h5py.ExternalLink("s_data_000001.h5", "/entry/data/data")
+    watched.run.poll()
+    watched.run.poll()
+    with h5py.File(tmp_path / "s_data_000001.h5", "w") as file:
+        file["/entry/data/data"] = images
+    watched.run.poll()
+    watched.run.poll()
+    frames = watched.of(Frame)
+    assert [watched.run.name_of(frame.number) for frame in frames] == [
+        f"{tmp_path}/s_data_000001.h5::{i}" for i in range(3)
+    ]
+
+
+def test_a_master_of_files_elsewhere_sends_a_resource_for_each(tmp_path, watched):
+    images = np.arange(3 * 400, dtype=np.uint32).reshape(3, 20, 20)
+    (tmp_path / "raw").mkdir()
+    with h5py.File(tmp_path / "s_master.h5", "w") as file:
+        for number, part in enumerate((images[:2], images[2:]), start=1):
+            name = f"raw/s_data_{number:06d}.h5"
+            file[f"/entry/data/data_{number:06d}"] = h5py.ExternalLink(name, "/entry/data/data")
+            with h5py.File(tmp_path / name, "w") as data:
+                data["/entry/data/data"] = part
+    watched.run.poll()
+    watched.run.poll()
+    reader = FrameReader(FileAccess((), {}))
+    read = [reader.read(frame.image) for frame in watched.of(Frame)]
+    np.testing.assert_array_equal(read, images)
+
+
+def test_a_file_that_leaves_a_choice_says_so_in_its_frame(tmp_path, watched):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["/one"] = file["/two"] = np.zeros((20, 20))
+        file["/three"] = np.zeros((20, 20))
+    watched.run.poll()
+    watched.run.poll()
+    (frame,) = watched.of(Frame)
+    assert isinstance(frame.image, Unreadable)
+    assert frame.image.status == "failed"
+    assert "/one" in frame.image.reason
+    assert "/three" in frame.image.reason

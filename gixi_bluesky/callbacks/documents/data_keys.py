@@ -8,7 +8,7 @@ from typing import Any
 
 from gixi_bluesky.callbacks.documents.fields import is_row
 
-__all__ = ["configuration_of", "shapes_of", "units_of"]
+__all__ = ["configuration_of", "shapes_of", "units_of", "unordered_keys"]
 
 _MAX_DIMENSIONS = 8
 
@@ -17,6 +17,21 @@ def shapes_of(data_keys: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     """Return the declared shapes, without the zeros and blanks of old area detector devices."""
     shapes = {str(key): _shape(value) for key, value in data_keys.items()}
     return {key: shape for key, shape in shapes.items() if shape is not None}
+
+
+def unordered_keys(data_keys: Mapping[str, Any]) -> frozenset[str]:
+    """Return the keys whose shape is (a, b, 0), as old area detector devices declare an image.
+
+    Some of them give rows first, some columns.
+    """
+    return frozenset(
+        str(key)
+        for key, value in data_keys.items()
+        if isinstance(value, Mapping)
+        and is_row(value.get("shape"))
+        and len(value["shape"]) == 3
+        and value["shape"][2] == 0
+    )
 
 
 def configuration_of(descriptor: Mapping[str, Any]) -> dict[str, Any]:

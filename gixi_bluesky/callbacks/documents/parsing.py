@@ -14,7 +14,12 @@ from gixi_bluesky.callbacks.documents.budget import (
     require_within_budget,
     storable,
 )
-from gixi_bluesky.callbacks.documents.data_keys import configuration_of, shapes_of, units_of
+from gixi_bluesky.callbacks.documents.data_keys import (
+    configuration_of,
+    shapes_of,
+    units_of,
+    unordered_keys,
+)
 from gixi_bluesky.callbacks.documents.fields import (
     MAX_COUNT,
     MAX_EVENTS,
@@ -68,6 +73,7 @@ class Descriptor:
     """A stream of a run: its keys, the declared shapes of its arrays, device configuration.
 
     units: of the keys, and of those of the configuration, that state any
+    unordered: keys whose shape may be (columns, rows)
     """
 
     uid: str
@@ -77,6 +83,7 @@ class Descriptor:
     shapes: Mapping[str, tuple[int, ...]]
     configuration: Mapping[str, Any]
     units: Mapping[str, str]
+    unordered: frozenset[str] = frozenset()
 
     @property
     def image_keys(self) -> tuple[str, ...]:
@@ -207,6 +214,7 @@ def _descriptor(doc: Mapping[str, Any]) -> tuple[Descriptor]:
             shapes=shapes_of(data_keys),
             configuration=configuration_of(doc),
             units=units_of(doc),
+            unordered=unordered_keys(data_keys),
         ),
     )
 

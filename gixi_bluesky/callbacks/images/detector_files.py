@@ -6,14 +6,14 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import fabio
-import h5py
 import numpy as np
 import tifffile
 
 from gixi_bluesky.callbacks.images.allowed_paths import FileAccess
+from gixi_bluesky.callbacks.images.hdf5_images import AbsentFilesError, find_images
 from gixi_bluesky.callbacks.images.locations import (
     FabioImage,
     FrameRef,
@@ -21,24 +21,43 @@ from gixi_bluesky.callbacks.images.locations import (
     NpyImage,
     TiffImage,
 )
+from gixi_bluesky.callbacks.images.readers import refuse_disguise, tiff_images
 from gixi_bluesky.errors import FrameError, RefusedPathError, UnavailableError
-from gixi_bluesky.processing.hdf5_files import Hdf5File, open_hdf5
 
-__all__ = ["IMAGE_SUFFIXES", "ImageFile", "image_references", "open_image_file"]
+__all__ = [
+    "ImageFile",
+    "ImagePart",
+    "NamedImages",
+    "image_references",
+    "image_suffix",
+    "is_image_file",
+    "open_image_file",
+    "open_named",
+]
 
 _TIFF = frozenset({".tif", ".tiff"})
 _HDF5 = frozenset({".h5", ".hdf5", ".hdf", ".nxs", ".cxi"})
 _NPY = frozenset({".npy"})
 _FABIO = frozenset({".edf", ".cbf", ".img", ".mccd", ".mar3450", ".mar2300", ".gb", ".sfrm"})
-IMAGE_SUFFIXES = _TIFF | _HDF5 | _NPY | _FABIO
+_COMPRESSED = frozenset({".gz", ".bz2"})
 
 # What tifffile decodes by itself: none, deflate (two codes), PackBits.
 _TIFF_CODECS = frozenset({1, 8, 32946, 32773})
-# Where detectors write, looked at before every other dataset.
-_HDF5_PLACES = ("/entry/data/data", "/entry/instrument/detector/data")
 _MAX_IMAGES = 100_000  # of one file, which a stream_datum may announce
-_MAX_DEFAULTS = 8  # groups that name the next one as their default
 _ANYWHERE = FileAccess((), {})
+
+
+@dataclass(frozen=True, slots=True)
+class ImagePart:
+    """Images (*leading) that follow each other in a file; `dataset` of an HDF5 file, else empty."""
+
+    dataset: str = ""
+    leading: tuple[int, ...] = ()
+
+    @property
+    def n_images(self) -> int:
+        """How many images it holds."""
+        return math.prod(self.leading)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,20 +65,34 @@ class ImageFile:
     """A file of one or more images.
 
     mimetype: what a stream_resource would call it
-    dataset: the dataset of an HDF5 file, else empty
+    parts: where the images are, in their order
+    other_files: files that hold the images instead, where the file only leads to them
+    notes: what a user should know of what was taken
     """
 
     path: Path
     mimetype: str
-    n_images: int = 1
-    dataset: str = ""
+    parts: tuple[ImagePart, ...] = (ImagePart(),)
+    other_files: frozenset[Path] = frozenset()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def n_images(self) -> int:
+        """How many images it holds."""
+        return sum(part.n_images for part in self.parts)
+
+    @property
+    def dataset(self) -> str:
+        """The dataset of an HDF5 file, the first and the last one of several; else empty."""
+        first, last = self.parts[0].dataset, self.parts[-1].dataset
+        return first if len(self.parts) == 1 else f"{first} to {last}"
 
     def reference(self, index: int) -> FrameRef:
         """Return where image `index` is, for a FrameReader."""
         name = str(self.path)
         match self.mimetype:
             case "application/x-hdf5":
-                return Hdf5Image(name, self.dataset, index)
+                return self._in_hdf5(index)
             case "image/tiff":
                 return TiffImage(name, index)
             case "application/x-npy":
@@ -67,30 +100,56 @@ class ImageFile:
             case _:
                 return FabioImage(name, index)
 
+    def _in_hdf5(self, index: int) -> FrameRef:
+        name = str(self.path)
+        for part in self.parts:
+            if index < part.n_images:
+                stack = part.leading[1:]
+                event, image = divmod(index, math.prod(stack))
+                return Hdf5Image(name, part.dataset, event, image, stack)
+            index -= part.n_images
+        message = f"{name} holds {self.n_images} images"
+        raise IndexError(message)
+
+
+def image_suffix(path: Path) -> str:
+    """Return the suffix that names the format, in lower case; that of x.cbf.gz is .cbf."""
+    compressed = path.suffix.lower() in _COMPRESSED
+    return Path(path.stem).suffix.lower() if compressed else path.suffix.lower()
+
+
+def is_image_file(path: Path) -> bool:
+    """Return whether the name of a file is that of a format that is read."""
+    suffix = image_suffix(path)
+    if path.suffix.lower() in _COMPRESSED:
+        return suffix in _FABIO | _TIFF
+    return suffix in _TIFF | _HDF5 | _NPY | _FABIO
+
 
 def open_image_file(
     path: str | Path, dataset: str = "", access: FileAccess = _ANYWHERE
 ) -> ImageFile:
     """Look into an image file: TIFF, HDF5, NumPy, or what fabio reads (EDF, CBF, MarCCD, …).
 
-    dataset: which one of an HDF5 file; empty = its default, else the largest stack of images
+    dataset: which one of an HDF5 file, or the group that it is below; empty = by the rules of NeXus
+        and Dectris, see `hdf5_images`
     access: which files may be read, itself and those that it leads to
     Raises UnavailableError when the file is absent or cannot be read, RefusedPathError when it or
-    what it leads to may not be read, FrameError when it holds no images.
+    what it leads to may not be read, FrameError when it holds no images or leaves a choice.
     """
     path = Path(path).absolute()
     access.admit(path)
     if not path.is_file():
         message = f"{path} is not there, or is no file; expected an image file"
         raise UnavailableError(message)
-    look = _looker(path.suffix.lower(), access)
+    look = _looker(path, access)
     try:
         file = look(path, dataset)
         if file.n_images > _MAX_IMAGES:
             message = f"{path} holds {file.n_images} images; at most {_MAX_IMAGES} are read"
             raise FrameError(message)
         return file
-    except RefusedPathError:
+    except (RefusedPathError, AbsentFilesError):
         raise
     except FrameError as error:
         if not isinstance(error, UnavailableError):
@@ -103,23 +162,47 @@ def open_image_file(
         raise UnavailableError(message) from error
 
 
-def image_references(name: str, access: FileAccess = _ANYWHERE) -> Iterator[tuple[str, FrameRef]]:
-    """Yield (label, reference) of each image that `name` means.
+@dataclass(frozen=True, slots=True)
+class NamedImages:
+    """The images that a name on a command line means; `index` chooses one of the file."""
 
-    name: a path, `path::dataset`, `path::3` (image 3 only) or `path::dataset::3`; the label of one
-    of several images is `path::index`.
+    name: str
+    file: ImageFile
+    index: int | None = None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user should know: which dataset was taken, and what is not there."""
+        taken = (f"the images are {self.file.dataset}",) if self.file.dataset else ()
+        return taken + self.file.notes
+
+    def references(self) -> Iterator[tuple[str, FrameRef]]:
+        """Yield (label, reference); the label of one of several images is `name::index`."""
+        if self.index is not None:
+            yield self.name, self.file.reference(self.index)
+            return
+        n = self.file.n_images
+        for i in range(n):
+            yield (f"{self.name}::{i}" if n > 1 else self.name), self.file.reference(i)
+
+
+def open_named(name: str, access: FileAccess = _ANYWHERE) -> NamedImages:
+    """Look up what a name means.
+
+    name: a path, `path::dataset`, `path::3` (image 3 only) or `path::dataset::3`
     Other arguments and errors as of `open_image_file`.
     """
     path, dataset, index = _parsed(name)
     file = open_image_file(path, dataset, access)
-    if index is not None:
-        if not 0 <= index < file.n_images:
-            message = f"{path} holds {file.n_images} images; got number {index}, counted from 0"
-            raise UnavailableError(message)
-        yield name, file.reference(index)
-        return
-    for i in range(file.n_images):
-        yield (f"{name}::{i}" if file.n_images > 1 else name), file.reference(i)
+    if index is not None and not 0 <= index < file.n_images:
+        message = f"{path} holds {file.n_images} images; got number {index}, counted from 0"
+        raise UnavailableError(message)
+    return NamedImages(name, file, index)
+
+
+def image_references(name: str, access: FileAccess = _ANYWHERE) -> Iterator[tuple[str, FrameRef]]:
+    """Yield (label, reference) of each image that `name` means, as of `open_named`."""
+    yield from open_named(name, access).references()
 
 
 def _parsed(name: str) -> tuple[str, str, int | None]:
@@ -128,7 +211,8 @@ def _parsed(name: str) -> tuple[str, str, int | None]:
     return path, rest[0] if rest else "", index
 
 
-def _looker(suffix: str, access: FileAccess) -> Callable[[Path, str], ImageFile]:
+def _looker(path: Path, access: FileAccess) -> Callable[[Path, str], ImageFile]:
+    suffix = path.suffix.lower()
     if suffix in _TIFF:
         return _look_into_tiff
     if suffix in _HDF5:
@@ -141,74 +225,41 @@ def _look_into_tiff(path: Path, dataset: str) -> ImageFile:
         page = tiff.pages.first
         if int(page.compression) in _TIFF_CODECS:
             _require_flat(page.shape, path)
-            return ImageFile(path, "image/tiff", len(tiff.pages))
+            return ImageFile(path, "image/tiff", _images(tiff_images(tiff)))
     return _look_with_fabio(path, dataset)
 
 
 def _look_into_npy(path: Path, dataset: str) -> ImageFile:  # noqa: ARG001 - one signature for all
     array = np.load(path, mmap_mode="r", allow_pickle=False)
     _require_flat(array.shape[-2:], path)
-    return ImageFile(path, "application/x-npy", math.prod(array.shape[:-2]))
+    return ImageFile(path, "application/x-npy", _images(math.prod(array.shape[:-2])))
 
 
 def _look_with_fabio(path: Path, dataset: str) -> ImageFile:  # noqa: ARG001 - one signature for all
+    refuse_disguise(path)
     with fabio.open(str(path)) as image:
         _require_flat(image.data.shape, path)
-        return ImageFile(path, "application/x-fabio", int(image.nframes))
+        return ImageFile(path, "application/x-fabio", _images(int(image.nframes)))
+
+
+def _images(n: int) -> tuple[ImagePart, ...]:
+    return (ImagePart(leading=(n,)),)
 
 
 def _look_into_hdf5(access: FileAccess, path: Path, dataset: str) -> ImageFile:
-    with open_hdf5(path, access.admit) as file:
-        name, found = (dataset, _stack(file, dataset)) if dataset else _image_dataset(file)
-        if found is None:
-            message = (
-                f"{path} has no images at {name or 'any place'}; expected a dataset of shape "
-                "(rows, columns) or (n, rows, columns); name it as FILE::/path/to/dataset"
-            )
-            raise FrameError(message)
-        n = found.shape[0] if found.ndim == 3 else 1
-        return ImageFile(path, "application/x-hdf5", n, name)
-
-
-def _image_dataset(file: Hdf5File) -> tuple[str, h5py.Dataset | None]:
-    """Return the NeXus default plot, where detectors write, or the largest stack of images."""
-    for name in (_nexus_default(file), *_HDF5_PLACES):
-        if name and (found := _stack(file, name)) is not None:
-            return name, found
-    stacks = [dataset for dataset in file.own_datasets() if _is_stack(dataset)]
-    largest = max(stacks, key=lambda stack: stack.size, default=None)
-    return ("" if largest is None else str(largest.name)), largest
-
-
-def _stack(file: Hdf5File, name: str) -> h5py.Dataset | None:
-    """Return the dataset of images that a name means, None where there is none."""
-    try:
-        found = file.dataset(name)
-    except (FrameError, UnavailableError):
-        return None
-    return found if _is_stack(found) else None
-
-
-def _nexus_default(file: Hdf5File) -> str:
-    """Return the path of the signal that the file names as its default plot, empty if none."""
-    path = PurePosixPath("/")
-    for _ in range(_MAX_DEFAULTS):
-        try:
-            group = file.node(str(path))
-        except (RefusedPathError, UnavailableError):
-            return ""
-        if not isinstance(group, h5py.Group):
-            return ""
-        if default := file.attribute(group, "default"):
-            path /= default
-        else:
-            signal = file.attribute(group, "signal")
-            return str(path / signal) if signal else ""
-    return ""
-
-
-def _is_stack(dataset: h5py.Dataset) -> bool:
-    return dataset.ndim in (2, 3) and dataset.dtype.kind in "buif" and min(dataset.shape[-2:]) > 1
+    found = find_images(path, access.admit, dataset)
+    notes: tuple[str, ...] = ()
+    if found.absent:
+        absent = f"{len(found.absent)} of {len(found.absent) + len(found.datasets)}"
+        notes = (f"{absent} datasets of images are not there, such as {found.absent[0]}",)
+    files = frozenset[Path]().union(*(one.files for one in found.datasets))
+    return ImageFile(
+        path,
+        "application/x-hdf5",
+        tuple(ImagePart(one.name, one.leading) for one in found.datasets),
+        frozenset() if path.resolve() in files else files,
+        notes,
+    )
 
 
 def _require_flat(shape: tuple[int, ...], path: Path) -> None:

@@ -225,6 +225,8 @@ def _position(shape: tuple[int, ...], ref: Hdf5Image, path: str) -> tuple[int, .
         index = (ref.event * ref.stack[0] + within[0], *within[1:])
     elif not leading and ref.event == 0:
         index = ()
+    elif leading and not ref.stack and all(n == 1 for n in leading[1:]):
+        index = (ref.event, *(0 for _ in leading[1:]))
     else:
         message = (
             f"{path} {ref.dataset} has shape {shape}; expected one or no axis more than the "

@@ -21,12 +21,16 @@ from gixi_bluesky.errors import DocumentError
 __all__ = [
     "CLASSIC_SPECS",
     "MAX_IMAGES_PER_EVENT",
+    "UNREADABLE",
     "classic_image",
     "stream_image",
     "stream_stack",
 ]
 
 MAX_IMAGES_PER_EVENT = 10_000
+
+# The mimetype of a file that cannot be read; status and reason are among the parameters.
+UNREADABLE = "application/x-gixi-unreadable"
 
 _DATASET = "/entry/data/data"  # where area detector HDF5 plugins write
 # Formatting codes of file names; anything richer could fill the memory or reach attributes.
@@ -89,6 +93,9 @@ def stream_image(
         if kind in _FILES:
             position = event * math.prod(stack) + image
             return _with_a_name(_in_files(resource, _FILES[kind], position, stack, size))
+        if kind == UNREADABLE:
+            status = "failed" if resource.parameters["status"] == "failed" else "unavailable"
+            return Unreadable(status, str(resource.parameters["reason"]))
     except (KeyError, TypeError, ValueError) as error:
         return Unreadable("failed", f"stream_resource cannot be understood: {error!r}")
     return Unreadable("unavailable", f"no reader for files of type {resource.mimetype!r}")

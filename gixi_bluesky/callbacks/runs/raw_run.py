@@ -338,6 +338,8 @@ class RunTracker:
         shape = descriptor.shapes.get(self._key or "", ())
         if len(shape) < 2 or math.prod(shape[:-2]) > MAX_IMAGES_PER_EVENT:
             return (), None
+        if self._key in descriptor.unordered:
+            return (), None
         return shape[:-2], (shape[-2], shape[-1])
 
     def _stop(self, stop: RunStop) -> Iterator[Action]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
+
 import fabio
 import h5py
 import numpy as np
 import pytest
 import tifffile
 
+from gixi_bluesky.callbacks.images import readers
 from gixi_bluesky.callbacks.images.allowed_paths import FileAccess
 from gixi_bluesky.callbacks.images.detector_files import image_references, open_image_file
 from gixi_bluesky.callbacks.images.locations import FrameReader
@@ -97,7 +101,7 @@ def test_a_nexus_default_goes_before_size(tmp_path):
     assert open_image_file(path).dataset == "/scan/plot/counts"
 
 
-def test_without_a_default_the_largest_stack_is_taken(tmp_path):
+def test_a_mask_is_not_taken_for_images(tmp_path):
     path = tmp_path / "a.h5"
     with h5py.File(path, "w") as file:
         file["/a/mask"] = STACK[0]
@@ -140,4 +144,37 @@ def test_a_colour_picture_is_no_frame(tmp_path):
     path = tmp_path / "photo.tif"
     tifffile.imwrite(path, np.zeros((5, 7, 3), np.uint8), photometric="rgb")
     with pytest.raises(FrameError, match=r"expected \(rows, columns\)"):
+        open_image_file(path)
+
+
+def test_an_imagej_stack_with_one_directory_is_read_whole(tmp_path, read):
+    path = tmp_path / "imagej.tif"
+    stack = STACK.astype(np.uint16)
+    tifffile.imwrite(path, stack, imagej=True)
+    with tifffile.TiffFile(path) as file:  # ImageJ itself writes no further directories
+        offset = file.pages.first.offset
+        entries = file.pages.first.tags
+    data = bytearray(path.read_bytes())
+    after = offset + 2 + 12 * len(entries)
+    data[after : after + 4] = bytes(4)
+    path.write_bytes(data)
+    with tifffile.TiffFile(path) as file:
+        assert len(file.pages) == 1
+    np.testing.assert_array_equal(np.stack(list(read(path).values())), stack)
+
+
+@pytest.mark.parametrize("pack", [gzip, bz2])
+def test_compressed_files_are_read(tmp_path, read, pack):
+    plain = tmp_path / "one.cbf"
+    fabio.cbfimage.CbfImage(STACK[1]).write(str(plain))
+    path = tmp_path / f"one.cbf.{'gz' if pack is gzip else 'bz2'}"
+    path.write_bytes(pack.compress(plain.read_bytes()))
+    np.testing.assert_array_equal(read(path)[str(path)], STACK[1])
+
+
+def test_a_compressed_file_that_would_fill_the_memory_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(readers, "_MAX_IMAGE_BYTES", 10_000_000)
+    path = tmp_path / "bomb.cbf.gz"
+    path.write_bytes(gzip.compress(bytes(20_000_000)))
+    with pytest.raises(FrameError, match="at most 10000000 are read"):
         open_image_file(path)

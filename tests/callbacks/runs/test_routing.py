@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -248,6 +249,20 @@ def test_classic_area_detector_hdf5() -> None:
     found = [frame.image for frame in frames_of(routed(router(), documents))]
     path, dataset = "/data/sub/a.h5", "/entry/data/data"
     assert found == [Hdf5Image(path, dataset, row, rows_columns=SHAPE) for row in range(4)]
+
+
+@pytest.mark.parametrize("shape", [(*SHAPE, 0), (*SHAPE[::-1], 0)])
+@pytest.mark.parametrize("axes", [(), (1,)])
+def test_old_area_detectors_declare_a_third_axis_of_zero(
+    tmp_path: Path, shape: tuple[int, ...], axes: tuple[int, ...]
+) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["/entry/data/data"] = images(2).reshape(2, *axes, *SHAPE)
+    datums = [{"point_number": 0}, {"point_number": 1}]
+    documents = classic(RawRun(shape), "AD_HDF5", {"frame_per_point": 1}, datums, "a.h5")
+    resource = next(doc for name, doc in documents if name == "resource")
+    resource["root"] = str(tmp_path)
+    assert_images(frames_of(routed(router(), documents)), images(2))
 
 
 def test_classic_area_detector_tiff_and_numpy_sequence() -> None:
