@@ -12,9 +12,9 @@ import pytest
 import yaml
 from pydantic import BaseModel, TypeAdapter
 
+from gixi_bluesky.callbacks.documents.value_sources import FromDocument
 from gixi_bluesky.config import Config, load_config, parse_config
 from gixi_bluesky.errors import ConfigError
-from gixi_bluesky.processing.settings import FromDocument
 
 GEOMETRY = {
     "wavelength_angstrom": 0.6888,

@@ -17,6 +17,7 @@ from gixi_bluesky.callbacks.derived.stores import RunStore
 from gixi_bluesky.callbacks.derived.track_fold import with_tracks
 from gixi_bluesky.callbacks.derived.writing import Echo
 from gixi_bluesky.callbacks.documents.parsing import Document
+from gixi_bluesky.callbacks.documents.value_sources import document_keys
 from gixi_bluesky.callbacks.runs.actions import (
     Action,
     Frame,
@@ -37,7 +38,6 @@ from gixi_bluesky.callbacks.worker.supervisor import Worker
 from gixi_bluesky.errors import ConfigError, DocumentError
 from gixi_bluesky.log import get_logger
 from gixi_bluesky.processes.loops import Loop, Watchdog
-from gixi_bluesky.processing.geometry.conditions import sources
 
 __all__ = ["AnalysisCore"]
 
@@ -91,7 +91,7 @@ class AnalysisCore:
         self._clock = clock
         corrections = config.corrections
         self._router = Router(
-            config.input, sources(config.geometry, corrections), corrections, clock
+            config.input, document_keys(config.geometry, corrections), corrections, clock
         )
         raw = raw or raw_opener(config.tiled)
         self._joining = None if raw is None else Joining(raw, clock)

@@ -130,16 +130,16 @@ def _attempts(
 
 
 def _geometry(config: Config) -> str:
+    from gixi_bluesky.callbacks.documents.value_sources import FromDocument
     from gixi_bluesky.processing.geometry.instrument import Geometry
-    from gixi_bluesky.processing.settings import FromDocument
 
     if keys := config.geometry.changes_per_frame:
-        return f"each frame has its own, from {', '.join(keys)} of the documents"
+        return f"each frame has its own, from {', '.join(keys)}"
     geometry = Geometry.from_settings(config.geometry)
     q_max = config.grid.q_max_inv_angstrom
     geometry.require_q(q_max)
     angle = config.geometry.incidence_angle_deg
-    where = f"from {angle.from_}" if isinstance(angle, FromDocument) else f"{angle:g} deg"
+    where = f"from {angle}" if isinstance(angle, FromDocument) else f"{angle:g} deg"
     return (
         f"{geometry.wavelength_angstrom:.4f} angstrom, {geometry.distance_m * 1e3:.1f} mm, "
         f"incidence {where}, |q| up to {q_max:g} of {2 * geometry.wavenumber:.2f} 1/angstrom"
@@ -157,7 +157,7 @@ def _mask(config: Config) -> str:
 
 def _corrections(config: Config) -> str:
     from gixi_bluesky.callbacks import with_fetched_dark
-    from gixi_bluesky.processing.settings import DarkStream
+    from gixi_bluesky.callbacks.documents.value_sources import DarkStream
 
     corrections = with_fetched_dark(config).corrections
     told = []

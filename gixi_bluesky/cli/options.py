@@ -27,9 +27,9 @@ def configured_for_files(
     Structures and an angle from the command line replace the configured ones. Raises ConfigError
     when the angle is to be looked up in documents.
     """
+    from gixi_bluesky.callbacks.documents.value_sources import FromDocument
     from gixi_bluesky.config import load_config
     from gixi_bluesky.errors import ConfigError
-    from gixi_bluesky.processing.settings import FromDocument
 
     config = load_config(file)
     if cif:
@@ -41,14 +41,14 @@ def configured_for_files(
     angle = config.geometry.incidence_angle_deg
     if isinstance(angle, FromDocument):
         message = (
-            f"{file} takes the incidence angle from {angle.from_!r} of a run's documents, which "
-            "image files do not have; give --incidence-angle"
+            f"{file} takes the incidence angle from {angle}, which image files do not "
+            "have; give --incidence-angle"
         )
         raise ConfigError(message)
     if keys := config.geometry.changes_per_frame:
         message = (
-            f"{file} takes wavelength or distance from {', '.join(keys)} of a run's documents, "
-            "which image files do not have; give numbers"
+            f"{file} takes wavelength or distance from {', '.join(keys)}, which image files do "
+            "not have; give numbers"
         )
         raise ConfigError(message)
     return config

@@ -9,6 +9,11 @@ from typing import Any
 
 from pydantic import Field, ValidationError, model_validator
 
+from gixi_bluesky.callbacks.documents.value_sources import (
+    DarkStream,
+    RunCorrectionSettings,
+    RunGeometrySettings,
+)
 from gixi_bluesky.callbacks.kafka.settings import KafkaSettings
 from gixi_bluesky.callbacks.settings import InputSettings, QueueSettings, SlurmSettings
 from gixi_bluesky.config.stored_files import StoredFiles
@@ -17,10 +22,7 @@ from gixi_bluesky.errors import ConfigError
 from gixi_bluesky.log import get_logger
 from gixi_bluesky.processing.cuts.settings import Cuts
 from gixi_bluesky.processing.settings import (
-    CorrectionSettings,
-    DarkStream,
     DetectorSettings,
-    GeometrySettings,
     GridSettings,
     MatchingSettings,
     Settings,
@@ -54,10 +56,10 @@ _log = get_logger()
 class Config(Settings):
     """Everything the analysis needs to know; only `geometry` has no default."""
 
-    geometry: GeometrySettings
+    geometry: RunGeometrySettings
     input: InputSettings = InputSettings()
     grid: GridSettings = GridSettings()
-    corrections: CorrectionSettings = CorrectionSettings()
+    corrections: RunCorrectionSettings = RunCorrectionSettings()
     detector: DetectorSettings = DetectorSettings()
     matching: MatchingSettings = MatchingSettings()
     cuts: Cuts = Field(default_factory=dict, description="curves of each frame, by name")

@@ -6,13 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gixi_bluesky.callbacks.documents.value_sources import DarkRun
 from gixi_bluesky.errors import ConfigError, GixiError
-from gixi_bluesky.processing.settings import (
-    WEIGHTS_FILES,
-    CorrectionSettings,
-    DarkRun,
-    GeometrySettings,
-)
+from gixi_bluesky.processing.settings import WEIGHTS_FILES, CorrectionSettings, GeometrySettings
 from gixi_bluesky.provenance import file_sha256
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ from gixi_bluesky.processing.detector import Detector
 from gixi_bluesky.processing.geometry.instrument import calibration_of
 from gixi_bluesky.processing.settings import (
     CorrectionSettings,
-    DarkStream,
     DetectorSettings,
     GeometrySettings,
+    GivenPerFrame,
     GridSettings,
     MatchingSettings,
 )
@@ -77,7 +77,7 @@ def provenance_of(
         "corrections": corrections.model_dump(mode="json", exclude={"dark", "flat"}),
         # Its content is that of the raw run, whose uid decides too.
         "dark_stream": corrections.dark.model_dump(mode="json")
-        if isinstance(corrections.dark, DarkStream)
+        if isinstance(corrections.dark, GivenPerFrame)
         else None,
         "correction_sha256": correction_sha256,
         "detector": config.detector.model_dump(

@@ -27,9 +27,7 @@ from gixi_bluesky.processing.pixels.masks import require_image
 from gixi_bluesky.processing.pixels.noise import Noise
 from gixi_bluesky.processing.pixels.outliers import without_outliers
 from gixi_bluesky.processing.remap.remapper import Remapper
-from gixi_bluesky.processing.settings import (
-    DarkStream,
-)
+from gixi_bluesky.processing.settings import GivenPerFrame
 from gixi_bluesky.processing.stages import StageTimes
 from gixi_bluesky.processing.steps.loading import is_stateful, load_steps
 from gixi_bluesky.processing.steps.running import run_step
@@ -199,8 +197,8 @@ class Pipeline:
         for name, source in self._sources.items():
             if name not in known:
                 message = (
-                    f"the configuration takes {name} from {source.from_!r} of the run's "
-                    f"documents; give {name} for a frame that has none"
+                    f"the configuration takes {name} from {source}; give {name} for a frame that "
+                    "has none"
                 )
                 raise GeometryError(message)
         configured = self._config.geometry.incidence_angle_deg
@@ -210,13 +208,11 @@ class Pipeline:
 
     def _pixels(self, remapper: Remapper, dark: Dark | None) -> PixelCorrection | None:
         """Return the correction by the dark that the run brought, None for that of the files."""
-        if not isinstance(self._config.corrections.dark, DarkStream):
+        wanted = self._config.corrections.dark
+        if not isinstance(wanted, GivenPerFrame):
             return None
         if dark is None or remapper.pixels is None:
-            message = (
-                f"the configuration takes the dark from the stream "
-                f"{self._config.corrections.dark.stream!r} of the run; give dark for a frame"
-            )
+            message = f"the configuration takes the dark from {wanted}; give dark for a frame"
             raise FrameError(message)
         key = (remapper.shape, dark)
         if key not in self._dark_pixels:

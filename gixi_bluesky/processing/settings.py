@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
+    InstanceOf,
+    SerializeAsAny,
     ValidationInfo,
     field_validator,
     model_validator,
@@ -21,19 +21,14 @@ __all__ = [
     "WEIGHTS_FILES",
     "ContrastSettings",
     "CorrectionSettings",
-    "DarkRun",
-    "DarkStream",
     "DetectorSettings",
-    "DocumentKey",
-    "EnergyFromDocument",
+    "FetchedFile",
     "FilePath",
-    "FromDocument",
     "GeometrySettings",
+    "GivenPerFrame",
     "GridSettings",
-    "LengthFromDocument",
     "MatchingSettings",
     "Settings",
-    "WavelengthFromDocument",
 ]
 
 Flip = Literal["none", "vertical", "horizontal", "both"]
@@ -66,58 +61,28 @@ FilePath = Annotated[Path, BeforeValidator(_in_folder)]
 WeightsName = Annotated[str, BeforeValidator(_weights_in_folder)]
 
 
-class DocumentKey(Settings):
-    """A number looked up in the run's documents: raw · scale + offset, in `unit` if it has one."""
-
-    from_: str = Field(alias="from", min_length=1, description="key in the documents")
-    scale: float = 1.0
-    offset: float = 0.0
-
-    units: ClassVar[Mapping[str, float]] = {}
-
-    def value(self, raw: float) -> float:
-        """Return what the raw number means, in the unit that the setting's name states."""
-        return (raw * self.scale + self.offset) * self.units.get(getattr(self, "unit", ""), 1.0)
+class GivenPerFrame(Settings):
+    """A value that comes with each frame; subclasses say from where, and `str` names the place."""
 
 
-class FromDocument(DocumentKey):
-    """An angle from the run's documents."""
+class FetchedFile(Settings):
+    """A file that is made on this machine before the first frame; `str` names where it is from."""
 
-    unit: Literal["deg", "rad", "mrad"] = "deg"
-    units = {"rad": math.degrees(1.0), "mrad": math.degrees(1e-3)}
-
-
-class EnergyFromDocument(DocumentKey):
-    """A photon energy from the run's documents."""
-
-    unit: Literal["keV", "eV"] = "keV"
-    units = {"eV": 1e-3}
+    file: Path | None = Field(None, description="the copy on this machine; made when needed")
 
 
-class WavelengthFromDocument(DocumentKey):
-    """A wavelength from the run's documents."""
-
-    unit: Literal["angstrom", "nm"] = "angstrom"
-    units = {"nm": 10.0}
-
-
-class LengthFromDocument(DocumentKey):
-    """A distance from the run's documents."""
-
-    unit: Literal["mm", "cm", "m", "um"] = "mm"
-    units = {"cm": 10.0, "m": 1e3, "um": 1e-3}
-
-
-ArmAngle = Annotated[float, Field(gt=-90, lt=90)] | FromDocument
+PerFrame = SerializeAsAny[InstanceOf[GivenPerFrame]]
+IncidenceAngle = Annotated[float, Field(ge=0, lt=90)]
+ArmAngle = Annotated[float, Field(gt=-90, lt=90)]
 
 
 class GeometrySettings(Settings):
     """Where the detector is; either the explicit numbers, a PONI file or a NeXus file."""
 
-    wavelength_angstrom: PositiveFloat | WavelengthFromDocument | None = None
-    energy_kev: PositiveFloat | EnergyFromDocument | None = None
-    distance_mm: PositiveFloat | LengthFromDocument | None = Field(
-        None, description="sample to detector; beside a file only from the documents"
+    wavelength_angstrom: PositiveFloat | PerFrame | None = None
+    energy_kev: PositiveFloat | PerFrame | None = None
+    distance_mm: PositiveFloat | PerFrame | None = Field(
+        None, description="sample to detector; beside a file only what comes with each frame"
     )
     pixel_size_mm: tuple[PositiveFloat, PositiveFloat] | None = Field(
         None, description="rows, columns"
@@ -125,11 +90,11 @@ class GeometrySettings(Settings):
     beam_center_px: tuple[float, float] | None = Field(
         None, description="row, column after `flip`; pixel centres at integers"
     )
-    incidence_angle_deg: Annotated[float, Field(ge=0, lt=90)] | FromDocument = 0.0
-    arm_in_plane_deg: ArmAngle = Field(
+    incidence_angle_deg: IncidenceAngle | PerFrame = 0.0
+    arm_in_plane_deg: ArmAngle | PerFrame = Field(
         0.0, description="turn of the detector about the sample towards growing columns"
     )
-    arm_out_of_plane_deg: ArmAngle = Field(
+    arm_out_of_plane_deg: ArmAngle | PerFrame = Field(
         0.0, description="turn of the detector about the sample upwards"
     )
     arm_carrier: Literal["in_plane", "out_of_plane"] = Field(
@@ -161,7 +126,7 @@ class GeometrySettings(Settings):
             clash = [
                 name
                 for name, value in explicit.items()
-                if value is not None and not isinstance(value, DocumentKey)
+                if value is not None and not isinstance(value, GivenPerFrame)
             ]
             if clash:
                 message = (
@@ -180,16 +145,16 @@ class GeometrySettings(Settings):
 
     @property
     def wavelength(self) -> float | None:
-        """Wavelength in angstrom, None when the file or each frame's documents hold it."""
+        """Wavelength in angstrom, None when the file holds it or it comes with each frame."""
         if isinstance(self.energy_kev, float):
             return HC_KEV_ANGSTROM / self.energy_kev
         return self.wavelength_angstrom if isinstance(self.wavelength_angstrom, float) else None
 
     @property
     def changes_per_frame(self) -> tuple[str, ...]:
-        """The keys in the documents that wavelength and distance come from."""
+        """Where wavelength and distance come from, if they come with each frame."""
         values = (self.wavelength_angstrom, self.energy_kev, self.distance_mm)
-        return tuple(value.from_ for value in values if isinstance(value, DocumentKey))
+        return tuple(str(value) for value in values if isinstance(value, GivenPerFrame))
 
 
 class GridSettings(Settings):
@@ -212,25 +177,6 @@ class GridSettings(Settings):
     )
 
 
-class DarkStream(Settings):
-    """The dark is in a stream of each run, as `dark` streams are."""
-
-    stream: str = Field(min_length=1)
-    data_key: str | None = Field(None, description="null: as for the images themselves")
-    events: Annotated[int, Field(ge=1, le=1000)] = Field(
-        1, description="how many of its first events make the dark, with all their images"
-    )
-
-
-class DarkRun(Settings):
-    """The dark is another run, in the raw catalogue of the Tiled server."""
-
-    run: str = Field(min_length=1, description="its uid")
-    stream: str = "primary"
-    data_key: str | None = Field(None, description="null: its only image key")
-    file: Path | None = Field(None, description="the copy on this machine; made when needed")
-
-
 class CorrectionSettings(Settings):
     """Corrections of the counts, and the noise model: variance = gain · signal + readout_noise²."""
 
@@ -243,10 +189,8 @@ class CorrectionSettings(Settings):
         None, description="counts per photon; null = 1 for integer frames, estimated for float ones"
     )
     readout_noise: Annotated[float, Field(ge=0)] = 0.0
-    dark: FilePath | DarkStream | DarkRun | None = Field(
-        None,
-        description="counts without beam: npy, edf, tiff or h5; a stack is averaged. Or "
-        "{stream: dark} of each run, or {run: UID} of another one",
+    dark: FilePath | PerFrame | SerializeAsAny[InstanceOf[FetchedFile]] | None = Field(
+        None, description="counts without beam: npy, edf, tiff or h5; a stack is averaged"
     )
     flat: FilePath | None = Field(
         None, description="relative sensitivity, about 1, divided by; zero and NaN = no data"
@@ -265,9 +209,7 @@ class CorrectionSettings(Settings):
         description="single pixels far above all their neighbours, as hot pixels and cosmic rays, "
         "get their neighbours' median",
     )
-    monitor: DocumentKey | None = Field(
-        None, description="counts are divided by it; its scale sets what counts as 1"
-    )
+    monitor: PerFrame | None = Field(None, description="counts are divided by it")
     sum_frames: Annotated[int, Field(ge=1, le=10_000)] = Field(
         1, description="consecutive images of a run that are summed and analysed as one frame"
     )
@@ -277,11 +219,11 @@ class CorrectionSettings(Settings):
 
     @property
     def dark_file(self) -> Path | None:
-        """The file that holds the dark, None where each run has its own or there is none.
+        """The file that holds the dark, None where it comes with each frame or there is none.
 
-        Of another run it is the copy on this machine, None until that is made.
+        Of one that is fetched it is the copy on this machine, None until that is made.
         """
-        return self.dark.file if isinstance(self.dark, DarkRun) else _path(self.dark)
+        return self.dark.file if isinstance(self.dark, FetchedFile) else _path(self.dark)
 
 
 def _path(value: object) -> Path | None:

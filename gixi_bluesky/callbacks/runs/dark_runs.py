@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tiled.client.utils import ClientError
 
+from gixi_bluesky.callbacks.documents.value_sources import DarkRun
 from gixi_bluesky.callbacks.settings import AnalysisConfig
 from gixi_bluesky.errors import ConfigError, StoreError
-from gixi_bluesky.processing.settings import DarkRun
 from gixi_bluesky.tiled_adapters.connection import catalogue_at, connect
 from gixi_bluesky.tiled_adapters.settings import TiledSettings
 

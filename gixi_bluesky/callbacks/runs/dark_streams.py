@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from gixi_bluesky.callbacks.documents.value_sources import DarkStream
 from gixi_bluesky.callbacks.images.locations import (
     FrameRef,
     InlineImage,
@@ -20,7 +21,6 @@ from gixi_bluesky.callbacks.images.locations import (
 )
 from gixi_bluesky.callbacks.runs.actions import Action, DarkImages, Frame, RunClosed
 from gixi_bluesky.log import get_logger
-from gixi_bluesky.processing.settings import DarkStream
 
 __all__ = ["RunDarks"]
 

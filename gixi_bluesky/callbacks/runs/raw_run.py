@@ -23,6 +23,7 @@ from gixi_bluesky.callbacks.documents.parsing import (
     StreamDatum,
     StreamResource,
 )
+from gixi_bluesky.callbacks.documents.value_sources import DarkStream
 from gixi_bluesky.callbacks.images.locations import (
     FrameRef,
     InlineImage,
@@ -50,7 +51,7 @@ from gixi_bluesky.callbacks.settings import InputSettings
 from gixi_bluesky.errors import DocumentError, FrameError
 from gixi_bluesky.log import get_logger
 from gixi_bluesky.processing.geometry.conditions import Conditions
-from gixi_bluesky.processing.settings import CorrectionSettings, DarkStream
+from gixi_bluesky.processing.settings import CorrectionSettings
 
 __all__ = [
     "Action",

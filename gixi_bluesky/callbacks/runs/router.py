@@ -22,10 +22,11 @@ from gixi_bluesky.callbacks.documents.parsing import (
     parse,
     payload_bytes,
 )
+from gixi_bluesky.callbacks.documents.value_sources import DocumentKey
 from gixi_bluesky.callbacks.runs.raw_run import Action, RunTracker
 from gixi_bluesky.callbacks.settings import InputSettings
 from gixi_bluesky.log import get_logger
-from gixi_bluesky.processing.settings import CorrectionSettings, DocumentKey
+from gixi_bluesky.processing.settings import CorrectionSettings
 from gixi_bluesky.tiled_adapters.schema import PURPOSE
 
 __all__ = ["Router"]

@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass, replace
 
 from gixi_bluesky.processing.settings import (
     CorrectionSettings,
-    DocumentKey,
     GeometrySettings,
+    GivenPerFrame,
 )
 
 __all__ = ["ANGLES", "Conditions", "sources"]
@@ -61,11 +61,13 @@ class Conditions:
         return settings.model_copy(update=values)
 
 
-def sources(geometry: GeometrySettings, corrections: CorrectionSettings) -> dict[str, DocumentKey]:
-    """Return which conditions come from a run's documents, by the name they have here."""
+def sources(
+    geometry: GeometrySettings, corrections: CorrectionSettings
+) -> dict[str, GivenPerFrame]:
+    """Return which conditions come with each frame, by the name they have here."""
     values = {name: getattr(geometry, name) for name in _GEOMETRY}
     values["monitor"] = corrections.monitor
-    return {name: value for name, value in values.items() if isinstance(value, DocumentKey)}
+    return {name: value for name, value in values.items() if isinstance(value, GivenPerFrame)}
 
 
 def _round(value: float | None, digits: int) -> float | None:

@@ -26,7 +26,7 @@ from gixi_bluesky.processing.geometry.array_orientation import Orientation
 from gixi_bluesky.processing.geometry.conditions import Conditions
 from gixi_bluesky.processing.geometry.nexus_calibration import read_nexus
 from gixi_bluesky.processing.geometry.poni import Poni, read_poni
-from gixi_bluesky.processing.settings import FromDocument, GeometrySettings
+from gixi_bluesky.processing.settings import GeometrySettings, GivenPerFrame
 
 __all__ = ["Geometry", "calibration_of", "orient", "orientation_of"]
 
@@ -95,16 +95,16 @@ class Geometry:
         The shape is needed to turn a PONI; without it only the settings and the file are checked.
         With neither `flip` nor `orientation` row 0 is the lowest, unless the PONI says otherwise;
         a beam in the upper half is then warned about.
-        Angles that come from documents are 0 where `conditions` do not hold them.
+        Angles that come with each frame are 0 where `conditions` do not hold them.
         Raises GeometryError for a PONI that cannot be used or does not fit the shape, and for a
-        wavelength or distance that only the documents of a frame know.
+        wavelength or distance that comes with each frame and is not given.
         """
         measured = conditions or Conditions()
         settings = measured.applied(settings)
         if settings.changes_per_frame:
             message = (
-                f"{', '.join(settings.changes_per_frame)} of the run's documents gives wavelength "
-                "or distance; give them for a frame that has none"
+                f"wavelength or distance come from {', '.join(settings.changes_per_frame)}; "
+                "give them for a frame that has none"
             )
             raise GeometryError(message)
         incidence = _radians(settings.incidence_angle_deg)
@@ -331,7 +331,7 @@ def _from_poni(
     unturned = Geometry(wavelength, poni.distance_m, pixel, poni.poni_m, poni.rotations_rad)
     size = np.abs(matrix) @ np.array(pixel)
     distance = poni.distance_m
-    if isinstance(settings.distance_mm, float):  # the documents moved the detector along its normal
+    if isinstance(settings.distance_mm, float):  # the detector was moved along its normal
         distance = settings.distance_mm * 1e-3
     return Geometry(
         wavelength_angstrom=wavelength,
@@ -353,9 +353,9 @@ def _warn_if_upside_down(geometry: Geometry, n_rows: int) -> None:
         )
 
 
-def _radians(angle_deg: float | FromDocument) -> float:
-    """Return a fixed angle, rad; one that each frame's documents give is 0."""
-    return 0.0 if isinstance(angle_deg, FromDocument) else math.radians(angle_deg)
+def _radians(angle_deg: float | GivenPerFrame) -> float:
+    """Return a fixed angle, rad; one that comes with each frame is 0."""
+    return 0.0 if isinstance(angle_deg, GivenPerFrame) else math.radians(angle_deg)
 
 
 def _rotation(rot1: float, rot2: float, rot3: float) -> Float64:

@@ -13,7 +13,7 @@ from gixi_bluesky.errors import FrameError, GeometryError
 from gixi_bluesky.processing.pixels.calibration_images import read_reference
 from gixi_bluesky.processing.pixels.masks import invalid_pixels
 from gixi_bluesky.processing.pixels.noise import Noise
-from gixi_bluesky.processing.settings import CorrectionSettings, DarkRun
+from gixi_bluesky.processing.settings import CorrectionSettings, FetchedFile
 
 __all__ = ["Dark", "PixelCorrection"]
 
@@ -133,10 +133,10 @@ class PixelCorrection:
 
 def _dark(settings: CorrectionSettings, shape: tuple[int, int]) -> Dark:
     """Return the dark of a file; none, or one that each run brings, is zero here."""
-    if isinstance(settings.dark, DarkRun) and settings.dark.file is None:
+    if isinstance(settings.dark, FetchedFile) and settings.dark.file is None:
         message = (
-            f"the dark lies in the run {settings.dark.run} and was not fetched; call "
-            "gixi_bluesky.callbacks.with_fetched_dark(config), or name a file as corrections.dark"
+            f"the dark is not on this machine; expected a copy of {settings.dark}, or a file as "
+            "corrections.dark"
         )
         raise GeometryError(message)
     if settings.dark_file is None:

@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 from raw_runs import KEY, SHAPE, Documents, RawRun, feed, images, routed, write_hdf5
 
 from gixi_bluesky.callbacks.analysis import Analysis
+from gixi_bluesky.callbacks.documents.value_sources import DarkStream
 from gixi_bluesky.callbacks.images.locations import Unreadable
 from gixi_bluesky.callbacks.runs.actions import Frame
 from gixi_bluesky.callbacks.runs.router import Router
 from gixi_bluesky.callbacks.settings import InputSettings
 from gixi_bluesky.errors import ConfigError
-from gixi_bluesky.processing.settings import CorrectionSettings, DarkStream
+from gixi_bluesky.processing.settings import CorrectionSettings
 
 
 class DarkRun:

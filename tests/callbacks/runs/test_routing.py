@@ -29,6 +29,7 @@ from raw_runs import (
     write_tiffs,
 )
 
+from gixi_bluesky.callbacks.documents.value_sources import FromDocument
 from gixi_bluesky.callbacks.images.allowed_paths import FileAccess
 from gixi_bluesky.callbacks.images.locations import (
     FabioImage,
@@ -43,7 +44,6 @@ from gixi_bluesky.callbacks.runs.raw_run import Frame, FrameTimed, RunClosed, Ru
 from gixi_bluesky.callbacks.runs.router import Router
 from gixi_bluesky.callbacks.settings import InputSettings
 from gixi_bluesky.errors import DocumentError
-from gixi_bluesky.processing.settings import FromDocument
 
 
 def router(incidence: Any = 0.5, **settings: Any) -> Router:

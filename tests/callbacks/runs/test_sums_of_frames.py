@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 from raw_runs import KEY, Documents, RawRun, feed, hdf5_run, images, inline_run, routed
 
 from gixi_bluesky.callbacks.analysis import Analysis
+from gixi_bluesky.callbacks.documents.value_sources import DocumentKey, FromDocument
 from gixi_bluesky.callbacks.images.locations import InlineImage, SummedImages, Unreadable
 from gixi_bluesky.callbacks.runs.actions import Frame, RunClosed
 from gixi_bluesky.callbacks.runs.router import Router
 from gixi_bluesky.callbacks.settings import InputSettings
-from gixi_bluesky.processing.settings import CorrectionSettings, DocumentKey, FromDocument
+from gixi_bluesky.processing.settings import CorrectionSettings
 
 
 def router(n: int, sources: Any = None) -> Router:

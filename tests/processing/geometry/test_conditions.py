@@ -150,7 +150,7 @@ def test_values_that_nobody_gives_are_told(tmp_path: Path) -> None:
     moving = pipeline(tmp_path, without("distance_mm", distance_mm={"from": "arm"}))
     with pytest.raises(GeometryError, match="takes distance_mm from 'arm'"):
         moving(np.ones(SHAPE))
-    with pytest.raises(GeometryError, match="arm of the run's documents"):
+    with pytest.raises(GeometryError, match="'arm' of the run's documents"):
         Geometry.from_settings(
             config(tmp_path, without("distance_mm", distance_mm={"from": "arm"})).geometry
         )

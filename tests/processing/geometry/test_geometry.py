@@ -22,7 +22,7 @@ from gixi_bluesky.processing.geometry.intensity_factors import (
     polarization_factor,
     solid_angle_factor,
 )
-from gixi_bluesky.processing.settings import GeometrySettings
+from gixi_bluesky.processing.settings import GeometrySettings, GivenPerFrame
 
 SHAPE = (60, 50)
 
@@ -199,8 +199,8 @@ def test_energy_gives_the_wavelength() -> None:
     assert geometry.wavelength_angstrom == pytest.approx(0.68880, abs=1e-5)
 
 
-def test_an_angle_from_documents_waits_for_its_frame() -> None:
-    config = GeometrySettings(**EXPLICIT | {"incidence_angle_deg": {"from": "th"}})
+def test_an_angle_given_per_frame_waits_for_its_frame() -> None:
+    config = GeometrySettings(**EXPLICIT | {"incidence_angle_deg": GivenPerFrame()})
     geometry = Geometry.from_settings(config)
     assert geometry.incidence_angle_deg == 0
     assert geometry.with_incidence(0.3).incidence_angle_deg == pytest.approx(0.3)
