@@ -15,8 +15,8 @@ from gixi_bluesky.callbacks.core import AnalysisCore
 from gixi_bluesky.callbacks.derived.folds import FoldBuilder
 from gixi_bluesky.callbacks.derived.stores import RunStore, store_builder
 from gixi_bluesky.callbacks.documents.parsing import parse, payload_bytes
-from gixi_bluesky.callbacks.leaving import close_at_exit, closed, wait_for_frames
 from gixi_bluesky.callbacks.settings import AnalysisConfig
+from gixi_bluesky.callbacks.worker.leaving import close_at_exit, closed, wait_for_frames
 from gixi_bluesky.callbacks.worker.pool import PIPELINE
 from gixi_bluesky.errors import DocumentError, StoreError
 from gixi_bluesky.log import get_logger

@@ -14,6 +14,7 @@ from gixi_bluesky.callbacks.derived.folds import FoldBuilder
 from gixi_bluesky.callbacks.derived.keeping import Ended, RunKeeper
 from gixi_bluesky.callbacks.derived.publishing import RunPublisher
 from gixi_bluesky.callbacks.derived.stores import RunStore
+from gixi_bluesky.callbacks.derived.subscriptions import Subscription
 from gixi_bluesky.callbacks.derived.track_fold import with_tracks
 from gixi_bluesky.callbacks.derived.writing import Echo
 from gixi_bluesky.callbacks.documents.parsing import Document
@@ -30,7 +31,6 @@ from gixi_bluesky.callbacks.runs.dark_runs import with_fetched_dark
 from gixi_bluesky.callbacks.runs.joining import FoundRun, Joining, raw_opener
 from gixi_bluesky.callbacks.runs.router import Router
 from gixi_bluesky.callbacks.settings import AnalysisConfig
-from gixi_bluesky.callbacks.subscriptions import Subscription
 from gixi_bluesky.callbacks.worker.frame_queue import FrameQueue
 from gixi_bluesky.callbacks.worker.jobs import Outcome
 from gixi_bluesky.callbacks.worker.pool import PIPELINE
