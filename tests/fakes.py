@@ -38,6 +38,7 @@ class MemoryStore:
 
     def __init__(self, committed: frozenset[int] = frozenset(), delay: float = 0.0) -> None:
         self.keeps_rows = True
+        self.trouble = ""
         self.start: dict[str, Any] = {}
         self.documents: list[tuple[str, dict[str, Any]]] = []
         self.live: list[dict[str, Any]] = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gixi_bluesky.callbacks.clock import Clock
+from gixi_bluesky.processes.clock import Clock
 
 __all__ = ["ManualClock"]
 

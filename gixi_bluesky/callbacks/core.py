@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Iterator
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from gixi_bluesky.callbacks.clock import SYSTEM_CLOCK, Clock
 from gixi_bluesky.callbacks.derived.configured_folds import configured_folds
 from gixi_bluesky.callbacks.derived.folds import FoldBuilder
 from gixi_bluesky.callbacks.derived.keeping import Ended, RunKeeper
@@ -37,6 +36,7 @@ from gixi_bluesky.callbacks.worker.pool import PIPELINE
 from gixi_bluesky.callbacks.worker.supervisor import Worker
 from gixi_bluesky.errors import ConfigError, DocumentError
 from gixi_bluesky.log import get_logger
+from gixi_bluesky.processes.clock import SYSTEM_CLOCK, Clock
 from gixi_bluesky.processes.loops import Loop, Watchdog
 
 __all__ = ["AnalysisCore"]
@@ -258,6 +258,7 @@ class AnalysisCore:
             "runs_open": sum(not run.stopped for run in runs if not run.over),
             "runs_closing": sum(run.stopped for run in runs if not run.over),
             "runs_closed": counts.get("runs_closed", 0),
+            "storage": "; ".join(sorted({run.trouble for run in runs if run.trouble})),
             "last_error": self._last_error
             or self._worker.last_error
             or next((run.last_error for run in runs if run.last_error), ""),

@@ -76,6 +76,10 @@ class _Telling:
     def keeps_rows(self) -> bool:
         return self._store.keeps_rows
 
+    @property
+    def trouble(self) -> str:
+        return self._store.trouble
+
     def open(self, start: Mapping[str, Any]) -> RunState:
         return self._store.open(start)
 

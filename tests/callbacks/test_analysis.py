@@ -19,7 +19,6 @@ from raw_runs import HDF5, RawRun, feed, hdf5_run, images, inline_run, write_hdf
 from gixi_bluesky.callbacks.analysis import Analysis
 from gixi_bluesky.callbacks.derived.publishing import RunPublisher
 from gixi_bluesky.callbacks.documents.parsing import RunStart
-from gixi_bluesky.callbacks.retries import Backoff
 from gixi_bluesky.errors import (
     ClaimLostError,
     ConfigError,
@@ -27,6 +26,7 @@ from gixi_bluesky.errors import (
     StoreError,
     WeightsError,
 )
+from gixi_bluesky.processes.retries import Backoff
 
 Start = Callable[..., Analysis]
 

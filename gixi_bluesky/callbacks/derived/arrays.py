@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gixi_bluesky.callbacks.clock import SYSTEM_CLOCK, Clock
 from gixi_bluesky.callbacks.derived.finishing import Finishing
 from gixi_bluesky.callbacks.derived.image_pages import ImagePages
 from gixi_bluesky.callbacks.derived.part_session import Columns, PartSession
 from gixi_bluesky.callbacks.worker.jobs import Analysed
 from gixi_bluesky.errors import StoreError
 from gixi_bluesky.log import get_logger
+from gixi_bluesky.processes.clock import SYSTEM_CLOCK, Clock
+from gixi_bluesky.processes.retries import Backoff
 from gixi_bluesky.tiled_adapters.files.file_process import (
     FileProcess,
     FileProcessError,
@@ -30,7 +31,7 @@ from gixi_bluesky.tiled_adapters.store.composer import Document, RunComposer
 __all__ = ["RunArrays"]
 
 _ATTEMPTS = 3
-_LONGEST_PAUSE_S = 60.0
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 2.0, 60.0
 _OWED_FRAMES = 20_000
 _log = get_logger()
 
@@ -57,7 +58,6 @@ class RunArrays:
         process: FileProcess | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        self._clock = clock
         self._composer = composer
         self._output = output
         self._required = required
@@ -70,8 +70,7 @@ class RunArrays:
         self._announced_part: Path | None = None
         self._told = False
         self._rows = 0
-        self._failures = 0
-        self._not_before = 0.0
+        self._retry = Backoff(clock, _FIRST_PAUSE_S, _LONGEST_PAUSE_S, free=_ATTEMPTS - 1)
         self._owed: list[tuple[str, Columns]] = []
         self._owed_frames = 0
         self._not_stored = 0
@@ -117,7 +116,7 @@ class RunArrays:
         for example in results.values():
             self._session.set_axes(example.q, example.phi)
             break
-        if self._clock.monotonic() < self._not_before or not self._session.can_begin:
+        if not self._retry.due or not self._session.can_begin:
             self._leave_out(images, tables)
             return []
         rows = [(stream, columns) for stream, columns in tables.items() if columns["frame"]]
@@ -127,7 +126,7 @@ class RunArrays:
             self._refused(error)
             self._leave_out(images, tables)
             return []
-        self._failures = 0
+        self._retry.succeeded()
         return self._announcement()
 
     def stored_image(self, frame: int) -> NDArray[np.float32] | None:
@@ -207,12 +206,14 @@ class RunArrays:
 
     def _refused(self, error: StoreError) -> None:
         """Take a refusal of the disk; raises it again while the flush should be repeated."""
-        self._failures += 1
-        hangs = isinstance(error, StorageHangsError)
-        if self._required or (self._failures < _ATTEMPTS and not hangs):
+        if self._required:
             raise error
-        pause = min(_LONGEST_PAUSE_S, 2.0**self._failures)
-        self._not_before = self._clock.monotonic() + pause
+        pause = self._retry.failed()
+        if not pause and not isinstance(error, StorageHangsError):
+            raise error
+        if not pause:
+            pause = _FIRST_PAUSE_S
+            self._retry.wait(pause)
         self._reason = str(error)
         _log.error(
             "images_left_out", uid=self._composer.uid, error=str(error), tried_again_in_s=pause

@@ -7,9 +7,9 @@ import threading
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
-from gixi_bluesky.callbacks.clock import Clock
 from gixi_bluesky.callbacks.runs.actions import Frame
 from gixi_bluesky.callbacks.worker.jobs import Outcome
+from gixi_bluesky.processes.clock import Clock
 
 __all__ = ["Answered", "OrderedArrivals"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from gixi_bluesky.callbacks.clock import Clock
+from gixi_bluesky.processes.clock import Clock
 from gixi_bluesky.tiled_adapters.store.composer import Document, RunComposer
 
 __all__ = ["ImagePages"]

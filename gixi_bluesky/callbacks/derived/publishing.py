@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
-from gixi_bluesky.callbacks.clock import SYSTEM_CLOCK, Clock
 from gixi_bluesky.callbacks.derived.arrays import RunArrays
 from gixi_bluesky.callbacks.derived.arrivals import Answered, OrderedArrivals
 from gixi_bluesky.callbacks.derived.folds import Folds, FrameFold
@@ -15,12 +14,13 @@ from gixi_bluesky.callbacks.derived.stores import RunStore
 from gixi_bluesky.callbacks.derived.summary import RunSummary
 from gixi_bluesky.callbacks.derived.writing import Echo, RunWriter
 from gixi_bluesky.callbacks.documents.parsing import RunStop
-from gixi_bluesky.callbacks.retries import Backoff
 from gixi_bluesky.callbacks.runs.raw_run import Frame, RawRun, RunClosed
 from gixi_bluesky.callbacks.worker.jobs import Outcome, Ready
 from gixi_bluesky.errors import ClaimLostError, RunCompleteError, StoreError
 from gixi_bluesky.log import get_logger
 from gixi_bluesky.metrics import FRAME_LATENCY
+from gixi_bluesky.processes.clock import SYSTEM_CLOCK, Clock
+from gixi_bluesky.processes.retries import Backoff
 from gixi_bluesky.tiled_adapters.settings import OutputSettings, TiledSettings
 from gixi_bluesky.tiled_adapters.store.composer import RunComposer
 from gixi_bluesky.tiled_adapters.store.spooled_store import SpooledStore
@@ -116,6 +116,11 @@ class RunPublisher:
     def ready(self) -> bool:
         """Whether frames can be taken: the run is open and has room, or is over."""
         return self.over or (self._writer is not None and not self._order.full)
+
+    @property
+    def trouble(self) -> str:
+        """What of the disk does not work, and what is done instead; empty = nothing."""
+        return "; ".join(text for text in (self._store.trouble, self._arrays.error) if text)
 
     @property
     def spooled(self) -> bool:

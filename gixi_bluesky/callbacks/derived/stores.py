@@ -15,12 +15,12 @@ import pandas as pd
 
 from gixi_bluesky.callbacks.settings import StoreConfig
 from gixi_bluesky.errors import ClaimLostError, ConfigError, RunCompleteError, StoreError
+from gixi_bluesky.processes.disk_thread import DiskThread
 from gixi_bluesky.tiled_adapters.connection import derived_catalogue, require_reachable
 from gixi_bluesky.tiled_adapters.files.file_process import file_process
 from gixi_bluesky.tiled_adapters.files.requests import Finished, ReadTables
 from gixi_bluesky.tiled_adapters.settings import OutputSettings
 from gixi_bluesky.tiled_adapters.store.claims import SESSION_S
-from gixi_bluesky.tiled_adapters.store.spool_folder import spool_files
 from gixi_bluesky.tiled_adapters.store.spooled_store import (
     SpooledStore,
     send_abandoned,
@@ -39,10 +39,13 @@ class RunStore(Protocol):
     """Where one derived run goes.
 
     keeps_rows: whether rows are stored here; False = they are in the HDF5 files alone
+    trouble: what of the disk does not work, and what is done instead; empty = nothing
     """
 
     @property
     def keeps_rows(self) -> bool: ...  # noqa: D102
+    @property
+    def trouble(self) -> str: ...  # noqa: D102
     def open(self, start: Mapping[str, Any]) -> RunState: ...  # noqa: D102
     def __call__(self, name: str, doc: Mapping[str, Any]) -> None: ...  # noqa: D102
     def read(self, stream: str) -> pd.DataFrame: ...  # noqa: D102
@@ -92,7 +95,10 @@ def store_builder(
         return DerivedRunStore(client, output, tiled, session_s, alive, patience)
 
     stores = _SpooledStores(
-        new_store, spool or output.directory, sweep_s=None if spool is None else session_s
+        new_store,
+        spool or output.directory,
+        sweep_s=None if spool is None else session_s,
+        timeout_s=output.storage_timeout_s,
     )
     if ours:
         weakref.finalize(stores, client.context.close)
@@ -103,13 +109,16 @@ class _SpooledStores:
     """Builds the stores that send to Tiled, and sends what an earlier process could not."""
 
     def __init__(
-        self, new_store: Callable[..., DerivedRunStore], directory: Path, sweep_s: float | None
+        self,
+        new_store: Callable[..., DerivedRunStore],
+        directory: Path,
+        sweep_s: float | None,
+        timeout_s: float,
     ) -> None:
         self._directory = directory
         self._new_store = new_store
         self._shared = sweep_s is not None
-        if sweep_s is None and not spool_files(directory):
-            return
+        self._timeout_s = timeout_s
         gone = threading.Event()
         weakref.finalize(self, gone.set)
         args: tuple[Any, ...] = (directory, new_store, gone)
@@ -121,7 +130,9 @@ class _SpooledStores:
         ).start()
 
     def __call__(self) -> SpooledStore:
-        return SpooledStore(self._new_store, self._directory, shared=self._shared)
+        return SpooledStore(
+            self._new_store, self._directory, shared=self._shared, timeout_s=self._timeout_s
+        )
 
 
 def _sweep(
@@ -138,11 +149,13 @@ class LocalStore:
     """Stands in for DerivedRunStore: a lock file is the claim, `<uid>.nxs` the stop document."""
 
     keeps_rows = False
+    trouble = ""
 
     def __init__(self, output: OutputSettings) -> None:
         self._directory = Path(output.directory).absolute()
         self._timeout_s = output.storage_timeout_s
         self._lock = -1
+        self._disk = DiskThread("gixi-lock")
         self._tables: dict[str, pd.DataFrame] = {}
 
     def open(self, start: Mapping[str, Any]) -> RunState:
@@ -151,14 +164,9 @@ class LocalStore:
         Raises RunCompleteError, ClaimLostError, or StoreError when the disk refuses.
         """
         uid = start["uid"]
-        if (self._directory / f"{uid}.nxs").exists():
-            message = f"derived run {uid} is complete in {self._directory}"
-            raise RunCompleteError(message)
         folder = self._directory / uid
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._lock = self._disk.call(partial(self._locked, uid), self._timeout_s, late=os.close)
         except BlockingIOError as error:
             message = f"another process writes {folder}; this writer must stop"
             raise ClaimLostError(message) from error
@@ -187,6 +195,20 @@ class LocalStore:
 
     def close(self) -> None:
         """Give the run up."""
-        if self._lock >= 0:
-            os.close(self._lock)
-            self._lock = -1
+        lock, self._lock = self._lock, -1
+        self._disk.end(partial(os.close, lock) if lock >= 0 else lambda: None)
+
+    def _locked(self, uid: str) -> int:
+        """Return the descriptor of the run's lock file, locked."""
+        if (self._directory / f"{uid}.nxs").exists():
+            message = f"derived run {uid} is complete in {self._directory}"
+            raise RunCompleteError(message)
+        folder = self._directory / uid
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BaseException:
+            os.close(lock)
+            raise
+        return lock

@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from gixi_bluesky.callbacks.clock import Clock
 from gixi_bluesky.callbacks.derived.arrays import RunArrays
 from gixi_bluesky.callbacks.derived.arrivals import Answered
 from gixi_bluesky.callbacks.derived.folds import Folded, Folds, OrderedFrame
@@ -16,6 +15,7 @@ from gixi_bluesky.callbacks.derived.stores import RunStore
 from gixi_bluesky.callbacks.derived.summary import RunSummary, stop_document
 from gixi_bluesky.callbacks.runs.actions import RunClosed
 from gixi_bluesky.callbacks.worker.jobs import Analysed
+from gixi_bluesky.processes.clock import Clock
 from gixi_bluesky.processing.tables import Matches, MatchPeaks, Peaks
 from gixi_bluesky.tiled_adapters.schema import IMAGE_KEY, STREAMS, TABLES, StreamTable, commit_order
 from gixi_bluesky.tiled_adapters.store.composer import Document, RunComposer

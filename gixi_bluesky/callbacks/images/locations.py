@@ -18,8 +18,8 @@ from gixi_bluesky.callbacks.images.readers import (
     read_tiff,
     refuse_huge,
 )
-from gixi_bluesky.callbacks.retries import retrying
 from gixi_bluesky.errors import FrameError, UnavailableError
+from gixi_bluesky.processes.retries import retrying
 
 __all__ = [
     "FabioImage",

@@ -10,9 +10,9 @@ from typing import Any
 from pydantic import SecretStr
 
 from gixi_bluesky.callbacks.kafka.settings import KafkaSettings
-from gixi_bluesky.callbacks.retries import retrying
 from gixi_bluesky.errors import BrokerError, ConfigError
 from gixi_bluesky.log import get_logger
+from gixi_bluesky.processes.retries import retrying
 
 __all__ = ["create_topics", "new_admin", "new_consumer", "new_producer", "require_topics"]
 

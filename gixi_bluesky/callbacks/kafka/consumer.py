@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from gixi_bluesky.callbacks.clock import SYSTEM_CLOCK, Clock
 from gixi_bluesky.callbacks.derived.keeping import Ended
 from gixi_bluesky.callbacks.documents.parsing import RunStart, RunStop, parse, payload_bytes
 from gixi_bluesky.callbacks.kafka.commits import Commits
@@ -15,9 +14,10 @@ from gixi_bluesky.callbacks.kafka.membership import Membership
 from gixi_bluesky.callbacks.kafka.offsets import StartAt, end_of, start_offsets
 from gixi_bluesky.callbacks.kafka.run_analysis import ConsumedRuns
 from gixi_bluesky.callbacks.kafka.wire import decode, encode
-from gixi_bluesky.callbacks.retries import retrying
 from gixi_bluesky.errors import BrokerError, DocumentError
 from gixi_bluesky.log import get_logger
+from gixi_bluesky.processes.clock import SYSTEM_CLOCK, Clock
+from gixi_bluesky.processes.retries import retrying
 
 __all__ = ["Consumer"]
 

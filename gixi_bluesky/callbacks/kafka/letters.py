@@ -10,8 +10,8 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from gixi_bluesky.callbacks.kafka.outbox import Outbox
-from gixi_bluesky.callbacks.retries import Backoff
 from gixi_bluesky.log import get_logger
+from gixi_bluesky.processes.retries import Backoff
 
 __all__ = ["DeadLetters", "Letter"]
 

@@ -7,7 +7,6 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from gixi_bluesky.callbacks.clock import SYSTEM_CLOCK, Clock
 from gixi_bluesky.callbacks.documents.parsing import (
     Datum,
     Descriptor,
@@ -19,6 +18,7 @@ from gixi_bluesky.callbacks.documents.parsing import (
     StreamDatum,
     StreamResource,
 )
+from gixi_bluesky.processes.clock import SYSTEM_CLOCK, Clock
 
 __all__ = ["Marks", "OpenRun", "Partition", "Place"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gixi_bluesky.callbacks.clock import SYSTEM_CLOCK, Clock
+from gixi_bluesky.processes.clock import SYSTEM_CLOCK, Clock
 
 __all__ = ["Membership"]
 

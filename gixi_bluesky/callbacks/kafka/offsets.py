@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from gixi_bluesky.callbacks.kafka.marks import Place
-from gixi_bluesky.callbacks.retries import retrying
 from gixi_bluesky.errors import BrokerError, ConfigError
 from gixi_bluesky.log import get_logger
+from gixi_bluesky.processes.retries import retrying
 
 __all__ = ["StartAt", "end_of", "start_offsets"]
 

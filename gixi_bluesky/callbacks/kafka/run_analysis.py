@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Self
 
-from gixi_bluesky.callbacks.clock import SYSTEM_CLOCK, Clock
 from gixi_bluesky.callbacks.core import AnalysisCore
 from gixi_bluesky.callbacks.derived.keeping import Ended
 from gixi_bluesky.callbacks.derived.stores import RunStore
@@ -14,6 +13,7 @@ from gixi_bluesky.callbacks.documents.parsing import Document, RunStop, parse
 from gixi_bluesky.callbacks.runs.joining import FoundRun
 from gixi_bluesky.callbacks.settings import AnalysisConfig
 from gixi_bluesky.callbacks.worker.pool import PIPELINE
+from gixi_bluesky.processes.clock import SYSTEM_CLOCK, Clock
 
 __all__ = ["ConsumedRuns"]
 

@@ -12,7 +12,6 @@ from typing import Any
 
 import httpx
 
-from gixi_bluesky.callbacks.clock import SYSTEM_CLOCK, Clock
 from gixi_bluesky.callbacks.derived.stores import store_builder
 from gixi_bluesky.callbacks.kafka.clients import (
     create_topics,
@@ -28,11 +27,12 @@ from gixi_bluesky.callbacks.kafka.offsets import StartAt
 from gixi_bluesky.callbacks.kafka.outbox import Outbox, RunTopic
 from gixi_bluesky.callbacks.kafka.run_analysis import ConsumedRuns
 from gixi_bluesky.callbacks.kafka.settings import KafkaConfig, KafkaSettings
-from gixi_bluesky.callbacks.retries import retrying
 from gixi_bluesky.callbacks.worker.pool import PIPELINE
 from gixi_bluesky.errors import ConfigError
 from gixi_bluesky.log import get_logger
 from gixi_bluesky.metrics import serve_metrics
+from gixi_bluesky.processes.clock import SYSTEM_CLOCK, Clock
+from gixi_bluesky.processes.retries import retrying
 
 __all__ = ["Service", "asked_to_stop"]
 

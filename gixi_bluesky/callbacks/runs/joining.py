@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable, Iterator
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from gixi_bluesky.callbacks.clock import SYSTEM_CLOCK, Clock
 from gixi_bluesky.callbacks.documents.parsing import Document, parse, payload_bytes
-from gixi_bluesky.callbacks.retries import Backoff
 from gixi_bluesky.errors import DocumentError
 from gixi_bluesky.log import get_logger
+from gixi_bluesky.processes.clock import SYSTEM_CLOCK, Clock
+from gixi_bluesky.processes.retries import Backoff
 from gixi_bluesky.tiled_adapters.connection import catalogue_at, connect
 from gixi_bluesky.tiled_adapters.settings import TiledSettings
 

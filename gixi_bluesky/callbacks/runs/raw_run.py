@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from gixi_bluesky.callbacks.clock import SYSTEM_CLOCK, Clock
 from gixi_bluesky.callbacks.documents.condition_lookup import ConditionLookup
 from gixi_bluesky.callbacks.documents.parsing import (
     Datum,
@@ -50,6 +49,7 @@ from gixi_bluesky.callbacks.runs.frame_sums import FrameSums
 from gixi_bluesky.callbacks.settings import InputSettings
 from gixi_bluesky.errors import DocumentError, FrameError
 from gixi_bluesky.log import get_logger
+from gixi_bluesky.processes.clock import SYSTEM_CLOCK, Clock
 from gixi_bluesky.processing.geometry.conditions import Conditions
 from gixi_bluesky.processing.settings import CorrectionSettings
 

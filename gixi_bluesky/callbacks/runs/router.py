@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
-from gixi_bluesky.callbacks.clock import SYSTEM_CLOCK, Clock
 from gixi_bluesky.callbacks.documents.condition_lookup import ConditionLookup
 from gixi_bluesky.callbacks.documents.parsing import (
     Datum,
@@ -26,6 +25,7 @@ from gixi_bluesky.callbacks.documents.value_sources import DocumentKey
 from gixi_bluesky.callbacks.runs.raw_run import Action, RunTracker
 from gixi_bluesky.callbacks.settings import InputSettings
 from gixi_bluesky.log import get_logger
+from gixi_bluesky.processes.clock import SYSTEM_CLOCK, Clock
 from gixi_bluesky.processing.settings import CorrectionSettings
 from gixi_bluesky.tiled_adapters.schema import PURPOSE
 

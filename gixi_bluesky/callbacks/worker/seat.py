@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from gixi_bluesky.callbacks.images.locations import InlineImage
 from gixi_bluesky.callbacks.worker.jobs import Job, Outcome
 from gixi_bluesky.processes.peer import Peer
+from gixi_bluesky.processes.retries import Backoff
 from gixi_bluesky.processes.shared_blocks import SharedBlock
 
 __all__ = ["Blocks", "Seat", "Task"]
@@ -68,8 +69,7 @@ class Seat:
         self.sent: deque[Task] = deque()
         self._depth = depth
         self._oldest_since = 0.0
-        self._failures = 0
-        self._not_before = 0.0
+        self._retry = Backoff(first_s=1.0, longest_s=_LONGEST_PAUSE_S, free=1)
 
     @property
     def starting(self) -> bool:
@@ -80,7 +80,7 @@ class Seat:
     def due(self) -> bool:
         """Whether the process should be started now."""
         idle = not self.serving and not self.starting
-        return idle and time.monotonic() >= self._not_before
+        return idle and self._retry.due
 
     def takes(self, task: Task) -> bool:
         """Return whether the task can be handed over now."""
@@ -100,7 +100,7 @@ class Seat:
     def answered(self) -> Task:
         """Remove and return the task that an outcome belongs to."""
         self._oldest_since = time.monotonic()
-        self._failures = 0
+        self._retry.succeeded()
         return self.sent.popleft()
 
     def late(self, timeout_s: float) -> bool:
@@ -119,9 +119,7 @@ class Seat:
         """End the process, put off its next start after failures, and return its tasks."""
         self.peer.end()
         self.serving, self.building_since = False, None
-        self._failures += 1
-        pause = 0.0 if self._failures == 1 else min(_LONGEST_PAUSE_S, 0.25 * 2**self._failures)
-        self._not_before = time.monotonic() + pause
+        self._retry.failed()
         tasks = list(self.sent)
         self.sent.clear()
         return tasks

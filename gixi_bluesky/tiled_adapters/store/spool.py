@@ -8,10 +8,12 @@ import os
 import threading
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from gixi_bluesky.errors import StoreError
+from gixi_bluesky.processes.disk_thread import DiskThread
 from gixi_bluesky.tiled_adapters.store.spool_folder import open_private, set_aside
 from gixi_bluesky.tiled_adapters.store.spool_records import (
     FramedRecord,
@@ -24,6 +26,7 @@ __all__ = ["SESSION", "Record", "SpoolFile", "SpoolTakenError"]
 
 SESSION = "session"
 _MEMORY_BYTES = 64 << 20  # of a spool that the disk refused
+_RECENT_BYTES = 2 << 20  # as they lie in the file
 # What other records refer to is written twice: damage to one copy must not cost what follows.
 _WRITTEN_TWICE = frozenset({"start", SESSION, "descriptor", "stream_resource"})
 
@@ -49,38 +52,42 @@ class SpoolFile:
     """An append-only file of documents, each on the disk (fsync) before `append` returns.
 
     One process has it at a time: raises SpoolTakenError while another does, OSError when the disk
-    refuses. A record that a crash cut off is forgotten. Damaged bytes are skipped; the frames of a
-    flush that lost a record count as not done, and the file is set aside instead of removed.
+    refuses or does not respond. A record that a crash cut off is forgotten. Damaged bytes are
+    skipped; the frames of a flush that lost a record count as not done, and the file is set aside
+    instead of removed.
     `append` and `read` may be called from different threads.
 
     path: None = in memory, at most 64 MiB, for a disk that refuses
+    timeout_s: how long the disk may take for one call
     """
 
-    def __init__(self, path: Path | None, start: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        path: Path | None,
+        start: Mapping[str, Any] | None = None,
+        *,
+        timeout_s: float = 20.0,
+    ) -> None:
         self.path = path
-        self._file = os.memfd_create("gixi-spool") if path is None else open_private(path)
+        self.lost_bytes = 0
+        self.lost_records = 0
+        self.size = 0
+        self._timeout_s = timeout_s
+        self._file = -1
         self._lock = threading.Lock()
+        self._end = 0
+        self._serial = 0
+        self._flush = 0
+        self._tables: dict[str, str] = {}
+        self._sessions: list[tuple[int, frozenset[int]]] = []
+        # What was appended last is read without the disk, which may hang by then.
+        self._recent: dict[int, FramedRecord] = {}
+        self._recent_bytes = 0
+        self._disk = DiskThread("gixi-spool")
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self.lost_bytes = 0
-            self.lost_records = 0
-            self.size = 0
-            self._end = 0
-            self._serial = 0
-            self._flush = 0
-            self._tables: dict[str, str] = {}
-            self._sessions: list[tuple[int, frozenset[int]]] = []
-            self._scan()
-            if start is not None:
-                if not self.size:
-                    self.append("start", start)
-                self.append(SESSION, {"start": dict(start)})
-        except BlockingIOError as error:
-            os.close(self._file)
-            message = f"{path} is being sent or written by another process; trying again later"
-            raise SpoolTakenError(message) from error
+            self._disk.call(partial(self._open, start), timeout_s, late=self._close_late)
         except BaseException:
-            os.close(self._file)
+            self._disk.end()
             raise
 
     @property
@@ -97,33 +104,23 @@ class SpoolFile:
         """Add a document. Raises OSError and leaves the file as it was when the disk refuses."""
         lean = _lean(doc) if name == "event_page" else dict(doc)
         with self._lock:
-            record = packed_record(self._serial, self._flush, name, lean)
-            if name in _WRITTEN_TWICE:
-                record += record
-            try:
-                if self.path is None and self._end + len(record) > _MEMORY_BYTES:
-                    message = f"a spool in memory holds at most {_MEMORY_BYTES >> 20} MiB"
-                    raise OSError(message)
-                written = os.pwrite(self._file, record, self._end)
-                if written < len(record):
-                    message = f"only {written} of {len(record)} bytes fit on the disk"
-                    raise OSError(message)
-                os.fsync(self._file)
-            except OSError:
-                with contextlib.suppress(OSError):
-                    os.ftruncate(self._file, self._end)
-                raise
-            self._end += len(record)
-            self._serial += 1
-            self._note(name, lean)
-            self.size = self._end
+            record = self._packed(name, lean)
+            # A record that arrives after its time was sent by other ways: it is taken back.
+            self._disk.call(partial(self._write, record), self._timeout_s, late=self._cut_off)
+            self._count(name, lean, len(record))
 
     def read(self, position: int) -> Record | None:
-        """Return the first document at or after `position`; None at the end."""
-        found = self._next(position)
-        if found is None:
+        """Return the first document at or after `position`; None at the end. Raises OSError."""
+        if position >= self.size:
             return None
-        record, end = found
+        recent = self._recent.get(position)
+        if recent is not None:
+            record, end = recent, recent.end
+        else:
+            found = self._disk.call(partial(self._next, position), self._timeout_s)
+            if found is None:
+                return None
+            record, end = found
         frames = next((done for until, done in self._sessions if record.begin < until), None)
         doc = _full(record.doc) if record.name == "event_page" else record.doc
         return Record(record.name, doc, end, frames)
@@ -147,24 +144,87 @@ class SpoolFile:
 
     def close(self) -> None:
         """Release the file for other processes."""
-        os.close(self._file)
+        self._disk.end(partial(os.close, self._file))
 
     def remove(self) -> None:
-        """Delete the file, which Tiled holds now; a damaged one is set aside."""
+        """Delete the file, which Tiled holds now; a damaged one is set aside. Raises OSError."""
         if self.damaged:
             self.set_aside(f"{self.lost_bytes} bytes of it cannot be read")
-        else:
+            return
+        try:
             if self.path is not None:
-                self.path.unlink(missing_ok=True)
+                unlink = partial(self.path.unlink, missing_ok=True)
+                self._disk.call(unlink, self._timeout_s)
+        finally:
             self.close()
 
     def set_aside(self, reason: str) -> None:
-        """Move the file to the folder of damaged spools and close it."""
+        """Move the file to the folder of damaged spools and close it. Raises OSError."""
         try:
             if self.path is not None:
-                set_aside(self.path, reason)
+                self._disk.call(partial(set_aside, self.path, reason), self._timeout_s)
         finally:
             self.close()
+
+    def _open(self, start: Mapping[str, Any] | None) -> None:
+        """Open the file, on the disk's thread."""
+        path = self.path
+        self._file = os.memfd_create("gixi-spool") if path is None else open_private(path)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._scan()
+            if start is not None:
+                first = [("start", start)] if not self.size else []
+                for name, doc in (*first, (SESSION, {"start": dict(start)})):
+                    record = self._packed(name, doc)
+                    self._write(record)
+                    self._count(name, doc, len(record))
+        except BlockingIOError as error:
+            os.close(self._file)
+            message = f"{path} is being sent or written by another process; trying again later"
+            raise SpoolTakenError(message) from error
+        except BaseException:
+            os.close(self._file)
+            raise
+
+    def _close_late(self, _: object) -> None:
+        os.close(self._file)
+
+    def _packed(self, name: str, doc: Mapping[str, Any]) -> bytes:
+        record = packed_record(self._serial, self._flush, name, doc)
+        record = record * 2 if name in _WRITTEN_TWICE else record
+        if self.path is None and self._end + len(record) > _MEMORY_BYTES:
+            message = f"a spool in memory holds at most {_MEMORY_BYTES >> 20} MiB"
+            raise OSError(message)
+        return record
+
+    def _write(self, record: bytes) -> None:
+        try:
+            written = os.pwrite(self._file, record, self._end)
+            if written < len(record):
+                message = f"only {written} of {len(record)} bytes fit on the disk"
+                raise OSError(message)
+            os.fsync(self._file)
+        except OSError:
+            with contextlib.suppress(OSError):
+                self._cut_off()
+            raise
+
+    def _cut_off(self, _: object = None) -> None:
+        os.ftruncate(self._file, self._end)
+
+    def _count(self, name: str, doc: Mapping[str, Any], nbytes: int) -> None:
+        begin, self._end = self._end, self._end + nbytes
+        self._recent[begin] = FramedRecord(
+            self._serial, self._flush, name, dict(doc), begin, self._end
+        )
+        self._recent_bytes += nbytes
+        while self._recent_bytes > _RECENT_BYTES:
+            oldest = self._recent.pop(next(iter(self._recent)))
+            self._recent_bytes -= oldest.end - oldest.begin
+        self._serial += 1
+        self._note(name, doc)
+        self.size = self._end
 
     def _next(self, position: int) -> tuple[FramedRecord, int] | None:
         """Return the next record, and where the one after it and its copies begins."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import pandas as pd
 
 from gixi_bluesky.errors import ClaimLostError, DocumentError, RunCompleteError, StoreError
 from gixi_bluesky.log import get_logger
+from gixi_bluesky.processes.retries import Backoff
 from gixi_bluesky.tiled_adapters.files.requests import Finished
 from gixi_bluesky.tiled_adapters.schema import STREAMS, is_table, stored_columns
 from gixi_bluesky.tiled_adapters.store.delivery import Delivery, NewStore
@@ -25,7 +26,8 @@ __all__ = ["SpooledStore", "send_abandoned", "send_leftovers"]
 _PATIENCE_S = 20.0
 _SPOOLS_PER_RUN = 5
 _CLOSE_S = 5.0
-_LONGEST_PAUSE_S = 30.0
+_DISK_S = 20.0
+_FIRST_PAUSE_S = 0.5
 _log = get_logger()
 
 
@@ -36,15 +38,26 @@ class SpooledStore:
     raises StoreError until Tiled holds the whole run. When the disk refuses a spool file, the
     spool is in memory; when it refuses a document, the document goes to Tiled directly.
 
+    A disk that does not respond is treated as one that refuses; `trouble` says so.
+
     shared: other machines write below the directory too; a spool that a silent one still holds
         is left to it, and another is begun
+    timeout_s: how long the disk may take for one call
     """
 
     keeps_rows = True
 
-    def __init__(self, new_store: NewStore, directory: Path, *, shared: bool = False) -> None:
+    def __init__(
+        self,
+        new_store: NewStore,
+        directory: Path,
+        *,
+        shared: bool = False,
+        timeout_s: float = _DISK_S,
+    ) -> None:
         self._new_store = new_store
         self._shared = shared
+        self._timeout_s = timeout_s
         self._folder = directory.absolute() / SPOOL_FOLDER
         self.uid = ""
         self._spool: SpoolFile | None = None
@@ -60,6 +73,8 @@ class SpooledStore:
         self._live: dict[str, Any] | None = None
         self._stop_spooled = False
         self._ended = False
+        self._unspooled: list[tuple[str, Mapping[str, Any]]] = []
+        self.trouble = ""
 
     @property
     def stop_spooled(self) -> bool:
@@ -76,6 +91,7 @@ class SpooledStore:
         try:
             self._spool = self._new_spool(start)
         except OSError as error:
+            self.trouble = f"{self._folder}: {error}; documents wait in memory for Tiled"
             _log.error("spooled_in_memory", folder=str(self._folder), error=str(error))
             self._spool = SpoolFile(None, start)
         self._delivery = Delivery(self._spool, start, self._new_store)
@@ -83,9 +99,13 @@ class SpooledStore:
         self._thread.start()
         self._tried.wait(_PATIENCE_S)
         self._raise_over()
-        spooled = _spooled_rows(self._spool)
+        try:
+            spooled = _spooled_rows(self._spool)
+        except OSError as error:
+            message = f"the spool {self._spool.place} cannot be read: {error}"
+            raise StoreError(message) from error
         frames = frozenset(spooled["frames"]["frame"].tolist())
-        with self._turn:
+        with self._my_turn("the run is opened"):
             if self._delivery.caught_up:
                 return RunState(self._delivery.state.committed | frames, self._delivery.rows)
         self._spooled = spooled
@@ -107,7 +127,7 @@ class SpooledStore:
         _, delivery = self._opened()
         if self._spooled is not None:
             return self._spooled[stream]
-        with self._turn:
+        with self._my_turn(f"the rows of {stream} are read"):
             if delivery.store is None:
                 message = f"Tiled is away while the rows of {stream} are read"
                 raise StoreError(message)
@@ -149,7 +169,9 @@ class SpooledStore:
         self._ended = True
         done = self._delivery.complete or self._delivery.caught_up
         self._delivery.close()
-        _put_away(self._spool, sent=done or isinstance(self._over, RunCompleteError))
+        # What the disk refuses now stays on it, and is sent again: Tiled knows what it has.
+        with contextlib.suppress(OSError):
+            _put_away(self._spool, sent=done or isinstance(self._over, RunCompleteError))
 
     def _new_spool(self, start: Mapping[str, Any]) -> SpoolFile:
         names = [f"{self.uid}.spool"]
@@ -157,21 +179,54 @@ class SpooledStore:
             names += [f"{self.uid}-{number}.spool" for number in range(2, _SPOOLS_PER_RUN + 1)]
         for name in names[:-1]:
             with contextlib.suppress(SpoolTakenError):
-                return SpoolFile(self._folder / name, start)
-        return SpoolFile(self._folder / names[-1], start)
+                return SpoolFile(self._folder / name, start, timeout_s=self._timeout_s)
+        return SpoolFile(self._folder / names[-1], start, timeout_s=self._timeout_s)
 
     def _append(self, name: str, doc: Mapping[str, Any]) -> None:
         spool, delivery = self._opened()
         try:
+            while self._unspooled:
+                spool.append(*self._unspooled[0])
+                del self._unspooled[0]
             spool.append(name, doc)
         except OSError as error:
-            with self._turn:
-                if not delivery.caught_up:
-                    message = f"Tiled is away and the spool {spool.place} refuses: {error}"
-                    raise StoreError(message) from error
-                _log.warning("sent_past_the_spool", path=spool.place, error=str(error))
-                delivery.send(name, doc)
+            self._send_past(spool, delivery, name, doc, error)
+        else:
+            if spool.path is not None:
+                self.trouble = ""
         self._wake.set()
+
+    def _send_past(
+        self,
+        spool: SpoolFile,
+        delivery: Delivery,
+        name: str,
+        doc: Mapping[str, Any],
+        error: OSError,
+    ) -> None:
+        """Send a document that the disk refuses; what others refer to is spooled later, too."""
+        refuses = f"the spool {spool.place} refuses: {error}"
+        with self._my_turn(refuses):
+            if not delivery.caught_up:
+                message = f"Tiled is away and {refuses}"
+                raise StoreError(message) from error
+            if not self.trouble:
+                _log.warning("sent_past_the_spool", path=spool.place, error=str(error))
+            self.trouble = f"{refuses}; documents go to Tiled directly"
+            delivery.send(name, doc)
+        if name in {"descriptor", "stream_resource"}:
+            self._unspooled.append((name, doc))
+
+    @contextlib.contextmanager
+    def _my_turn(self, meanwhile: str) -> Iterator[None]:
+        """Hold the turn; StoreError when the delivery holds it for long."""
+        if not self._turn.acquire(timeout=_PATIENCE_S):
+            message = f"the delivery hangs for {_PATIENCE_S:g} s, while {meanwhile}"
+            raise StoreError(message)
+        try:
+            yield
+        finally:
+            self._turn.release()
 
     def _await_complete(self) -> None:
         spool, delivery = self._opened()
@@ -202,21 +257,21 @@ class SpooledStore:
 
     def _send_all(self) -> None:
         """Send; after a failure wait, longer each time."""
-        failures = 0
+        retry = Backoff(first_s=_FIRST_PAUSE_S)
         while not self._closing.is_set():
             self._wake.clear()
             try:
                 with self._turn:
                     self._advance()
-                failures, self._error = 0, None
+                retry.succeeded()
+                self._error = None
             except (ClaimLostError, RunCompleteError) as error:
                 self._over = error
                 self._tried.set()
                 return
             except Exception as error:  # whatever a store raises is tried again, later
-                failures += 1
                 self._error = error
-                self._pause(failures, error)
+                self._pause(retry.failed(), error)
                 continue
             self._tried.set()
             self._wake.wait()
@@ -228,9 +283,8 @@ class SpooledStore:
         if live is not None and delivery.store is not None and not delivery.complete:
             delivery.store.refresh_live(live)
 
-    def _pause(self, failures: int, error: Exception) -> None:
+    def _pause(self, pause: float, error: Exception) -> None:
         spool, _ = self._opened()
-        pause = min(_LONGEST_PAUSE_S, 0.25 * 2 ** min(failures, 8))
         log = _log.bind(spool=spool.place, error=str(error), retry_in_s=pause)
         log.warning("tiled_refused", exc_info=None if isinstance(error, StoreError) else error)
         self._tried.set()
@@ -242,7 +296,7 @@ def send_leftovers(directory: Path, new_store: NewStore, closing: threading.Even
 
     A run without its stop stays unfinished in Tiled and can be resumed.
     """
-    left = spool_files(directory)
+    left, retry = spool_files(directory), Backoff()
     while left and not closing.is_set():
         for path in list(left):
             try:
@@ -252,7 +306,7 @@ def send_leftovers(directory: Path, new_store: NewStore, closing: threading.Even
             except (RuntimeError, DocumentError, OSError) as error:  # a closed client raises it too
                 _log.warning("spool_not_sent", path=str(path), error=str(error))
         if left:
-            closing.wait(_LONGEST_PAUSE_S)
+            closing.wait(retry.failed())
 
 
 def send_abandoned(directory: Path, new_store: NewStore) -> None:

@@ -52,6 +52,7 @@ class DerivedRunStore:
     """
 
     keeps_rows = True
+    trouble = ""
 
     def __init__(
         self,

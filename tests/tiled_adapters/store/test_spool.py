@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -156,3 +158,54 @@ def test_a_file_without_any_record_is_kept_and_not_called_sent(
     log = "".join(capfd.readouterr())
     assert "spool_set_aside" in log
     assert "spool_sent" not in log
+
+
+def test_a_record_that_the_disk_took_too_late_is_not_in_the_spool(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    thaws = threading.Event()
+    path = tmp_path / "run.spool"
+    spool = SpoolFile(path, {"uid": "run"}, timeout_s=0.05)
+    with monkeypatch.context() as frozen:
+        frozen.setattr(os, "fsync", lambda _: thaws.wait(30))
+        with pytest.raises(OSError, match="not responded"):
+            spool.append("stop", {"uid": "late"})
+        with pytest.raises(OSError, match="not responded"):
+            spool.append("stop", {"uid": "refused"})
+        recent = spool.read(0)
+        assert recent is not None
+        assert recent.doc == {"uid": "run"}
+        thaws.set()
+        appended = False
+        deadline = time.monotonic() + 30
+        while not appended and time.monotonic() < deadline:
+            with contextlib.suppress(OSError):
+                spool.append("stop", {"uid": "next"})
+                appended = True
+    assert [record.doc["uid"] for record in spool.records() if record.name == "stop"] == ["next"]
+    spool.close()
+    again = SpoolFile(path)
+    assert not again.damaged
+    assert [record.doc["uid"] for record in again.records() if record.name == "stop"] == ["next"]
+    again.close()
+
+
+def test_a_spool_that_opens_too_late_is_free_for_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    thaws = threading.Event()
+    with monkeypatch.context() as frozen:
+        frozen.setattr(os, "fsync", lambda _: thaws.wait(30))
+        with pytest.raises(OSError, match="not responded"):
+            SpoolFile(tmp_path / "run.spool", {"uid": "run"}, timeout_s=0.05)
+    thaws.set()
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            spool = SpoolFile(tmp_path / "run.spool", {"uid": "run"})
+        except StoreError:
+            assert time.monotonic() < deadline
+        else:
+            break
+    assert spool.start == {"uid": "run"}
+    spool.remove()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Sequence
@@ -70,9 +71,11 @@ class Tiled:
 class Session:
     """One writer session of a run, as the callback goes about it."""
 
-    def __init__(self, tiled: Tiled, folder: Path, start: dict[str, Any]) -> None:
+    def __init__(
+        self, tiled: Tiled, folder: Path, start: dict[str, Any], timeout_s: float = 20.0
+    ) -> None:
         self.uid = start["uid"]
-        self.store = SpooledStore(tiled, folder)
+        self.store = SpooledStore(tiled, folder, timeout_s=timeout_s)
         self.state: RunState = self.store.open(start)
         self.rows = {**dict.fromkeys(STREAMS, 0), **self.state.rows}
         for stream in STREAMS:
@@ -325,6 +328,29 @@ def test_a_full_disk_does_not_stop_what_tiled_takes(
     session.flush(2)
     session.stop()
     assert_stored(tiled, session.uid, 3)
+
+
+def test_a_frozen_disk_does_not_stop_what_tiled_takes(
+    tiled: Tiled, start: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    thaws = threading.Event()
+    session = Session(tiled, tmp_path, start, timeout_s=0.2)
+    session.flush(0)
+    with monkeypatch.context() as frozen:
+        frozen.setattr(os, "fsync", lambda _: thaws.wait(60))
+        for stream in STREAMS:
+            _patiently(lambda stream=stream: session.table(stream, [1]))
+        assert "not responded" in session.store.trouble
+        assert "to Tiled directly" in session.store.trouble
+        thaws.set()
+    deadline = time.monotonic() + 30
+    frame = 1
+    while session.store.trouble and time.monotonic() < deadline:
+        frame += 1
+        session.flush(frame)
+    assert session.store.trouble == ""
+    session.stop()
+    assert_stored(tiled, session.uid, frame + 1)
 
 
 def test_a_run_whose_spool_the_disk_refuses_goes_to_tiled(

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from manual_clock import ManualClock
 
-from gixi_bluesky.callbacks.retries import Backoff, retrying
+from gixi_bluesky.processes.retries import Backoff, retrying
 
 
 def failing(times: int) -> Callable[[], int]:

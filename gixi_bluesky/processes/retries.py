@@ -14,7 +14,7 @@ from tenacity import (
     wait_exponential,
 )
 
-from gixi_bluesky.callbacks.clock import SYSTEM_CLOCK, Clock
+from gixi_bluesky.processes.clock import SYSTEM_CLOCK, Clock
 
 __all__ = ["Backoff", "retrying"]
 
@@ -62,6 +62,7 @@ class Backoff:
     """The same policy for code that must not block: it asks `due` and goes on with other work.
 
     first_s, longest_s: the pauses double from one to the other
+    free: how many failures in a row no pause follows
     """
 
     def __init__(
@@ -69,8 +70,10 @@ class Backoff:
         clock: Clock = SYSTEM_CLOCK,
         first_s: float = _FIRST_PAUSE_S,
         longest_s: float = _LONGEST_PAUSE_S,
+        free: int = 0,
     ) -> None:
         self._clock = clock
+        self._free = free
         self._wait = wait_exponential(first_s, longest_s, min=first_s)
         self._state = RetryCallState(Retrying(), None, (), {})
         self._not_before = clock.monotonic()
@@ -88,8 +91,8 @@ class Backoff:
     def failed(self) -> float:
         """Record a failure and return the seconds until the next attempt."""
         self.failures += 1
-        self._state.attempt_number = self.failures
-        pause = float(self._wait(self._state))
+        self._state.attempt_number = max(self.failures - self._free, 1)
+        pause = float(self._wait(self._state)) if self.failures > self._free else 0.0
         self.wait(pause)
         return pause
 
