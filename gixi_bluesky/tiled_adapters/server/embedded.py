@@ -8,7 +8,7 @@ import socket
 import threading
 import time
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ from gixi_bluesky.tiled_adapters.server.configuration import (
 )
 
 __all__ = ["EmbeddedServer", "configured_server", "embedded_server"]
+
+Around = Callable[[Any, str], Any]
 
 _LOOPBACK = "127.0.0.1"
 _START_TIMEOUT_S = 60.0
@@ -39,6 +41,11 @@ class EmbeddedServer:
     api_key: str
     directory: Path
     _contexts: list[Any] = field(default_factory=list, repr=False)
+
+    @property
+    def base(self) -> str:
+        """`http://HOST:PORT`, without the path of the API."""
+        return self.uri.removesuffix("/api/v1")
 
     def client(self) -> Any:
         """Return a new Tiled client at the root of the server, closed together with it."""
@@ -67,23 +74,29 @@ def embedded_server(
     port: int | None = None,
     api_key: str | None = None,
     readable: Iterable[str | Path] = (),
+    around: Around | None = None,
 ) -> Iterator[EmbeddedServer]:
     """Serve `directory` on a loopback port: sqlite catalogue, duckdb tables, a key for everyone.
+
+    around: returns the ASGI application to serve, given that of Tiled and its API key
 
     Raises StoreError when the port is taken or the server does not start.
     """
     config = server_config(directory, api_key=api_key, readable=readable)
     home = Path(directory).absolute()
     (home / ".tiled" / "data").mkdir(parents=True, exist_ok=True)
-    with _serving(config, home, _LOOPBACK, port or 0) as server:
+    with _serving(config, home, _LOOPBACK, port or 0, around) as server:
         yield server
 
 
 @contextlib.contextmanager
-def configured_server(path: Path, port: int | None = None) -> Iterator[EmbeddedServer]:
+def configured_server(
+    path: Path, port: int | None = None, around: Around | None = None
+) -> Iterator[EmbeddedServer]:
     """Serve as a configuration file of Tiled says, on loopback unless it names another host.
 
-    Raises ConfigError for a wrong file, StoreError when the server does not start.
+    around: as of `embedded_server`. Raises ConfigError for a wrong file, StoreError when the server
+    does not start.
     """
     from tiled.utils import prepend_to_sys_path
 
@@ -93,16 +106,21 @@ def configured_server(path: Path, port: int | None = None) -> Iterator[EmbeddedS
     host = listen.get("host", _LOOPBACK)
     with (
         prepend_to_sys_path(home),  # where Tiled looks for what the file names
-        _serving(config, home, host, port or listen.get("port", 8000)) as server,
+        _serving(config, home, host, port or listen.get("port", 8000), around) as server,
     ):
         yield server
 
 
 @contextlib.contextmanager
-def _serving(config: dict[str, Any], home: Path, host: str, port: int) -> Iterator[EmbeddedServer]:
+def _serving(
+    config: dict[str, Any], home: Path, host: str, port: int, around: Around | None
+) -> Iterator[EmbeddedServer]:
     import uvicorn
 
     app = _build(config)
+    key = config["authentication"].get("single_user_api_key") or ""
+    if around is not None:
+        app = around(app, key)
     listening = _listen(host, port)
     server = uvicorn.Server(
         uvicorn.Config(
@@ -118,7 +136,6 @@ def _serving(config: dict[str, Any], home: Path, host: str, port: int) -> Iterat
         _wait(lambda: server.started, thread)
         address = _LOOPBACK if host == "0.0.0.0" else host  # noqa: S104 - compared, not bound
         uri = f"http://{address}:{listening.getsockname()[1]}/api/v1"
-        key = config["authentication"].get("single_user_api_key") or ""
         running = EmbeddedServer(uri, key, home)
         if key:
             _make_catalogues(running)

@@ -1,0 +1,158 @@
+import { useMemo, useState } from 'preact/hooks';
+
+import {
+  frameColumn,
+  lattice,
+  peakPositions,
+  phaseIntensities,
+  probabilities,
+  timeAxis,
+  trackIntensities,
+} from '../data/series.js';
+import { UNEXPLAINED } from '../phase_colours.js';
+import { Chart } from '../plots/chart.jsx';
+import { exportCsv, exportPng, exportSvg } from '../plots/export.js';
+
+const TRACK_COLOURS = [
+  '#56b4e9', '#e69f00', '#009e73', '#cc79a7', '#0072b2', '#d55e00', '#f0e442', '#999999',
+];
+
+/**
+ * @typedef {import('../state.js').AppState} AppState
+ * @typedef {import('../data/open_run.js').OpenRun} OpenRun
+ * @typedef {import('../data/series.js').Curve} Curve
+ * @typedef {ReturnType<typeof timeAxis>} Axis
+ * @typedef {object} View
+ * @property {string} name
+ * @property {string} yLabel
+ * @property {(run: OpenRun, axis: Axis, track: number | null) => Curve[]} curves
+ * @property {[number, number]} [range]
+ * @property {boolean} [lines] whether the lines of structures are marked at the side
+ */
+
+/** @type {View[]} */
+const VIEWS = [
+  {
+    name: 'Intensity',
+    yLabel: 'intensity (counts)',
+    curves: (run, { at }) => phaseIntensities(run.tables, at),
+  },
+  {
+    name: 'Probability',
+    yLabel: 'probability',
+    range: [-0.02, 1.02],
+    curves: (run, { at }) => probabilities(run.tables, at),
+  },
+  {
+    name: 'Peaks',
+    yLabel: '|q| (1/Å)',
+    lines: true,
+    curves: (run, { at }) => peakPositions(run.tables, at),
+  },
+  {
+    name: 'Tracks',
+    yLabel: 'intensity (counts)',
+    curves: (run, { at }, track) => trackIntensities(run.tables, at, 8, track),
+  },
+  { name: 'Lattice', yLabel: 'cell (Å)', curves: (run, { at }) => lattice(run.tables, at) },
+  {
+    name: 'Total',
+    yLabel: 'total intensity (counts)',
+    curves: (run, { at }) => [frameColumn(run.tables, at, 'total_intensity', 'counts')],
+  },
+  {
+    name: 'Latency',
+    yLabel: 'latency (s)',
+    curves: (run, { at }) => [frameColumn(run.tables, at, 'latency', 's')],
+  },
+];
+
+/**
+ * What the run says over time; a click picks a frame.
+ * @param {{state: AppState, run: OpenRun, colour: (slug: string) => string}} props
+ */
+export function Timeline({ state, run, colour }) {
+  const [name, setName] = useState('Intensity');
+  const view = VIEWS.find((one) => one.name === name) ?? VIEWS[0];
+  const version = run.version.value;
+  const frame = state.frame.value;
+  const axis = useMemo(() => timeAxis(run.tables.frames), [run, version]);
+  const selected = run.tables.peaks.rows(frame).find((row) => row.peak === state.peak.value);
+  const track = selected?.track >= 0 ? selected?.track : null;
+  const curves = useMemo(() => view.curves(run, axis, track), [run, version, name, track]);
+  const chosen = state.lines.value;
+  const present = new Set(curves.map((curve) => curve.slug));
+  const marks = view.lines
+    ? run.structures
+        .filter((one) => chosen.has(one.slug) || present.has(one.slug))
+        .flatMap((one) => one.q.map((q) => ({ value: q, label: one.name, colour: colour(one.slug) })))
+    : [];
+  /** @param {Curve} curve @param {number} place */
+  const colourOf = (curve, place) =>
+    curve.slug
+      ? colour(curve.slug)
+      : view.lines
+        ? UNEXPLAINED
+        : TRACK_COLOURS[place % TRACK_COLOURS.length];
+  const title = `${state.info.value?.sample ?? ''} ${view.name}`.trim();
+  const exported = { curves, title, xLabel: axis.label, yLabel: view.yLabel, colour: colourOf };
+  return (
+    <section class="timeline" data-testid="timeline">
+      <div class="tabs" role="tablist">
+        {VIEWS.map((one) => (
+          <button
+            key={one.name}
+            role="tab"
+            aria-selected={one.name === name}
+            onClick={() => setName(one.name)}
+          >
+            {one.name}
+          </button>
+        ))}
+        <span class="exports">
+          <button class="quiet" onClick={() => exportCsv(exported)}>
+            CSV
+          </button>
+          <button class="quiet" onClick={() => exportSvg(exported)}>
+            SVG
+          </button>
+          <button class="quiet" onClick={() => exportPng(exported)}>
+            PNG
+          </button>
+        </span>
+      </div>
+      {curves.some((curve) => curve.x.length) ? (
+        <Chart
+          curves={curves}
+          colour={colourOf}
+          xLabel={axis.label}
+          yLabel={view.yLabel}
+          yRange={view.range}
+          marks={marks}
+          spans={onsets(state, axis.start, colour)}
+          xRange={axis.range}
+          at={axis.at(frame)}
+          onPick={(x) => state.show(axis.frameAt(x))}
+        />
+      ) : (
+        <p class="chart nothing">nothing to draw yet</p>
+      )}
+    </section>
+  );
+}
+
+/**
+ * Times within which phases began, 95 %.
+ * @param {AppState} state
+ * @param {number} start
+ * @param {(slug: string) => string} colour
+ */
+function onsets(state, start, colour) {
+  if (!Number.isFinite(start)) return [];
+  return (state.info.value?.phases ?? [])
+    .filter((phase) => phase.onsetRange)
+    .map((phase) => {
+      const [from, to] = /** @type {[number, number]} */ (phase.onsetRange);
+      return { from: from - start, to: to - start, colour: colour(phase.slug) };
+    });
+}

@@ -1,0 +1,60 @@
+"""The page at `/gixi/` and the Tiled server behind it, as one ASGI application."""
+
+from __future__ import annotations
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Mount, Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from gixi_bluesky.web.page import WithHeaders, page_files
+from gixi_bluesky.web.sessions import Sessions, viewing_key
+
+__all__ = ["PATH", "LiveView", "page_address"]
+
+PATH = "/gixi"
+
+
+class LiveView:
+    """Serves the page below `/gixi/` and hands every other request to Tiled.
+
+    Requests of the page carry an HttpOnly cookie instead of an Authorization header. The cookie
+    opens Tiled for reading only: GET, HEAD and websockets of the same origin.
+
+    tiled: the ASGI application of a Tiled server, or a proxy to one
+    api_key: the key that the server's viewing key stands for, empty = there is none
+    """
+
+    def __init__(self, tiled: ASGIApp, api_key: str = "") -> None:
+        self._tiled = tiled
+        self._sessions = Sessions(api_key)
+        routes = [
+            Route(PATH, _to_page),
+            Route(f"{PATH}/session", self._sessions.change, methods=["POST", "DELETE"]),
+            Mount(PATH, page_files()),
+        ]
+        self._page = WithHeaders(Starlette(routes=routes))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, or pass it on with the key of its session."""
+        path = scope.get("path", "")
+        if scope["type"] == "http" and (path == PATH or path.startswith(f"{PATH}/")):
+            await self._page(scope, receive, send)
+        else:
+            await self._tiled(self._sessions.authorized(scope), receive, send)
+
+
+async def _to_page(request: Request) -> Response:
+    return RedirectResponse(request.url.path.rpartition("/")[2] + "/")
+
+
+def page_address(base: str, api_key: str = "", node: str = "") -> str:
+    """Return the address of the page on a server, with the viewing key in its fragment.
+
+    base: `http://HOST:PORT`
+    node: path of the Tiled container whose catalogues are shown, empty = the root
+    """
+    query = f"?in={node}" if node else ""
+    fragment = f"#key={viewing_key(api_key)}" if api_key else ""
+    return f"{base}{PATH}/{query}{fragment}"
