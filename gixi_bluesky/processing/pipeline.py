@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -34,9 +34,11 @@ from gixi_bluesky.processing.steps.running import run_step
 from gixi_bluesky.processing.structures.cif_files import Structure, read_structures
 from gixi_bluesky.processing.tables import TextureTable
 from gixi_bluesky.processing.texture.orientation import texture_table
-from gixi_bluesky.processing.tracks.series import SeriesResult, follow
 from gixi_bluesky.processing.types import CartesianImage, Cut, Detections, FrameResult, PolarImage
 from gixi_bluesky.provenance import Provenance
+
+if TYPE_CHECKING:
+    from gixi_bluesky.processing.tracks.series import SeriesResult
 
 __all__ = ["Pipeline", "PipelineSettings"]
 
@@ -163,6 +165,9 @@ class Pipeline:
         times: of the frames, in any unit; onsets are then given as times, too
         Raises FrameError for an image that cannot be analysed.
         """
+        # Imported late: pandas takes half a second, which analysis processes do without.
+        from gixi_bluesky.processing.tracks.series import follow
+
         results = [
             replace(self(frame, incidence_angle_deg), index=index)
             for index, frame in enumerate(frames)

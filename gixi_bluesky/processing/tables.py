@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = [
     "Column",
@@ -63,6 +65,8 @@ class Table:
 
     def frame(self) -> pd.DataFrame:
         """Return the rows as a pandas table."""
+        import pandas as pd
+
         return pd.DataFrame(dict(self.items()))
 
     @classmethod

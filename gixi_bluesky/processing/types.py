@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from gixi_bluesky.processing.tables import (
@@ -18,6 +17,9 @@ from gixi_bluesky.processing.tables import (
     TextureTable,
     numbered,
 )
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = [
     "KINDS",
@@ -209,4 +211,6 @@ class FrameResult:
     @property
     def steps(self) -> dict[str, pd.DataFrame]:
         """The rows of each step without a state, by its name."""
+        import pandas as pd
+
         return {name: pd.DataFrame(dict(rows)) for name, rows in self.step_rows.items()}
