@@ -17,6 +17,7 @@ from gixi_bluesky.callbacks.images.locations import InlineImage
 from gixi_bluesky.callbacks.runs.raw_run import Frame, RawRun, RunClosed
 from gixi_bluesky.callbacks.worker.jobs import Analysed, Outcome, Ready
 from gixi_bluesky.processing.geometry.conditions import Conditions
+from gixi_bluesky.processing.types import Cut
 
 METADATA = {
     "uid": "raw",
@@ -31,7 +32,20 @@ METADATA = {
 RAW = RawRun(RunStart("raw", 100.0, 5, METADATA), "primary", "img")
 
 
-def analysed(value: float, *, keep: bool = True) -> Analysed:
+N_BINS = 20
+AXIS = np.linspace(0.05, 1.95, N_BINS)
+
+
+def cut_of(value: float, axis: Any = AXIS) -> Cut:
+    """A cut along q, its first bin not seen."""
+    n = len(axis)
+    intensity = np.full(n, value)
+    intensity[0] = np.nan
+    ones = np.ones(n)
+    return Cut("film", "q", "1/angstrom", axis, intensity, ones / 2, ones.astype(int), ones)
+
+
+def analysed(value: float, *, keep: bool = True, cuts: Any = None) -> Analysed:
     result = FakePipeline(fake_config(Path()))(np.full((4, 4), value))
     image = result.polar_image if keep else None
     return Analysed(
@@ -43,6 +57,7 @@ def analysed(value: float, *, keep: bool = True) -> Analysed:
         image,
         0.5,
         float(np.nansum(result.polar_image)),
+        cuts=cuts or {},
     )
 
 
@@ -79,9 +94,10 @@ class Publisher:
         time = {} if clock is None else {"clock": clock}
         self.run = RunPublisher(RAW, ready, self.store, output, tiled, folds=folds, **time)
 
-    def add(self, number: int, value: float = 10.0, **options: Any) -> None:
+    def add(self, number: int, value: float = 10.0, cuts: Any = None, **options: Any) -> None:
         keep = self.run.keeps_image(frame(number))
-        self.run.add(frame(number, **options), Outcome("ok", result=analysed(value, keep=keep)))
+        result = analysed(value, keep=keep, cuts=cuts)
+        self.run.add(frame(number, **options), Outcome("ok", result=result))
 
     def finish(self, clock: Any = None) -> None:
         """Step until the run is complete: its file is written in the background.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Annotated, Literal
@@ -24,6 +25,9 @@ class OutputSettings(Settings):
 
     directory: Path = Path("results")
     images: str = Field("all", description="all | none | every_N, N a number")
+    q_images: str = Field(
+        "none", description="images on (q_xy, q_z): all | none | every_N, N a number"
+    )
     arrays: Literal["external", "tiled", "none"] = Field(
         "external",
         description="external: files below `directory`, which the server must see; "
@@ -45,7 +49,7 @@ class OutputSettings(Settings):
     )
     live_s: PositiveFloat = Field(3.0, description="how often `gixi_live` is refreshed")
 
-    @field_validator("images")
+    @field_validator("images", "q_images")
     @classmethod
     def _known(cls, value: str) -> str:
         if not re.fullmatch(r"all|none|every_[1-9][0-9]*", value):
@@ -67,16 +71,30 @@ class OutputSettings(Settings):
 
     @property
     def image_step(self) -> int:
-        """Every how many frames an image is kept; 0 = none."""
-        if self.images == "none":
-            return 0
-        return 1 if self.images == "all" else int(self.images.removeprefix("every_"))
+        """Every how many frames a polar image is kept; 0 = none."""
+        return _step_of(self.images)
+
+    @property
+    def q_image_step(self) -> int:
+        """Every how many frames an image on (q_xy, q_z) is kept; 0 = none."""
+        return _step_of(self.q_images)
+
+    @property
+    def row_step(self) -> int:
+        """Row k of both kinds of images is frame k · row_step; 0 = there are no images."""
+        return math.gcd(self.image_step, self.q_image_step)
 
     def for_sums_of(self, n: int) -> OutputSettings:
         """Return the settings for frames that are numbered in steps of `n`."""
-        if n == 1 or self.images == "none":
-            return self
-        return self.model_copy(update={"images": f"every_{n * self.image_step}"})
+        steps = {"images": self.image_step, "q_images": self.q_image_step}
+        told = {name: f"every_{n * step}" for name, step in steps.items() if step and n > 1}
+        return self.model_copy(update=told) if told else self
+
+
+def _step_of(images: str) -> int:
+    if images == "none":
+        return 0
+    return 1 if images == "all" else int(images.removeprefix("every_"))
 
 
 class TiledSettings(Settings):

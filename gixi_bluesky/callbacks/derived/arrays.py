@@ -1,17 +1,18 @@
-"""The polar images of a derived run: with the tables in HDF5 files, or uploaded to Tiled."""
+"""Images and cuts of a derived run: with the tables in HDF5 files, or uploaded to Tiled."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gixi_bluesky.callbacks.derived.announcements import Announcements
+from gixi_bluesky.callbacks.derived.array_rows import ArrayRows
 from gixi_bluesky.callbacks.derived.finishing import Finishing
 from gixi_bluesky.callbacks.derived.image_pages import ImagePages
-from gixi_bluesky.callbacks.derived.part_session import Columns, PartSession
+from gixi_bluesky.callbacks.derived.part_session import Columns, PartSession, Rows
 from gixi_bluesky.callbacks.worker.jobs import Analysed
 from gixi_bluesky.errors import StoreError
 from gixi_bluesky.log import get_logger
@@ -24,7 +25,7 @@ from gixi_bluesky.tiled_adapters.files.file_process import (
     file_process,
 )
 from gixi_bluesky.tiled_adapters.files.requests import Finished, ReadImage
-from gixi_bluesky.tiled_adapters.schema import IMAGE_DATASET, STREAMS, TABLES, StreamTable
+from gixi_bluesky.tiled_adapters.schema import STREAMS, TABLES, StreamTable
 from gixi_bluesky.tiled_adapters.settings import OutputSettings
 from gixi_bluesky.tiled_adapters.store.composer import Document, RunComposer
 
@@ -37,7 +38,7 @@ _log = get_logger()
 
 
 class RunArrays:
-    """Writes the part, begun with the first analysed frame, and announces its images.
+    """Writes the part, begun with the first analysed frame, and announces its arrays.
 
     A disk that refuses three times, or does not respond, costs images and not the run: they are
     NaN, `frames.reason` says why, and their rows are written to the part when the disk works
@@ -46,6 +47,7 @@ class RunArrays:
     tables: those of the run beside the tables of every run
     required: there is no Tiled, so that a flush is repeated until the disk takes it
     process: the process that writes HDF5; None = the one of this process
+    step: distance of consecutive frame numbers
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class RunArrays:
         tables: Sequence[StreamTable] = (),
         required: bool = False,
         process: FileProcess | None = None,
+        step: int = 1,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._composer = composer
@@ -65,22 +68,32 @@ class RunArrays:
         every = tuple(TABLES[name] for name in STREAMS)
         given = tuple(tables)
         self._session = PartSession(composer, output, self._process, given)
-        self._pages = ImagePages(composer, clock)
+        polar = output.image_step > 0
+        self._rows = ArrayRows(output, step)
+        self._pages = ImagePages(composer, clock, polar=polar)
+        self._announcements = Announcements(composer, clock, polar=polar)
         self._finishing = Finishing(composer.uid, output, (*every, *given), required=required)
-        self._announced_part: Path | None = None
         self._told = False
-        self._rows = 0
+        self._last: list[Document] = []
         self._retry = Backoff(clock, _FIRST_PAUSE_S, _LONGEST_PAUSE_S, free=_ATTEMPTS - 1)
         self._owed: list[tuple[str, Columns]] = []
         self._owed_frames = 0
         self._not_stored = 0
+        self._curves_not_stored = 0
         self._reason = ""
 
     @property
     def error(self) -> str:
         """What of the arrays was lost, and why; empty = nothing."""
-        lost = f"{self._not_stored} images were not stored: {self._reason}"
-        found = (lost if self._not_stored else "", self._finishing.error)
+        lost = [
+            f"{number} {what} were not stored: {self._reason}"
+            for number, what in (
+                (self._not_stored, "images"),
+                (self._curves_not_stored, "rows of cuts"),
+            )
+            if number
+        ]
+        found = (*lost, self._finishing.error)
         return "; ".join(text for text in found if text)
 
     @property
@@ -90,8 +103,11 @@ class RunArrays:
 
     def keeps_image(self, frame: int) -> bool:
         """Say whether the polar image of a frame is stored."""
-        step = self._output.image_step
-        return self._output.arrays != "none" and step > 0 and frame % step == 0
+        return self._keeps(frame, self._output.image_step)
+
+    def keeps_q_image(self, frame: int) -> bool:
+        """Say whether the image of a frame on (q_xy, q_z) is stored."""
+        return self._keeps(frame, self._output.q_image_step)
 
     def save(
         self,
@@ -99,42 +115,46 @@ class RunArrays:
         tables: Mapping[str, Mapping[str, list[Any]]],
         committed: Collection[int],
     ) -> list[Document]:
-        """Write analysed frames (by number) and table rows; return what announces the images.
+        """Write analysed frames (by number) and table rows; return what announces the arrays.
 
-        Where images are given up, the reason is put into the column `reason` of `tables`.
+        Where arrays are given up, the reason is put into the column `reason` of `tables`.
         Raises StoreError while it is worth trying again; repeating a call does no harm.
         """
-        images = {
-            number // max(self._output.image_step, 1): result.image
-            for number, result in sorted(results.items())
-            if result.image is not None and self.keeps_image(number)
-        }
-        if self._output.arrays == "tiled":
-            return self._pages.documents(images)
         if self._output.arrays == "none":
             return []
+        results = dict(sorted(results.items()))
+        images = {
+            number // max(self._output.row_step, 1): result.image
+            for number, result in results.items()
+            if result.image is not None and self.keeps_image(number)
+        }
+        arrays, reasons = self._rows.of(results)
+        _add_reasons(tables, reasons)
+        if self._output.arrays == "tiled":
+            return self._pages.documents(images, self._rows.arrays, arrays)
         for example in results.values():
-            self._session.set_axes(example.q, example.phi)
+            self._session.set_axes(example.q, example.phi, self._rows.arrays)
             break
         if not self._retry.due or not self._session.can_begin:
-            self._leave_out(images, tables)
+            self._leave_out(images, tables, arrays)
             return []
         rows = [(stream, columns) for stream, columns in tables.items() if columns["frame"]]
         try:
-            self._write(images, rows, committed)
+            self._write(images, rows, arrays, committed)
         except StoreError as error:
             self._refused(error)
-            self._leave_out(images, tables)
+            self._leave_out(images, tables, arrays)
             return []
         self._retry.succeeded()
-        return self._announcement()
+        part = self._session.part
+        return [] if part is None else self._announcements.part(part)
 
     def stored_image(self, frame: int) -> NDArray[np.float32] | None:
         """Return the polar image of a frame that an earlier session stored, None without one."""
         if not self.keeps_image(frame) or self._output.arrays != "external":
             return None
         directory = self._output.directory.absolute()
-        request = ReadImage(directory, self._composer.uid, frame // self._output.image_step)
+        request = ReadImage(directory, self._composer.uid, frame // self._output.row_step)
         try:
             image: NDArray[np.float32] | None = self._process.ask(
                 request, self._output.storage_timeout_s
@@ -154,22 +174,18 @@ class RunArrays:
             return []
         if not self._finishing.begun:
             self._write_owed()
+            part = self._session.part
+            self._last = [] if part is None else self._announcements.part(part, everything=True)
             self._session.close()
         finished = self._finishing.step(stop)
-        if finished is None:
-            return None if self._finishing.running else []
-        if self._told or not (finished.whole and finished.rows and self._output.image_step):
+        if finished is None and self._finishing.running:
+            return None
+        if self._told:
             return []
         self._told = True
-        uri = f"file://localhost{finished.path}"
-        chunk = (1, *finished.shape)
-        resource = self._composer.image_resource(uri, IMAGE_DATASET, chunk, swmr=False)
-        datum = self._composer.image_datum(resource["uid"], 0, finished.rows)
-        return [
-            ("descriptor", self._composer.image_descriptor(*finished.shape)),
-            ("stream_resource", resource),
-            ("stream_datum", datum),
-        ]
+        if finished is None or not finished.whole:
+            return self._last
+        return self._announcements.finished(finished)
 
     def supersede(self) -> None:
         """Begin to remove the parts that the finished file does not need, once it is served."""
@@ -189,13 +205,14 @@ class RunArrays:
         self,
         images: Mapping[int, Any],
         rows: Sequence[tuple[str, Columns]],
+        arrays: Rows,
         committed: Collection[int],
     ) -> None:
         """Write a flush; when the process died of it, once more in another one."""
         for attempt in range(2):
             try:
                 self._session.begin(committed)
-                self._session.append(images, [*self._owed, *rows])
+                self._session.append(images, [*self._owed, *rows], arrays)
             except FileProcessError as error:
                 if attempt or isinstance(error, StorageHangsError):
                     raise
@@ -220,16 +237,27 @@ class RunArrays:
         )
 
     def _leave_out(
-        self, images: Mapping[int, Any], tables: Mapping[str, Mapping[str, list[Any]]]
+        self,
+        images: Mapping[int, Any],
+        tables: Mapping[str, Mapping[str, list[Any]]],
+        arrays: Rows,
     ) -> None:
-        """Commit frames without their images; their rows are owed to the part."""
+        """Commit frames without their arrays; their rows are owed to the part."""
         frames = tables.get("frames", {"frame": [], "reason": []})
-        step = max(self._output.image_step, 1)
+        step = max(self._output.row_step, 1)
+        curves = {
+            row * array.step for array in self._rows.arrays for row in arrays.get(array.dataset, {})
+        }
         for place, frame in enumerate(frames["frame"]):
             row, rest = divmod(frame, step)
-            if not rest and row in images and not frames["reason"][place]:
+            if frames["reason"][place]:
+                continue
+            if not rest and row in images:
                 frames["reason"][place] = f"image not stored: {self._reason}"
+            elif frame in curves:
+                frames["reason"][place] = f"cuts not stored: {self._reason}"
         self._not_stored += len(images)
+        self._curves_not_stored += len(curves)
         self._owed_frames += len(frames["frame"])
         if self._owed_frames <= _OWED_FRAMES:
             self._owed += [(name, columns) for name, columns in tables.items() if columns["frame"]]
@@ -244,22 +272,13 @@ class RunArrays:
             _log.error("rows_not_in_file", uid=self._composer.uid, error=str(error))
         self._owed = []
 
-    def _announcement(self) -> list[Document]:
-        part = self._session.part
-        if part is None or not self._output.image_step:
-            return []
-        documents: list[Document] = []
-        chunk = (1, *part.shape)
-        uri = f"file://localhost{part.part}"
-        resource = self._composer.image_resource(uri, IMAGE_DATASET, chunk)
-        if self._announced_part != part.part:
-            self._announced_part, self._rows = part.part, 0
-            documents += [
-                ("descriptor", self._composer.image_descriptor(*part.shape)),
-                ("stream_resource", resource),
-            ]
-        if part.rows > self._rows:
-            datum = self._composer.image_datum(resource["uid"], self._rows, part.rows)
-            documents.append(("stream_datum", datum))
-            self._rows = part.rows
-        return documents
+    def _keeps(self, frame: int, step: int) -> bool:
+        return self._output.arrays != "none" and step > 0 and frame % step == 0
+
+
+def _add_reasons(tables: Mapping[str, Mapping[str, list[Any]]], reasons: Mapping[int, str]) -> None:
+    """Say in the rows of `frames` why something of them is not stored."""
+    frames = tables.get("frames", {"frame": [], "reason": []})
+    for place, frame in enumerate(frames["frame"]):
+        if frame in reasons and not frames["reason"][place]:
+            frames["reason"][place] = reasons[frame]

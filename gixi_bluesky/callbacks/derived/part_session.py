@@ -12,13 +12,15 @@ from numpy.typing import NDArray
 from gixi_bluesky.errors import StoreError
 from gixi_bluesky.tiled_adapters.files.file_process import FileProcess, FileProcessError
 from gixi_bluesky.tiled_adapters.files.requests import Append, Appended, Begin, Close
+from gixi_bluesky.tiled_adapters.frame_arrays import FrameArray
 from gixi_bluesky.tiled_adapters.schema import StreamTable
 from gixi_bluesky.tiled_adapters.settings import OutputSettings
 from gixi_bluesky.tiled_adapters.store.composer import RunComposer
 
-__all__ = ["Columns", "PartSession"]
+__all__ = ["Columns", "PartSession", "Rows"]
 
 Columns = Mapping[str, Sequence[Any]]
+Rows = Mapping[str, Mapping[int, NDArray[np.float32]]]  # of arrays, by dataset and row
 _IMAGES_PER_REQUEST = 8
 _CLOSE_S = 5.0
 _TAKEN_OVER_PER_S = 20  # images of the part before, at least
@@ -42,10 +44,11 @@ class PartSession:
         self._output = output
         self._process = process
         self._tables = tables
-        self._step = max(output.image_step, 1)
+        self._step = max(output.row_step, 1)
         self._generation = 0
         self._written: set[int] = set()
         self._axes: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
+        self._arrays: tuple[FrameArray, ...] = ()
         self.part: Appended | None = None
 
     @property
@@ -53,10 +56,15 @@ class PartSession:
         """Whether the axes are known, as from the first analysed frame on."""
         return self._axes is not None
 
-    def set_axes(self, q: NDArray[np.float64], phi: NDArray[np.float64]) -> None:
-        """Take the axes of the images: q (n_q,) 1/angstrom, phi (n_phi,) deg."""
+    def set_axes(
+        self,
+        q: NDArray[np.float64],
+        phi: NDArray[np.float64],
+        arrays: tuple[FrameArray, ...] = (),
+    ) -> None:
+        """Take the axes of the images, q (n_q,) 1/angstrom and phi (n_phi,) deg, and the arrays."""
         if self._axes is None:
-            self._axes = (q, phi)
+            self._axes, self._arrays = (q, phi), arrays
 
     def begin(self, committed: Collection[int]) -> None:
         """Begin a part unless the process has one open. Raises StoreError."""
@@ -74,15 +82,19 @@ class PartSession:
             self._step,
             self._tables,
             frames,
+            self._arrays,
         )
         timeout = self._output.storage_timeout_s + len(frames) / _TAKEN_OVER_PER_S
         self.part = self._process.ask(request, timeout)
         self._generation = self._process.generation
 
     def append(
-        self, images: Mapping[int, NDArray[np.float32]], tables: Sequence[tuple[str, Columns]]
+        self,
+        images: Mapping[int, NDArray[np.float32]],
+        tables: Sequence[tuple[str, Columns]],
+        arrays: Rows | None = None,
     ) -> None:
-        """Append images, by row, then rows of tables; all is flushed on return.
+        """Append images, by row, and other arrays, then rows of tables; all is flushed on return.
 
         Raises StoreError; then the same call may be repeated after `begin`.
         """
@@ -93,7 +105,15 @@ class PartSession:
         ]
         for batch in batches[:-1]:
             self._ask(batch, ())
-        self._ask(batches[-1] if batches else {}, tables)
+        curves = {}
+        for dataset, values in (arrays or {}).items():
+            if dataset in {array.dataset for array in self._arrays if array.is_image}:
+                for begin in range(0, len(values), _IMAGES_PER_REQUEST):
+                    some = list(values.items())[begin : begin + _IMAGES_PER_REQUEST]
+                    self._ask({}, (), {dataset: dict(some)})
+            else:
+                curves[dataset] = values
+        self._ask(batches[-1] if batches else {}, tables, curves)
         self._written.update(
             frame for stream, columns in tables if stream == "frames" for frame in columns["frame"]
         )
@@ -105,12 +125,17 @@ class PartSession:
             with contextlib.suppress(StoreError):
                 self._process.ask(Close(part.part), _CLOSE_S)
 
-    def _ask(self, images: Mapping[int, Any], tables: Sequence[tuple[str, Columns]]) -> None:
+    def _ask(
+        self,
+        images: Mapping[int, Any],
+        tables: Sequence[tuple[str, Columns]],
+        arrays: Rows | None = None,
+    ) -> None:
         if self.part is None:
             message = "the part of this session is not open"
             raise StoreError(message)
         try:
-            request = Append(self.part.part, images, tuple(tables))
+            request = Append(self.part.part, images, tuple(tables), arrays or {})
             self.part = self._process.ask(request, self._output.storage_timeout_s)
         except FileProcessError:
             self.part = None

@@ -62,7 +62,7 @@ class RunPublisher:
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self.since = clock.monotonic()
-        self.documents = RunComposer(start_document(raw, ready, output, tiled))
+        self.documents = RunComposer(start_document(raw, ready, output, tiled, step))
         self.raw = raw
         self.complete = False
         self.given_up = ""
@@ -79,6 +79,7 @@ class RunPublisher:
             output,
             tables=self._folds.tables,
             required=not store.keeps_rows,
+            step=step,
             clock=clock,
         )
         self._new_writer = partial(
@@ -146,6 +147,10 @@ class RunPublisher:
     def keeps_image(self, frame: Frame) -> bool:
         """Return whether the worker must return the polar image of a frame."""
         return self._folds.needs_images or self._arrays.keeps_image(frame.number)
+
+    def keeps_q_image(self, frame: Frame) -> bool:
+        """Return whether the worker must return the image on (q_xy, q_z) of a frame."""
+        return self._arrays.keeps_q_image(frame.number)
 
     def add(self, frame: Frame, outcome: Outcome) -> None:
         """Take the outcome of a frame."""

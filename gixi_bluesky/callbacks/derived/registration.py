@@ -12,13 +12,14 @@ from tiled.client.utils import ClientError
 from tiled.structures.core import Spec, StructureFamily
 from tiled.structures.data_source import Asset, DataSource, Management
 
+from gixi_bluesky.callbacks.derived.announcements import Announcements
 from gixi_bluesky.callbacks.derived.summary import RunSummary
 from gixi_bluesky.errors import RunCompleteError, StoreError
+from gixi_bluesky.processes.clock import SYSTEM_CLOCK
 from gixi_bluesky.tiled_adapters.client.export import FileRun
 from gixi_bluesky.tiled_adapters.connection import container_beside
 from gixi_bluesky.tiled_adapters.files.nexus import open_result, result_metadata
 from gixi_bluesky.tiled_adapters.schema import (
-    IMAGE_DATASET,
     RESULT_FILES,
     RESULT_MIMETYPE,
     RESULT_SPEC,
@@ -139,16 +140,14 @@ class _Registration:
         self._store("stop", self._stop())
 
     def _send_images(self, directory: Path) -> None:
-        if not self._run.n_images:
-            return
-        n_phi, n_q = self._run.image_shape
-        path = directory / self._run.images_path
-        uri, swmr = f"file://localhost{path}", path.suffix == ".h5"
-        resource = self._composer.image_resource(uri, IMAGE_DATASET, (1, n_phi, n_q), swmr=swmr)
-        self._store("descriptor", self._composer.image_descriptor(n_phi, n_q))
-        self._store("stream_resource", resource)
-        datum = self._composer.image_datum(resource["uid"], 0, self._run.n_images)
-        self._store("stream_datum", datum)
+        """Register images where they lie, and cuts, which are always in the file itself."""
+        run = self._run
+        images = directory / run.images_path
+        announcements = Announcements(self._composer, SYSTEM_CLOCK, polar=run.n_images > 0)
+        rows, shape = run.n_images, run.image_shape
+        path = run.path.absolute()
+        for name, doc in announcements.stored(path, images, rows, shape, run.arrays):
+            self._store(name, doc)
 
     def _send_rows(self, table: StreamTable, rows: pd.DataFrame) -> None:
         stream = table.name

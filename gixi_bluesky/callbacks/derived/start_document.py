@@ -28,12 +28,14 @@ _log = get_logger()
 
 
 def start_document(
-    raw: RawRun, ready: Ready, output: OutputSettings, tiled: TiledSettings
+    raw: RawRun, ready: Ready, output: OutputSettings, tiled: TiledSettings, step: int = 1
 ) -> dict[str, Any]:
     """Return the start document of the derived run of a raw run, stream and image key.
 
     Its uid follows from these and from the hash of what decides the result. Metadata of the sample
     and the experiment are copied, unless event-model refuses them.
+
+    step: distance of consecutive frame numbers
     """
     provenance = _storable(ready.provenance.as_dict())
     start: dict[str, Any] = {
@@ -48,7 +50,8 @@ def start_document(
             "raw_data_key": raw.data_key,
             "raw_scan_id": raw.start.scan_id,
             "raw_time": raw.start.time,
-            "image_step": output.image_step,
+            "image_step": output.row_step,
+            "frame_step": step,
             "provenance": provenance,
             "geometry": provenance["geometry"],
             "grid": provenance["config"].get("grid", {}),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
+
+import numpy as np
 
 from gixi_bluesky.callbacks.derived.arrays import RunArrays
 from gixi_bluesky.callbacks.derived.arrivals import Answered
@@ -17,7 +19,7 @@ from gixi_bluesky.callbacks.runs.actions import RunClosed
 from gixi_bluesky.callbacks.worker.jobs import Analysed
 from gixi_bluesky.processes.clock import Clock
 from gixi_bluesky.processing.tables import Matches, MatchPeaks, Peaks
-from gixi_bluesky.tiled_adapters.schema import IMAGE_KEY, STREAMS, TABLES, StreamTable, commit_order
+from gixi_bluesky.tiled_adapters.schema import STREAMS, TABLES, StreamTable, commit_order
 from gixi_bluesky.tiled_adapters.store.composer import Document, RunComposer
 
 __all__ = ["Echo", "RunWriter"]
@@ -218,8 +220,8 @@ class RunWriter:
             del self._outbox[0]
 
     def _announce(self, name: str, doc: Mapping[str, Any]) -> None:
-        # Images that travel inside documents are for the server alone: no topic has room for them.
-        if self._echo is not None and IMAGE_KEY not in doc.get("data", ()):
+        # Arrays that travel inside documents are for the server alone: no topic has room for them.
+        if self._echo is not None and not _holds_arrays(doc):
             self._echo(name, doc)
 
     def _announce_rows(self, stream: str, columns: Mapping[str, list[Any]]) -> None:
@@ -239,6 +241,11 @@ def _tables(folds: Folds) -> list[StreamTable]:
         name: TABLES[name] for name in STREAMS
     }
     return [tables[name] for name in commit_order(tables)]
+
+
+def _holds_arrays(doc: Mapping[str, Any]) -> bool:
+    rows: Sequence[Any] = next(iter(doc.get("data", {}).values()), ())
+    return bool(len(rows)) and isinstance(rows[0], np.ndarray)
 
 
 def _ordered(one: Answered, raw_time: float) -> OrderedFrame:

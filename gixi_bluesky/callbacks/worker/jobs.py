@@ -75,8 +75,9 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Analysed:
-    """What is stored of one frame: its tables, and its polar image if that is kept.
+    """What is stored of one frame: its tables, its cuts, and its images if they are kept.
 
+    q_axes: q_xy and q_z of the image on (q_z, q_xy), None where none is ever kept
     gain, readout_noise: of the noise model that was used, counts; NaN = unknown
     """
 
@@ -95,6 +96,8 @@ class Analysed:
     cuts: Mapping[str, Cut] = field(default_factory=dict)
     gain: float = math.nan
     readout_noise: float = math.nan
+    q_axes: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
+    q_image: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, slots=True)

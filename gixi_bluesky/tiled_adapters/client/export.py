@@ -17,6 +17,7 @@ from gixi_bluesky.errors import StoreError
 from gixi_bluesky.processing.geometry.grids import PolarGrid
 from gixi_bluesky.tiled_adapters.client.queries import runs_for
 from gixi_bluesky.tiled_adapters.client.run import GIXIRun
+from gixi_bluesky.tiled_adapters.files.array_groups import stored_arrays
 from gixi_bluesky.tiled_adapters.files.nexus import (
     complete_entry,
     create_entry,
@@ -25,6 +26,7 @@ from gixi_bluesky.tiled_adapters.files.nexus import (
     write_table,
 )
 from gixi_bluesky.tiled_adapters.files.polar_images import create_images, write_image
+from gixi_bluesky.tiled_adapters.frame_arrays import StoredRows
 from gixi_bluesky.tiled_adapters.schema import (
     IMAGE_DATASET,
     IMAGE_KEY,
@@ -136,11 +138,21 @@ class FileRun:
         return int(self._images.shape[0])
 
     @property
+    def arrays(self) -> list[StoredRows]:
+        """What the file holds of cuts and q images."""
+        arrays = stored_arrays(self._file)
+        return [StoredRows(array, len(self._file[array.dataset])) for array in arrays]
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return Path(self._file.filename)
+
+    @property
     def images_path(self) -> Path:
         """The file that holds the images: the finished one, or a part."""
         sources = self._images.virtual_sources() if self._images.is_virtual else []
-        path = Path(self._file.filename)
-        return path.parent / sources[0].file_name if sources else path
+        return self.path.parent / sources[0].file_name if sources else self.path
 
     @property
     def image_shape(self) -> tuple[int, int]:

@@ -15,9 +15,12 @@ from tiled.client.utils import ClientError
 
 from gixi_bluesky.errors import StoreError
 from gixi_bluesky.processing.tracks.phase_tables import track_table
+from gixi_bluesky.tiled_adapters.client.cut_series import CutSeries, read_rows, tiled_cut_names
+from gixi_bluesky.tiled_adapters.frame_arrays import CUTS
 from gixi_bluesky.tiled_adapters.schema import (
     IMAGE_KEY,
     IMAGES,
+    PURPOSE,
     TABLE_KEYS,
     complete_columns,
     stored_columns,
@@ -109,6 +112,43 @@ class GIXIRun(BlueskyRunV3):
             raise KeyError(message)
         times = self.frames().set_index("frame")["raw_time"]
         return rows.assign(time=rows["frame"].map(times))
+
+    @property
+    def cuts(self) -> list[str]:
+        """The names of the cuts that the run holds."""
+        return tiled_cut_names(self)
+
+    def cut(self, name: str) -> CutSeries:
+        """Return a cut of all frames stored so far, with their numbers and times.
+
+        Raises KeyError for a cut that the run does not have.
+        """
+        if name not in self.cuts:
+            message = (
+                f"run {self.metadata['start']['uid']} has no cut {name!r}; it has "
+                f"{', '.join(self.cuts) or 'none'}"
+            )
+            raise KeyError(message)
+        stream = self[CUTS]
+        label = stream.metadata["data_keys"][name]["dims"][0]
+        configuration = stream.metadata["configuration"][PURPOSE]
+        axis, told = configuration["data"][label], configuration["data_keys"][label]
+        nodes = [stream.base[key] for key in (name, f"{name}_error")]
+        rows = min(node.shape[0] for node in nodes)
+        step = self.metadata["start"]["gixi"].get("frame_step", 1)
+        frames = np.arange(rows, dtype=np.int64) * step
+        times = self.frames().set_index("frame")["raw_time"].reindex(frames)
+        intensity, error = (read_rows(node, (len(axis),), rows) for node in nodes)
+        return CutSeries(
+            name=name,
+            along=told["description"],
+            unit=told["units"],
+            axis=np.asarray(axis),
+            frames=frames,
+            times=times.to_numpy(dtype=np.float64),
+            intensity=intensity,
+            error=error,
+        )
 
     def polar_image(self, frame: int) -> NDArray[np.float32]:
         """Return the image of a frame, (n_phi, n_q) float32, NaN = no data; row 0 is phi = 0.

@@ -5,17 +5,16 @@ Nothing is copied: the subentries link to the images, cuts and instrument of the
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import h5py
 import numpy as np
 
-from gixi_bluesky.processing.types import Cut
 from gixi_bluesky.tiled_adapters.files.hdf5_text import group_of, text, write_json, write_text
 from gixi_bluesky.tiled_adapters.schema import IMAGE_DATASET
 
-__all__ = ["create_azint2d", "create_cuts"]
+__all__ = ["create_azint1d", "create_azint2d"]
 
 
 def create_azint2d(entry: h5py.Group, start: Mapping[str, Any]) -> h5py.Group:
@@ -25,29 +24,10 @@ def create_azint2d(entry: h5py.Group, start: Mapping[str, Any]) -> h5py.Group:
     return subentry
 
 
-def create_cuts(
-    entry: h5py.Group, cuts: Sequence[Mapping[str, Cut]], start: Mapping[str, Any]
-) -> None:
-    """Write the cuts of frames, given by name for each of them, under `cuts/<name>` (NXdata).
-
-    intensity, error: (frame, bin), mean counts per pixel. Cuts along q are also NXazint1d, in the
-    subentries `azint1d_<name>`. Needs the instrument of the entry.
-    """
-    if not cuts or not cuts[0]:
-        return
-    group = group_of(entry, "cuts", "NXcollection")
-    for name, cut in cuts[0].items():
-        along = cut.along
-        data = group_of(group, name, "NXdata", signal="intensity", interpretation="spectrum")
-        data.attrs["axes"] = np.array([b".", along.encode()])
-        axis = data.create_dataset(along, data=cut.axis)
-        axis.attrs["units"] = text(cut.unit)
-        for field, values in (
-            ("intensity", [frame[name].intensity for frame in cuts]),
-            ("intensity_errors", [frame[name].error for frame in cuts]),
-        ):
-            data.create_dataset(field, data=np.stack(values)).attrs["units"] = text("counts")
-        if along == "q":
+def create_azint1d(entry: h5py.Group, start: Mapping[str, Any]) -> None:
+    """Write a subentry `azint1d_<name>` (NXazint1d) for each cut of an entry that runs along q."""
+    for name, data in entry["cuts"].items() if "cuts" in entry else ():
+        if "q" in data:
             _create_azint1d(entry, name, data, start)
 
 

@@ -24,10 +24,12 @@ from gixi_bluesky.processing.hdf5_files import require_own
 from gixi_bluesky.processing.tables import Column
 from gixi_bluesky.processing.types import Cut
 from gixi_bluesky.provenance import require_regular
-from gixi_bluesky.tiled_adapters.files.azint_entry import create_azint2d, create_cuts
+from gixi_bluesky.tiled_adapters.files.array_groups import create_arrays, write_rows
+from gixi_bluesky.tiled_adapters.files.azint_entry import create_azint1d, create_azint2d
 from gixi_bluesky.tiled_adapters.files.beamline_groups import create_instrument, create_sample
 from gixi_bluesky.tiled_adapters.files.hdf5_text import group_of, text, write_json, write_text
 from gixi_bluesky.tiled_adapters.files.polar_images import create_images, write_image
+from gixi_bluesky.tiled_adapters.frame_arrays import cut_arrays
 from gixi_bluesky.tiled_adapters.schema import (
     STREAMS,
     TABLES,
@@ -118,10 +120,14 @@ def create_entry(
 
 
 def complete_entry(entry: h5py.Group, start: Mapping[str, Any]) -> None:
-    """Describe instrument, sample and reduction, and the images as NXazint2d, once all is there."""
+    """Describe instrument, sample and reduction, once all is there.
+
+    Images are described as NXazint2d, cuts along q as NXazint1d.
+    """
     create_instrument(entry, start)
     create_sample(entry, start)
     create_azint2d(entry, start)
+    create_azint1d(entry, start)
     reduction = group_of(entry, "reduction", "NXprocess")
     for name in ("program", "version", "date"):
         reduction[name] = entry[f"process/{name}"]
@@ -329,12 +335,22 @@ def write_result_file(
                 write_table(entry, TABLES[stream], pd.concat(tables, ignore_index=True))
             if frames is not None:
                 write_table(entry, TABLES["frames"], frames)
+            _write_cuts(file, [result.cuts for result in results])
             complete_entry(entry, document)
-            create_cuts(entry, [result.cuts for result in results], document)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
     return path
+
+
+def _write_cuts(file: h5py.File, frames: Sequence[Mapping[str, Cut]]) -> None:
+    """Write the cuts of frames, given by name for each of them."""
+    for name, first in frames[0].items():
+        intensity, error = arrays = cut_arrays(name, first, step=1)
+        create_arrays(file, arrays, len(frames))
+        rows = [(row, cuts[name]) for row, cuts in enumerate(frames)]
+        write_rows(file, intensity, {row: cut.intensity.astype(np.float32) for row, cut in rows})
+        write_rows(file, error, {row: cut.error.astype(np.float32) for row, cut in rows})
 
 
 def _cite(entry: h5py.Group, kind: str, doi: str) -> None:

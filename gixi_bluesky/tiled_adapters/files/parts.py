@@ -12,6 +12,12 @@ from numpy.typing import NDArray
 
 from gixi_bluesky.errors import StoreError
 from gixi_bluesky.log import get_logger
+from gixi_bluesky.tiled_adapters.files.array_groups import (
+    create_arrays,
+    stored_arrays,
+    stored_rows,
+    write_rows,
+)
 from gixi_bluesky.tiled_adapters.files.nexus import (
     create_entry,
     create_table,
@@ -31,6 +37,7 @@ from gixi_bluesky.tiled_adapters.files.polar_images import (
     write_image,
 )
 from gixi_bluesky.tiled_adapters.files.repacking import finish_run
+from gixi_bluesky.tiled_adapters.frame_arrays import FrameArray, StoredRows
 from gixi_bluesky.tiled_adapters.schema import IMAGE_DATASET, STREAMS, TABLES, StreamTable
 
 __all__ = ["PartWriter"]
@@ -48,6 +55,7 @@ class PartWriter:
     q: (n_q,) 1/angstrom; phi: (n_phi,) deg
     tables: those beside the tables of every run
     committed: on resume, the frames whose rows and images are taken over; None = all
+    arrays: those beside the polar images; those of the part before are added
     """
 
     def __init__(
@@ -61,6 +69,7 @@ class PartWriter:
         step: int = 1,
         tables: Iterable[StreamTable] = (),
         committed: Collection[int] | None = None,
+        arrays: Iterable[FrameArray] = (),
     ) -> None:
         self._directory = Path(directory).absolute()
         self._uid = run_uid
@@ -75,9 +84,12 @@ class PartWriter:
             self.path = new_part_path(self._directory, run_uid)
             taken_over = earlier[-1].stat().st_size if earlier else 0
             require_room(self.path.parent, taken_over)
+            before = _arrays_of(earlier[-1]) if earlier else []
+            self._arrays = {one.dataset: one for one in (*arrays, *before)}
             self._file = h5py.File(self.path, "x", libver="latest")
             entry = create_entry(self._file, start_doc, *self._axes)
             self._images = create_images(self._file, (len(phi), len(q)))
+            create_arrays(self._file, self._arrays.values())
             for table in self._tables.values():
                 create_table(entry, table)
             self._file.swmr_mode = True
@@ -96,6 +108,13 @@ class PartWriter:
         return int(self._images.shape[0])
 
     @property
+    def arrays(self) -> tuple[StoredRows, ...]:
+        """What the part holds of arrays beside the polar images."""
+        return tuple(
+            StoredRows(array, len(self._file[dataset])) for dataset, array in self._arrays.items()
+        )
+
+    @property
     def chunk_shape(self) -> tuple[int, int, int]:
         """One image a chunk."""
         return (1, *self._images.shape[1:])
@@ -111,6 +130,17 @@ class PartWriter:
                 write_image(self._images, row, np.asarray(image, dtype="<f4"))
             self._file["/entry/polar/frame"].flush()
             self._images.flush()
+
+    def append_rows(self, arrays: Mapping[str, Mapping[int, NDArray[np.float32]]]) -> None:
+        """Write rows of other arrays, by dataset and row, and make them visible to readers."""
+        with disk_errors(self.path):
+            nbytes = sum(row.nbytes for rows in arrays.values() for row in rows.values())
+            require_room(self.path.parent, nbytes)
+            for dataset, rows in arrays.items():
+                array = self._arrays[dataset]
+                write_rows(self._file, array, rows)
+                self._file[array.group]["frame"].flush()
+                self._file[dataset].flush()
 
     def append_table(self, stream: str, columns: Mapping[str, Any]) -> None:
         """Append rows, given by column, to the part's own copy of a table."""
@@ -162,6 +192,9 @@ class PartWriter:
                     if committed is not None:
                         rows = rows[rows["frame"].isin(list(committed))]
                     self.append_table(stream, {str(name): rows[name] for name in rows})
+                for array in stored_arrays(part):
+                    kept = stored_rows(part[array.dataset], array, committed)
+                    self.append_rows({array.dataset: kept})
         except (OSError, KeyError) as error:
             _log.error("part_unreadable", part=str(earlier), error=repr(error))
 
@@ -180,3 +213,13 @@ class PartWriter:
                 copy_image(images, row, self._images)
             except OSError as error:
                 _log.error("image_unreadable", part=images.file.filename, row=row, error=str(error))
+
+
+def _arrays_of(part: Path) -> list[FrameArray]:
+    """Return the arrays of the part before, none when it cannot be read."""
+    try:
+        with h5py.File(part, "r", swmr=True, libver="latest") as file:
+            return stored_arrays(file)
+    except (OSError, KeyError) as error:
+        _log.error("part_unreadable", part=str(part), error=repr(error))
+        return []

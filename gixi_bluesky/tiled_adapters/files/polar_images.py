@@ -17,7 +17,14 @@ from numpy.typing import NDArray
 
 from gixi_bluesky.tiled_adapters.schema import IMAGE_DATASET
 
-__all__ = ["checksum", "copy_image", "create_images", "is_stored", "write_image"]
+__all__ = [
+    "checksum",
+    "copy_image",
+    "create_images",
+    "create_stack",
+    "is_stored",
+    "write_image",
+]
 
 _LEVEL = 2
 _FILTERS = {"compression": "gzip", "compression_opts": _LEVEL, "shuffle": True}
@@ -26,8 +33,24 @@ _ROWS_PER_CHUNK = 4096
 
 def create_images(file: h5py.File, shape: tuple[int, int], rows: int | None = None) -> h5py.Dataset:
     """Create the images (frame, phi, q), resizable when `rows` is None, filled with NaN."""
+    images = create_stack(file, IMAGE_DATASET, shape, rows)
+    frames = file.create_dataset(
+        "/entry/polar/frame",
+        shape=(rows or 0,),
+        maxshape=(None if rows is None else rows,),
+        dtype="<i8",
+        chunks=(_ROWS_PER_CHUNK,) if rows is None else None,
+    )
+    frames.attrs["long_name"] = np.bytes_("frame")
+    return images
+
+
+def create_stack(
+    file: h5py.File, dataset: str, shape: tuple[int, ...], rows: int | None = None
+) -> h5py.Dataset:
+    """Create images of `shape` at the path `dataset`, resizable when `rows` is None."""
     images = file.create_dataset(
-        IMAGE_DATASET,
+        dataset,
         shape=(rows or 0, *shape),
         maxshape=(None if rows is None else rows, *shape),
         dtype="<f4",
@@ -37,14 +60,6 @@ def create_images(file: h5py.File, shape: tuple[int, int], rows: int | None = No
     )
     images.attrs["units"] = np.bytes_("counts")
     images.attrs["long_name"] = np.bytes_("mean counts per detector pixel; NaN = no data")
-    frames = file.create_dataset(
-        "/entry/polar/frame",
-        shape=(rows or 0,),
-        maxshape=(None if rows is None else rows,),
-        dtype="<i8",
-        chunks=(_ROWS_PER_CHUNK,) if rows is None else None,
-    )
-    frames.attrs["long_name"] = np.bytes_("frame")
     return images
 
 

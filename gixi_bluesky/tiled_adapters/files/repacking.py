@@ -15,9 +15,17 @@ from typing import Any
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
 from gixi_bluesky.errors import StoreError
 from gixi_bluesky.log import get_logger
+from gixi_bluesky.tiled_adapters.files.array_groups import (
+    create_array,
+    create_group,
+    stored_arrays,
+    stored_rows,
+    write_rows,
+)
 from gixi_bluesky.tiled_adapters.files.nexus import (
     complete_entry,
     create_entry,
@@ -32,8 +40,9 @@ from gixi_bluesky.tiled_adapters.files.polar_images import (
     create_images,
     is_stored,
 )
-from gixi_bluesky.tiled_adapters.files.requests import Finished
-from gixi_bluesky.tiled_adapters.schema import IMAGE_DATASET, StreamTable
+from gixi_bluesky.tiled_adapters.files.requests import Finished, Sample
+from gixi_bluesky.tiled_adapters.frame_arrays import FrameArray, StoredRows
+from gixi_bluesky.tiled_adapters.schema import IMAGE_DATASET, IMAGE_KEY, IMAGES, StreamTable
 
 __all__ = ["finish_run", "remove_parts"]
 
@@ -79,7 +88,13 @@ def finish_run(
                 temporary.unlink(missing_ok=True)
             shape = parts[0][IMAGE_DATASET].shape
     return Finished(
-        finished, shape[0], (shape[1], shape[2]), repack, made.sample, "; ".join(made.gaps)
+        finished,
+        shape[0],
+        (shape[1], shape[2]),
+        repack,
+        made.sample,
+        "; ".join(made.gaps),
+        tuple(made.arrays),
     )
 
 
@@ -90,8 +105,11 @@ def remove_parts(directory: Path, uid: str) -> None:
         if not finished.exists():
             return
         with h5py.File(finished, "r") as file:
-            images = file[IMAGE_DATASET]
-            sources = images.virtual_sources() if images.is_virtual else []
+            stacks = [file[IMAGE_DATASET]]
+            stacks += [file[array.dataset] for array in stored_arrays(file)]
+            sources = [
+                source for one in stacks if one.is_virtual for source in one.virtual_sources()
+            ]
             needed = {(directory / source.file_name).resolve() for source in sources}
         folder = directory / uid
         for part in run_parts(directory, uid):
@@ -119,13 +137,21 @@ class _FinishedFile:
         self._uid = uid
         self._stop = stop
         self._tables = tables
-        self._checksums: dict[int, int] = {}
+        self._checksums: dict[str, dict[int, int]] = {}
+        self.arrays: list[StoredRows] = []
         self.gaps: list[str] = []
 
     @property
-    def sample(self) -> tuple[int, int] | None:
-        """The last row that holds an image, and its checksum."""
-        return max(self._checksums.items(), default=None)
+    def sample(self) -> Sample | None:
+        """The last row of the images, or else of another array, None without any."""
+        names = {IMAGE_DATASET: (IMAGES, IMAGE_KEY)} | {
+            one.array.dataset: (one.array.stream, one.array.key) for one in self.arrays
+        }
+        for dataset, (stream, key) in names.items():
+            if checksums := self._checksums.get(dataset):
+                row = max(checksums)
+                return Sample(stream, key, row, checksums[row])
+        return None
 
     def write(self, *, repack: bool) -> None:
         """Write everything."""
@@ -136,8 +162,10 @@ class _FinishedFile:
         self._write_tables(entry)
         if repack:
             self._copy_images(entry)
+            self._copy_arrays(refer=False)
         else:
             self._refer_to_images()
+            self._copy_arrays(refer=True)
             name = f"{self._uid}/{Path(newest.filename).name}"
             write_note(
                 entry,
@@ -153,11 +181,11 @@ class _FinishedFile:
     def verify(self, path: Path) -> None:
         """Read all images of the written file again. Raises StoreError where they differ."""
         with h5py.File(path, "r") as file:
-            images = file[IMAGE_DATASET]
-            for row, expected in self._checksums.items():
-                if checksum(images[row]) != expected:
-                    message = f"{path}: image row {row} is not what was written; trying again"
-                    raise StoreError(message)
+            for dataset, checksums in self._checksums.items():
+                for row, expected in checksums.items():
+                    if checksum(file[dataset][row]) != expected:
+                        message = f"{path}: row {row} of {dataset} is not what was written"
+                        raise StoreError(f"{message}; trying again")
 
     def _write_tables(self, entry: h5py.Group) -> None:
         stored = self._parts[0]["entry"]
@@ -179,38 +207,76 @@ class _FinishedFile:
         newest = self._parts[0][IMAGE_DATASET]
         images = create_images(self._file, newest.shape[1:], len(newest) or None)
         self._file["/entry/polar/frame"][...] = self._parts[0]["/entry/polar/frame"][()]
-        unreadable = [row for row in range(len(newest)) if not self._copy_image(images, row)]
+        self._copy_stack(images, len(newest), entry["polar/frame"][()])
+
+    def _copy_stack(self, images: h5py.Dataset, rows: int, frames: NDArray[np.int64]) -> None:
+        unreadable = [row for row in range(rows) if not self._copy_image(images, row)]
         if unreadable:
-            frames = entry["polar/frame"][()][unreadable]
-            named = ", ".join(map(str, frames[:_NAMED_ROWS]))
-            more = f" and {len(frames) - _NAMED_ROWS} more" if len(frames) > _NAMED_ROWS else ""
+            lost = frames[unreadable]
+            named = ", ".join(map(str, lost[:_NAMED_ROWS]))
+            more = f" and {len(lost) - _NAMED_ROWS} more" if len(lost) > _NAMED_ROWS else ""
             self.gaps.append(f"the images of frames {named}{more} could not be read and are NaN")
 
     def _copy_image(self, images: h5py.Dataset, row: int) -> bool:
         """Copy a row from the newest part that can be read; return False when none can."""
         damaged = False
         for part in self._parts:
-            source = part[IMAGE_DATASET]
             try:
+                source = part[images.name]
                 if row < len(source) and is_stored(source, row):
-                    self._checksums[row] = copy_image(source, row, images)
+                    made = copy_image(source, row, images)
+                    self._checksums.setdefault(images.name, {})[row] = made
                     return True
-            except OSError as error:
+            except (OSError, KeyError) as error:
                 damaged = True
                 _log.error("image_unreadable", part=part.filename, row=row, error=str(error))
         return not damaged
 
+    def _copy_arrays(self, *, refer: bool) -> None:
+        """Write the other arrays; with `refer` images stay in the part."""
+        newest = self._parts[0]
+        for array in stored_arrays(newest):
+            rows = len(newest[array.dataset])
+            self.arrays.append(StoredRows(array, rows))
+            if array.is_image and refer:
+                self._refer_to(array.dataset, array)
+                continue
+            target = create_array(self._file, array, rows)
+            if array.is_image:
+                self._copy_stack(target, rows, np.arange(rows) * array.step)
+            else:
+                self._copy_cut(array)
+
+    def _copy_cut(self, array: FrameArray) -> None:
+        """Copy a cut from the newest part in which it can be read."""
+        for part in self._parts:
+            try:
+                rows = stored_rows(part[array.dataset], array, None)
+            except (OSError, KeyError) as error:
+                _log.error("cut_unreadable", part=part.filename, error=str(error))
+                continue
+            write_rows(self._file, array, rows)
+            known = {row: checksum(values) for row, values in rows.items()}
+            self._checksums[array.dataset] = known
+            return
+        self.gaps.append(f"the cut {array.key} could not be read and is NaN")
+
     def _refer_to_images(self) -> None:
+        self._refer_to(IMAGE_DATASET)
+        self._parts[0].copy("/entry/polar/frame", self._file["/entry/polar"])
+
+    def _refer_to(self, dataset: str, array: FrameArray | None = None) -> None:
         part = self._parts[0]
-        images = part[IMAGE_DATASET]
+        images = part[dataset]
+        if array is not None:
+            create_group(self._file, array, len(images))
         layout = h5py.VirtualLayout(images.shape, dtype="<f4")
         if len(images):
             name = f"{self._uid}/{Path(part.filename).name}"
-            layout[:] = h5py.VirtualSource(name, IMAGE_DATASET, shape=images.shape)
-        virtual = self._file.create_virtual_dataset(IMAGE_DATASET, layout, fillvalue=np.nan)
+            layout[:] = h5py.VirtualSource(name, dataset, shape=images.shape)
+        virtual = self._file.create_virtual_dataset(dataset, layout, fillvalue=np.nan)
         for key, value in images.attrs.items():
             virtual.attrs[key] = value
-        part.copy("/entry/polar/frame", self._file["/entry/polar"])
 
 
 def _readable(paths: list[Path]) -> Iterator[Any]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gixi_bluesky.tiled_adapters.frame_arrays import FrameArray, StoredRows
 from gixi_bluesky.tiled_adapters.schema import StreamTable
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "ReadTables",
     "RemoveParts",
     "Request",
+    "Sample",
 ]
 
 
@@ -33,6 +35,7 @@ class Begin:
     q: (n_q,) 1/angstrom; phi: (n_phi,) deg
     tables: those beside the tables of every run
     committed: frames whose rows and images are taken over from the part before; None = all
+    arrays: those beside the polar images
     """
 
     directory: Path
@@ -43,24 +46,33 @@ class Begin:
     step: int
     tables: tuple[StreamTable, ...]
     committed: frozenset[int] | None
+    arrays: tuple[FrameArray, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Append:
-    """Append images, by row, and columns of tables, by name; the answer is Appended."""
+    """Append images, by row, and columns of tables, by name; the answer is Appended.
+
+    arrays: rows of other arrays, by dataset and row
+    """
 
     part: Path
     images: Mapping[int, NDArray[np.float32]]
     tables: Sequence[tuple[str, Mapping[str, Sequence[Any]]]]
+    arrays: Mapping[str, Mapping[int, NDArray[np.float32]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Appended:
-    """All that was asked for is flushed; the part holds `rows` image rows of shape (n_phi, n_q)."""
+    """All that was asked for is flushed; the part holds `rows` image rows of shape (n_phi, n_q).
+
+    arrays: what it holds of other arrays
+    """
 
     part: Path
     rows: int
     shape: tuple[int, int]
+    arrays: tuple[StoredRows, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,19 +99,35 @@ class Finish:
 
 
 @dataclass(frozen=True, slots=True)
+class Sample:
+    """A row of an array, by which a served file is recognised.
+
+    stream, key: of the array in Tiled
+    checksum: CRC-32 of the row as little-endian float32
+    """
+
+    stream: str
+    key: str
+    row: int
+    checksum: int
+
+
+@dataclass(frozen=True, slots=True)
 class Finished:
-    """A finished file: its image rows, and the checksum of one of them (None = no image).
+    """A finished file: its image rows, and one row of an array (None = it holds none).
 
     whole: the file needs no other one
     gaps: what is missing in it, in words; empty = nothing
+    arrays: what it holds of other arrays
     """
 
     path: Path
     rows: int
     shape: tuple[int, int]
     whole: bool
-    sample: tuple[int, int] | None
+    sample: Sample | None
     gaps: str
+    arrays: tuple[StoredRows, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

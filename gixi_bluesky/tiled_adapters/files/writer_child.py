@@ -99,6 +99,7 @@ class _Files:
             step=request.step,
             tables=request.tables,
             committed=request.committed,
+            arrays=request.arrays,
         )
         self._parts[part.path] = part
         return _appended(part)
@@ -109,6 +110,7 @@ class _Files:
             message = f"{request.part} is not open in this process; a new part must be begun"
             raise StoreError(message)
         part.append_images(request.images)
+        part.append_rows(request.arrays)
         for stream, columns in request.tables:
             part.append_table(stream, columns)
         return _appended(part)
@@ -130,7 +132,7 @@ def _may_be_corrupt(error: Exception) -> bool:
 
 def _appended(part: PartWriter) -> Appended:
     _, n_phi, n_q = part.chunk_shape
-    return Appended(part.path, part.rows, (n_phi, n_q))
+    return Appended(part.path, part.rows, (n_phi, n_q), part.arrays)
 
 
 def _newest_tables(request: ReadTables) -> dict[str, pd.DataFrame]:

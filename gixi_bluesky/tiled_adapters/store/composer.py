@@ -9,6 +9,11 @@ from uuid import UUID, uuid5
 
 from event_model import DocumentNames, schema_validators
 
+from gixi_bluesky.tiled_adapters.frame_arrays import (
+    FrameArray,
+    array_data_keys,
+    axis_configuration,
+)
 from gixi_bluesky.tiled_adapters.schema import (
     IMAGE_KEY,
     IMAGES,
@@ -59,17 +64,41 @@ class RunComposer:
         """Return the descriptor of the stream of polar images, in files or in the event pages."""
         return self._descriptor(IMAGES, image_data_keys(n_phi, n_q, external=external))
 
+    def array_descriptor(
+        self,
+        arrays: Sequence[FrameArray],
+        polar: tuple[int, int] | None = None,
+        *,
+        external: bool = True,
+    ) -> dict[str, Any]:
+        """Return the descriptor of the stream of some arrays, all of one; their axes are in it.
+
+        polar: the shape (n_phi, n_q) of polar images that stand in the same stream
+        external: the arrays are in files; False = in the event pages
+        """
+        keys = {} if polar is None else image_data_keys(*polar, external=external)
+        keys |= array_data_keys(arrays, external=external)
+        configuration = {PURPOSE: axis_configuration(arrays, self.start["time"])}
+        return self._descriptor(arrays[0].stream, keys, configuration)
+
     def image_page(self, first: int, images: Sequence[Any], time: float) -> dict[str, Any]:
         """Return consecutive images, the first in row `first`, as an event page that holds them."""
-        times = [time] * len(images)
-        seq_nums = list(range(first + 1, first + 1 + len(images)))
+        return self.array_page(IMAGES, first, {IMAGE_KEY: images}, time)
+
+    def array_page(
+        self, stream: str, first: int, rows: Mapping[str, Sequence[Any]], time: float
+    ) -> dict[str, Any]:
+        """Return consecutive rows of arrays, by key, as an event page that holds them."""
+        n = max(map(len, rows.values()))
+        times = [time] * n
+        seq_nums = list(range(first + 1, first + 1 + n))
         return {
-            "descriptor": self._descriptor_uid(IMAGES),
-            "uid": [self._uid(f"{IMAGES}/{number}") for number in seq_nums],
+            "descriptor": self._descriptor_uid(stream),
+            "uid": [self._uid(f"{stream}/{number}") for number in seq_nums],
             "seq_num": seq_nums,
             "time": times,
-            "data": {IMAGE_KEY: list(images)},
-            "timestamps": {IMAGE_KEY: times},
+            "data": {key: list(values) for key, values in rows.items()},
+            "timestamps": dict.fromkeys(rows, times),
             "filled": {},
         }
 
@@ -120,32 +149,26 @@ class RunComposer:
         self, uri: str, dataset: str, chunk_shape: Sequence[int], *, swmr: bool = True
     ) -> dict[str, Any]:
         """Return the stream_resource of an HDF5 part, or of a finished file (`swmr` False)."""
-        return self._valid(
-            "stream_resource",
-            IMAGES,
-            {
-                "uid": self._uid(uri),
-                "run_start": self.uid,
-                "data_key": IMAGE_KEY,
-                "mimetype": "application/x-hdf5",
-                "uri": uri,
-                "parameters": {
-                    "dataset": dataset,
-                    "chunk_shape": list(chunk_shape),
-                    "swmr": swmr,
-                },
-            },
-        )
+        return self._resource(self._uid(uri), IMAGE_KEY, uri, dataset, chunk_shape, swmr=swmr)
+
+    def array_resource(self, uri: str, array: FrameArray, *, swmr: bool = True) -> dict[str, Any]:
+        """Return the stream_resource of another array in such a file."""
+        uid = self._uid(f"{uri}#{array.stream}/{array.key}")
+        return self._resource(uid, array.key, uri, array.dataset, (1, *array.shape), swmr=swmr)
 
     def image_datum(self, resource: str, start: int, stop: int) -> dict[str, Any]:
         """Return the stream_datum of image rows start…stop-1."""
+        return self.array_datum(IMAGES, resource, start, stop)
+
+    def array_datum(self, stream: str, resource: str, start: int, stop: int) -> dict[str, Any]:
+        """Return the stream_datum of rows start…stop-1 of an array."""
         return self._valid(
             "stream_datum",
-            IMAGES,
+            stream,
             {
                 "uid": f"{resource}/{start}-{stop}",
                 "stream_resource": resource,
-                "descriptor": self._descriptor_uid(IMAGES),
+                "descriptor": self._descriptor_uid(stream),
                 "indices": {"start": start, "stop": stop},
                 "seq_nums": {"start": start + 1, "stop": stop + 1},
             },
@@ -175,7 +198,33 @@ class RunComposer:
         }
         return self._valid("stop", "", stop)
 
-    def _descriptor(self, stream: str, keys: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    def _resource(
+        self,
+        uid: str,
+        key: str,
+        uri: str,
+        dataset: str,
+        chunk_shape: Sequence[int],
+        *,
+        swmr: bool,
+    ) -> dict[str, Any]:
+        parameters = {"dataset": dataset, "chunk_shape": list(chunk_shape), "swmr": swmr}
+        resource = {
+            "uid": uid,
+            "run_start": self.uid,
+            "data_key": key,
+            "mimetype": "application/x-hdf5",
+            "uri": uri,
+            "parameters": parameters,
+        }
+        return self._valid("stream_resource", key, resource)
+
+    def _descriptor(
+        self,
+        stream: str,
+        keys: dict[str, dict[str, Any]],
+        configuration: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
         descriptor = {
             "uid": self._descriptor_uid(stream),
             "run_start": self.uid,
@@ -183,7 +232,7 @@ class RunComposer:
             "time": self.start["time"],
             "data_keys": keys,
             "object_keys": {PURPOSE: list(keys)},
-            "configuration": {},
+            "configuration": dict(configuration or {}),
             "hints": {},
         }
         return self._valid("descriptor", stream, descriptor)

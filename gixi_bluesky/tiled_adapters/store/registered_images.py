@@ -14,10 +14,12 @@ from tiled.structures.data_source import Asset, DataSource, Management
 from tiled.utils import path_from_uri, safe_json_dump
 
 from gixi_bluesky.tiled_adapters.files.requests import Finished
-from gixi_bluesky.tiled_adapters.schema import IMAGE_KEY, IMAGES
 from gixi_bluesky.tiled_adapters.store.claims import store_errors
 
 __all__ = ["StoredImages", "serves_images"]
+
+
+_BLOCK_BYTES = 1 << 20
 
 
 class StoredImages:
@@ -34,6 +36,10 @@ class StoredImages:
         self._nodes: dict[str, Any] = {}
         self._uris: dict[str, str] = {}
         self._rows: dict[str, int] = {}
+
+    def describe(self, data_keys: Mapping[str, Any]) -> None:
+        """Take data_keys that an earlier writer session did not have."""
+        self._data_keys = {**self._data_keys, **data_keys}
 
     def extend(self, resource: Mapping[str, Any], rows: int) -> None:
         """Let the array of this stream_resource end after `rows` images, in one request."""
@@ -94,7 +100,7 @@ class StoredImages:
             structure=ArrayStructure(
                 data_type=BuiltinDtype.from_numpy_dtype(np.dtype(data_key["dtype_numpy"])),
                 shape=(rows, *image),
-                chunks=((1,) * rows, *((length,) for length in image)),
+                chunks=(_blocks(rows, image), *((length,) for length in image)),
                 dims=("time", *data_key["dims"]) if "dims" in data_key else None,
             ),
             parameters={
@@ -106,21 +112,36 @@ class StoredImages:
         )
 
 
+def _blocks(rows: int, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return how many rows a client reads at once: images one by one, of curves about 1 MiB."""
+    at_once = 1 if len(shape) > 1 else max(_BLOCK_BYTES // (4 * shape[0]), 1)
+    whole, rest = divmod(rows, at_once)
+    return (at_once,) * whole + ((rest,) if rest else ())
+
+
 def serves_images(client: Any, uid: str, finished: Finished) -> bool:
-    """Return True when the server reads the images of a run from its finished file, and can.
+    """Return True when the server reads the arrays of a run from its finished file, and can.
 
     client: of the catalogue. Raises StoreError, KeyError.
     """
+    sample = finished.sample
+    if sample is None:
+        return False
+    keys = {
+        (sample.stream, sample.key),
+        *((one.array.stream, one.array.key) for one in finished.arrays),
+    }
     with store_errors("reading an image back"):
-        node = client.include_data_sources()[uid][IMAGES].base[IMAGE_KEY]
-        assets = [asset for source in node.data_sources() for asset in source.assets]
-        if [path_from_uri(asset.data_uri) for asset in assets] != [finished.path]:
-            return False
-        row, expected = finished.sample or (0, 0)
+        run = client.include_data_sources()[uid]
+        for stream, key in sorted(keys):
+            assets = [a for one in run[stream].base[key].data_sources() for a in one.assets]
+            if [path_from_uri(asset.data_uri) for asset in assets] != [finished.path]:
+                return False
+        node = run[sample.stream].base[sample.key]
         # Not through the client, which would repeat a refusal for most of a minute.
         answer = node.context.http_client.get(
             node.item["links"]["full"],
-            params={"slice": f"{row}"},
+            params={"slice": f"{sample.row}"},
             headers={"Accept": "application/octet-stream"},
         )
-    return answer.is_success and zlib.crc32(answer.content) == expected
+    return answer.is_success and zlib.crc32(answer.content) == sample.checksum

@@ -44,8 +44,11 @@ class UploadedImages:
         if (gap := first - self._rows) > 0:
             missing = np.full((gap, *self._shape), np.nan, dtype=self._dtype)
             stack, first = np.concatenate([missing, stack]), self._rows
-        self._node.patch(stack, offset=(first, 0, 0), extend=True)
+        self._node.patch(stack, offset=self._at(first), extend=True)
         self._rows = max(self._rows, first + len(stack))
+
+    def _at(self, row: int) -> tuple[int, ...]:
+        return (row, *(0 for _ in self._shape))
 
     def close(self) -> None:
         """Tell subscribers that no images will follow."""
@@ -72,5 +75,5 @@ class UploadedImages:
             if error.response.status_code != _CONFLICT:
                 raise
             return self._parent[self._key]
-        node.patch(np.full((1, *self._shape), np.nan, self._dtype), offset=(0, 0, 0))
+        node.patch(np.full((1, *self._shape), np.nan, self._dtype), offset=self._at(0))
         return node

@@ -180,6 +180,8 @@ class DerivedRunStore:
     def _descriptor(self, doc: Mapping[str, Any]) -> None:
         name = doc["name"]
         self._streams[doc["uid"]] = name
+        if name in self._images:
+            self._images[name].describe(_external(doc["data_keys"]))
         if name in {*self._tables, *self._images, *(stream for stream, _ in self._uploads)}:
             return
         metadata = {
@@ -199,7 +201,7 @@ class DerivedRunStore:
         self._adopt(name, node.base, doc["data_keys"])
 
     def _adopt(self, name: str, node: Any, data_keys: Mapping[str, Any]) -> None:
-        external = {key: value for key, value in data_keys.items() if "external" in value}
+        external = _external(data_keys)
         ours = {key: value for key, value in data_keys.items() if key not in external}
         arrays = {key: value for key, value in ours.items() if value.get("shape")}
         internal = {key: value for key, value in ours.items() if key not in arrays}
@@ -288,6 +290,10 @@ class DerivedRunStore:
                 _log.error("peaks_missing", frames=done["frame"][~whole].tolist())
             done = done[whole]
         return done["frame"].to_numpy(dtype=np.int64)
+
+
+def _external(data_keys: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in data_keys.items() if "external" in value}
 
 
 def _in_order(stream: str, data_keys: Mapping[str, Any]) -> dict[str, Any]:

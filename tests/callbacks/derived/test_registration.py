@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
-from derived_publisher import RAW, Publisher, closed, frame
+from derived_publisher import RAW, Publisher, closed, cut_of, frame
 from event_model import DocumentNames, schema_validators
 from fakes import MemoryStore
 from running_fold import Running
@@ -35,7 +35,7 @@ ENDS = {
 def published(folder: Path, end: RunClosed, folds: Sequence[FrameFold] = ()) -> Publisher:
     publisher = Publisher(folder, tiled={"access_tags": "from_raw"}, folds=folds)
     for number in range(3):
-        publisher.add(number, 60.0 + number)
+        publisher.add(number, 60.0 + number, cuts={"film": cut_of(float(number))})
         publisher.run.step()
     publisher.run.add(frame(3), Outcome("dropped", "the queue was full"))
     publisher.run.add(frame(4), Outcome("failed", "bad"))
