@@ -34,7 +34,7 @@ LogFormat = Literal["console", "json"]
 
 
 class _Commands(TyperGroup):
-    """Shows what we raise on purpose, and what the system refuses, as one message."""
+    """Shows errors of this package and of the operating system as one message each."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -71,7 +71,9 @@ def _show_version(wanted: bool) -> None:
 def _common(
     debug: Annotated[bool, typer.Option("--debug", help="Show where an error came from.")] = False,
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "warning",
-    log_format: Annotated[LogFormat, typer.Option(help="Lines for people, or JSON.")] = "console",
+    log_format: Annotated[
+        LogFormat, typer.Option(help="Format of the log: console or JSON lines.")
+    ] = "console",
     version: Annotated[  # noqa: ARG001 - its callback acts
         bool, typer.Option("--version", callback=_show_version, is_eager=True)
     ] = False,

@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 __all__ = ["bench"]
 
-_EXPOSURES = 4  # of the simulated film, used in turns
+_EXPOSURES = 4  # simulated frames, used in turns
 
 
 def bench(
     config: Annotated[
         Path | None,
         typer.Option(
-            "--config", "-c", metavar="FILE", help="Yours, instead of a simulated beamline's."
+            "--config", "-c", metavar="FILE", help="A configuration; default: a simulated beamline."
         ),
     ] = None,
     image: Annotated[
@@ -38,11 +38,13 @@ def bench(
         float | None,
         typer.Option(metavar="DEG", min=0, max=90, help="Instead of the configured one."),
     ] = None,
-    frames: Annotated[int, typer.Option(min=1, help="How many are analysed one by one.")] = 30,
-    batch: Annotated[int, typer.Option(min=1, help="How many go through together then.")] = 8,
+    frames: Annotated[int, typer.Option(min=1, help="Number of frames analysed one by one.")] = 30,
+    batch: Annotated[int, typer.Option(min=1, help="Number of frames in each batch.")] = 8,
     weights: Annotated[
         list[str] | None,
-        typer.Option("--weights", metavar="NAME", help="A name or a file; repeat to compare."),
+        typer.Option(
+            "--weights", metavar="NAME", help="Name or file of the weights; repeat to compare."
+        ),
     ] = None,
     device: Annotated[
         str | None, typer.Option(help="auto, cpu, cuda, cuda:1, …; default: as configured.")
@@ -55,16 +57,17 @@ def bench(
     ] = None,
     threads: Annotated[
         int | None,
-        typer.Option(min=1, help="Of networks (default: 1) and OpenCV (default: all)."),
+        typer.Option(min=1, help="Threads of networks (default: 1) and OpenCV (default: all)."),
     ] = None,
     json: JsonLines = False,
 ) -> None:
     """Time the chain, stage by stage, from the frame in memory to its phases.
 
-    Milliseconds a frame on the clock (median and 90 % quantile) and on the processor, all threads
-    together (median); frames a second one by one and in batches. Several --weights take turns frame
-    by frame; their ratios are medians over pairs and hold on a busy machine. Without --config a
-    film on a 4-megapixel panel is simulated, with the default grid and all shipped structures.
+    Prints milliseconds a frame of wall time (median and 90 % quantile) and of CPU time of all
+    threads (median), and frames a second one by one and in batches. Several --weights take turns
+    frame by frame; their ratios are medians over pairs, so that they hold on a busy machine.
+    Without --config a film on a 4-megapixel panel is simulated, with the default grid and all
+    shipped structures.
     """
     if image is not None and config is None:
         raise typer.BadParameter("--image needs the --config that knows its geometry")

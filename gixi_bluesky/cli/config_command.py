@@ -23,7 +23,7 @@ def show(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The configuration, YAML.")],
     json: JsonLines = False,
 ) -> None:
-    """Check a configuration and show it complete, with every default."""
+    """Validate a configuration and print it with every default."""
     import yaml
 
     from gixi_bluesky.config import load_config
@@ -52,9 +52,9 @@ def import_(
         Path | None, typer.Option(metavar="FILE", help="Write here instead of stdout.")
     ] = None,
 ) -> None:
-    """Turn a calibration (PONI, NeXus) or a configuration of gixi into one of ours.
+    """Convert a calibration (PONI, NeXus) or a configuration of gixi.
 
-    What was concluded, and what could not be taken over, is told on stderr and in comments.
+    Inferred values and keys that could not be converted are listed on stderr and in comments.
     """
     from gixi_bluesky.cli.importing import import_config
 

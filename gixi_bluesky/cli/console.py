@@ -1,4 +1,4 @@
-"""Where the commands write: results to stdout, everything else to stderr."""
+"""Output of the commands: results to stdout, everything else to stderr."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ errors = Console(stderr=True)
 
 
 def say(message: str) -> None:
-    """Tell the user something that is not a result."""
+    """Print a message to stderr."""
     errors.print(message, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -33,12 +33,12 @@ def progress(items: Iterable[T], total: int) -> Iterator[T]:
 
 
 def complain(message: str) -> None:
-    """Show an error."""
+    """Print an error to stderr."""
     errors.print("[bold red]error:[/]", end=" ")
     errors.print(message, markup=False, highlight=False, soft_wrap=True)
 
 
 def print_json(value: Any) -> None:
-    """Write one line of JSON to stdout and let a reader have it at once."""
+    """Write one line of JSON to stdout and flush it."""
     sys.stdout.write(json.dumps(value, allow_nan=False) + "\n")
     sys.stdout.flush()

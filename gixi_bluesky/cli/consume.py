@@ -40,16 +40,17 @@ def consume(
         typer.Option(
             "--from",
             metavar="latest|earliest|TIME",
-            help="Where a group begins that has committed nothing.",
+            help="Where a group starts that has no committed offsets.",
         ),
     ] = "latest",
     heartbeat: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Tell here every second how it goes.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Write the consumer's status to this file every second."),
     ] = None,
 ) -> None:
-    """Analyse the runs of Kafka topics until SIGTERM, SIGUSR1 or Ctrl-C, and then end in order.
+    """Analyse the runs of Kafka topics until SIGTERM, SIGUSR1 or Ctrl-C, then shut down in order.
 
-    A second Ctrl-C stops at once. What is not stored is read again by whoever comes next.
+    A second Ctrl-C stops at once. The next consumer reads again what was not stored.
     """
     import sys
 
@@ -78,7 +79,7 @@ def consume(
     except BrokerError as error:
         if not service.served:
             raise
-        # Status 2 would say that the set-up is wrong, and nobody would start it again.
+        # Status 2 means a wrong set-up, after which a supervisor does not restart the consumer.
         complain(str(error))
         raise typer.Exit(1) from error
 
@@ -91,16 +92,16 @@ def with_kafka(
     group: str | None = None,
     tiled: str | None = None,
 ) -> Config:
-    """Return the configuration with what the command line says instead. Raises ConfigError."""
+    """Return the configuration with the options of the command line. Raises ConfigError."""
     from pydantic import ValidationError
 
     from gixi_bluesky.callbacks.kafka.settings import KafkaSettings
     from gixi_bluesky.errors import ConfigError
 
     given: dict[str, Any] = {"bootstrap": bootstrap, "topics": topics, "group": group}
-    told = {key: value for key, value in given.items() if value}
+    options = {key: value for key, value in given.items() if value}
     try:
-        kafka = KafkaSettings.model_validate(config.kafka.model_dump() | told)
+        kafka = KafkaSettings.model_validate(config.kafka.model_dump() | options)
     except ValidationError as error:
         message = "; ".join(problem["msg"] for problem in error.errors(include_url=False))
         raise ConfigError(message) from error

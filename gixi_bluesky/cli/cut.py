@@ -53,14 +53,15 @@ def cut(
         Literal["fold", "right", "left", "both"] | None, typer.Option(help="Of the beam.")
     ] = None,
     name: Annotated[
-        list[str] | None, typer.Option("--cut", help="A cut of the configuration; else all.")
+        list[str] | None,
+        typer.Option("--cut", help="Only this cut of the configuration; default: all."),
     ] = None,
     plot: Annotated[
-        Path | None, typer.Option(metavar="FILE.png", help="Draw the curves, too.")
+        Path | None, typer.Option(metavar="FILE.png", help="Also draw the curves.")
     ] = None,
     incidence_angle: Annotated[
         float | None,
-        typer.Option(metavar="DEG", min=0, max=90, help="Instead of the configured one."),
+        typer.Option(metavar="DEG", min=0, max=90, help="Replaces the configured angle."),
     ] = None,
 ) -> None:
     """Average detector pixels along a coordinate; without ranges, the configuration's cuts.
@@ -72,7 +73,7 @@ def cut(
     from gixi_bluesky.processing.pictures.cut_picture import save_cut_picture
 
     shape = {"bins": bins, "side": side}
-    asked = _asked(sector, ring, along, across, limits, shape)
+    asked = _cut_of_options(sector, ring, along, across, limits, shape)
     settings = configured_for_files(config, (), incidence_angle)
     settings = _with_cuts(settings, asked, name or [])
     plain = settings.detector.model_copy(update={"weights": "classical"})  # no search for peaks
@@ -90,7 +91,7 @@ def cut(
         say(f"wrote {plot}")
 
 
-def _asked(
+def _cut_of_options(
     sector: Limits | None,
     ring: Limits | None,
     along: str | None,
@@ -98,7 +99,7 @@ def _asked(
     limits: Limits | None,
     shape: dict[str, Any],
 ) -> dict[str, Any] | None:
-    """Return the cut that the options describe, None if they describe none."""
+    """Return the cut that the options define, None if they define none."""
     from gixi_bluesky.processing.cuts.settings import ACROSS
 
     kinds = {"--sector": sector, "--ring": ring, "--along": along}

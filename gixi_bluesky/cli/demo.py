@@ -14,16 +14,17 @@ __all__ = ["demo"]
 
 
 def demo(
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where everything is written.")] = Path(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for all output.")] = Path(
         "demo-results"
     ),
-    frames: Annotated[int, typer.Option(min=1, help="How many frames are measured.")] = 60,
+    frames: Annotated[int, typer.Option(min=1, help="Number of frames.")] = 60,
     json: JsonLines = False,
 ) -> None:
     """Watch a perovskite film crystallise on a simulated beamline.
 
-    Runs an embedded Tiled server, a RunEngine with a simulated detector and the analysis, then asks
-    Tiled what was found. Writes overview.png, summary.json, the raw frames and the results.
+    Runs an embedded Tiled server, a RunEngine with a simulated detector and the analysis, then
+    reads the results back from Tiled. Writes overview.png, summary.json, the raw frames and the
+    results.
     """
     from gixi_bluesky.demo import run_demo
 

@@ -24,38 +24,43 @@ _RULES = {"0.1": "AP, IoU 0.1", "0.3": "AP, IoU 0.3", "0.5": "AP, IoU 0.5", "dq"
 def evaluate(
     weights: Annotated[
         list[str] | None,
-        typer.Option("--weights", metavar="NAME", help="A name or a file; repeat to compare."),
+        typer.Option(
+            "--weights", metavar="NAME", help="Name or file of the weights; repeat to compare."
+        ),
     ] = None,
     measuring: Annotated[
         bool, typer.Option("--measuring", help="Errors of measured peaks instead; no weights.")
     ] = False,
-    images: Annotated[int, typer.Option(min=1, help="How many frames are simulated.")] = 40,
+    images: Annotated[int, typer.Option(min=1, help="Number of simulated frames.")] = 40,
     seed: Annotated[
         int | None,
         typer.Option(help="The first seed; for detectors 910000 (default) or above."),
     ] = None,
     style: Annotated[
         Literal["detector", "painted"],
-        typer.Option(help="Frames of a detector, or images as the published networks learned."),
+        typer.Option(
+            help="Simulated detector frames, or images as the published networks were trained on."
+        ),
     ] = "detector",
     space: Annotated[
         Literal["polar", "cartesian"],
-        typer.Option(help="Of the images, as grid.space: (|q|, phi), or (q_xy, q_z)."),
+        typer.Option(help="Space of the images, as grid.space: (|q|, phi) or (q_xy, q_z)."),
     ] = "polar",
     phases: Annotated[
         Literal["peaks", "images"] | None,
-        typer.Option(help="Judge the phases' probabilities instead, on lists of peaks or images."),
+        typer.Option(help="Evaluate the probabilities of phases instead, on peak lists or images."),
     ] = None,
     tracks: Annotated[
-        bool, typer.Option("--tracks", help="Measure tracks on simulated series instead.")
+        bool, typer.Option("--tracks", help="Evaluate tracks on simulated series instead.")
     ] = False,
-    series: Annotated[int, typer.Option(min=1, help="With --tracks: how many series.")] = 12,
+    series: Annotated[int, typer.Option(min=1, help="With --tracks: number of series.")] = 12,
     json: JsonLines = False,
     out: Annotated[
-        Path | None, typer.Option(metavar="PNG", help="Precision, recall and calibration.")
+        Path | None,
+        typer.Option(metavar="PNG", help="Write a figure of precision, recall and calibration."),
     ] = None,
 ) -> None:
-    """Measure how good detectors are, on frames that none of ours was trained on.
+    """Evaluate detectors on simulated frames that are excluded from training.
 
     Average precision by several rules, recall at the default threshold for weak (SNR 5-15), medium
     (15-50) and strong peaks and for each kind, precision there, median |dq|/|q| of the hits, and
@@ -66,10 +71,10 @@ def evaluate(
     used in development; the default is 1000. --out draws the reliability diagram.
 
     With --measuring: the width of the pulls, (measured - true) / stated error, of peaks of known
-    position, widths and intensity; 1 means that the errors are true.
+    position, widths and intensity; 1 means that the stated errors are right.
 
     With --tracks: IDF1, identity switches and whole reflections on peak lists of simulated
-    crystallisations, beside a tracker that takes the nearest peak.
+    crystallisations, compared with a tracker that takes the nearest peak.
     """
     if measuring:
         _measuring(1000 if seed is None else seed, images, json=json)

@@ -1,4 +1,4 @@
-"""`evaluate --tracks`: what looks back over frames, on simulated series."""
+"""`evaluate --tracks`: peak tracks on simulated series."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["evaluate_series"]
 
 
 def evaluate_series(seed: int, count: int, *, json: bool) -> None:
-    """Follow the peaks of `count` simulated series and show the means of the scores."""
+    """Track the peaks of `count` simulated series and print the mean scores."""
     from gixi_bluesky.processing.evaluation.tracking import TrackScore, compare_trackers
 
     scores = compare_trackers(seed, count)

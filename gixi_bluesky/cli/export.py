@@ -17,7 +17,7 @@ __all__ = ["export"]
 
 def export(
     uid: Annotated[
-        str, typer.Argument(help="Uid of the derived run; on a server also of the raw.")
+        str, typer.Argument(help="Uid of the derived run; on a server also of the raw run.")
     ],
     csv: Annotated[bool, typer.Option("--csv", help="Write one CSV file a table.")] = False,
     nexus: Annotated[
@@ -28,14 +28,19 @@ def export(
     ] = None,
     config: Annotated[
         Path | None,
-        typer.Option("--config", "-c", metavar="FILE", help="Take server or directory from here."),
+        typer.Option(
+            "--config",
+            "-c",
+            metavar="FILE",
+            help="Configuration that names the server or the directory.",
+        ),
     ] = None,
     directory: Annotated[
         Path, typer.Option(metavar="DIR", help="Results directory, when there is no server.")
     ] = Path("results"),
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the files go.")] = Path(),
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the files.")] = Path(),
 ) -> None:
-    """Write the peaks, phases and images of a run to files that need nothing else."""
+    """Write the peaks, phases and images of a run to self-contained files."""
     from gixi_bluesky.tiled_adapters.client.export import write_csv, write_nexus
 
     if not (csv or nexus):

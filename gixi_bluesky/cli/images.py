@@ -19,9 +19,10 @@ __all__ = ["announced", "first_image", "named_images"]
 
 
 def announced(name: str, access: FileAccess) -> NamedImages:
-    """Look up what a name means, and say on stderr which dataset of an HDF5 file was taken.
+    """Return the images that a name refers to; prints the dataset chosen in an HDF5 file.
 
-    Raises FrameError, UnavailableError or RefusedPathError for what cannot or may not be read.
+    Raises FrameError, UnavailableError or RefusedPathError for a file that cannot or may not be
+    read.
     """
     from gixi_bluesky.callbacks.images.detector_files import open_named
 
@@ -32,7 +33,7 @@ def announced(name: str, access: FileAccess) -> NamedImages:
 
 
 def first_image(config: Config, name: str) -> tuple[str, NDArray[Any]]:
-    """Return what the first image of a file is called, and the image as it is read.
+    """Return the name of the first image of a file, and the image as stored.
 
     name: as of `process`, FILE, FILE::DATASET or FILE::NUMBER
     Raises UnavailableError or RefusedPathError for what cannot or may not be read.
@@ -46,7 +47,7 @@ def first_image(config: Config, name: str) -> tuple[str, NDArray[Any]]:
 
 
 def named_images(config: Config, names: Sequence[str]) -> Iterator[tuple[str, NDArray[Any]]]:
-    """Yield every image of some files, called as in `process`, as it is read.
+    """Yield the name, as in `process`, and the array of every image of some files.
 
     Raises UnavailableError or RefusedPathError for what cannot or may not be read.
     """

@@ -1,4 +1,4 @@
-"""Configurations from elsewhere: PONI files of pyFAI, NeXus files and the YAML of gixi."""
+"""Imported configurations: PONI files of pyFAI, NeXus files and the YAML of gixi."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Imported = tuple[dict[str, Any], list[str]]
 
 _NEXUS = (".nxs", ".h5", ".hdf5", ".nx5")
 
-# Keys of gixi whose job is done elsewhere here, or by the weights themselves.
+# Keys of gixi that have another place here, or that the weights' manifest holds.
 _GIXI_ELSEWHERE = {
     "cluster_config",
     "contrast",
@@ -39,7 +39,7 @@ _GIXI_WEIGHTS = {
     "save_only_largest_2": "gixi-2022",
     "segments_detector_6": "gixi-2022-segments",
 }
-# A network made for one picture size is fed that size; phi in rows, q in columns.
+# Grid of networks that accept one image size only; phi in rows, q in columns.
 _GRID = (512, 1024)
 
 
@@ -85,7 +85,7 @@ def _from_calibration(file: Path, folder: Path) -> Imported:
 
 
 def _flip_for(source: dict[str, Path], shape: tuple[int, int]) -> str:
-    """Return the flip after which most of the detector lies above the beam, as films scatter."""
+    """Return the flip after which most of the detector lies above the beam."""
     settings = GeometrySettings.model_validate({**source, "flip": "none"})
     row, _ = Geometry.from_settings(settings, shape).beam_center_px
     return "vertical" if row > (shape[0] - 1) / 2 else "none"

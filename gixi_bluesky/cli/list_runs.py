@@ -24,9 +24,16 @@ def list_runs(
     ] = None,
     config: Annotated[
         Path | None,
-        typer.Option("--config", "-c", metavar="FILE", help="Take server or directory from here."),
+        typer.Option(
+            "--config",
+            "-c",
+            metavar="FILE",
+            help="Configuration that names the server or the directory.",
+        ),
     ] = None,
-    number: Annotated[int, typer.Option("--number", "-n", min=1, help="At most so many.")] = 50,
+    number: Annotated[
+        int, typer.Option("--number", "-n", min=1, help="Largest number of runs to list.")
+    ] = 50,
     json: JsonLines = False,
 ) -> None:
     """List derived runs, newest first: sample, time, frames, phases and state."""

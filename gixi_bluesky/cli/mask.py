@@ -17,18 +17,20 @@ _MOST_MASKED = 0.9
 
 def mask(
     images: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="As for `process`.")],
-    out: Annotated[Path, typer.Option(metavar="FILE.npy", help="Where the mask goes.")],
+    out: Annotated[Path, typer.Option(metavar="FILE.npy", help="File of the mask.")],
     add: Annotated[
         Path | None, typer.Option(metavar="MASK", help="A mask whose pixels are masked as well.")
     ] = None,
     json: JsonLines = False,
 ) -> None:
-    """Write a mask of the pixels that are no use, True = masked, laid as frames are read.
+    """Write a mask of unusable pixels, True = masked, in the orientation of the files.
 
-    Absent pixels are marked as no data in every frame (gaps), dead ones count nothing amid others
-    that do, hot ones lie far above all their neighbours in the mean of the frames, and blinking
-    ones vary more than ten times as much as their surroundings; the last need four frames. Name
-    the file as geometry.mask. A warning says if more than 90 % of the pixels are masked.
+    - absent pixels: no data in every frame (gaps)
+    - dead pixels: zero in every frame, unlike their neighbours
+    - hot pixels: far above all their neighbours in the mean of the frames
+    - blinking pixels: vary more than ten times as much as their surroundings (needs four frames)
+
+    Name the file as geometry.mask. Prints a warning if more than 90 % of the pixels are masked.
     """
     import numpy as np
 

@@ -1,4 +1,4 @@
-"""Options that several commands share, and how they change the configuration."""
+"""Options that several commands share, and their effect on the configuration."""
 
 from __future__ import annotations
 

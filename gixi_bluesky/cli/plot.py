@@ -21,11 +21,11 @@ def plot(
     out: Annotated[Path, typer.Option(metavar="FILE.png", help="PNG, PDF or SVG.")],
     cif: Annotated[
         list[Path] | None,
-        typer.Option(metavar="PATH", help="CIF file or folder, instead of the configured ones."),
+        typer.Option(metavar="PATH", help="CIF file or folder; replaces the configured ones."),
     ] = None,
     incidence_angle: Annotated[
         float | None,
-        typer.Option(metavar="DEG", min=0, max=90, help="Instead of the configured one."),
+        typer.Option(metavar="DEG", min=0, max=90, help="Replaces the configured angle."),
     ] = None,
 ) -> None:
     """Draw an image raw, polar and in (q_xy, q_z), with its peaks, their hkl and the cuts."""

@@ -45,11 +45,11 @@ def process(
     ] = None,
     cif: Annotated[
         list[Path] | None,
-        typer.Option(metavar="PATH", help="CIF file or folder, instead of the configured ones."),
+        typer.Option(metavar="PATH", help="CIF file or folder; replaces the configured ones."),
     ] = None,
     incidence_angle: Annotated[
         float | None,
-        typer.Option(metavar="DEG", min=0, max=90, help="Instead of the configured one."),
+        typer.Option(metavar="DEG", min=0, max=90, help="Replaces the configured angle."),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE.h5", help="Write a NeXus file of all frames.")
@@ -57,7 +57,9 @@ def process(
     stop_after: Annotated[
         float | None,
         typer.Option(
-            metavar="SECONDS", min=0.1, help="With --watch: end when no image came for so long."
+            metavar="SECONDS",
+            min=0.1,
+            help="With --watch: end when no image arrived for so many seconds.",
         ),
     ] = None,
     metrics_port: Annotated[
@@ -65,11 +67,14 @@ def process(
         typer.Option(metavar="N", help="With --watch: Prometheus metrics on this loopback port."),
     ] = None,
     series: Annotated[
-        bool, typer.Option("--series", help="The images are one film: follow its peaks and phases.")
+        bool,
+        typer.Option(
+            "--series", help="Analyse the images as one film: track its peaks and phases."
+        ),
     ] = False,
     step: Annotated[
         list[str] | None,
-        typer.Option(metavar="FILE::CLASS", help="A step of your own, behind the matching."),
+        typer.Option(metavar="FILE::CLASS", help="Your own analysis step, run after the matching."),
     ] = None,
     json: JsonLines = False,
 ) -> None:
@@ -78,7 +83,7 @@ def process(
     An image that cannot be analysed gets its status and reason, and the others go on; the exit
     status is then 1.
     """
-    # `--cif A.cif B.cif` reads the second as an image; its name tells what it is.
+    # `--cif A.cif B.cif` reads the second as an image; its suffix shows that it is a structure.
     named = images or []
     structures = [*(cif or []), *(Path(name) for name in named if name.lower().endswith(".cif"))]
     named = [name for name in named if not name.lower().endswith(".cif")]
@@ -143,7 +148,7 @@ _Named = tuple[str, int, "FrameRef | GixiError"]
 
 
 def _named(names: Sequence[str], access: FileAccess) -> Iterator[_Named]:
-    """Yield what each image is called, its number within the file, and where it is, if it is."""
+    """Yield the name of each image, its number within the file, and its location or the error."""
     from gixi_bluesky.cli.images import announced
 
     given = frozenset(Path(name.split("::")[0]).resolve() for name in names)
@@ -161,7 +166,7 @@ def _named(names: Sequence[str], access: FileAccess) -> Iterator[_Named]:
 
 
 def _summed(images: Iterator[_Named], n: int) -> Iterator[_Named]:
-    """Yield sums of `n` images each, called as their first; a last one may be of fewer."""
+    """Yield sums of `n` images each, named after their first; the last sum may have fewer."""
     from gixi_bluesky.callbacks.images.locations import SummedImages
 
     while chosen := list(islice(images, n)):

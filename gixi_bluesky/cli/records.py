@@ -81,7 +81,7 @@ class FrameRecord:
         return table
 
     def _hkl(self, peak: int) -> str:
-        """Return what explains a peak: a line of the most probable phase that has one there."""
+        """Return the line that a peak is assigned to, of the most probable phase that has one."""
         if self.match_peaks.empty:
             return ""
         of_peak = self.match_peaks[self.match_peaks["peak"] == peak]

@@ -1,4 +1,4 @@
-"""`register`: result files made without a server, brought into Tiled."""
+"""`register`: adds result files that were made without a server to Tiled."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def register(
     ] = "gixi",
     json: JsonLines = False,
 ) -> None:
-    """Bring result files into Tiled; images stay where they are.
+    """Register result files in Tiled; the images stay in their files.
 
     A finished run (`<uid>.nxs`) becomes a run like any other; a result that holds no run (of
-    `process --out`) a node in `gixi_files`. What is there already is left as it is. The exit status
-    is 1 when a file could not be registered.
+    `process --out`) a node in `gixi_files`. Results that are already registered are skipped. The
+    exit status is 1 when a file could not be registered.
     """
     from gixi_bluesky.callbacks.derived.registration import register_result, result_files
     from gixi_bluesky.errors import GixiError, RunCompleteError, UnavailableError

@@ -1,4 +1,4 @@
-"""`reprocess`: stored runs once more, with another configuration."""
+"""`reprocess`: analyses stored runs again with another configuration."""
 
 from __future__ import annotations
 
@@ -32,7 +32,9 @@ def reprocess(
     ] = None,
     search: Annotated[
         list[str] | None,
-        typer.Option(metavar="KEY=VALUE", help="Runs whose start document says so; all must hold."),
+        typer.Option(
+            metavar="KEY=VALUE", help="Runs whose start document has this value; all must hold."
+        ),
     ] = None,
     json: JsonLines = False,
 ) -> None:
@@ -62,17 +64,17 @@ def reprocess(
         say(f"{len(runs)} runs to analyse")
         for replayed in replay(runs, settings, derived):
             all_done &= replayed.derived_uid is not None
-            told = _told(derived, replayed)
+            report = _report(derived, replayed)
             if json:
-                print_json(told)
+                print_json(report)
             else:
-                _show(told)
+                _show(report)
     if not all_done:
         raise typer.Exit(1)
 
 
 def _terms(search: list[str]) -> dict[str, Any]:
-    """Return what KEY=VALUE options ask for; a value is read as YAML, so that 7 is a number."""
+    """Return the terms of KEY=VALUE options; values are parsed as YAML, so that 7 is a number."""
     import yaml
 
     terms = {}
@@ -84,37 +86,37 @@ def _terms(search: list[str]) -> dict[str, Any]:
     return terms
 
 
-def _told(derived: Any, replayed: Replayed) -> dict[str, Any]:
+def _report(derived: Any, replayed: Replayed) -> dict[str, Any]:
     """Return the derived run, its phases, and how it differs from the others of this raw run."""
     from gixi_bluesky.tiled_adapters.client.queries import differences, runs_for
 
-    told: dict[str, Any] = {
+    report: dict[str, Any] = {
         "raw_uid": replayed.raw_uid,
         "derived_uid": replayed.derived_uid,
         "reason": replayed.reason,
     }
     if replayed.derived_uid is None:
-        return told
+        return report
     runs = runs_for(derived, replayed.raw_uid)
-    told["differs"] = differences(runs)
+    report["differs"] = differences(runs)
     summary = next(run.summary for run in runs if run.start["uid"] == replayed.derived_uid)
-    return {**told, **{key: summary.get(key) for key in ("n_frames", "n_peaks", "phases")}}
+    return {**report, **{key: summary.get(key) for key in ("n_frames", "n_peaks", "phases")}}
 
 
-def _show(told: dict[str, Any]) -> None:
-    if told["derived_uid"] is None:
-        say(f"{told['raw_uid']}: {told['reason']}")
+def _show(report: dict[str, Any]) -> None:
+    if report["derived_uid"] is None:
+        say(f"{report['raw_uid']}: {report['reason']}")
         return
     phases = ", ".join(
-        f"{phase['name']} {phase['max_probability']:.2f}" for phase in told["phases"].values()
+        f"{phase['name']} {phase['max_probability']:.2f}" for phase in report["phases"].values()
     )
     output.print(
-        f"{told['raw_uid']} → {told['derived_uid']}: {told['n_frames']} frames, "
-        f"{told['n_peaks']} peaks, {phases or 'no phases'}",
+        f"{report['raw_uid']} → {report['derived_uid']}: {report['n_frames']} frames, "
+        f"{report['n_peaks']} peaks, {phases or 'no phases'}",
         markup=False,
         highlight=False,
         soft_wrap=True,
     )
-    for uid, settings in told["differs"].items():
+    for uid, settings in report["differs"].items():
         for name, value in settings.items():
             output.print(f"  {uid[:8]} {name}: {value}", markup=False, highlight=False)

@@ -1,4 +1,4 @@
-"""What a stored run offers, told to a newcomer, and a configuration to start from."""
+"""The images and geometry that a stored run holds, and a configuration to start from."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _NEEDED = {
 
 
 def read_run(uri: str, uid: str) -> Inspection:
-    """Look through a run of a Tiled server, in its catalogue `raw` or at the address itself.
+    """Inspect a run of a Tiled server, in its catalogue `raw` or at the address itself.
 
     Raises StoreError when the server or the run is not there.
     """
@@ -57,7 +57,7 @@ def read_run(uri: str, uid: str) -> Inspection:
 
 
 def findings_of(run: Inspection) -> list[Finding]:
-    """Return what was found and what is missing, a line each; only missing images are a problem."""
+    """Return a finding for each part, found or missing; only missing images are a problem."""
     streams = ", ".join(f"{name} ({n} events)" for name, n in run.streams.items()) or "no streams"
     findings = [Finding("run", True, f"{run.uid} {run.plan_name}: {streams}"), _image(run)]
     for name, meaning in _MEANINGS.items():
@@ -71,7 +71,7 @@ def findings_of(run: Inspection) -> list[Finding]:
 
 
 def starter_config(run: Inspection) -> str:
-    """Return a configuration, YAML, in which what nobody could know is left as a comment."""
+    """Return a configuration (YAML) in which values that the run does not hold are comments."""
     lines = [f"# Begun from run {run.uid}. Fill in what is commented out, then run", ""]
     lines[0] += " `gixi-bluesky check`."
     if run.images:
@@ -85,7 +85,7 @@ def starter_config(run: Inspection) -> str:
     lines += _lines(run, beam, "12.7")
     for name, example in _NEEDED.items():
         lines += _lines(run, name, example, document=name == "distance_mm")
-    # Whether the detector is on the arm that was found nobody can tell from the names.
+    # The names do not show whether the detector is mounted on the arm that was found.
     for name in _ARM:
         lines += _hints(run, name, 0)
     lines += ["  flip: vertical    # files have row 0 at the top; q_z grows with the row"]
@@ -101,14 +101,14 @@ def _image(run: Inspection) -> Finding:
     if not run.images:
         message = "no key is a 2-D image; is this the right run, and does its detector declare one?"
         return Finding("image", False, message)
-    told = "; ".join(
+    keys = "; ".join(
         f"{'darks, ' if image.is_dark else ''}{image.key} in {image.stream}, "
         f"{' x '.join(map(str, image.shape))}"
         for image in run.images
     )
     several = sum(not image.is_dark for image in run.images) > 1
     choice = "; choose with input.stream and input.data_key" if several else ""
-    return Finding("image", True, told + choice)
+    return Finding("image", True, keys + choice)
 
 
 def _shown(candidate: Candidate) -> str:
@@ -118,14 +118,14 @@ def _shown(candidate: Candidate) -> str:
 
 
 def _hints(run: Inspection, name: str, first: int) -> list[str]:
-    """Return what else it may be, as comments."""
+    """Return the other candidates as comments."""
     return [
         f"  # {name}: perhaps {_shown(candidate)}" for candidate in run.candidates[name][first:3]
     ]
 
 
 def _lines(run: Inspection, name: str, example: str, *, document: bool = True) -> list[str]:
-    """Return a setting taken from the documents, or one to be filled in."""
+    """Return the lines of a setting taken from the documents, or a comment to be filled in."""
     found = run.candidates[name]
     usable = document and bool(found) and found[0].reachable
     hints = _hints(run, name, 1 if usable else 0)

@@ -17,10 +17,11 @@ __all__ = ["serve"]
 
 def serve(
     directory: Annotated[
-        Path, typer.Option(metavar="DIR", help="Its state, and the results it may read.")
+        Path, typer.Option(metavar="DIR", help="Folder of the server's state and of the results.")
     ] = Path("results"),
     port: Annotated[
-        int | None, typer.Option(min=1, max=65535, help="8000, or as the file says.")
+        int | None,
+        typer.Option(min=1, max=65535, help="Default: 8000, or as in the configuration file."),
     ] = None,
     config: Annotated[
         Path | None,
@@ -34,7 +35,8 @@ def serve(
 ) -> None:
     """Serve runs and results with Tiled, and the live view, on this machine only, until Ctrl-C.
 
-    The key comes from TILED_SINGLE_USER_API_KEY; without it a fresh one is made and shown once.
+    The key comes from TILED_SINGLE_USER_API_KEY; without it a new one is generated and printed
+    once.
     """
     from gixi_bluesky.tiled_adapters.server.configuration import KEY_VARIABLE
     from gixi_bluesky.tiled_adapters.server.embedded import configured_server, embedded_server

@@ -39,7 +39,7 @@ _FOLDER = Path("gixi-slurm")
 def submit(
     config: ConfigFile,
     bootstrap: Annotated[
-        str | None, typer.Option(metavar="HOST:PORT,…", help="Brokers, instead of the configured.")
+        str | None, typer.Option(metavar="HOST:PORT,…", help="Brokers; replaces kafka.bootstrap.")
     ] = None,
     topic: Annotated[
         list[str] | None, typer.Option(help="Instead of kafka.topics; may be given again.")
@@ -52,11 +52,14 @@ def submit(
     ] = None,
     start: Annotated[
         str | None,
-        typer.Option("--from", metavar="latest|earliest|TIME", help="For a group that is new."),
+        typer.Option("--from", metavar="latest|earliest|TIME", help="Where a new group starts."),
     ] = None,
-    nodes: Annotated[int, typer.Option(min=1, help="How many nodes' worth of consumers.")] = 1,
+    nodes: Annotated[int, typer.Option(min=1, help="Number of nodes that run consumers.")] = 1,
     gpus_per_node: Annotated[
-        int, typer.Option(min=0, help="One consumer each; 0: one consumer a node, on its CPU.")
+        int,
+        typer.Option(
+            min=0, help="GPUs a node, one consumer each; 0: one consumer a node, on its CPU."
+        ),
     ] = 1,
     partition: Annotated[str | None, typer.Option(help="Instead of slurm.partition.")] = None,
     time: Annotated[
@@ -64,7 +67,9 @@ def submit(
     ] = None,
     sbatch: Annotated[
         list[str] | None,
-        typer.Option(metavar="OPTION", help="One more of sbatch: --sbatch=--constraint=a100."),
+        typer.Option(
+            metavar="OPTION", help="Another option of sbatch: --sbatch=--constraint=a100."
+        ),
     ] = None,
     folder: Folder = _FOLDER,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only write the script.")] = False,
@@ -72,7 +77,8 @@ def submit(
 ) -> None:
     """Write the batch script of consumers into a folder and submit it.
 
-    They share the topic's partitions and go on after preemption, requeue and the time limit.
+    The consumers share the topic's partitions and continue after preemption, requeue and the time
+    limit.
     """
     from gixi_bluesky.callbacks.slurm import jobs as slurm
     from gixi_bluesky.callbacks.slurm.batch_script import ConsumerArray
@@ -127,12 +133,12 @@ def _check_complete(
         (tiled or config.tiled.uri, "--tiled URI or tiled.uri"),
     )
     if missing := [how for value, how in wanted if not value]:
-        message = f"the consumers need to know more: give {', '.join(missing)}"
+        message = f"the consumers need more settings: give {', '.join(missing)}"
         raise ConfigError(message)
 
 
 def _check_keys(config: Config) -> None:
-    """Refuse a key that the job would not have."""
+    """Raise ConfigError for a key that the jobs could not read."""
     from gixi_bluesky.errors import ConfigError
 
     secrets = (
@@ -156,11 +162,13 @@ def status(
     folder: Folder = _FOLDER,
     prometheus: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Also write the metrics' places, for file_sd_configs."),
+        typer.Option(
+            metavar="FILE", help="Also write the addresses of the metrics, for file_sd_configs."
+        ),
     ] = None,
     json: JsonLines = False,
 ) -> None:
-    """Show each consumer: its job, what it does, how far behind it is, what went wrong last."""
+    """Show each consumer: its job, state, lag and last error."""
     from gixi_bluesky.callbacks.slurm import jobs as slurm
     from gixi_bluesky.callbacks.slurm import status as slurm_status
 
@@ -180,10 +188,10 @@ def status(
 def cancel(
     folder: Folder = _FOLDER,
     now: Annotated[
-        bool, typer.Option("--now", help="Let Slurm end them, without waiting for the rest.")
+        bool, typer.Option("--now", help="Let Slurm end them now, without waiting.")
     ] = False,
     timeout: Annotated[
-        float, typer.Option(metavar="SECONDS", min=1, help="How long they may finish.")
+        float, typer.Option(metavar="SECONDS", min=1, help="Longest time to finish, s.")
     ] = 300.0,
     json: JsonLines = False,
 ) -> None:

@@ -31,20 +31,20 @@ def consumer_table(job_id: int, consumers: Sequence[ConsumerStatus]) -> Table:
             escape(f"{task.state} ({task.reason})" if task.reason else task.state),
             task.node,
             str(task.restarts + 1) if task.node else "",
-            *_told(consumer),
+            *_heartbeat_cells(consumer),
             escape(consumer.problem),
         )
     return table
 
 
-def _told(consumer: ConsumerStatus) -> tuple[str, ...]:
+def _heartbeat_cells(consumer: ConsumerStatus) -> tuple[str, ...]:
     beat = consumer.heartbeat
     if beat is None:
         return ("",) * (len(_NUMBERS) - 1)
-    told = (
+    cells = (
         str(beat.lag),
         str(beat.frames),
         f"{beat.frames_per_second:.1f}",
         f"{consumer.age_s:.0f}",
     )
-    return tuple(f"({text})" for text in told) if consumer.stale else told
+    return tuple(f"({text})" for text in cells) if consumer.stale else cells

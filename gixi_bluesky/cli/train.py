@@ -19,35 +19,41 @@ _WORKERS = max((os.cpu_count() or 2) - 1, 1)
 
 def train(
     out: Annotated[
-        Path, typer.Option(metavar="DIR", help="Images, checkpoint, curve and weights.")
+        Path, typer.Option(metavar="DIR", help="Folder of images, checkpoint, curve and weights.")
     ],
-    images: Annotated[int, typer.Option(min=1, help="How many images are seen in all.")] = 40_000,
+    images: Annotated[
+        int, typer.Option(min=1, help="Number of training images seen in total.")
+    ] = 40_000,
     minutes: Annotated[
-        float | None, typer.Option(min=0.1, help="End by then, at a learning rate of zero.")
+        float | None, typer.Option(min=0.1, help="End after this time, at a learning rate of zero.")
     ] = None,
     size: Annotated[
-        Literal["light", "large"], typer.Option(help="Of the network; light is for CPUs.")
+        Literal["light", "large"], typer.Option(help="Size of the network; light is for CPUs.")
     ] = "light",
     space: Annotated[
         Literal["polar", "cartesian"],
-        typer.Option(help="Of the images, as grid.space: (|q|, phi), or (q_xy, q_z)."),
+        typer.Option(help="Space of the images, as grid.space: (|q|, phi) or (q_xy, q_z)."),
     ] = "polar",
     batch: Annotated[
         int | None, typer.Option(min=1, help="Images a step; default: 2, on a GPU 8.")
     ] = None,
     learning_rate: Annotated[
-        float | None, typer.Option(help="At its highest; default: 0.0015, on a GPU 0.002.")
+        float | None, typer.Option(help="Peak learning rate; default: 0.0015, on a GPU 0.002.")
     ] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Processes that simulate.")] = _WORKERS,
+    workers: Annotated[
+        int, typer.Option(min=1, help="Number of processes that simulate.")
+    ] = _WORKERS,
     seed: Annotated[int, typer.Option(min=0, help="First seed of the training images.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")] = "auto",
-    name: Annotated[str | None, typer.Option(help="Of the weights; default: the size.")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the weights; default: the size.")
+    ] = None,
 ) -> None:
     """Train the light network on simulated frames and write its weights.
 
     Workers fill DIR/images and DIR/held-out while the network learns. A training that was stopped
     goes on from DIR/checkpoint.pt when the command is repeated, also with more images or minutes
-    and another learning rate, which falls to zero at the new end. DIR/curve.png shows how it goes;
+    and another learning rate, which falls to zero at the new end. DIR/curve.png shows the progress;
     at the end the scores are calibrated on DIR/held-out and NAME.safetensors is written with its
     manifest: give its path as `detector.weights`.
     """

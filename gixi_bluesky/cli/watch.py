@@ -1,4 +1,4 @@
-"""`process --watch`: a growing folder through the same router and store as a scan."""
+"""`process --watch`: analyses a growing folder with the router and store of a scan."""
 
 from __future__ import annotations
 
@@ -32,16 +32,18 @@ _STORED_S = 600.0
 def watched(
     config: Config, folder: Path, stop_after: float | None, metrics_port: int | None = None
 ) -> Iterator[FrameRecord]:
-    """Yield what is found in each image of `folder` as it is stored.
+    """Yield the result of each image of `folder` once it is stored.
 
-    Ends after Ctrl-C or SIGTERM, or when no image came for `stop_after` seconds; what was read by
-    then is finished and stored first.
+    Ends after Ctrl-C or SIGTERM, or when no image came for `stop_after` seconds; images read by
+    then are analysed and stored first.
     """
-    told: SimpleQueue[_Found] = SimpleQueue()
+    stored: SimpleQueue[_Found] = SimpleQueue()
     new_store = store_builder(config)
     config = config.model_copy(update={"input": folder_input(config.input, folder.absolute())})
     with contextlib.ExitStack() as stack:
-        analysis = stack.enter_context(Analysis(config, store=lambda: _Telling(new_store(), told)))
+        analysis = stack.enter_context(
+            Analysis(config, store=lambda: _ReportingStore(new_store(), stored))
+        )
         if metrics_port is not None:
             stack.callback(serve_metrics(analysis.status, metrics_port))
         stopping = stack.enter_context(_asked_to_stop())
@@ -53,22 +55,22 @@ def watched(
                 last_new = time.monotonic()
             elif stop_after is not None and time.monotonic() - last_new > stop_after:
                 break
-            yield from _taken(told, run, _POLL_S)
+            yield from _stored_frames(stored, run, _POLL_S)
         run.stop()
         analysis.drain(_STORED_S)
-        yield from _taken(told, run, 0.0)
+        yield from _stored_frames(stored, run, 0.0)
         say(f"{run.n_frames} images; the run is stored {_place(config)}")
 
 
 _Found = tuple[dict[str, pd.DataFrame], dict[str, Any]]
 
 
-class _Telling:
-    """Passes documents on to a store, and tells of each frame once it is stored."""
+class _ReportingStore:
+    """Passes documents on to a store, and puts each stored frame into a queue."""
 
-    def __init__(self, store: RunStore, told: SimpleQueue[_Found]) -> None:
+    def __init__(self, store: RunStore, stored: SimpleQueue[_Found]) -> None:
         self._store = store
-        self._told = told
+        self._stored = stored
         self._streams: dict[str, str] = {}
         self._tables: dict[str, pd.DataFrame] = {}
 
@@ -112,16 +114,18 @@ class _Telling:
                 stream: rows[rows["frame"] == frame["frame"]]
                 for stream, rows in self._tables.items()
             }
-            self._told.put((tables, {str(key): value for key, value in frame.items()}))
+            self._stored.put((tables, {str(key): value for key, value in frame.items()}))
         self._tables.clear()
 
 
-def _taken(told: SimpleQueue[_Found], run: FolderRun, wait_s: float) -> Iterator[FrameRecord]:
-    """Yield what was told within `wait_s`."""
+def _stored_frames(
+    stored: SimpleQueue[_Found], run: FolderRun, wait_s: float
+) -> Iterator[FrameRecord]:
+    """Yield the frames that are stored within `wait_s`."""
     deadline = time.monotonic() + wait_s
     while True:
         try:
-            tables, frame = told.get(timeout=max(deadline - time.monotonic(), 0.001))
+            tables, frame = stored.get(timeout=max(deadline - time.monotonic(), 0.001))
         except Empty:
             return
         name = run.name_of(int(frame["frame"]))
@@ -151,7 +155,10 @@ def _place(config: Config) -> str:
 
 @contextlib.contextmanager
 def _asked_to_stop() -> Iterator[Callable[[], bool]]:
-    """Yield whether SIGINT or SIGTERM came; a second Ctrl-C stops at once, a third one kills."""
+    """Yield a function that returns True after SIGINT or SIGTERM.
+
+    A second Ctrl-C stops at once, a third one kills the process.
+    """
     asked: list[int] = []
 
     def ask(number: int, _: object) -> None:
@@ -159,7 +166,7 @@ def _asked_to_stop() -> Iterator[Callable[[], bool]]:
         signal.signal(signal.SIGINT, stop)
 
     def stop(_: int, __: object) -> None:
-        # The default one ends the process in a library, too, where Python never comes round.
+        # The default handler also ends a process that is blocked inside a library.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         raise KeyboardInterrupt
 

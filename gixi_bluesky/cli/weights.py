@@ -1,4 +1,4 @@
-"""`weights`: which detectors there are, fetching published weights, and exporting ours."""
+"""`weights`: lists detectors, fetches published weights, exports light networks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["weights_app"]
 
 weights_app = typer.Typer(
     name="weights",
-    help="List the detectors, fetch published weights, or export ours.",
+    help="List the detectors, fetch published weights, or export light networks.",
     no_args_is_help=True,
 )
 
@@ -48,7 +48,7 @@ def list_(json: JsonLines = False) -> None:
 
 @weights_app.command()
 def fetch(
-    name: Annotated[str, typer.Argument(help="Such as gixi-2022; `weights list` has them.")],
+    name: Annotated[str, typer.Argument(help="Such as gixi-2022; `weights list` shows the names.")],
 ) -> None:
     """Fetch published weights with pip, verify their hash and keep them in the user's cache.
 
@@ -65,14 +65,15 @@ def fetch(
 @weights_app.command()
 def export(
     name: Annotated[str, typer.Argument(help="default, a name, or a .safetensors file.")],
-    onnx: Annotated[Path, typer.Option(metavar="FILE.onnx", help="What is written.")],
+    onnx: Annotated[Path, typer.Option(metavar="FILE.onnx", help="File to write.")],
     shape: Annotated[
-        tuple[int, int], typer.Option(metavar="N_PHI N_Q", help="The grid.shape it will fit.")
+        tuple[int, int],
+        typer.Option(metavar="N_PHI N_Q", help="The only grid.shape that the file will accept."),
     ] = (512, 1024),
 ) -> None:
     """Write a light network as an ONNX file with its manifest, for onnxruntime on a CPU.
 
-    Give the file as `detector.weights`. It finds the same peaks sooner; needs the extra `export`.
+    Give the file as `detector.weights`. It finds the same peaks faster; needs the extra `export`.
     """
     from gixi_bluesky.processing.detector import find_weights
     from gixi_bluesky.processing.detector.networks.onnx_graph import export_onnx
