@@ -1,4 +1,4 @@
-"""Every error this package raises on purpose; each is also the builtin a caller would expect.
+"""Every error that this package raises deliberately; each is also a builtin exception.
 
 GixiError
 ├── ConfigError (ValueError)         a setting is wrong or missing
@@ -43,7 +43,7 @@ __all__ = [
 
 
 class GixiError(Exception):
-    """The base of every error raised on purpose."""
+    """The base of every error that this package raises deliberately."""
 
 
 class ConfigError(GixiError, ValueError):
@@ -95,7 +95,7 @@ class StoreError(GixiError, RuntimeError):
 
 
 class RunCompleteError(StoreError):
-    """The derived run is stored and complete; there is nothing to do."""
+    """The derived run is already stored and complete."""
 
 
 class RowsLostError(StoreError):
@@ -103,4 +103,4 @@ class RowsLostError(StoreError):
 
 
 class ClaimLostError(StoreError):
-    """Another writer owns the derived run; this one must stop."""
+    """Another writer holds the claim on the derived run; this one must stop."""

@@ -13,7 +13,7 @@ __all__ = ["LogSettings", "configure_logging", "get_logger", "log_settings"]
 
 @dataclass(frozen=True, slots=True)
 class LogSettings:
-    """What was asked of the log, for child processes to do the same."""
+    """The settings of the log, to be applied in child processes."""
 
     level: str = "INFO"
     json: bool = False
@@ -48,7 +48,7 @@ def configure_logging(level: str = "INFO", *, json: bool = False) -> None:
 
 
 def log_settings() -> LogSettings | None:
-    """Return what was asked of the log of this process, None while nothing was."""
+    """Return the log settings of this process, None if none were made."""
     return _settings
 
 

@@ -14,7 +14,7 @@ __all__ = ["FRAME_LATENCY", "AnalysisCollector", "Served", "serve_metrics"]
 
 Status = Callable[[], Mapping[str, Any]]
 
-# A frame is wanted within a second; the buckets are finest there.
+# The target is a second a frame; the buckets are finest there.
 _LATENCY_BUCKETS = (0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.5, 5.0, 10.0, 30.0, 120.0)
 
 FRAME_LATENCY = Histogram(
@@ -27,15 +27,15 @@ _COUNTERS = {
     "frames_received": ("gixi_frames_received", "Frames announced by documents"),
     "frames_skipped": ("gixi_frames_skipped", "Frames that were stored already"),
     "documents_refused": ("gixi_documents_refused", "Documents that broke their schema"),
-    "worker_restarts": ("gixi_worker_restarted", "Deaths of the analysis process, mended"),
+    "worker_restarts": ("gixi_worker_restarted", "Restarts of the analysis process after it ended"),
     "maps_built": ("gixi_maps_built", "Maps made for a new geometry of a frame"),
     "maps_seconds": ("gixi_maps_built_seconds", "Time it took to make them"),
-    "runs_closed": ("gixi_runs_closed", "Raw runs whose derived run is done with"),
+    "runs_closed": ("gixi_runs_closed", "Raw runs whose derived run is finished"),
 }
 _GAUGES = {
     "frames_queued": ("gixi_queue_held_frames", "Frames that wait for their result"),
     "queue_bytes": ("gixi_queue_held_bytes", "Memory held by frames that wait"),
-    "documents_queued": ("gixi_inbox_held_documents", "Documents not looked at yet"),
+    "documents_queued": ("gixi_inbox_held_documents", "Documents not processed yet"),
     "worker_alive": ("gixi_worker_running_bool", "1 while an analysis process is there"),
     "runs_open": ("gixi_runs_growing_count", "Raw runs that have not stopped"),
 }
@@ -43,7 +43,7 @@ _GAUGES = {
 _CONSUMER_COUNTERS = {
     "messages_read": ("gixi_messages_read", "Messages taken from Kafka, repeated ones too"),
     "dead_letters": ("gixi_messages_refused", "Messages that became dead letters"),
-    "undelivered": ("gixi_messages_undelivered", "Messages of ours that the broker never took"),
+    "undelivered": ("gixi_messages_undelivered", "Own messages that the broker never accepted"),
 }
 _PARTITION_GAUGES = {
     "lag": ("gixi_partition_unread_messages", "Consumer lag: messages not read yet"),
@@ -53,7 +53,7 @@ _ENDS = {"frames_done": "ok", "frames_dropped": "dropped", "frames_failed": "fai
 
 
 class AnalysisCollector(Collector):
-    """Tells Prometheus what `Analysis.status()` tells, at the moment it asks."""
+    """Exports the values of `Analysis.status()` to Prometheus at each scrape."""
 
     def __init__(self, status: Status) -> None:
         self._status = status
@@ -106,7 +106,7 @@ def _by_partition(
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """Metrics that are being served; call it to end that."""
+    """A running metrics server; call it to stop the server."""
 
     port: int
     end: Callable[[], None]

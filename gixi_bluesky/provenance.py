@@ -1,4 +1,4 @@
-"""What decided a result: one object that goes into the derived run, the HDF5 file and Tiled."""
+"""What determines a result: one object for the derived run, the HDF5 file and Tiled."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _LIBRARIES = (
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """Everything needed to repeat a result, and to tell why another one differs.
+    """Everything needed to repeat a result, or to explain a different one.
 
     `result_hash` covers what decides the numbers; it leaves out device, engine, paths and servers.
     """

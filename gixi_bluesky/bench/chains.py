@@ -1,4 +1,4 @@
-"""Chains side by side: frame by frame in turns, so that a busy machine is the same to all."""
+"""Timing of several chains that take turns frame by frame, so that other load affects all alike."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WHOLE = "whole"
 
 @dataclass(frozen=True, slots=True)
 class StageSummary:
-    """Milliseconds a frame: median and 90 % quantile on the clock, median of the processor.
+    """Milliseconds a frame: median and 90 % quantile of wall time, median of CPU time.
 
     ratio, cpu_ratio: median over the frames of this chain's time over that of the first chain
     """
@@ -41,7 +41,7 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class ChainTimes:
-    """What one chain took; `stages` in the order of the chain, last the `whole` of them.
+    """Times of one chain; `stages` in the order of the chain, the sum as `whole` at the end.
 
     weights, sha256, device, engine: of its detector; peaks: found in the median frame
     maps_ms: building the maps, once
@@ -75,10 +75,10 @@ class _Record:
 def time_chains(
     pipelines: Sequence[Pipeline], frames: NDArray[Any], count: int, batch: int
 ) -> list[ChainTimes]:
-    """Let every pipeline analyse `count` frames one by one, then as many in batches of `batch`.
+    """Time every pipeline on `count` frames one by one, then on as many in batches of `batch`.
 
-    frames: (n, rows, columns), used over and over. What happens only once, such as building the
-    maps, is done before.
+    frames: (n, rows, columns), used over and over. One-time work, such as building the maps, is
+    done before.
     """
     records = [_Record() for _ in pipelines]
     stack = frames[np.arange(batch) % len(frames)]
@@ -138,5 +138,5 @@ def _summary(pipeline: Pipeline, record: _Record, first: _Record, batch: int) ->
 
 
 def _ratio(times: Sequence[float], others: Sequence[float]) -> float:
-    # A clock that ticks rarely tells 0 of what is short.
+    # A coarse CPU clock reads 0 for short stages.
     return float(np.median(np.divide(times, np.maximum(others, 1e-9))))

@@ -41,7 +41,7 @@ def beamline() -> Config:
 
 
 def require_free_size(config: Config) -> None:
-    """Raise ConfigError where files of the configuration say how large the detector is."""
+    """Raise ConfigError if files of the configuration fix the size of the detector."""
     corrections, geometry = config.corrections, config.geometry
     files = {
         "geometry.mask": geometry.mask,
@@ -59,7 +59,7 @@ def require_free_size(config: Config) -> None:
 
 
 def simulated_frames(config: Config, count: int, shape: tuple[int, int] = DETECTOR) -> NDArray[Any]:
-    """Return `count` exposures of one film, (count, *shape) float32, laid as they are read."""
+    """Return `count` exposures of one film, (count, *shape) float32, oriented as in files."""
     turn = orientation_of(config.geometry)
     renderer = Renderer(Geometry.from_settings(config.geometry, shape), turn.shape(shape))
     film = Crystallisation(read_structure(shipped_cifs()[_FILM], q_max=_LINES_TO))

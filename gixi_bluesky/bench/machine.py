@@ -1,4 +1,4 @@
-"""What a benchmark ran on."""
+"""Description of the machine that a benchmark ran on."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _cpus() -> int:
 
 
 def _processor() -> str:
-    """Return the model as Linux knows it, elsewhere whatever Python can tell."""
+    """Return the processor model from /proc/cpuinfo, else Python's name for the platform."""
     if _CPU_INFO.is_file():
         for line in _CPU_INFO.read_text(encoding="utf-8", errors="replace").splitlines():
             key, _, value = line.partition(":")

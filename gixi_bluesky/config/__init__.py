@@ -36,7 +36,7 @@ __all__ = ["Config", "load_config", "parse_config", "stored_config"]
 
 _RESULT_FILES = {".nxs", ".h5", ".hdf5"}
 
-# What a stored configuration may say: what decides results, and nothing that acts or leads away.
+# Sections taken from a stored configuration: those that decide results, no servers or outputs.
 _DECIDING = (
     "geometry",
     "grid",
@@ -54,7 +54,7 @@ _log = get_logger()
 
 
 class Config(Settings):
-    """Everything the analysis needs to know; only `geometry` has no default."""
+    """The whole configuration; only `geometry` has no default."""
 
     geometry: RunGeometrySettings
     input: InputSettings = InputSettings()

@@ -1,4 +1,4 @@
-"""The files that a stored configuration names: taken only if they hold what they held then."""
+"""The files that a stored configuration names, used only if their content is unchanged."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class StoredFiles:
         self._source = source
 
     def verified(self, config: Config) -> Config:
-        """Return the configuration with files that hold what they held then."""
+        """Return the configuration with files whose content is unchanged."""
         updates: dict[str, dict[str, Any]] = {
             "geometry": self._calibration(config.geometry),
             "corrections": self._corrections(config.corrections),
@@ -98,7 +98,7 @@ class StoredFiles:
         raise ConfigError(self._missing(setting, path, sha256))
 
     def _nexus(self, place: Path) -> Path:
-        """Return a NeXus calibration that states what it stated then."""
+        """Return a NeXus calibration whose values are unchanged."""
         from gixi_bluesky.processing.geometry.nexus_calibration import read_nexus
 
         sha256 = self._provenance.get("nexus_sha256")

@@ -1,4 +1,4 @@
-"""The demo: a crystallising film on a simulated beamline, analysed live, asked back from Tiled."""
+"""The demo: a crystallising film on a simulated beamline, analysed live and read from Tiled."""
 
 from __future__ import annotations
 

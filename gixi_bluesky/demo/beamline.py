@@ -22,7 +22,7 @@ Exposure = Callable[[float], NDArray[np.int32]]
 
 
 class FrameFile:
-    """A NeXus/HDF5 file of frames that others may read while it grows (SWMR)."""
+    """A NeXus/HDF5 file of frames that can be read while it grows (SWMR)."""
 
     def __init__(self, path: Path, shape: tuple[int, int]) -> None:
         self.path = path
@@ -113,7 +113,7 @@ class SimulatedDetector(Device):
         return list(super().unstage())
 
     def trigger(self) -> DeviceStatus:
-        """Take one frame in a thread of its own, as a real detector would."""
+        """Acquire one frame in a separate thread, as a real detector would."""
         status = DeviceStatus(self)
         threading.Thread(target=self._acquire, args=(status,), daemon=True).start()
         return status
@@ -149,7 +149,7 @@ class SimulatedDetector(Device):
             self._taken = count
             time.sleep(max(0.0, self._exposure_s - (time.monotonic() - began)))
         except Exception as error:
-            # Whatever went wrong belongs to the plan that waits for this frame.
+            # Any error is raised in the plan that waits for this frame.
             status.set_exception(error)
         else:
             status.set_finished()

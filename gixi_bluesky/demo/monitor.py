@@ -27,7 +27,7 @@ _log = get_logger()
 def simulated_seconds(raw: Any, raw_uid: str) -> dict[int, float]:
     """Return the simulated time of each frame that the raw catalogue holds so far, s."""
     try:
-        # The table itself: the column's own node asks for the length it had a moment ago.
+        # The table itself: the column's own node would use an outdated length.
         rows = raw[raw_uid]["primary"].base["internal"].read(["time_s"])
     except KeyError:  # the first event is not stored yet
         return {}
@@ -100,7 +100,7 @@ class Monitor:
                         took, drawn = time.monotonic() - began, count
                         due = began + took + max(_REDRAW_S, _MOST_DRAWING * took)
             except Exception:
-                # A picture less must not end the demo; the log says why it is missing.
+                # A missing picture must not end the demo; the log has the reason.
                 _log.exception("the overview could not be drawn")
             if last:
                 return

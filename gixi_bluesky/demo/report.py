@@ -1,4 +1,4 @@
-"""What the demo found, asked from Tiled as any other client would."""
+"""The results of the demo, read from Tiled as by any other client."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A child process as its parent sees it: how it is started and ended."""
+"""A child process: its start and its end, from the parent's side."""
 
 from __future__ import annotations
 
@@ -74,12 +74,12 @@ class ChildProcess(Peer):
 
     @property
     def alive(self) -> bool:
-        """Whether the process is there."""
+        """True if the process is there."""
         return self._child is not None and self._child.poll() is None
 
     @property
     def pid(self) -> int | None:
-        """Its process id, the last one's when it is gone."""
+        """Process id; that of the last process when it has ended."""
         return self._child.pid if self._child is not None else None
 
     def start(self) -> None:
@@ -108,7 +108,7 @@ class ChildProcess(Peer):
             raise self._ended() from error
 
     def end(self) -> None:
-        """Kill the process, if it is there."""
+        """Kill the process, if it is running."""
         self._disconnect()
         if self._child is not None and self._start.parent_pid == os.getpid():
             with contextlib.suppress(OSError):

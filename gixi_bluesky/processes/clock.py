@@ -1,4 +1,4 @@
-"""The clocks that waiting, ageing and expiring go by, so that tests can set the time."""
+"""The clocks used for waits, ages and deadlines, so that tests can set the time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The working directory of child processes: an empty folder that nothing is written to."""
+"""The working directory of child processes: an empty folder, never written to."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["empty_folder"]
 def empty_folder() -> Path:
     """Return an empty folder of this user, made at first use.
 
-    A relative name that comes out of a foreign file leads nowhere from there.
+    A relative path from a foreign file therefore resolves to nothing.
     """
     folder = Path(tempfile.gettempdir()) / f"gixi-empty-{os.getuid()}"
     folder.mkdir(mode=0o500, exist_ok=True)

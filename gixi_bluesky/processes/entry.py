@@ -41,7 +41,7 @@ def main(arguments: list[str]) -> None:
 def end_with(pid: int, descriptor: int) -> None:
     """End this process when process `pid` ends or the other end of the socket is closed.
 
-    Without this, a child that is busy outlives a parent that was killed, as long as it is busy.
+    Without this, a busy child would outlive a parent that was killed.
     """
     ends = select.poll()
     ends.register(descriptor, 0)  # POLLHUP and POLLERR come without being asked for

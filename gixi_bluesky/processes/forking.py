@@ -1,4 +1,4 @@
-"""Copies of a child process by fork: what it has built is shared with them, not built again."""
+"""Copies of a child process by fork, which share what it has built."""
 
 from __future__ import annotations
 
@@ -66,12 +66,12 @@ class ForkedCopy(Peer):
 
     @property
     def alive(self) -> bool:
-        """Whether the process is there."""
+        """True if the process is there."""
         return self._pid is not None and _state(self._pid) not in "ZX"
 
     @property
     def pid(self) -> int | None:
-        """Its process id, the last one's when it is gone."""
+        """Process id; that of the last process when it has ended."""
         return self._pid
 
     def start(self) -> None:
@@ -91,7 +91,7 @@ class ForkedCopy(Peer):
             self._pidfd = os.pidfd_open(served.pid)
 
     def end(self) -> None:
-        """Kill the process, if it is there."""
+        """Kill the process, if it is running."""
         self._disconnect()
         if self._pid is None or self._owner != os.getpid():
             return
@@ -145,7 +145,7 @@ def can_fork() -> bool:
 def serve_copy(
     parent: Connection, request: CopyRequest, run: Callable[[Connection, list[int]], None]
 ) -> None:
-    """Do what a request asks; the copy calls `run(connection, descriptors)` and never returns."""
+    """Serve a copy request; the copy calls `run(connection, descriptors)` and never returns."""
     if request.pid is not None:
         parent.send(CopyServed(request.pid, _reaped(request.pid)))
         return

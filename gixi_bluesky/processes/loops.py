@@ -1,4 +1,4 @@
-"""Threads that repeat one turn of work, survive its errors, and are watched."""
+"""Threads that repeat a turn of work, survive its errors, and are supervised."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _log = get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Liveness:
-    """How a thread is.
+    """The state of a thread.
 
     errors: turns that ended in an error
     restarts: how often the watchdog started it again
@@ -60,28 +60,28 @@ class Loop:
 
     @property
     def stopping(self) -> bool:
-        """Whether the loop was asked to stop."""
+        """True if the loop was asked to stop."""
         return self._stopping.is_set()
 
     @property
     def started(self) -> bool:
-        """Whether the loop was started and not stopped since."""
+        """True if the loop was started and not stopped since."""
         return self._thread is not None and not self.stopping
 
     @property
     def alive(self) -> bool:
-        """Whether the thread runs."""
+        """True if the thread runs."""
         return self._thread is not None and self._thread.is_alive()
 
     @property
     def liveness(self) -> Liveness:
-        """How the thread is now."""
+        """The present state of the thread."""
         turn_s = time.monotonic() - self._began
         return Liveness(self.alive, self._errors, self._restarts, turn_s, self._last_error)
 
     @property
     def last_error(self) -> str:
-        """The error of the last turn, empty when it had none."""
+        """The error of the last turn, "" if it had none."""
         return self._last_error if self._in_a_row else ""
 
     def start(self) -> None:
@@ -115,7 +115,7 @@ class Loop:
                 self._note(error)
 
     def _note(self, error: BaseException) -> None:
-        # When memory has run out, even this may fail; the next turn comes all the same.
+        # Without memory, even this may fail; the next turn runs all the same.
         with contextlib.suppress(BaseException):
             self._errors += 1
             self._in_a_row += 1
@@ -126,7 +126,7 @@ class Loop:
 
 
 class Watchdog:
-    """Starts loops again that ended, and reports those that it cannot start or that are stuck."""
+    """Restarts loops that ended, and reports those that are stuck or cannot be started."""
 
     def __init__(self, loops: Iterable[Loop]) -> None:
         self._loops = tuple(loops)
@@ -146,14 +146,14 @@ class Watchdog:
         self._own.stop(timeout)
 
     def status(self) -> dict[str, str]:
-        """Return how each thread is, in words: running, stuck for … s, ended (why)."""
+        """Return the state of each thread as text: running, stuck for … s, ended (reason)."""
         if self._own.started:
             self.check()
         loops = [loop for loop in (*self._loops, self._own) if loop.started]
         return {loop.name: str(loop.liveness) for loop in loops}
 
     def check(self) -> None:
-        """Start what has ended, once; report what is stuck."""
+        """Restart threads that have ended, once; report those that are stuck."""
         for loop in (*self._loops, self._own):
             if loop.started and not loop.alive:
                 self._restart(loop)

@@ -1,4 +1,4 @@
-"""Another process at the end of a socket: messages, answers, and its end."""
+"""A process at the other end of a socket: messages, answers and exit."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gixi_bluesky.errors import GixiError
 
 __all__ = ["STUCK_S", "Peer", "ProcessEndedError", "connected"]
 
-STUCK_S = 30  # a message that has begun and does not go on for so long never ends
+STUCK_S = 30  # a message that stalls for so long is given up
 
 
 class ProcessEndedError(GixiError):
@@ -32,12 +32,12 @@ class Peer(ABC):
     @property
     @abstractmethod
     def alive(self) -> bool:
-        """Whether the process is there."""
+        """True if the process is there."""
 
     @property
     @abstractmethod
     def pid(self) -> int | None:
-        """Its process id, the last one's when it is gone."""
+        """Process id; that of the last process when it has ended."""
 
     @abstractmethod
     def start(self) -> None:
@@ -80,7 +80,7 @@ class Peer(ABC):
 
     @abstractmethod
     def end(self) -> None:
-        """Kill the process, if it is there."""
+        """Kill the process, if it is running."""
 
     def _open(self) -> Connection:
         if self._connection is None:

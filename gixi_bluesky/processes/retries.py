@@ -1,4 +1,4 @@
-"""The one policy by which failed calls are repeated: growing pauses with an upper limit."""
+"""The retry policy of the package: growing pauses with an upper limit."""
 
 from __future__ import annotations
 
@@ -59,10 +59,10 @@ def retrying(
 
 
 class Backoff:
-    """The same policy for code that must not block: it asks `due` and goes on with other work.
+    """The same policy for code that must not block: check `due`, and do other work meanwhile.
 
     first_s, longest_s: the pauses double from one to the other
-    free: how many failures in a row no pause follows
+    free: number of first failures in a row without a pause
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class Backoff:
 
     @property
     def due(self) -> bool:
-        """Whether the next attempt may begin."""
+        """True if the next attempt may begin."""
         return self._clock.monotonic() >= self._not_before
 
     def succeeded(self) -> None:
@@ -97,5 +97,5 @@ class Backoff:
         return pause
 
     def wait(self, seconds: float) -> None:
-        """Let no attempt begin for a while, without counting a failure."""
+        """Delay the next attempt without counting a failure."""
         self._not_before = self._clock.monotonic() + seconds

@@ -44,7 +44,7 @@ class SharedBlock:
         return SharedArray(self.descriptor, array.shape, array.dtype.str)
 
     def close(self) -> None:
-        """Give the memory back once the child has, too."""
+        """Release the memory; it is freed once the child has released it too."""
         if self.descriptor >= 0:
             with contextlib.suppress(OSError):
                 os.close(self.descriptor)
