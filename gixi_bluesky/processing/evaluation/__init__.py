@@ -1,1 +1,1 @@
-"""Judge detectors and phase probabilities on frames whose truth is known."""
+"""Evaluation of detectors and phase probabilities on frames whose truth is known."""

@@ -1,4 +1,4 @@
-"""How good a detector is: average precision and recall against known boxes."""
+"""Average precision and recall of a detector against known boxes."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Verdicts:
 
     @property
     def n_known(self) -> int:
-        """Boxes there are to find."""
+        """Number of boxes to find."""
         return sum(len(owner) for owner in self.owners)
 
 
@@ -72,7 +72,7 @@ def box_iou(one: Float32, other: Float32) -> NDArray[np.float64]:
 
 
 def visible_peaks(truth: Truth) -> Bool:
-    """Return which peaks (m,) of a simulated frame there are to find; the others are ignored."""
+    """Return which peaks (m,) of a simulated frame count as to be found; the others are ignored."""
     visible = (truth.snr >= _LEAST_SNR) & (truth.visible >= _LEAST_ON_DETECTOR)
     towers = truth.snr[None, :] * _SHOULDER_SNR > truth.snr[:, None]
     hidden = (box_iou(truth.boxes, truth.boxes) > _SHOULDER_IOU) & towers
@@ -134,7 +134,7 @@ def _nearest_in_q(one: Detections, truth: KnownBoxes) -> Int64:
     found, there = (boxes[:, [0, 2]].mean(axis=1) for boxes in (one.boxes, truth.boxes))
     distance = np.abs(found[:, None] - there)
     allowed = (distance < _FARTHEST_DQ) & (box_iou(one.boxes, truth.boxes) > _OVERLAP_BY_Q)
-    # What is not allowed costs more than all that is, so it is never chosen instead.
+    # A pair that is not allowed costs more than all allowed ones, so it is never preferred.
     cost = np.where(allowed, distance, _FARTHEST_DQ * (1 + sum(distance.shape)))
     rows, columns = linear_sum_assignment(cost)
     good = allowed[rows, columns]

@@ -49,7 +49,7 @@ class KnownPeak:
 
     @property
     def ring(self) -> bool:
-        """Whether it is even in phi."""
+        """True if it is even in phi."""
         return math.isnan(self.fwhm_phi)
 
     def shape(self, q: NDArray[np.floating], phi: NDArray[np.floating]) -> Float64:
@@ -66,7 +66,7 @@ class KnownPeak:
 
 @dataclass(frozen=True, slots=True)
 class KnownFrame:
-    """A remapped exposure, the boxes that a detector could give, and the peaks in their order."""
+    """A remapped exposure, plausible boxes of a detector, and the peaks in the same order."""
 
     polar: PolarImage
     boxes: Detections
@@ -157,7 +157,7 @@ def _peaks(rng: np.random.Generator, pixels: _Pixels, background: Float64) -> It
 
 
 def _scaled(peak: KnownPeak, snr: float, pixels: _Pixels, background: Float64) -> KnownPeak:
-    """Return the peak as high as its signal / sqrt(signal + background) asks for."""
+    """Return the peak scaled to the wanted signal / sqrt(signal + background)."""
     near = pixels.near(peak, 1.0)
     q, phi, weight = pixels.q[near], pixels.phi[near], pixels.efficiency[near]
     if not peak.ring:

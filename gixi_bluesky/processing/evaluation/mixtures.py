@@ -1,4 +1,4 @@
-"""Simulated mixtures at the level of peak lists, with what is in them, to judge the matching."""
+"""Simulated mixtures as peak lists with known phases, to evaluate the matching."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ DEVELOPMENT, REPORT = 0, 1000  # first seeds: while the matching is built, for p
 
 STRAIN, ANISOTROPIC_STRAIN = 0.003, 0.0015
 ZERO_ERROR = 0.002  # 1/angstrom, about the shift by one detector pixel
-_ROWS, _COLUMNS = 91, 512  # of the image that says what is visible
+_ROWS, _COLUMNS = 91, 512  # of the image that decides what is visible
 _LINES_PER_PHASE = 60
 _RESOLVED = 0.8  # FWHM in |q|; nearer lines at one phi are one peak
 _HALF_FOUND, _FOUND_SPREAD = 7.0, 0.5  # SNR at which a detector finds every second peak; in log
@@ -245,7 +245,7 @@ def _merged(rng: np.random.Generator, arcs: list[_Arc]) -> list[_Arc]:
 
 
 def _stands_out(one: _Arc, other: _Arc) -> bool:
-    """Say whether one of them is an arc that is brighter than the ring it lies on."""
+    """Return whether one of them is an arc that is brighter than the ring it lies on."""
     narrow, wide = sorted((one, other), key=lambda arc: arc.fwhm_phi)
     if wide.fwhm_phi <= _RING_DEG or narrow.fwhm_phi > _RING_DEG:
         return False

@@ -1,4 +1,4 @@
-"""How good the probabilities of phases are: AUC, calibration, recall and precision."""
+"""Quality of the probabilities of phases: AUC, calibration, recall and precision."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ __all__ = ["FEWEST_LINES", "PhaseScorecard", "Verdict", "area_under_curve", "jud
 Float64 = NDArray[np.float64]
 Bool = NDArray[np.bool_]
 
-FEWEST_LINES = 4  # visible lines of a present phase that can be asked for
+FEWEST_LINES = 4  # visible lines of a present phase that counts in `auc` and `recall`
 _BINS = 10
 _SMALLEST_REPORTED = 0.01
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the matching says of one candidate in one frame.
+    """The result of the matching for one candidate in one frame.
 
     n_visible: lines of a present phase that can be seen, 0 for an absent one
-    group: of those that the image cannot tell apart, "" = alone
+    group: of phases that the image cannot distinguish, "" = none
     """
 
     slug: str

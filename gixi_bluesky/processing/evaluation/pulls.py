@@ -1,4 +1,4 @@
-"""How true the errors of measured peaks are: pulls, (measured - true) / stated error."""
+"""Pulls of measured peaks, (measured - true) / stated error, which test the stated errors."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class PullWidth:
 
 @dataclass(frozen=True, slots=True)
 class MeasuringReport:
-    """The pulls of all classes, and how the measuring does besides.
+    """The pulls of all classes, and further figures of the measuring.
 
     dq_bins: median |dq| of strong peaks alone, columns of the polar image
     untrusted: share of the peaks that are flagged as failed or cut; these are left out

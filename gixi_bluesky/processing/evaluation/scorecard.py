@@ -1,4 +1,4 @@
-"""Detectors side by side, on simulated frames whose seeds and structures trained none of ours."""
+"""Comparison of detectors on simulated frames whose seeds and structures are kept from training."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ Float64 = NDArray[np.float64]
 _IOU = 0.3  # of a hit, for everything but average precision
 _VISIBILITY = {"weak": (5.0, 15.0), "medium": (15.0, 50.0), "strong": (50.0, math.inf)}
 _BINS = 10
-_FRAMES_PER_SETUP = 2  # of a seed: many set-ups tell more than many frames of one
+_FRAMES_PER_SETUP = 2  # of a seed: many set-ups say more than many frames of one
 
 
 @dataclass(frozen=True, slots=True)
 class Exercise:
-    """An image before any contrast, and what there is to find.
+    """An image before any contrast, and its true boxes.
 
     intensity: (rows, columns) float32, NaN = no data
     q: (columns,) |q| of a polar image, q_xy of a cartesian one; q_z: (rows,) of a cartesian one
@@ -72,7 +72,7 @@ class Exercise:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One detector on one image: what it found, what there was, and the CPU seconds it took."""
+    """One detector on one image: detections, true boxes, and CPU seconds."""
 
     found: Detections
     exercise: Exercise
@@ -90,7 +90,7 @@ class Bin:
 
 @dataclass(frozen=True, slots=True)
 class Scorecard:
-    """How good one detector is; NaN where there was nothing to count.
+    """The scores of one detector; NaN where there was nothing to count.
 
     average_precision: by rule of a hit, `0.1`, `0.3`, `0.5` (IoU) and `dq` (judge_by_q)
     recall: at the default threshold, by visibility (SNR 5-15, 15-50, above) and by kind
@@ -157,7 +157,7 @@ def painted_exercises(seed: int, images: int) -> Iterator[Exercise]:
 
 
 def compare(detectors: Sequence[Detector], exercises: Iterable[Exercise]) -> list[Scorecard]:
-    """Show every image to every detector; returns their scorecards in order."""
+    """Run every detector on every image; returns the scorecards in order."""
     outcomes: list[list[Outcome]] = [[] for _ in detectors]
     for exercise in exercises:
         for detector, mine in zip(detectors, outcomes, strict=True):
@@ -169,7 +169,7 @@ def compare(detectors: Sequence[Detector], exercises: Iterable[Exercise]) -> lis
 
 
 def scorecard(weights: str, sha256: str, outcomes: Sequence[Outcome]) -> Scorecard:
-    """Sum up what one detector did."""
+    """Return the scorecard of one detector."""
     threshold = DetectorSettings().score_threshold
     found = [outcome.found for outcome in outcomes]
     wanted = [visible_peaks(outcome.exercise.truth) for outcome in outcomes]

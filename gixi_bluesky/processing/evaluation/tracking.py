@@ -1,4 +1,4 @@
-"""How good tracks are: IDF1, identity switches and whole reflections on simulated series."""
+"""Quality of tracks: IDF1, identity switches and whole reflections on simulated series."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class TrackScore:
 
 
 class NearestTracker:
-    """The tracker to beat: each peak takes the nearest latest peak of a track, greedily.
+    """The baseline tracker: each peak takes the nearest latest peak of a track, greedily.
 
     They must lie within three sigma or half a width in |q|, and overlap in phi.
     """
@@ -98,7 +98,7 @@ class NearestTracker:
 
 
 def score_tracks(lists: Sequence[PeakList], step: Callable[[int, Peaks], Int64]) -> TrackScore:
-    """Follow the peaks of a series by `step(frame, peaks)` and compare with whose they are."""
+    """Track the peaks of a series by `step(frame, peaks)` and compare with the true reflections."""
     tracks, owners, frames = [], [], []
     for frame, one in enumerate(lists):
         tracks.append(step(frame, one.peaks))

@@ -39,7 +39,7 @@ Bool = NDArray[np.bool_]
 
 _COMPACT_DEG = 15.0  # up to here a peak is one blob, whatever its box
 _LEAST_FILL = 0.1  # of the rectangle around them, by longer ones
-_PHI_ROWS, _Q_COLUMNS = 512, 1024  # of the map that tells what else shines where a peak is
+_PHI_ROWS, _Q_COLUMNS = 512, 1024  # of the map of all other scatter at the place of a peak
 
 
 class _Outline(Protocol):
@@ -51,7 +51,7 @@ class _Outline(Protocol):
 
     @property
     def fill(self) -> float:
-        """How much it looks like one blob, 0…1."""
+        """How compact it is, 0…1."""
 
     def covers(self, q_xy: Float64, q_z: Float64, cell: tuple[float, float]) -> Bool:
         """Return which cells of size (q_xy, q_z) it touches, by their centres."""
@@ -142,7 +142,7 @@ class _Sight(NamedTuple):
 
 
 class CartesianObserver:
-    """Tells what there is to find in the scenes of one set-up, on one (q_xy, q_z) grid.
+    """Determines the peaks of scenes of one set-up that are visible on one (q_xy, q_z) grid.
 
     mask: (rows, columns) of the detector, True = masked; None = what the panel itself lacks
     """
@@ -208,7 +208,7 @@ class CartesianObserver:
         return total + np.float32(self._panel.readout_noise or 0.0) ** 2
 
     def _sight(self, outline: _Outline, total: Float32) -> _Sight | None:
-        """Return how a peak looks here, None where the detector sees nothing of it."""
+        """Return the visible part of a peak, None where the detector records none of it."""
         rows, columns = self._grid.shape
         step = self._grid.q_max / (columns - 1), self._grid.q_max / (rows - 1)
         box = outline.box / np.tile(step, 2)

@@ -1,4 +1,4 @@
-"""How much of a phase there is over time, in frames."""
+"""The amount of a phase over time, in frames."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which components of a scene are one peak to the eye, and how far along its ring it reaches."""
+"""Components of a scene that form one visible peak, and its extent along the ring."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _ONE_PEAK_Q, _ONE_PEAK_PHI = 0.6, 0.85
 
 @dataclass(frozen=True, slots=True)
 class Peak:
-    """Components that cannot be told apart: what the strongest is called, and all their hkl."""
+    """Components that form one peak: the label of the strongest, and the hkl of all."""
 
     component: Component
     hkl: tuple[Hkl, ...]
 
 
 def merged(components: Iterable[Component]) -> list[Peak]:
-    """Join components that are one peak to the eye, strongest first."""
+    """Join components that form one visible peak, strongest first."""
     peaks: list[Peak] = []
     for component in sorted(components, key=lambda c: -c.height * float(c.angular.max())):
         partner = next((i for i, p in enumerate(peaks) if _one(p.component, component)), None)

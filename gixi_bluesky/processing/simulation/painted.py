@@ -1,4 +1,4 @@
-"""Polar images painted as those were that the published networks learned from.
+"""Polar images painted like the training images of the published networks.
 
 Rings and segments are Gaussians in |q|, all around or over part of phi, their brightness modulated
 by Perlin noise (Perlin, SIGGRAPH 1985), on a smooth background with more of it, and Gaussian noise
@@ -28,7 +28,7 @@ _APART = 1.3  # FWHM in |q| between lines, at least: nearer ones are one line to
 
 @dataclass(frozen=True, slots=True)
 class PaintedImage:
-    """One image, (n_phi, n_q) float32 without unit, and what there is to find."""
+    """One image, (n_phi, n_q) float32 in arbitrary units, and its true boxes."""
 
     intensity: Float32
     truth: Truth
@@ -86,7 +86,7 @@ def _background(rng: np.random.Generator, shape: tuple[int, int]) -> Float32:
 
 
 def _lines(rng: np.random.Generator, columns: int) -> list[tuple[float, float]]:
-    """Draw centres and FWHMs in columns, none too near another."""
+    """Draw centres and FWHMs in columns, with a minimum distance."""
     lines: list[tuple[float, float]] = []
     for _ in range(int(rng.integers(4, 28))):
         fwhm = float(np.exp(rng.uniform(np.log(3.0), np.log(14.0))))

@@ -55,7 +55,7 @@ class Panel:
         return np.asarray(absent | dead)
 
     def shadow(self, shape: tuple[int, int], margin: float = 0.0) -> Bool:
-        """Return what lies behind the beam stop and its holder, `margin` pixels more if asked."""
+        """Return the pixels behind the beam stop and its holder, widened by `margin` pixels."""
         if self.beam_stop is None:
             return np.zeros(shape, dtype=bool)
         row, column, radius = self.beam_stop
@@ -65,7 +65,7 @@ class Panel:
         return np.asarray(disc | holder)
 
     def transmission(self, shape: tuple[int, int]) -> Float32:
-        """Return what reaches each pixel: next to nothing behind the beam stop."""
+        """Return the transmission to each pixel: nearly zero behind the beam stop."""
         return np.where(self.shadow(shape), np.float32(0.02), np.float32(1.0))
 
     def hot_pixels(self, shape: tuple[int, int]) -> Bool:

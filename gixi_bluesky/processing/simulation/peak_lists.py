@@ -1,4 +1,4 @@
-"""What a detector and the fits would list of simulated frames, without an image."""
+"""Simulated peak lists, as detector and fits would return them, without an image."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LEAST_VISIBLE = 0.25
 
 @dataclass(frozen=True, slots=True)
 class PeakList:
-    """The peaks of one frame and whose they are: (m,) reflection numbers, FALSE = nobody's."""
+    """The peaks of one frame and their reflections: (m,) numbers, FALSE = a false peak."""
 
     peaks: Peaks
     reflection: NDArray[np.int64]

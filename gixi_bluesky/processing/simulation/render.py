@@ -1,4 +1,4 @@
-"""A scene as the detector sees it: mean counts in every pixel."""
+"""A scene on the detector: mean counts in every pixel."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _ROWS, _COLUMNS = 1024, 4096
 
 
 class Renderer:
-    """Renders scenes for one geometry; the maps are made once, a frame is a look-up or two.
+    """Renders scenes for one geometry; the maps are computed once, a frame is one or two look-ups.
 
     With a critical angle in `geometry` the film refracts: what it scatters lies higher than its
     own q says, and `Scene.reflected` of it a second time, as from the beam reflected by the
@@ -67,7 +67,7 @@ class Renderer:
 
     @property
     def pixel_q(self) -> float:
-        """How far in q a pixel reaches where the beam meets the detector, 1/angstrom."""
+        """Size of a pixel in q where the beam meets the detector, 1/angstrom."""
         size = max(self.geometry.pixel_size_m)
         return self.geometry.wavenumber * size / self.geometry.distance_m
 
@@ -81,7 +81,7 @@ class Renderer:
         ]
 
     def apparent(self, scene: Scene) -> Iterator[Component]:
-        """Yield the components where a remap that knows no refraction shows them."""
+        """Yield the components at the positions of a remap without refraction."""
         refracts = self.geometry.critical_angle_rad > 0
         for component in self.components(scene):
             yield self._shifted(component, 0.0) if refracts else component

@@ -1,4 +1,4 @@
-"""What lies in the beam: phases with texture, halos and smooth scatter, as frozen dataclasses."""
+"""The sample in the beam: phases with texture, halos and smooth scatter, as frozen dataclasses."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Component:
 
     @property
     def reach_q(self) -> float:
-        """How far from `q` there is anything worth rendering, 1/angstrom."""
+        """Largest distance from `q` that is rendered, 1/angstrom."""
         return self.fwhm_q * (_REACH_LORENTZIAN if self.lorentzian > 0 else _REACH_GAUSSIAN)
 
     def radial(self, q: Float64) -> Float64:

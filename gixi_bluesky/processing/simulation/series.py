@@ -1,4 +1,4 @@
-"""Series of frames of a film that changes, on a small polar grid, with what there is to follow.
+"""Series of frames of a changing film on a small polar grid, with the true reflections.
 
 The films are those of `scene`; a frame is painted onto the polar grid itself, each bin the mean of
 as many Poisson counts as it would hold detector pixels, so that a series takes seconds.
@@ -34,7 +34,7 @@ _LOWEST_SNR = 0.5  # of a peak that is listed at all
 
 @dataclass(frozen=True, slots=True)
 class SeriesGrid:
-    """A polar grid and what its bins see.
+    """A polar grid and the detector pixels of its bins.
 
     density: detector pixels per bin and 1/angstrom of |q|
     wedge: height of the missing wedge at q_max, deg; it grows with |q|
@@ -145,7 +145,7 @@ class Series:
     hot: tuple[tuple[int, int], ...] = ()
 
     def polar(self, frame: int) -> PolarImage:
-        """Return one exposure; the same however often it is asked for."""
+        """Return one exposure; the same at every call."""
         rng = np.random.default_rng([self.seed, 1, frame])
         mean = self._mean(frame) * np.float32(self._monitor[frame])
         pixels = self._pixels
@@ -161,7 +161,7 @@ class Series:
         )
 
     def truth(self, frame: int) -> SeriesTruth:
-        """Return what there is to follow in a frame, strongest first."""
+        """Return the reflections in a frame, strongest first."""
         rows = [row for peak in self._merged(frame) if (row := self._row(peak)) is not None]
         names = [(row.phase, row.hkl) for row in rows]
         boxes = np.array([row.box for row in rows], np.float32).reshape(-1, 4)

@@ -1,4 +1,4 @@
-"""What there is to find in a simulated frame: boxes, |q|, hkl, phase, visibility."""
+"""The true peaks of a simulated frame: boxes, |q|, hkl, phase, visibility."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Truth:
 
 
 class Observer:
-    """Tells what there is to find in the scenes of one set-up, on one polar grid.
+    """Determines the peaks of scenes of one set-up that are visible on one polar grid.
 
     q, phi: axes of the grid, 1/angstrom and deg
     mask: (rows, columns) of the detector, True = masked; None = what the panel itself lacks
@@ -87,7 +87,7 @@ class Observer:
         self._weight = counted_pixels(renderer, panel, valid, row, column, self._seen.shape)
 
     def truth(self, scene: Scene) -> Truth:
-        """Return the peaks of a scene where an image that knows no refraction shows them."""
+        """Return the peaks of a scene at their positions in an image without refraction."""
         q, phi = self._q, self._phi
         peaks = merged(c for c in self._renderer.apparent(scene) if c.q > 0 and c.height > 0)
         surfaces = [_surface(peak.component, q, phi) for peak in peaks]
@@ -109,7 +109,7 @@ class Observer:
 
 
 def truth(renderer: Renderer, scene: Scene, panel: Panel, q: Float64, phi: Float64) -> Truth:
-    """Return what is to be found on the polar grid of axes `q` (1/angstrom) and `phi` (deg)."""
+    """Return the visible peaks on the polar grid of axes `q` (1/angstrom) and `phi` (deg)."""
     return Observer(renderer, panel, q, phi).truth(scene)
 
 

@@ -28,7 +28,7 @@ def read_curve(path: Path) -> list[dict[str, float]]:
 
 
 def save_curve(curve: Path, target: Path) -> None:
-    """Draw a curve.jsonl as PNG; whoever reads `target` sees the old or the new one, whole."""
+    """Draw a curve.jsonl as a PNG file, which is replaced atomically."""
     rows = read_curve(curve)
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     FigureCanvasAgg(figure)

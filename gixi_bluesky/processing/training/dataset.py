@@ -48,7 +48,7 @@ def simulate_to_disk(
     structures: Sequence[Structure] = (),
     space: Space = "polar",
 ) -> list[Path]:
-    """Draw the images of one seed and keep them as files; done seeds are not drawn again.
+    """Simulate the images of one seed into files; seeds already there are skipped.
 
     Nine seeds of ten give frames of a detector, the tenth painted images of the published style,
     which are polar only: in cartesian space all ten give frames.
@@ -99,8 +99,8 @@ def require_space(folder: Path, space: Space) -> None:
         there = str(stored["space"]) if "space" in stored else "polar"
     if there != space:
         message = (
-            f"{folder} has {there} images; expected {space} ones, because a network learns one "
-            "kind: use another folder"
+            f"{folder} has {there} images; expected {space} ones, because a network is "
+            "trained on one kind: use another folder"
         )
         raise TrainingError(message)
 

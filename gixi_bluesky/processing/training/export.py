@@ -1,4 +1,4 @@
-"""From a checkpoint to weights that ship: scores calibrated on frames never trained on."""
+"""Export of a checkpoint to weights, with scores calibrated on held-out frames."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ class Batch:
 def batches(
     folder: Path, size: int, rng: np.random.Generator, readers: int
 ) -> Iterator[Iterator[Batch]]:
-    """Give an endless iterator of batches drawn from the files of `folder`, read by threads."""
+    """Yield batches drawn from the files of `folder` without end, read by threads."""
     pool = ThreadPoolExecutor(readers)
     try:
         yield _endless(folder, size, rng, readers, pool)
@@ -72,11 +72,11 @@ def _endless(
 
 
 def _read(paths: list[Path], gammas: list[float]) -> Batch:
-    """Read images and change what keeps the truth: the gamma of the contrast."""
+    """Read images, augmented by a random gamma of the contrast."""
     drawn = [load_image(path, gamma) for path, gamma in zip(paths, gammas, strict=True)]
     images = as_input(np.stack([one.image for one in drawn]))
     if torch.cuda.is_available():
-        images = images.pin_memory()  # here and not in the trainer, which would wait for it
+        images = images.pin_memory()  # here, so that the trainer does not wait for it
     return Batch(images, [_target(one) for one in drawn])
 
 

@@ -36,7 +36,7 @@ _READERS = 4  # threads that keep a GPU fed
 class Recipe:
     """How to train; stored in the manifest.
 
-    images: how many training images are seen in all; the learning rate falls to zero there
+    images: number of training images seen in total; the learning rate falls to zero there
     minutes: or there, if the training has then taken that long, resumptions counted together
     batch: images a step; learning_rate: at its highest, AdamW's
     """
@@ -91,15 +91,15 @@ def train(
     device: as torch names it; matrix products are bfloat16 on a GPU, float32 elsewhere
     report: called with each row of the curve once its checkpoint is written
     architecture: of a training that begins; None = the default one
-    Raises ConfigError when there are no images to train on, TrainingError when a loss is no number
-    any more; the last checkpoint then stays as it was.
+    Raises ConfigError when there are no images to train on, TrainingError when a loss is not
+    finite; the last checkpoint is then kept.
     """
     if not any(images.glob("*.npz")):
         message = f"got no simulated files in {images}; simulate some before training"
         raise ConfigError(message)
     torch.manual_seed(recipe.seed)
     state = _start(recipe, folder, torch.device(device), architecture or LightArchitecture())
-    # Another stream after each resumption, or the same images would be drawn again.
+    # A new random stream after each resumption, or the same images would be drawn again.
     rng = np.random.default_rng((recipe.seed, state.seen))
     test = [load_image(path) for path in sorted(held_out.glob("*.npz"))]
     readers = _READERS if state.device.type == "cuda" else 1
@@ -194,7 +194,7 @@ def _step(state: _State, recipe: Recipe, batch: Batch) -> dict[str, Tensor]:
     gpu = state.device.type == "cuda"
     with torch.autocast(state.device.type, torch.bfloat16, enabled=gpu):
         losses = loss_of(state.net, batch.images, batch.targets)
-    if not gpu:  # where looking costs nothing; a GPU would be waited for, and is asked at reports
+    if not gpu:  # free on a CPU; on a GPU this would synchronise, so it is checked at reports
         _require_numbers(state, recipe, {name: loss.item() for name, loss in losses.items()})
     total = sum(losses.values(), start=torch.zeros((), device=state.device))
     state.optimiser.zero_grad(set_to_none=True)
@@ -203,7 +203,7 @@ def _step(state: _State, recipe: Recipe, batch: Batch) -> dict[str, Tensor]:
     state.optimiser.step()
     state.seen += len(batch.targets)
     _average(state, recipe)
-    # Not read yet: that would wait for the GPU at every step.
+    # Not read yet: reading would synchronise with the GPU at every step.
     return {name: loss.detach() for name, loss in losses.items()}
 
 

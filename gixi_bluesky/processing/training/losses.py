@@ -1,4 +1,4 @@
-"""What the light network is taught: which anchors and proposals are peaks, and their boxes."""
+"""The training loss: targets of anchors and proposals, and the regression of their boxes."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def loss_of(net: LightNet, images: Tensor, targets: Sequence[Target]) -> dict[st
     known = _Known.of(targets)
     maps = net.features(images)
     found = net.propose(maps)
-    # Whatever the maps are in: a loss over 100,000 anchors needs float32.
+    # In float32, whatever the dtype of the maps: the loss sums over 100,000 anchors.
     proposals = replace(found, logits=found.logits.float(), deltas=found.deltas.float())
     losses = _first_stage(proposals, known)
     samples = _sampled(proposals, known)
@@ -88,7 +88,7 @@ def _second_stage(verdict: Tensor, samples: _Samples) -> dict[str, Tensor]:
     hit = samples.labels == 1
     positive = hit.float()
     number = positive.sum()
-    # A peak's score tells also how well its box will fit, so that the best of several stays.
+    # The target score of a peak includes the quality of its box, so that the best box stays.
     refined = decode_boxes(verdict[:, 1:5].detach(), samples.boxes)
     fit = positive * (0.5 + 0.5 * _overlap(refined, samples.wanted))
     score = F.binary_cross_entropy_with_logits(verdict[:, 0], fit, reduction="none")

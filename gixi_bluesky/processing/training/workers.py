@@ -1,4 +1,4 @@
-"""Simulation in processes of its own, while the trainer reads what is there."""
+"""Simulation in separate processes, while the trainer reads the files that exist."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def simulation(
     workers: int,
     space: Space = "polar",
 ) -> Iterator[None]:
-    """Fill both folders in `workers` processes; enter once there is enough to train on.
+    """Simulate into both folders in `workers` processes; enters once there is enough to train on.
 
-    The held-out seeds come first and are complete on entry. What is not begun on exit stays
-    undone. An error of a worker on the way in is raised here.
+    The held-out seeds come first and are complete on entry. Seeds not begun on exit are left out.
+    An error of a worker before entry is raised here.
     space: of the images; raises TrainingError where a folder has images of another one
     """
     for folder in (images, held_out):
