@@ -1,4 +1,4 @@
-"""What is slow to make and depends on nothing but its key, kept on disk between processes."""
+"""A cache on disk for results that are slow to compute and depend on their key only."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class DiskCache:
         self._limit = limit
 
     def get(self, key: str) -> bytes | None:
-        """Return what was kept under the key, None if there is nothing or it is damaged."""
+        """Return the payload of a key, None if there is none or it is damaged."""
         path = self._path(key)
         try:
             content = path.read_bytes()
@@ -48,7 +48,7 @@ class DiskCache:
         return bytes(payload)
 
     def put(self, key: str, payload: bytes) -> None:
-        """Keep the payload under the key; a failure is logged and changes nothing."""
+        """Store the payload under the key; a failure is logged and changes nothing."""
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile(dir=self._folder, delete=False) as file:

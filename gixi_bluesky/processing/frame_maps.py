@@ -1,4 +1,4 @@
-"""What frames of one size and one set of conditions have in common, built once and kept."""
+"""The maps that frames of one size and one set of conditions share, built once and cached."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ class FrameMaps:
             setup.shape,
             setup.mask,
             setup.pixels,
-            # In a scan of the geometry each frame would leave maps that none looks for again.
+            # In a scan of the geometry each frame would store maps that are never reused.
             stored=not config.geometry.changes_per_frame,
         )
         if not self._cuts:

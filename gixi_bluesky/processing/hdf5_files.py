@@ -40,7 +40,7 @@ def any_file(path: Path) -> Path:
 
 
 def below(folder: Path) -> Admit:
-    """Return what admits files below a folder, links resolved."""
+    """Return a function that admits files below a folder, links resolved."""
     home = folder.resolve()
 
     def admit(path: Path) -> Path:
@@ -255,7 +255,7 @@ class _Hard:
 
 
 def _link(node: Any, part: str, name: str) -> Any:
-    """Return what `part` of a group is: _Hard, SoftLink or ExternalLink."""
+    """Return the kind of link of `part` in a group: _Hard, SoftLink or ExternalLink."""
     try:
         link = node.get(part, getlink=True) if isinstance(node, h5py.Group) else None
         if isinstance(link, h5py.HardLink):

@@ -264,7 +264,7 @@ class Pipeline:
         return without_outliers(turned, remapper.masked)
 
     def _compare_sides(self, remapper: Remapper, frame: NDArray[Any]) -> tuple[str, ...]:
-        """Warn, now and then, if rings do not lie at the same |q| on both sides of the beam."""
+        """Log a warning, at intervals, if rings lie at different |q| on both sides of the beam."""
         due = self._frames % _SIDES_COMPARED_EVERY == 0
         self._frames += 1
         if not due or self._config.grid.side != "fold":

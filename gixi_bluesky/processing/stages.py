@@ -1,4 +1,4 @@
-"""How long the stages of one frame took: on the clock, and on the processor."""
+"""The times of the stages of one frame: wall time and CPU time."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class StageTimes:
         return StageTimes(wall, cpu)
 
     def shared(self, frames: int) -> StageTimes:
-        """Return what one of `frames` took that went through together."""
+        """Return the share of one of `frames` that were analysed together."""
         wall, cpu = ({k: v / frames for k, v in d.items()} for d in (self.wall, self.cpu))
         return StageTimes(wall, cpu)
 

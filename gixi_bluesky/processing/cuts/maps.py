@@ -210,7 +210,7 @@ class CutMaps:
 
 
 def _whole(frame: NDArray[Any], values: Float32) -> bool:
-    """Whether every pixel of a frame is data; faster than to look at each, `values` are its own."""
+    """Return whether every pixel of a frame is data, without a search; `values`: its counts."""
     if frame.dtype.kind == "f":
         return bool(np.isfinite(values.sum(dtype=np.float64)))
     # Negative numbers are beyond the signed maximum when read as unsigned.

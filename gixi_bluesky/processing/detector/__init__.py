@@ -1,4 +1,4 @@
-"""Peak detectors: the same call for the networks and for the one that needs no weights."""
+"""Peak detectors: networks, and a search without weights, behind the same call."""
 
 from __future__ import annotations
 
@@ -135,5 +135,5 @@ def torch_device(device: str) -> str:
 
 
 def _may_see_gpu() -> bool:
-    """Whether torch may see a GPU, found out without importing it where that is clear."""
+    """Return whether torch may see a GPU, without importing it where that is clear."""
     return "torch" in sys.modules or not version("torch").endswith("+cpu")

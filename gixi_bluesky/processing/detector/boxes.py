@@ -36,8 +36,8 @@ _SPOT_ON_RING = 0.3  # of the taller box: a box this low is a peak of its own
 def distinct(boxes: NDArray[np.float32], scores: NDArray[np.float32]) -> NDArray[np.intp]:
     """Return the indices of boxes that are peaks of their own, best first.
 
-    Of boxes that the box convention calls one peak the best stays: overlap alone does not tell,
-    because two boxes side by side on a thin ring hardly overlap.
+    Of boxes that the box convention calls one peak the best stays. Overlap alone is no criterion:
+    two boxes side by side on a thin ring hardly overlap.
     """
     centres, sizes = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]
     kept: list[int] = []

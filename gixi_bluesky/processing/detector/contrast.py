@@ -31,7 +31,7 @@ _SAMPLE = 1 << 14
 
 
 class Contrast:
-    """Gives images of one shape after another their contrast; keeps the memory it works in.
+    """Applies the contrast to images, and reuses its work arrays for images of one shape.
 
     Not for several threads at once.
     """
@@ -42,7 +42,7 @@ class Contrast:
         self._rows = np.empty((0, 0), np.float32)
 
     def __call__(self, images: NDArray[np.floating]) -> Image:
-        """Return (..., rows, columns) images as a network wants them: 0…1, NaN = no data."""
+        """Return (..., rows, columns) images as input of a network: 0…1, NaN = no data."""
         stack = np.asarray(images, np.float32)
         result = np.empty(stack.shape, np.float32)
         shape = stack.shape[-2:]
@@ -103,7 +103,7 @@ class Contrast:
 
 
 def equalise(image: NDArray[np.floating], settings: ContrastSettings) -> Image:
-    """Return the image as a network wants to see it: (rows, columns) float32 in 0…1, NaN = no data.
+    """Return the image as input of a network: (rows, columns) float32 in 0…1, NaN = no data.
 
     Single hot or dead pixels beyond `settings.percentiles` are clipped, so they set no scale.
     """

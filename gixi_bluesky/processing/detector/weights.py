@@ -45,7 +45,7 @@ _SHIPPED = Path(__file__).resolve().parents[1] / "weights"
 
 
 class Preprocessing(Settings):
-    """What the network wants to see: contrast, then (image - mean) / std with no data as `no_data`.
+    """Input of the network: contrast, then (image - mean) / std with no data as `no_data`.
 
     no_data: the value of pixels without data after the contrast, before the normalisation
     """

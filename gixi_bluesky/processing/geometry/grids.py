@@ -28,7 +28,7 @@ class Grid(Protocol):
 
     @property
     def mirror(self) -> bool:
-        """Whether q_z < 0 counts as q_z > 0."""
+        """True if q_z < 0 counts as q_z > 0."""
 
     def cells(self, q_xy: Float64, q_z: Float64) -> tuple[Float64, Float64]:
         """Return (row, column) of points, cell centres at integers; NaN off the chosen side."""

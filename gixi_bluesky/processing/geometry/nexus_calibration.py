@@ -77,9 +77,9 @@ def _detector(file: h5py.File, path: Path, group: str) -> h5py.Group:
     found = _groups(file, ("NXdetector",))
     detectors = [one for one in found if any(name in one for name in _DISTANCES)]
     if len(detectors) != 1:
-        told = ", ".join(one.name for one in detectors) or "none"
+        names = ", ".join(one.name for one in detectors) or "none"
         message = (
-            f"{path} holds {len(detectors)} NXdetector groups with a distance ({told}); "
+            f"{path} holds {len(detectors)} NXdetector groups with a distance ({names}); "
             "expected one: name it as FILE::GROUP"
         )
         raise GeometryError(message)
@@ -156,7 +156,7 @@ def _number(
 
 
 def _require_straight(path: Path, detector: h5py.Group) -> None:
-    """Refuse a detector that is turned: its axes may be anybody's."""
+    """Raise GeometryError for a turned detector, whose axes follow no fixed convention."""
     turned = [name for name in _TILTS if name in detector and _nonzero(detector, name)]
     for transformations in _groups(detector, ("NXtransformations",)):
         turned += [

@@ -19,13 +19,13 @@ Bool = NDArray[np.bool_]
 Float32 = NDArray[np.float32]
 
 _SURE_OF_COUNTS = 20.0  # expected in a dead pixel over all frames; none comes by chance in e^-20
-_FEWEST_FRAMES = 4  # that tell a blinking pixel from a steady one
+_FEWEST_FRAMES = 4  # needed to distinguish a blinking pixel from a steady one
 _RESTLESS = 10.0  # variance of a blinking pixel over that of its surroundings
 
 
 @dataclass(frozen=True, slots=True)
 class BadPixels:
-    """Pixels that are no use, (rows, columns) each, as frames are read; no pixel is in two.
+    """Unusable pixels, (rows, columns) each, as frames are read; no pixel is in two.
 
     absent: marked as no data in every frame; dead: without counts amid others that have some
     hot: far above all neighbours; blinking: far more restless than its surroundings

@@ -48,7 +48,7 @@ def valid_pixels(
 
 
 def invalid_pixels(frame: NDArray[Any], dummy: Sequence[float] = ()) -> Bool:
-    """Return which pixels say themselves that they are no data, by the rules of `valid_pixels`."""
+    """Return which pixels are marked as no data in the frame, by the rules of `valid_pixels`."""
     if frame.dtype.kind == "u":
         return frame == np.iinfo(frame.dtype).max
     if frame.dtype.kind == "i":

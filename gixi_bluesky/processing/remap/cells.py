@@ -1,4 +1,4 @@
-"""Which cell of a reciprocal grid holds each detector pixel, and where each cell lies on it."""
+"""The cell of a reciprocal grid that holds each detector pixel, and its place on the detector."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ class NarrowCells:
 
 
 def _within(rows: Float64, columns: Float64, shape: tuple[int, int]) -> Bool:
-    """Whether points lie on an array of `shape`, out to its edges half a step beyond centres."""
+    """Return whether points lie on an array of `shape`, to its edges half a step beyond centres."""
     return (np.abs(rows - (shape[0] - 1) / 2) < shape[0] / 2) & (
         np.abs(columns - (shape[1] - 1) / 2) < shape[1] / 2
     )

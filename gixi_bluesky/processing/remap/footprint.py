@@ -1,4 +1,4 @@
-"""Which detector pixels a cell of a reciprocal grid averages, as sparse matrices.
+"""The detector pixels that a cell of a reciprocal grid averages, as sparse matrices.
 
 A wide cell averages the pixels whose centres lie in it: every pixel counts once and none is
 interpolated. Where all four pixels of a 2 x 2 block lie in broad cells, the block's mean stands
@@ -72,7 +72,7 @@ class Footprint:
         *,
         horizon: bool = True,
     ) -> Footprint:
-        """Weigh the `valid` pixels (rows, columns); with `horizon`, none from below it.
+        """Return the weights of `valid` pixels (rows, columns); with `horizon`, none from below it.
 
         centers: (row, column) of the grid's `centers` on the detector
         """
@@ -151,7 +151,7 @@ class Footprint:
 
 
 def _enough(weight: NDArray[Any], full_weight: NDArray[Any]) -> Bool:
-    """Whether cells are data: at least half of one side's footprint is valid.
+    """Return whether cells are data: at least half of one side's footprint is valid.
 
     The mean then stays within half a cell of the centre.
     """

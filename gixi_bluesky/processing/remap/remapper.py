@@ -138,7 +138,7 @@ class Remapper:
 
     @cached_property
     def sides(self) -> Sides:
-        """Tells whether both sides of the beam agree; built when first asked for."""
+        """Compares both sides of the beam; built at first use."""
         return Sides(self.geometry, self._valid, self.grid.q_max)
 
     def _average(self, grid: Grid) -> _Average:
@@ -160,7 +160,7 @@ class Remapper:
 
 
 class _Average:
-    """The weighted mean over one grid; knows the pixels that the last frame lacked.
+    """The weighted mean over one grid; keeps the pixels that the last frame lacked.
 
     Not for several threads at once.
     """

@@ -1,4 +1,4 @@
-"""Whether rings lie at the same |q| left and right of the beam, as folding takes for granted."""
+"""Check that rings lie at the same |q| left and right of the beam, as folding assumes."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class Sides:
 
 
 def _sampled(valid: Bool, rows: Float64, columns: Float64) -> Bool:
-    """Whether points lie on valid pixels."""
+    """Return whether points lie on valid pixels."""
     row, column = (np.rint(np.nan_to_num(a, nan=-1)).astype(int) for a in (rows, columns))
     on = (row >= 0) & (row < valid.shape[0]) & (column >= 0) & (column < valid.shape[1])
     on[on] = valid[row[on], column[on]]

@@ -1,4 +1,4 @@
-"""Maps kept on disk by their content, so that the next process need not build them."""
+"""Maps stored on disk by a digest of their inputs, so that later processes reuse them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class StoredMaps:
     """The maps of one geometry, grid, mask and correction, if they were built before.
 
     parts: what decides the maps, as text; valid: (rows, columns) which pixels are used
-    Maps that other code has built are not found.
+    Maps built by another version of the code are not used.
     """
 
     def __init__(self, parts: tuple[object, ...], valid: NDArray[np.bool_]) -> None:

@@ -193,7 +193,7 @@ def _powder_lines(small: gemmi.SmallStructure, path: Path, q_max: float) -> Line
 
 
 def _named_apart(found: Mapping[tuple[str, str], tuple[Path, Structure]]) -> tuple[Structure, ...]:
-    """Return the structures; two of one name are told apart by their files or blocks."""
+    """Return the structures; those of one name are distinguished by their files or blocks."""
     names = Counter(structure.name for _, structure in found.values())
     files = Counter((structure.name, path.stem) for path, structure in found.values())
     structures = []

@@ -10,7 +10,7 @@ __all__ = ["TrackSettings"]
 
 
 class TrackSettings(Settings):
-    """Whether the peaks of a run are followed over its frames."""
+    """Settings of tracks: whether the peaks of a run are followed over its frames."""
 
     follow: bool = Field(
         True,

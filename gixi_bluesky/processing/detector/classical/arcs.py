@@ -178,7 +178,7 @@ class Search:
         return [candidates[i] for i in order]
 
     def _is_even(self, candidate: _Candidate) -> bool:
-        """Tell a ring, or a long arc of one, by the median along phi."""
+        """Return whether this is a ring or a long arc of one, by the median along phi."""
         scale = self._scales[candidate.scale]
         here = np.s_[candidate.rows, candidate.column]
         along = scale.free_amplitude[here][scale.free_information[here] > 0]
@@ -272,7 +272,7 @@ class Search:
         return Peak(box, z, (phi[1] - phi[0]) / len(self._taken))
 
     def _take(self, rows: slice, centre: float, reach: float, owner: int) -> None:
-        """Give the pixels around a peak to it and fit its surroundings again without them."""
+        """Assign the pixels around a peak to it and fit its surroundings again without them."""
         for scale in self._scales:
             step, n = scale.blocks.step, scale.blocks.sums.shape[1]
             low = max(int(np.floor((centre - reach) / step)), 0)
@@ -287,7 +287,7 @@ class Search:
 
 
 def _is_one_pixel(width: float, height: float, rows: int, n_phi: int, q: float) -> bool:
-    """Tell a hot pixel, or what a cosmic ray left: narrow, and no taller than a few pixels.
+    """Return whether this is a hot pixel or a cosmic ray: narrow, and at most a few pixels tall.
 
     Pixels of the detector, about a column wide, cover more rows where |q| is small.
     """

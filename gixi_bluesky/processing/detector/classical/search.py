@@ -57,7 +57,7 @@ def _scaled(image: Map) -> Map:
 
 
 def _without_spikes(image: Map) -> Map:
-    """Take out single pixels that stick out of their neighbours by far, as peaks never do."""
+    """Remove single pixels far above their neighbours, which peaks never are."""
     valid = np.isfinite(image)
     filled = np.where(valid, image, np.float32(0))
     median = cv2.medianBlur(filled, 5)

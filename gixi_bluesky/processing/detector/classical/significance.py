@@ -20,7 +20,7 @@ Map = NDArray[np.float32]
 
 REACH = 6  # half window of a fit, samples: 4 sigma of the Gaussian
 SIGMA = 1.5  # of the Gaussian, samples
-_INFORMATION = 0.3  # a fit that holds less of what a full window would tell is not trusted
+_INFORMATION = 0.3  # a fit with less than this share of a full window's information is not trusted
 _QUANTILE, _QUANTILE_OF_NORMAL = 0.4, 0.5244  # of |noise|; robust against crowded peaks
 
 _u = np.arange(-REACH, REACH + 1) / REACH

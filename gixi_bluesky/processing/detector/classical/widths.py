@@ -54,7 +54,7 @@ def fit_width(
 def _is_peak(
     sums: Values, weights: Values, centre: float, sigma: float, height: float, background: float
 ) -> bool:
-    """Tell a peak from the hump of a halo and from the glow around the beam.
+    """Return whether this is a peak, not the hump of a halo or the glow around the beam.
 
     Those vary on the scale of |q| itself, and a background of fourth order takes their height
     away, looked for with more room on the left and on the right, as a neighbour may stand there.

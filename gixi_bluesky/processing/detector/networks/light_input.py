@@ -1,4 +1,4 @@
-"""What the light network sees of an image: image, validity, image over its surroundings."""
+"""The input of the light network: image, validity, image over its surroundings."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ROWS_AT_ONCE = 32  # so that they stay in the cache
 
 
 class NetworkInput:
-    """Makes the input of images of one shape; keeps the memory it works in.
+    """Computes the input for images of one shape, and reuses its work arrays.
 
     Image, validity, and the image over its local mean and scatter; scaled to about unit variance,
     so that "no data", which is 0 everywhere, differs from "dark". Not for several threads at once.

@@ -1,4 +1,4 @@
-"""The light network as one ONNX graph, from the network's input to what its second stage says.
+"""The light network as one ONNX graph, from the network's input to the output of stage two.
 
 `LightNet.judge` chooses a level for each proposal and samples it, which exports badly and would run
 slowly: here the maps of all levels lie one below the other as rows of channels, and each bin
@@ -189,7 +189,7 @@ def _neighbours(at: Tensor, count: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _graph(net: LightNet, shape: tuple[int, int]) -> bytes:
-    """Join both stages by the suppression, which torch has no operator for."""
+    """Join both stages by non-maximum suppression, for which torch has no operator."""
     try:
         from onnx import checker, compose
     except ImportError as error:
@@ -285,7 +285,7 @@ def _exported(
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep to itself what torch says of its own insides."""
+    """Suppress torch's warnings about its own internals."""
     torch_log = logging.getLogger("torch.onnx")
     before = torch_log.level
     torch_log.setLevel(logging.ERROR)

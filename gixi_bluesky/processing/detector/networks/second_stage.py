@@ -53,7 +53,7 @@ _FLOOR = 0.02  # score below which nothing is reported
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """What the dense part says of one level of one image.
+    """The output of the dense part for one level of one image.
 
     logits: (rows, columns, 2) of the two anchors of each cell
     hidden: (rows, columns, channels) that the deltas of the anchors follow from
@@ -84,7 +84,7 @@ class _Linear:
 
 
 class SecondStage:
-    """The proposals of a light network, and what its second stage makes of them."""
+    """The proposals of a light network and its second stage."""
 
     def __init__(self, architecture: LightArchitecture, tensors: Mapping[str, Float32]) -> None:
         a = self._architecture = architecture
@@ -194,8 +194,8 @@ def _neighbours(at: Float32, count: int) -> tuple[NDArray[np.int32], Float32]:
 
 
 def remaining(judged: Detections, first: Float32) -> Detections:
-    """Return what stays of judged proposals; first: (p,) the first stage's scores."""
-    # Both stages have a say: the second sharpens boxes but ranks slightly worse alone.
+    """Return the detections among judged proposals; first: (p,) the first stage's scores."""
+    # Scores of both stages are combined: the second sharpens boxes but ranks slightly worse alone.
     found = replace(judged, scores=(judged.scores * np.sqrt(first)).astype(np.float32))
     found = found.chosen(suppress(found.boxes, found.scores, _FINAL_IOU))
     return found.chosen(distinct(found.boxes, found.scores))

@@ -151,7 +151,7 @@ def judged(
     verdict = net.judge(maps, boxes, image)
     boxes = clip_boxes(decode_boxes(verdict[:, 1:5], boxes), (shape[0] - 1, shape[1] - 1))
     kinds = verdict[:, 5:].argmax(1).float()
-    # One array, or a GPU would be waited for three times.
+    # One array, so that the GPU is synchronised once and not three times.
     columns = _array(torch.cat([boxes, verdict[:, :1].sigmoid(), kinds[:, None]], 1))
     parts = np.split(columns, np.cumsum(counts)[:-1])
     return [
