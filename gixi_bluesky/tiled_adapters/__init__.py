@@ -1,4 +1,4 @@
-"""What is stored and how: the derived run in Tiled, its NeXus files, the server and the client."""
+"""Storage of derived runs: in Tiled, in NeXus files, with server and client."""
 
 from __future__ import annotations
 

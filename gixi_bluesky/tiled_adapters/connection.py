@@ -1,4 +1,4 @@
-"""Reaching the Tiled server that the settings name, with a key that is never written anywhere."""
+"""The connection to the Tiled server of the settings, with a key that is never written anywhere."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def connect(settings: TiledSettings) -> Any:
     public_address(settings.uri)  # the command line may have given it
     key = _key(settings)
     try:
-        # The client would try for most of a minute; at start a server that is away is a mistake.
+        # The client retries for most of a minute; at start, a server that is away is an error.
         httpx.get(settings.uri, timeout=_REACH_S)
         return from_uri(settings.uri, api_key=key)
     except Exception as error:  # the client raises what its transport and its parsers raise
@@ -94,7 +94,7 @@ def container_beside(client: Any, name: str) -> Any:
 
 
 def require_reachable(client: Any) -> None:
-    """Raise StoreError at once where the server is away; a Tiled client tries for 45 s first."""
+    """Raise StoreError at once if the server is away; a Tiled client retries for 45 s."""
     try:
         client.context.http_client.get(client.context.api_uri, timeout=_REACH_S / 2)
     except httpx.HTTPError as error:

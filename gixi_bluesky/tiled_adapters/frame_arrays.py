@@ -90,7 +90,7 @@ class FrameArray:
 
     @property
     def is_image(self) -> bool:
-        """Whether a row is an image, which is a chunk of its own."""
+        """True if a row is an image, which is a chunk of its own."""
         return len(self.axes) > 1
 
 

@@ -1,4 +1,4 @@
-"""A trial of the way results take: a small run is written, read back and removed."""
+"""A test of the storage: a small run is written, read back and removed."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def _remove(catalogue: Any, uid: str) -> None:
 
 
 def _read_back(catalogue: Any, uid: str) -> httpx.Response:
-    """Ask for the image once; the client would repeat a refusal for most of a minute."""
+    """Request the image once; the client would retry a refusal for most of a minute."""
     node = catalogue[uid][IMAGES].base[IMAGE_KEY]
     with store_errors("reading the image back"):
         return node.context.http_client.get(

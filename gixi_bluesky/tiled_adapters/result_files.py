@@ -1,4 +1,4 @@
-"""Result files as a Tiled server shows them: mimetype application/x-gixi-hdf5.
+"""The Tiled adapter of result files: mimetype application/x-gixi-hdf5.
 
 For files that hold no run of their own, as `process --out` and `export --nexus` make them. Another
 server than ours takes the adapter by its configuration:
@@ -7,7 +7,7 @@ server than ours takes the adapter by its configuration:
       adapters_by_mimetype:
         application/x-gixi-hdf5: gixi_bluesky.tiled_adapters.result_files:ResultFileAdapter
 
-With it come the queries that a server answers fast (`server_plugin`).
+It also registers the fast queries (`server.plugin`).
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ _AXES = ("q", "phi", "frame")
 class ResultFileAdapter(MapAdapter):
     """One result file: the arrays `polar_image`, `q`, `phi` and `frame`, and a table a stream.
 
-    Its metadata is what made it: configuration, provenance and, of a run, the start document. The
-    arrays are read from the file when they are asked for, the tables at once.
+    Its metadata: configuration, provenance and, of a run, the start document. The arrays are read
+    from the file at each request, the tables at once.
     """
 
     @classmethod
@@ -71,7 +71,7 @@ class ResultFileAdapter(MapAdapter):
                 stream: TableAdapter.from_pandas(read_table(file["entry"], stream))
                 for stream in streams
             }
-            told = metadata or result_metadata(file)
+            made_by = metadata or result_metadata(file)
         return cls(
             {
                 **{
@@ -80,13 +80,13 @@ class ResultFileAdapter(MapAdapter):
                 },
                 **tables,
             },
-            metadata=told,
+            metadata=made_by,
             specs=specs or [Spec(RESULT_SPEC)],
         )
 
 
 def _opened(path: Path) -> h5py.File:
-    """Open a result file; the server reads for people who may not read everything that it may."""
+    """Open a result file that links to no other file, as clients may have fewer rights."""
     try:
         return open_result(path)
     except RefusedPathError as error:

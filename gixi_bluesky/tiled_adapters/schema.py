@@ -1,4 +1,4 @@
-"""What a derived run stores: streams, columns, types and units, in one place."""
+"""The schema of a derived run: streams, columns, types and units."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ SCHEMA_VERSION = 2
 PURPOSE = "gixi"
 RUN_SPEC = "GIXIRun"
 
-# Result files that hold no run, as a server shows them.
+# Nodes of result files that hold no run.
 RESULT_MIMETYPE = "application/x-gixi-hdf5"
 RESULT_SPEC = "GIXIResult"
 RESULT_FILES = "gixi_files"

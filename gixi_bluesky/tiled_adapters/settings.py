@@ -1,4 +1,4 @@
-"""Settings of what is stored and where."""
+"""Settings of the output: what is stored and where."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gixi_bluesky.processing.settings import FilePath, PositiveFloat, Settings
 __all__ = ["OutputSettings", "TiledSettings", "holds_secret", "public_address"]
 
 _MAX_DECODINGS = 8
-# What may carry a key in the address of a server: user, query, fragment, or the key's name.
+# Parts of a server's address that may hold a key: user, query, fragment, or the key's name.
 _SECRET = re.compile(r"[@?#\\\s\x00-\x1f]|api[-_.]?key|(key|token|password|secret)=", re.IGNORECASE)
 
 

@@ -1,4 +1,4 @@
-"""A derived run as files to take home: one CSV a table, or one NeXus file that needs no other."""
+"""Export of a derived run: one CSV file a table, or one self-contained NeXus file."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ __all__ = ["FileRun", "StoredRun", "TiledRun", "derived_run", "write_csv", "writ
 
 
 class StoredRun(Protocol):
-    """A derived run, wherever it is stored."""
+    """A derived run on a server or in a results directory."""
 
     @property
     def start(self) -> Mapping[str, Any]:
@@ -55,7 +55,7 @@ class StoredRun(Protocol):
 
     @property
     def n_images(self) -> int:
-        """How many image rows there are; row k is frame k · image_step."""
+        """Number of image rows; row k is frame k · image_step."""
 
     def image(self, row: int) -> NDArray[np.float32]:
         """Return an image row, (n_phi, n_q), NaN = no data."""
@@ -197,9 +197,9 @@ def write_csv(run: StoredRun, folder: Path) -> list[Path]:
 
 def write_nexus(run: StoredRun, path: Path) -> Path:
     """Write the whole run into one NeXus file, which appears only when it is complete."""
-    told = run.start["gixi"]
-    n_phi, n_q = told["grid"]["shape"]
-    grid = PolarGrid(told["grid"]["q_max_inv_angstrom"], (n_phi, n_q))
+    gixi = run.start["gixi"]
+    n_phi, n_q = gixi["grid"]["shape"]
+    grid = PolarGrid(gixi["grid"]["q_max_inv_angstrom"], (n_phi, n_q))
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -208,7 +208,7 @@ def write_nexus(run: StoredRun, path: Path) -> Path:
             images = create_images(file, grid.shape, run.n_images or None)
             for row in range(run.n_images):
                 write_image(images, row, run.image(row))
-            step = max(told.get("image_step", 1), 1)
+            step = max(gixi.get("image_step", 1), 1)
             file["/entry/polar/frame"][:] = np.arange(run.n_images) * step
             for stream in STREAMS:
                 rows = run.table(stream)

@@ -1,4 +1,4 @@
-"""Queries that a server with our plugin answers in one look at each run."""
+"""Queries that a server with this package's plugin answers from the summary of each run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gixi_bluesky.tiled_adapters.schema import Q_BIN, q_bin
 
 __all__ = ["MAX_BINS", "PeakNear", "PhaseReached", "bins_between", "knows"]
 
-MAX_BINS = 100  # of a range that is looked for bin by bin; a wider one finds all runs with peaks
+MAX_BINS = 100  # of a range that is searched bin by bin; a wider range returns all runs with peaks
 _PEAK, _PHASE = "gixi_peak_near", "gixi_phase_reached"
 _LARGEST_Q = 1e4  # 1/angstrom
 _SLUG = re.compile(r"[A-Za-z0-9_-]{1,100}")
@@ -85,5 +85,5 @@ def bins_between(lowest: float, highest: float) -> list[str]:
 
 
 def knows(client: Any) -> bool:
-    """Tell whether the server has the plugin: one without it would leave these queries out."""
+    """Return whether the server has the plugin; a server without it ignores these queries."""
     return {_PEAK, _PHASE} <= set(client.context.server_info.queries)

@@ -132,10 +132,15 @@ def differences(runs: Iterable[Any]) -> dict[str, dict[str, Any]]:
 
     The names are dotted, such as `detector.score_threshold`; empty where nothing differs.
     """
-    told = {run.metadata["start"]["uid"]: _deciding(run.provenance) for run in runs}
-    names = sorted({name for settings in told.values() for name in settings})
-    differing = [name for name in names if len({repr(one.get(name)) for one in told.values()}) > 1]
-    return {uid: {name: settings.get(name) for name in differing} for uid, settings in told.items()}
+    settings_of = {run.metadata["start"]["uid"]: _deciding(run.provenance) for run in runs}
+    names = sorted({name for settings in settings_of.values() for name in settings})
+    differing = [
+        name for name in names if len({repr(one.get(name)) for one in settings_of.values()}) > 1
+    ]
+    return {
+        uid: {name: settings.get(name) for name in differing}
+        for uid, settings in settings_of.items()
+    }
 
 
 def _deciding(provenance: Mapping[str, Any]) -> dict[str, Any]:
@@ -171,7 +176,7 @@ def _search_fast(
         try:
             return _search(client, [[query]], matches)
         except ClientError as error:
-            # A stock server in our own process knows the name and has no answer.
+            # A stock server in this process knows the name but cannot answer.
             if error.response.status_code != _BAD_REQUEST:
                 raise
     return _search(client, alternatives, matches)

@@ -1,4 +1,4 @@
-"""A derived run as Tiled clients see it: where this is installed, `catalogue[uid]` is a GIXIRun."""
+"""The client of a derived run: with this package installed, `catalogue[uid]` is a GIXIRun."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class GIXIRun(BlueskyRunV3):
 
     @property
     def complete(self) -> bool:
-        """Tell whether the run has its stop document; asks the server while it has none."""
+        """True if the run has its stop document; queries the server while it has none."""
         if not self.metadata.get("stop"):
             self.refresh()
         return bool(self.metadata.get("stop"))
@@ -55,7 +55,7 @@ class GIXIRun(BlueskyRunV3):
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """What decided the results: configuration, weights, structures, versions."""
+        """What determines the results: configuration, weights, structures, versions."""
         return dict(self.metadata["start"]["gixi"].get("provenance", {}))
 
     @property
@@ -132,7 +132,7 @@ class GIXIRun(BlueskyRunV3):
         stream = self[CUTS]
         label = stream.metadata["data_keys"][name]["dims"][0]
         configuration = stream.metadata["configuration"][PURPOSE]
-        axis, told = configuration["data"][label], configuration["data_keys"][label]
+        axis, phases = configuration["data"][label], configuration["data_keys"][label]
         nodes = [stream.base[key] for key in (name, f"{name}_error")]
         rows = min(node.shape[0] for node in nodes)
         step = self.metadata["start"]["gixi"].get("frame_step", 1)
@@ -141,8 +141,8 @@ class GIXIRun(BlueskyRunV3):
         intensity, error = (read_rows(node, (len(axis),), rows) for node in nodes)
         return CutSeries(
             name=name,
-            along=told["description"],
-            unit=told["units"],
+            along=phases["description"],
+            unit=phases["units"],
             axis=np.asarray(axis),
             frames=frames,
             times=times.to_numpy(dtype=np.float64),
@@ -175,14 +175,14 @@ class GIXIRun(BlueskyRunV3):
 
     def __repr__(self) -> str:
         summary = self.summary
-        told = ", ".join(
+        phases = ", ".join(
             f"{phase['name']} {phase['max_probability']:.2f}"
             for phase in _probable(summary)[:_SHOWN_PHASES]
         )
         return (
             f"<GIXIRun {self.metadata['start']['uid'][:8]} of raw {self.raw_uid[:8]}: "
             f"{summary.get('n_frames', 0)} frames, {summary.get('n_peaks', 0)} peaks"
-            f"{', ' + told if told else ''}, {self._state}>"
+            f"{', ' + phases if phases else ''}, {self._state}>"
         )
 
     def _repr_html_(self) -> str:

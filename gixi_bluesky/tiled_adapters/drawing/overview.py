@@ -27,7 +27,7 @@ _INCHES, _DPI = (7.4, 6.3), 200
 
 
 class DerivedRun(Protocol):
-    """What the figure reads of a derived run; GIXIRun has it."""
+    """The part of a derived run that the figure reads; GIXIRun implements it."""
 
     @property
     def start(self) -> Mapping[str, Any]: ...
@@ -86,7 +86,7 @@ class Overview:
         return figure
 
     def save(self, path: Path) -> None:
-        """Write the figure as PNG; whoever reads `path` sees the old or the new one, whole."""
+        """Write the figure as a PNG file, which is replaced atomically."""
         part = path.with_name(f".{path.stem}.part{path.suffix}")
         self.figure().savefig(part, dpi=_DPI)
         os.replace(part, path)  # noqa: PTH105 - atomic on every system

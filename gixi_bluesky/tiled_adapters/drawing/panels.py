@@ -25,7 +25,7 @@ __all__ = ["draw_panels"]
 Float64 = NDArray[np.float64]
 Styles = Mapping[str, tuple[str, str]]
 
-# Told apart by colour-blind readers and from the map; the markers say the same again.
+# Distinct for colour-blind readers and from the colour map; markers repeat the distinction.
 _PHASE_COLOURS = ("#56B4E9", "#F0E442", "#5CE0B0", "#E69F00", "#C3A6FF", "#FFFFFF")
 _MARKERS = ("o", "s", "^", "D", "v", "P")
 _UNKNOWN = ("#D0D0D0", "x")
@@ -123,7 +123,7 @@ def _norm(*arrays: Any) -> LogNorm:
 
 
 def _intensity(axis: Axes, data: OverviewData, styles: Styles) -> None:
-    """Draw what all and each phase's peaks scatter over time."""
+    """Draw the intensity of all peaks and of each phase over time."""
     time = data.time_of(data.frames["frame"])
     total = data.frames["total_intensity"].to_numpy(dtype=float)
     scale = np.nanmax(total) if len(total) and np.nanmax(total) > 0 else 1.0
@@ -147,7 +147,7 @@ def _intensity(axis: Axes, data: OverviewData, styles: Styles) -> None:
 
 
 def _darker(colour: str) -> tuple[float, float, float]:
-    """Return a phase's colour as it reads on white."""
+    """Return a phase's colour darkened for text on white."""
     red, green, blue = (0.72 * part for part in to_rgb(colour))
     return red, green, blue
 

@@ -46,7 +46,7 @@ def _create_azint1d(
 def _subentry(
     entry: h5py.Group, name: str, definition: str, start: Mapping[str, Any]
 ) -> h5py.Group:
-    """Write what NXazint1d and NXazint2d have in common: corrections, instrument, reduction."""
+    """Write the groups that NXazint1d and NXazint2d share: corrections, instrument, reduction."""
     provenance = start.get("gixi", {}).get("provenance", {})
     config = provenance.get("config", {})
     corrections = config.get("corrections", {})

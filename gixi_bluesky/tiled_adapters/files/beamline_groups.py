@@ -54,9 +54,9 @@ def create_sample(entry: h5py.Group, start: Mapping[str, Any]) -> h5py.Group:
     described = start.get("sample")
     name = described.get("name") if isinstance(described, Mapping) else described
     write_text(sample, "name", str(start.get("sample_name") or name or "unknown"))
-    told = {key: value for key, value in start.items() if key.startswith("sample")}
-    if told:
-        write_text(sample, "description", json.dumps(told, default=str))
+    fields = {key: value for key, value in start.items() if key.startswith("sample")}
+    if fields:
+        write_text(sample, "description", json.dumps(fields, default=str))
     angle = start.get("gixi", {}).get("geometry", {}).get("incidence_angle_deg")
     if isinstance(angle, int | float):
         _number(sample, "rotation_angle", float(angle), "deg")

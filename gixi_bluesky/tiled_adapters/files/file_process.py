@@ -1,4 +1,4 @@
-"""HDF5 files as the process of the scan sees them: written by a child that may die or hang."""
+"""Access to HDF5 files from the process of the scan: a child process writes them."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class FileProcess:
         return answer
 
     def kill(self) -> None:
-        """End the process and wait for that; for the end of this one."""
+        """Kill the process and wait for its end, when this process ends."""
         child, self._child = self._child, None
         if child is not None:
             child.end()

@@ -1,4 +1,4 @@
-"""Groups and text in HDF5 as NeXus wants them, readable also while a file grows (SWMR)."""
+"""Groups and text in HDF5 as NeXus requires, readable also while a file grows (SWMR)."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ __all__ = [
 _CHUNK_BYTES = 32 << 10
 _LEAST_ROWS = 64
 
-# Columns that the mlgid programs know by another name; q_xy, q_z, h, k, l and probability coincide.
+# Columns that the mlgid programs name differently; q_xy, q_z, h, k, l and probability coincide.
 _MLGID_NAMES = {
     "peaks": {"q": "radius", "phi": "angle"},
     "matches": {"phase": "CIF"},
@@ -83,7 +83,7 @@ def create_entry(
     phi: np.ndarray[Any, Any],
     stop: Mapping[str, Any] | None = None,
 ) -> h5py.Group:
-    """Lay down everything but images and tables.
+    """Create every group except images and tables.
 
     `start` is the derived run's start document; what is missing in it is left out. `stop` is its
     stop document, None while the run goes on.
@@ -162,7 +162,7 @@ def write_table(entry: h5py.Group, table: StreamTable, rows: Mapping[str, Any]) 
 
 
 def write_note(entry: h5py.Group, name: str, text: str) -> None:
-    """Write what a reader of the file must know, in plain words (NXnote)."""
+    """Write a note for readers of the file (NXnote)."""
     note = group_of(entry, name, "NXnote")
     write_text(note, "type", "text/plain")
     write_text(note, "data", text)
@@ -255,7 +255,7 @@ def run_documents(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def result_metadata(file: h5py.File) -> dict[str, Any]:
-    """Return how a result file was made: its configuration, provenance and start document.
+    """Return the configuration, provenance and start document of a result file.
 
     Raises KeyError when it is no result file.
     """
@@ -283,7 +283,7 @@ def table_values(column: Column, values: Any) -> np.ndarray[Any, Any]:
 
 
 class WrittenFrame(Protocol):
-    """What is written of one analysed frame, as FrameResult has it."""
+    """The part of a FrameResult that is written to a file."""
 
     @property
     def index(self) -> int: ...

@@ -1,4 +1,4 @@
-"""Where the parts of a run lie, whether there is room for them, and what goes wrong with them."""
+"""The parts of a run: their paths, the room on the disk, and errors of the disk."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def new_part_path(directory: Path, uid: str) -> Path:
 def require_room(folder: Path, nbytes: int) -> None:
     """Raise StoreError unless the disk has room for `nbytes` more and a reserve.
 
-    HDF5 does not recover from a write that failed, so it must not come to that.
+    HDF5 does not recover from a failed write, so the room is checked before.
     """
     free = shutil.disk_usage(folder).free
     if free < nbytes + _RESERVE:
@@ -49,7 +49,7 @@ def require_room(folder: Path, nbytes: int) -> None:
 
 @contextlib.contextmanager
 def disk_errors(place: Path) -> Iterator[None]:
-    """Turn what HDF5 and the disk raise into StoreError, with the room that is left."""
+    """Convert errors of HDF5 and the disk into StoreError, with the room that is left."""
     try:
         yield
     except StoreError:

@@ -104,7 +104,7 @@ class PartWriter:
 
     @property
     def rows(self) -> int:
-        """How many image rows the part holds."""
+        """Number of image rows in the part."""
         return int(self._images.shape[0])
 
     @property
@@ -116,7 +116,7 @@ class PartWriter:
 
     @property
     def chunk_shape(self) -> tuple[int, int, int]:
-        """One image a chunk."""
+        """Shape of a chunk: one image."""
         return (1, *self._images.shape[1:])
 
     def append_images(self, rows: Mapping[int, NDArray[np.float32]]) -> None:

@@ -283,7 +283,7 @@ def _readable(paths: list[Path]) -> Iterator[Any]:
     """Yield the parts that can be opened, the newest first."""
     for path in reversed(paths):
         try:
-            # As a server has it open: HDF5 refuses two ways in one process at once.
+            # In the mode of a server: HDF5 refuses two modes in one process at once.
             file = h5py.File(path, "r", swmr=True, libver="latest")
         except OSError as error:
             _log.error("part_unreadable", part=str(path), error=repr(error))
@@ -295,7 +295,7 @@ def _readable(paths: list[Path]) -> Iterator[Any]:
 
 
 def _remove_temporaries(directory: Path, uid: str) -> None:
-    """Remove what earlier attempts that were killed left; only this writer has the run."""
+    """Remove files of earlier attempts that were killed; only this writer has the run."""
     for path in directory.glob(f".{uid}.nxs.*"):
         path.unlink(missing_ok=True)
 

@@ -1,4 +1,4 @@
-"""What the process that writes HDF5 files is asked, and what it answers."""
+"""Requests to the process that writes HDF5 files, and its answers."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Append:
 
 @dataclass(frozen=True, slots=True)
 class Appended:
-    """All that was asked for is flushed; the part holds `rows` image rows of shape (n_phi, n_q).
+    """Answer: the data are flushed; the part holds `rows` image rows of shape (n_phi, n_q).
 
     arrays: what it holds of other arrays
     """
@@ -117,7 +117,7 @@ class Finished:
     """A finished file: its image rows, and one row of an array (None = it holds none).
 
     whole: the file needs no other one
-    gaps: what is missing in it, in words; empty = nothing
+    gaps: description of what is missing in it, "" = nothing
     arrays: what it holds of other arrays
     """
 

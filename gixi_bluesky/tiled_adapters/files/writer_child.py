@@ -1,7 +1,7 @@
 """The process that writes HDF5 files, and reads them for the process of the scan.
 
-A write that HDF5 could not do leaves the library in a state in which closing the file crashes:
-the process then answers and exits without closing anything, and its parent starts another one.
+After a failed write, closing the file crashes HDF5: the process then answers and exits without
+closing anything, and its parent starts another one.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _log = get_logger()
 
 
 def serve(parent: Connection) -> None:
-    """Answer requests, each with its result or with the error it raised, until the parent ends."""
+    """Answer requests, each with its result or its error, until the parent ends."""
     parent.send("ready")
     files = _Files()
     while True:
@@ -65,7 +65,7 @@ class _Files:
         self._parts: dict[Path, PartWriter] = {}
 
     def answer(self, request: Request) -> Any:
-        """Do what is asked for and return the answer."""
+        """Execute a request and return the answer."""
         match request:
             case Begin():
                 return self._begin(request)

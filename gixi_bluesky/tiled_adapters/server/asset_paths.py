@@ -1,4 +1,4 @@
-"""Assets that a server gives out: only files that lie in its storage once links are resolved.
+"""A check of assets: a server delivers only files in its storage, links resolved.
 
 Tiled 0.2.20 compares the text of a path with its storage folders, which `FOLDER/../secret.csv` and
 symbolic links pass, and does not compare it at all when an asset is downloaded as bytes. Importing

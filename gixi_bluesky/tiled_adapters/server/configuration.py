@@ -1,4 +1,4 @@
-"""What a Tiled server is told: where it keeps things, who may enter, and what of ours it loads."""
+"""The configuration of a Tiled server: storage, authentication, and this package's adapters."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def server_config(
 
 
 def read_server_config(path: Path) -> dict[str, Any]:
-    """Return what Tiled's own configuration file says, with what our runs need added.
+    """Return the content of a Tiled configuration file, completed with what derived runs need.
 
     `$NAME` in it stands for a variable of the environment. Raises ConfigError for a file that is
     not there, no YAML, or without a catalogue.
@@ -64,21 +64,21 @@ def read_server_config(path: Path) -> dict[str, Any]:
     from tiled.utils import parse
 
     try:
-        told = parse(path)
+        content = parse(path)
     except OSError as error:
         message = f"cannot read the server configuration {path}: {error.strerror}"
         raise ConfigError(message) from error
     except yaml.YAMLError as error:
         message = f"{path} is no YAML: {error}"
         raise ConfigError(message) from error
-    if not isinstance(told, dict) or not isinstance(told.get("catalog"), dict):
+    if not isinstance(content, dict) or not isinstance(content.get("catalog"), dict):
         message = f"{path} has no section `catalog`; see examples/server.yml"
         raise ConfigError(message)
-    return _with_ours(told)
+    return _with_ours(content)
 
 
 def _with_ours(config: dict[str, Any]) -> dict[str, Any]:
-    """Add what a server of derived runs needs; what the configuration says already stays."""
+    """Add what a server of derived runs needs; existing entries are kept."""
     catalogue = config["catalog"]
     media_types = config.get("media_types", {})
     access = {"allow_anonymous_access": False, **config.get("authentication", {})}

@@ -9,11 +9,11 @@ __all__ = ["pool_connections", "require_known_storage"]
 
 
 def pool_connections(uri: str) -> None:
-    """Let the requests for tables at `uri`, `duckdb:///…`, not share a connection.
+    """Give each request for tables at `uri`, `duckdb:///…`, its own connection.
 
     Tiled 0.2.20 shares one DuckDB connection between its threads, so that a read which ends rolls
-    back the append that goes on beside it: error 500, or a crash of the whole process. There is no
-    public way to another pool. Raises RuntimeError where Tiled has changed.
+    back the append that goes on beside it: error 500, or a crash of the whole process. Tiled has no
+    public setting for another pool. Raises RuntimeError where Tiled has changed.
     """
     storage = parse_storage(uri)  # the instance that the catalogue uses
     require_known_storage(storage)
@@ -22,7 +22,7 @@ def pool_connections(uri: str) -> None:
 
 
 def require_known_storage(storage: SQLStorage) -> None:
-    """Raise RuntimeError unless Tiled keeps connections to DuckDB where we replace their pool."""
+    """Raise RuntimeError unless Tiled keeps its DuckDB connections where they are replaced."""
     for name in ("_adbc_connection", "_connection_pool"):
         if not hasattr(getattr(type(storage), name, None), "attrname"):
             message = (

@@ -1,4 +1,4 @@
-"""A Tiled server with our parts in it, in a thread: an embedded one, or as its file says."""
+"""A Tiled server with this package's adapters in a thread, embedded or configured by a file."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _log = get_logger()
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedServer:
-    """A server in a thread of ours: where it listens, and the key that opens it if there is one.
+    """A server in a thread of this process: its address and, if there is one, its key.
 
     directory: what an embedded server serves; of another, the folder of its configuration
     """
@@ -93,7 +93,7 @@ def embedded_server(
 def configured_server(
     path: Path, port: int | None = None, around: Around | None = None
 ) -> Iterator[EmbeddedServer]:
-    """Serve as a configuration file of Tiled says, on loopback unless it names another host.
+    """Serve by a configuration file of Tiled, on loopback unless it names another host.
 
     around: as of `embedded_server`. Raises ConfigError for a wrong file, StoreError when the server
     does not start.
@@ -105,7 +105,7 @@ def configured_server(
     home = path.absolute().parent
     host = listen.get("host", _LOOPBACK)
     with (
-        prepend_to_sys_path(home),  # where Tiled looks for what the file names
+        prepend_to_sys_path(home),  # Tiled imports modules named in the file from there
         _serving(config, home, host, port or listen.get("port", 8000), around) as server,
     ):
         yield server
@@ -157,7 +157,7 @@ def _build(config: dict[str, Any]) -> Any:
 
     try:
         with warnings.catch_warnings():
-            # Tiled writes its configuration out with the adapters loaded, which pydantic minds.
+            # Tiled serialises its configuration with adapters loaded, so pydantic warns.
             warnings.filterwarnings("ignore", "Pydantic serializer warnings", UserWarning)
             app = build_app_from_config(config)
     except ValidationError as error:

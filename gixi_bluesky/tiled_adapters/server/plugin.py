@@ -1,4 +1,4 @@
-"""What the server needs: our queries, and a check of paths; importing this module is enough."""
+"""The server plugin: fast queries, and a check of paths; importing this module registers both."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SUMMARIES = ("stop.gixi", "gixi_live")
 
 
 def _peak_near(query: PeakNear, tree: Any) -> Any:
-    # A look into the list of positions would cost ten times as much; the client looks anyway.
+    # Searching the list of positions would cost ten times as much; the client checks it anyway.
     values = {f"bin_{k}": name for k, name in enumerate(bins_between(query.lowest, query.highest))}
     if not values:
         anywhere = {

@@ -29,7 +29,7 @@ _log = get_logger()
 
 @contextlib.contextmanager
 def store_errors(doing: str) -> Iterator[None]:
-    """Turn what the Tiled client raises into StoreError, saying what was being done."""
+    """Convert errors of the Tiled client into StoreError that names the operation."""
     try:
         yield
     except ClientError as error:
@@ -41,20 +41,19 @@ def store_errors(doing: str) -> Iterator[None]:
         message = f"Tiled refused {doing}: {error}{hint}"
         raise StoreError(message) from error
     except httpx.HTTPError as error:
-        message = (
-            f"Tiled failed while {doing}: {error!r}; it will be tried again, or resume the run"
-        )
+        message = f"Tiled failed while {doing}: {error!r}; it will be retried, or resume the run"
         raise StoreError(message) from error
 
 
 class Claim:
-    """The right to write one derived run, held by beating within every session.
+    """The right to write one derived run, kept by a heartbeat within every session.
 
-    Whoever wants to take it over watches the beat for a whole session first, so no two clocks
-    are ever compared; only a dead process of the same machine is taken over at once.
+    Another writer takes it over only after watching the heartbeat for a whole session, so that
+    clocks are never compared; the claim of a dead process of the same machine is taken over at
+    once.
 
-    alive: says whether this writer may go on; while it may not, it neither beats nor writes
-    patience: how many sessions a silent holder is given
+    alive: returns whether this writer may go on; while False, it neither beats nor writes
+    patience: number of sessions to wait for a silent holder
     """
 
     def __init__(
@@ -88,10 +87,10 @@ class Claim:
         threading.Thread(target=self._keep_beating, name="gixi-claim", daemon=True).start()
 
     def check(self) -> None:
-        """Raise ClaimLostError unless this writer may write now, StoreError if that is unsure.
+        """Raise ClaimLostError unless this writer may write now, StoreError if that is unknown.
 
-        A writer that was silent for a session takes a new epoch first, which the server refuses
-        when somebody else has taken the run meanwhile.
+        A writer that was silent for a session takes a new epoch first, which the server refuses if
+        another writer has taken the run meanwhile.
         """
         if not self._alive():
             message = f"run {self._uid} is not written while this process may have lost it"
@@ -111,7 +110,7 @@ class Claim:
             self._drop_older()
 
     def release(self) -> None:
-        """Give the claim up, so that the next writer need not wait."""
+        """Release the claim, so that the next writer need not wait."""
         self._stopped.set()
         with self._lock:
             if self._node is None:
@@ -198,7 +197,7 @@ class Claim:
 
 
 def _machine() -> str:
-    """Return what two processes share exactly if one can see whether the other lives."""
+    """Return an identity that processes share if and only if they see each other's process ids."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         return f"{boot} {os.readlink('/proc/self/ns/pid')}"  # noqa: PTH115 - not a path

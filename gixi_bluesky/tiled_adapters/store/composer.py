@@ -1,4 +1,4 @@
-"""The documents of a derived run, composed in one way for all that write or announce them."""
+"""The composer of a derived run's documents, for all code that writes or publishes them."""
 
 from __future__ import annotations
 

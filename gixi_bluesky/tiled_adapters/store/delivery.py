@@ -1,4 +1,4 @@
-"""Spooled documents on their way to Tiled: in order, each row once."""
+"""Delivery of spooled documents to Tiled: in order, each row once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gixi_bluesky.tiled_adapters.store.writer import DerivedRunStore, RunState
 
 __all__ = ["Delivery", "NewStore"]
 
-# What waits in the spool is sent a few MiB at a time: a request costs more than its rows.
+# Spooled documents are sent a few MiB at a time: a request costs more than its rows.
 _BYTES_AT_ONCE = 4 << 20
 
 NewStore = Callable[[], DerivedRunStore]
@@ -45,7 +45,7 @@ class Delivery:
 
     @property
     def caught_up(self) -> bool:
-        """Whether Tiled holds all that is spooled."""
+        """True if Tiled holds all that is spooled."""
         return self.store is not None and self._position >= self._spool.size
 
     @property
@@ -54,7 +54,7 @@ class Delivery:
         return dict(self._rows)
 
     def advance(self) -> None:
-        """Open the run if need be and send what is spooled now. Raises as DerivedRunStore does."""
+        """Open the run if needed and send what is spooled. Raises as DerivedRunStore does."""
         if self.store is None:
             self._open()
         until = self._spool.size
@@ -72,7 +72,7 @@ class Delivery:
         self._send([(name, doc)])
 
     def close(self) -> None:
-        """Give the run up; the next `advance` opens it again and sends from the beginning."""
+        """Close the run; the next `advance` opens it again and sends from the beginning."""
         if self.store is not None:
             self.store.close()
         self.store = None
@@ -85,7 +85,7 @@ class Delivery:
         self.store = store
 
     def _next(self) -> tuple[list[Document], int]:
-        """Return the documents that wait next in the spool, and where those after them begin."""
+        """Return the next documents in the spool, and the position after them."""
         position = self._position
         waiting = _Flush()
         while position - self._position < _BYTES_AT_ONCE:
@@ -149,7 +149,7 @@ class _Flush:
         self._pages: dict[str, dict[str, Any]] = {}
 
     def take(self, record: Record, stream: str, committed: Collection[int]) -> bool:
-        """Take a record of this stream if it belongs to a flush; say whether it does."""
+        """Take a record if it belongs to a flush; return whether it does."""
         if record.name == "stream_datum":
             self._images[record.doc["stream_resource"]] = record.doc  # the last says how many
         elif record.name != "event_page" or not stream:

@@ -1,4 +1,4 @@
-"""The images of one stream on the server: an HDF5 part registered where it lies, not uploaded."""
+"""The images of one stream on the server: HDF5 files registered in place, not uploaded."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class StoredImages:
         self._data_keys = {**self._data_keys, **data_keys}
 
     def extend(self, resource: Mapping[str, Any], rows: int) -> None:
-        """Let the array of this stream_resource end after `rows` images, in one request."""
+        """Set the length of the array of this stream_resource to `rows` images, in one request."""
         key = resource["data_key"]
         if self._uris.get(key) == resource["uri"]:
             before = self._rows[key]
@@ -54,7 +54,7 @@ class StoredImages:
         self._rows[key] = max(rows, self._rows.get(key, 0))
 
     def close(self) -> None:
-        """Tell subscribers that no images will follow."""
+        """Notify subscribers that no images will follow."""
         with store_errors("closing the images"):
             for node in self._nodes.values():
                 node.close_stream()
@@ -138,7 +138,7 @@ def serves_images(client: Any, uid: str, finished: Finished) -> bool:
             if [path_from_uri(asset.data_uri) for asset in assets] != [finished.path]:
                 return False
         node = run[sample.stream].base[sample.key]
-        # Not through the client, which would repeat a refusal for most of a minute.
+        # Not through the client, which would retry a refusal for most of a minute.
         answer = node.context.http_client.get(
             node.item["links"]["full"],
             params={"slice": f"{sample.row}"},

@@ -97,7 +97,7 @@ class SpoolFile:
 
     @property
     def damaged(self) -> bool:
-        """Whether bytes of the file could not be read as records."""
+        """True if bytes of the file could not be read as records."""
         return self.lost_bytes > 0
 
     def append(self, name: str, doc: Mapping[str, Any]) -> None:

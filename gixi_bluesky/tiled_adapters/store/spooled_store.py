@@ -78,7 +78,7 @@ class SpooledStore:
 
     @property
     def stop_spooled(self) -> bool:
-        """Whether the whole run is on the disk, so that a later process can send it."""
+        """True if the whole run is on the disk, so that a later process can send it."""
         on_disk = self._spool is not None and self._spool.path is not None
         return self._stop_spooled and on_disk
 

@@ -1,4 +1,4 @@
-"""The table of one stream on the server: one append a page, counted so that none lands twice."""
+"""The table of one stream on the server: one append a page, counted so that no row is doubled."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ class StoredTable:
 
     @property
     def rows(self) -> int:
-        """Rows on the server; counted again when an append ended in doubt."""
+        """Number of rows on the server; counted again after an append without an answer."""
         if self._rows is None:
             with store_errors(f"counting the rows of {self.name}"):
                 self._rows = len(self._table().read(["seq_num"]))
         return self._rows
 
     def create(self) -> None:
-        """Make sure that the table is there, be it without rows."""
+        """Create the table if it does not exist."""
         with store_errors(f"creating {self.name}"):
             self._table()
 
@@ -80,7 +80,7 @@ class StoredTable:
             return self._table().read(list(columns) if columns is not None else None)
 
     def unsettled(self, committed: NDArray[np.int64]) -> bool:
-        """Tell whether rows are doubled, uncommitted or misnumbered."""
+        """Return whether rows are doubled, uncommitted or misnumbered."""
         keys = [key for key in table_keys(self.name) if key in self.schema.names]
         rows = self.read(["seq_num", *keys])
         self._rows = len(rows)
@@ -110,7 +110,7 @@ class StoredTable:
             self._send(pa.Table.from_pandas(rows, schema=self.schema, preserve_index=False))
 
     def close(self) -> None:
-        """Tell subscribers that no rows will follow."""
+        """Notify subscribers that no rows will follow."""
         with store_errors(f"closing {self.name}"):
             self._table().close_stream()
 

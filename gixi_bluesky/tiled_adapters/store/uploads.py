@@ -1,4 +1,4 @@
-"""The images of one stream uploaded to the server, which cannot see our files."""
+"""The images of one stream uploaded to a server that cannot read the files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _CONFLICT = 409
 class UploadedImages:
     """An array that the server keeps; row k is image k of the run, NaN where there is none.
 
-    Writing a row again does no harm.
+    Writing a row again is harmless.
     """
 
     def __init__(self, stream_node: Any, key: str, data_key: Mapping[str, Any], tags: Any) -> None:
@@ -51,7 +51,7 @@ class UploadedImages:
         return (row, *(0 for _ in self._shape))
 
     def close(self) -> None:
-        """Tell subscribers that no images will follow."""
+        """Notify subscribers that no images will follow."""
         if self._node is not None:
             with store_errors("closing the images"):
                 self._node.close_stream()

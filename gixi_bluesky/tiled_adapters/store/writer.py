@@ -31,7 +31,7 @@ _log = get_logger()
 
 @dataclass(frozen=True, slots=True)
 class RunState:
-    """What an opened run holds already.
+    """The content of a run when it is opened.
 
     committed: frames that are done
     rows: rows of each stored table; the next event has seq_num = rows + 1
@@ -81,7 +81,7 @@ class DerivedRunStore:
     def open(self, start: Mapping[str, Any]) -> RunState:
         """Create the run of this start document, or resume it after its last committed frame.
 
-        Raises RunCompleteError when it has its stop, ClaimLostError when somebody else writes it,
+        Raises RunCompleteError when it has its stop, ClaimLostError when another writer holds it,
         StoreError when Tiled refuses.
         """
         uid = start["uid"]
@@ -114,7 +114,7 @@ class DerivedRunStore:
             write(doc)
 
     def refresh_live(self, summary: Mapping[str, Any]) -> None:
-        """Put the running summary where queries find it before the stop document exists."""
+        """Write the running summary to the metadata, for queries before the stop document."""
         self._held().check()
         with store_errors("refreshing gixi_live"):
             self._run.update_metadata({"gixi_live": dict(summary)}, drop_revision=True)
@@ -124,7 +124,7 @@ class DerivedRunStore:
         return self._tables[stream].read()
 
     def serves(self, uid: str, finished: Finished | None) -> bool:
-        """Return True when the server gives the images of a run out of its finished file.
+        """Return True when the server reads the images of a run from its finished file.
 
         One image is read; it must be the one in the file. The run need not be open.
         """
@@ -137,7 +137,7 @@ class DerivedRunStore:
             return False
 
     def close(self) -> None:
-        """Give the run up without a stop, so that the next writer can resume it at once."""
+        """Close the run without a stop document, so that the next writer can resume it at once."""
         if self._claim is not None:
             self._claim.release()
 
