@@ -64,6 +64,7 @@ class WorkerRowsFold:
     table: StreamTable
     rows: Callable[[Analysed], Rows]
     needs_images: bool = False
+    finished: bool = True
 
     @property
     def name(self) -> str:
@@ -84,6 +85,10 @@ class WorkerRowsFold:
             return Folded()
         return _folded(self.table, frame.number, self.rows(frame.result))
 
+    def collect(self) -> Folded:
+        """Return nothing."""
+        return Folded()
+
     def finish(self) -> Folded:
         """Return nothing."""
         return Folded()
@@ -91,6 +96,9 @@ class WorkerRowsFold:
     def summary(self) -> Mapping[str, Any]:
         """Return nothing."""
         return {}
+
+    def close(self) -> None:
+        """Do nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +122,7 @@ class StatefulStepFold:
     step: Step
     table: StreamTable
     needs_images: bool = True
+    finished: bool = True
     _last: int = field(default=-1, init=False)
 
     @property
@@ -142,6 +151,10 @@ class StatefulStepFold:
             self.table, frame.number, run_step(self.step, _step_input(frame, frame.image))
         )
 
+    def collect(self) -> Folded:
+        """Return nothing."""
+        return Folded()
+
     def finish(self) -> Folded:
         """Return the rows that the step makes at the end, as rows of the last frame."""
         finish = getattr(self.step, "finish", None)
@@ -152,6 +165,9 @@ class StatefulStepFold:
     def summary(self) -> Mapping[str, Any]:
         """Return nothing."""
         return {}
+
+    def close(self) -> None:
+        """Do nothing."""
 
 
 def _step_input(frame: OrderedFrame, image: NDArray[np.float32] | None) -> StepInput:

@@ -81,6 +81,10 @@ class StoredFrames(Protocol):
     def image(self, frame: int) -> NDArray[np.float32] | None:
         """Return the stored polar image of a frame, None where there is none."""
 
+    @property
+    def image_reader(self) -> Callable[[int], NDArray[np.float32] | None]:
+        """What returns the image of a frame as `image` does, for use after `restore`."""
+
     def table(self, stream: str) -> pd.DataFrame:
         """Return the stored rows of a stream, without any if it is not there."""
 
@@ -95,6 +99,7 @@ class FrameFold(Protocol):
     name: for messages
     tables: the streams that it writes, besides columns of existing ones
     needs_images: whether `add` needs the polar image of every frame
+    finished: whether `finish` has returned all rows, and need not be called again
     """
 
     @property
@@ -103,6 +108,8 @@ class FrameFold(Protocol):
     def tables(self) -> tuple[StreamTable, ...]: ...  # noqa: D102
     @property
     def needs_images(self) -> bool: ...  # noqa: D102
+    @property
+    def finished(self) -> bool: ...  # noqa: D102
 
     def restore(self, stored: StoredFrames) -> None:
         """Rebuild the state from what earlier sessions stored; called before the first `add`."""
@@ -110,11 +117,20 @@ class FrameFold(Protocol):
     def add(self, frame: OrderedFrame) -> Folded:
         """Take the next frame and return what follows from it."""
 
+    def collect(self) -> Folded:
+        """Return rows that became ready since the last frame, no `columns`; called now and then."""
+
     def finish(self) -> Folded:
-        """Return the rows that are left when the raw run has ended; no `columns`."""
+        """Return rows that are left when the raw run has ended, no `columns`.
+
+        Called again until `finished`, each time for about a second at most.
+        """
 
     def summary(self) -> Mapping[str, Any]:
         """Return what the fold adds to `gixi_live` and to the stop document, in JSON types."""
+
+    def close(self) -> None:
+        """Free what the fold holds, when the run is over or given up."""
 
 
 FoldBuilder = Callable[[RawRun, Ready], Sequence[FrameFold]]
@@ -125,6 +141,7 @@ class Folds:
 
     def __init__(self, folds: Sequence[FrameFold] = ()) -> None:
         self._folds = tuple(folds)
+        self._unfinished = self._folds
         self._errors: dict[str, str] = {}
 
     @property
@@ -145,6 +162,7 @@ class Folds:
             except Exception as error:  # a fold must not cost the run
                 self._note(fold, error)
                 self._folds = tuple(one for one in self._folds if one is not fold)
+                self._unfinished = self._folds
 
     def add(self, frame: OrderedFrame) -> tuple[list[Folded], str]:
         """Return what each fold made of the next frame, and why some failed, empty = none did."""
@@ -160,17 +178,31 @@ class Folds:
                 reasons.append(f"{fold.name}: {self._note(fold, error, frame=frame.number)}")
         return made, "; ".join(reasons)
 
+    def collect(self) -> list[Folded]:
+        """Return rows that became ready since the last frame."""
+        made = [self._called(fold, fold.collect) for fold in self._folds]
+        return [folded for folded in made if folded is not None]
+
+    @property
+    def finished(self) -> bool:
+        """Whether `finish` has returned all rows."""
+        return not self._unfinished
+
     def finish(self) -> list[Folded]:
-        """Return the rows that are left."""
-        made = []
+        """Return rows that are left; to be called until `finished`."""
+        made = [(fold, self._called(fold, fold.finish)) for fold in self._unfinished]
+        self._unfinished = tuple(
+            fold for fold, folded in made if folded is not None and not fold.finished
+        )
+        return [folded for _, folded in made if folded is not None]
+
+    def close(self) -> None:
+        """Free what the folds hold."""
         for fold in self._folds:
             try:
-                folded = fold.finish()
-                _check(folded, fold, None, {})
-                made.append(folded)
-            except Exception as error:  # a fold must not keep the run from its stop
+                fold.close()
+            except Exception as error:  # there is nothing more to be done about it
                 self._note(fold, error)
-        return made
 
     def summary(self) -> dict[str, Any]:
         """Return what the folds add to the summary of the run."""
@@ -181,6 +213,16 @@ class Folds:
             except Exception as error:  # a fold must not keep the run from its stop
                 self._note(fold, error)
         return {**merged, **({"fold_errors": dict(self._errors)} if self._errors else {})}
+
+    def _called(self, fold: FrameFold, call: Callable[[], Folded]) -> Folded | None:
+        """Return the rows that a fold gives, None if it fails, which must not cost the run."""
+        try:
+            folded = call()
+            _check(folded, fold, None, {})
+        except Exception as error:
+            self._note(fold, error)
+            return None
+        return folded
 
     def _note(self, fold: FrameFold, error: Exception, **where: Any) -> str:
         reason = f"{type(error).__name__}: {error}"

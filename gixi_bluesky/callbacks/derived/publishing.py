@@ -192,6 +192,7 @@ class RunPublisher:
 
     def close(self) -> None:
         """Give the run up where it is; it can be resumed."""
+        self._folds.close()
         self._arrays.close()
         self._store.close()
 
@@ -249,6 +250,7 @@ class RunPublisher:
 
     def _complete(self) -> None:
         self.complete = True
+        self._folds.close()
         self._order.forget()
 
     def _give_up(self, reason: str) -> None:

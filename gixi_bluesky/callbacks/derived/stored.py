@@ -47,6 +47,11 @@ class StoredRun:
         """Return the stored polar image of a frame, None where there is none."""
         return self._image(frame)
 
+    @property
+    def image_reader(self) -> Callable[[int], NDArray[np.float32] | None]:
+        """What returns the image of a frame, without the tables of this object."""
+        return self._image
+
     def __iter__(self) -> Iterator[OrderedFrame]:
         """Iterate over the frames that the folds took, in the order of their numbers."""
         groups = {
@@ -54,6 +59,8 @@ class StoredRun:
             for stream in self._streams
         }
         frames = self.table("frames")
+        if not len(frames):
+            return
         if "seq_num" in frames:
             frames = frames.sort_values("seq_num")
         beyond = -1

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
+from numpy.typing import NDArray
 
+from gixi_bluesky.callbacks.courses.course_process import Axes, CourseProcess
+from gixi_bluesky.callbacks.courses.messages import FollowedFrame, Rows, StoredCourses
 from gixi_bluesky.callbacks.derived.folds import (
     FoldBuilder,
     Folded,
@@ -17,181 +17,142 @@ from gixi_bluesky.callbacks.derived.folds import (
     OrderedFrame,
     StoredFrames,
 )
-from gixi_bluesky.callbacks.derived.working_images import WorkingImages
 from gixi_bluesky.callbacks.runs.actions import RawRun
 from gixi_bluesky.callbacks.worker.jobs import Ready
-from gixi_bluesky.processing.tables import Courses, Peaks
-from gixi_bluesky.processing.tracks.courses import CourseFold
-from gixi_bluesky.processing.tracks.phase_tables import phase_table, track_table
-from gixi_bluesky.processing.tracks.scatter import with_scatter
-from gixi_bluesky.processing.types import PolarImage
+from gixi_bluesky.errors import StoreError
+from gixi_bluesky.processing.tables import Peaks
+from gixi_bluesky.processing.tracks.courses import tracked_frame
+from gixi_bluesky.processing.tracks.tracker import Tracker
 from gixi_bluesky.tiled_adapters.schema import TABLES, StreamTable
 
 __all__ = ["TrackFold", "with_tracks"]
 
-_SHARE = 0.3  # of the time of the store's thread that measuring may take while frames come
-_FRAMES_AT_ONCE = 4
-_FEWEST_BINS = 16  # of an image along phi and q
-_LIVE_GROWTH = 1.1  # factor of frames after which onsets are estimated again
-_BOUNDS = ("", "_low", "_high")
+_ROWS_PER_PAGE = 4000
+_STORED_ROWS = 50_000  # in one record
+_WAIT_S = 0.5
+_NO_IMAGE = "the image of the frame is not stored"
 
 
 class TrackFold:
-    """Follows the peaks of one run and measures every track in every frame.
+    """Numbers the peaks of one run; its courses are measured in a process of their own.
 
-    Courses may lag behind; `finish` completes them. What is computed follows from the stored rows
-    and images alone, when it is computed does not matter.
+    Numbers are given here, since they belong to the rows of the frame. Courses may lag behind and
+    are complete when the run has finished. Here is kept what is expected of each track and nothing
+    of the frames.
+
+    axes: of the images of a resumed run without further frames
     """
 
     name = "tracks"
     tables: tuple[StreamTable, ...] = (TABLES["courses"],)
     needs_images = True
 
-    def __init__(self) -> None:
-        self._fold = CourseFold()
-        self._images = WorkingImages()
-        self._stored: StoredFrames | None = None
-        self._axes: tuple[Any, Any] | None = None
-        self._status: dict[int, str] = {}
-        self._times: dict[int, float] = {}
-        self._rows: dict[str, list[pd.DataFrame]] = {
-            name: [] for name in ("peaks", "matches", "match_peaks", "courses")
-        }
-        self._measured_at = 0.0
-        self._summarised = 0
-        self._summary: dict[str, Any] = {}
+    def __init__(self, axes: Axes, courses: CourseProcess | None = None) -> None:
+        self._tracker = Tracker()
+        self._courses = courses or CourseProcess(axes)
+        self._restoring = False
+
+    @property
+    def finished(self) -> bool:
+        """Whether `finish` has returned all rows."""
+        return self._courses.finished
 
     def restore(self, stored: StoredFrames) -> None:
-        """Follow the stored frames again, and take the courses that are stored."""
+        """Follow the stored frames again; only courses that are not stored are measured."""
+        self._courses.stored_image = stored.image_reader
         courses = stored.table("courses")
-        if len(courses):
-            courses = courses.drop_duplicates(["frame", "track"])
-            self._rows["courses"].append(courses)
-            self._fold = CourseFold(set(zip(courses["frame"], courses["track"], strict=True)))
-        self._stored = stored
+        for first in range(0, len(courses), _STORED_ROWS):
+            part = courses.iloc[first : first + _STORED_ROWS]
+            self._courses.put_stored(
+                StoredCourses(
+                    part["frame"].to_numpy(np.int64),
+                    part["track"].to_numpy(np.int64),
+                    part["intensity"].to_numpy(float),
+                    part["intensity_error"].to_numpy(float),
+                )
+            )
         for frame in stored:
             rows = frame.stored.get("peaks")
             tracks = np.empty(0, np.int64) if rows is None else rows["track"].to_numpy(np.int64)
-            self._fold.resume(frame.number, _peaks(frame), tracks)
-            self._note(frame, tracks)
+            self._tracker.resume(frame.number, _peaks(frame), tracks)
+            # Whether the image was stored is found out when it is needed.
+            self._put(frame, tracks, "" if frame.status == "ok" else f"the frame is {frame.status}")
 
     def add(self, frame: OrderedFrame) -> Folded:
-        """Give the peaks of a frame their tracks, and measure as many frames as time allows."""
-        if frame.result is not None:
-            self._axes = (frame.result.q, frame.result.phi)
-        kept = frame.image is None or self._images.put(frame.number, frame.image)
-        tracks = self._fold.step(frame.number, _peaks(frame))
-        self._note(frame, tracks)
-        columns = {"peaks": {"track": tracks.tolist()}} if frame.status == "ok" else {}
-        return Folded(columns=columns, rows=self._measured(None if kept else frame))
+        """Give the peaks of a frame their tracks, and return what was measured meanwhile."""
+        numbers = self._tracker.step(frame.number, _peaks(frame))
+        reason = "" if frame.status == "ok" else f"the frame is {frame.status}"
+        if not reason and frame.image is None:
+            reason = _NO_IMAGE
+        self._put(frame, numbers, reason)
+        columns = {"peaks": {"track": numbers.tolist()}} if frame.status == "ok" else {}
+        return Folded(columns=columns, rows=self._measured(0.0))
+
+    def collect(self) -> Folded:
+        """Return what was measured since the last frame."""
+        return Folded(rows=self._measured(0.0))
 
     def finish(self) -> Folded:
-        """Measure all that is left."""
-        rows = self._as_rows(self._fold.measure(self._image))
-        self._images.close()
-        self._summarised = 0
+        """Return rows that are left, until `finished`. Raises StoreError if some cannot be had."""
+        self._courses.finish()
+        rows = self._measured(_WAIT_S)
+        if not rows and self._courses.error:
+            raise StoreError(self._courses.error)
         return Folded(rows=rows)
 
     def summary(self) -> Mapping[str, Any]:
         """Return the number of tracks, and onset and end of the phases."""
-        n = len(self._status)
-        if n > _LIVE_GROWTH * self._summarised:
-            self._summarised = n
-            self._summary = self._summarise()
-        return self._summary
+        return {"n_tracks": self._tracker.n_tracks, "phases": dict(self._courses.phases)}
 
-    def _measured(self, at_once: OrderedFrame | None) -> dict[str, Any]:
-        """Return rows of courses: of a frame whose image is not kept, or as time allows."""
-        began = time.perf_counter()
-        if at_once is not None:
-            image = at_once.image
-            frames = [at_once.number]
-            found = self._fold.measure(lambda _: self._polar(image), frames)
-            return self._as_rows(found)
-        if began < self._measured_at:
+    def close(self) -> None:
+        """End the process that measures."""
+        self._courses.close()
+
+    def _put(self, frame: OrderedFrame, numbers: NDArray[np.int64], reason: str) -> None:
+        axes = None if frame.result is None else (frame.result.q, frame.result.phi)
+        followed = FollowedFrame(
+            tracked=tracked_frame(frame.number, numbers, self._tracker),
+            time=frame.time,
+            peak_tracks=numbers,
+            matches=frame.matches,
+            match_peaks=frame.match_peaks,
+            slot=-1,
+            reason=reason,
+        )
+        self._courses.put(followed, frame.image, axes)
+
+    def _measured(self, wait_s: float) -> dict[str, Rows]:
+        batches: list[Rows] = []
+        n = 0
+        while n < _ROWS_PER_PAGE:
+            batch = self._courses.rows(wait_s if not batches else 0.0)
+            if batch is None:
+                break
+            batches.append(batch)
+            n += len(batch["frame"])
+        if not batches:
             return {}
-        frames = self._fold.oldest(_FRAMES_AT_ONCE)
-        rows = self._as_rows(self._fold.measure(self._image, frames))
-        ended = time.perf_counter()
-        self._measured_at = ended + (ended - began) * (1 / _SHARE - 1)
-        return rows
-
-    def _image(self, frame: int) -> PolarImage | str:
-        status = self._status.get(frame, "ok")
-        if status != "ok":
-            return f"the frame is {status}"
-        image = self._images.get(frame)
-        if image is None and self._stored is not None:
-            image = self._stored.image(frame)
-        return self._polar(image)
-
-    def _polar(self, image: Any) -> PolarImage | str:
-        if image is None:
-            return "the image of the frame is not stored"
-        if self._axes is None or min(image.shape) < _FEWEST_BINS:
-            n_phi, n_q = image.shape
-            return f"nothing can be measured in an image of {n_phi} x {n_q} bins"
-        return with_scatter(image, *self._axes)
-
-    def _note(self, frame: OrderedFrame, tracks: Any) -> None:
-        self._status[frame.number] = frame.status
-        self._times[frame.number] = frame.time
-        for name in ("peaks", "matches", "match_peaks"):
-            rows = getattr(frame, name).frame()
-            rows.insert(0, "frame", frame.number)
-            if name == "peaks":
-                rows = rows.assign(track=tracks if len(rows) else [])
-            if len(rows):
-                self._rows[name].append(rows)
-
-    def _as_rows(self, courses: Courses) -> dict[str, Any]:
-        if not len(courses):
-            return {}
-        columns = dict(courses.items())
-        self._rows["courses"].append(pd.DataFrame(columns))
-        return {"courses": {name: values.tolist() for name, values in columns.items()}}
-
-    def _summarise(self) -> dict[str, Any]:
-        if not self._rows["peaks"] or not self._rows["matches"]:
-            return {"n_tracks": self._fold.n_tracks}
-        tables = {name: _joined(parts) for name, parts in self._rows.items()}
-        if not len(tables["match_peaks"]) or not len(tables["courses"]):
-            return {"n_tracks": self._fold.n_tracks}
-        tracks = track_table(tables["peaks"], tables["match_peaks"], tables["matches"])
-        phases = phase_table(tracks, tables["courses"], tables["matches"], self._times)
-        onsets = {
-            str(row["phase"]): _onset(row) for row in phases.to_dict("records") if _known(row)
+        return {
+            "courses": {
+                name: [value for batch in batches for value in batch[name]] for name in batches[0]
+            }
         }
-        return {"n_tracks": self._fold.n_tracks, "phases": onsets}
 
 
 def with_tracks(build: FoldBuilder) -> FoldBuilder:
     """Return what builds the tracks of a run before its other folds."""
 
     def folds(raw: RawRun, ready: Ready) -> Sequence[FrameFold]:
-        return (TrackFold(), *build(raw, ready))
+        return (TrackFold(_axes(ready)), *build(raw, ready))
 
     return folds
 
 
+def _axes(ready: Ready) -> Axes:
+    grid = ready.provenance.config["grid"]
+    n_phi, n_q = grid["shape"]
+    return np.linspace(0.0, grid["q_max_inv_angstrom"], n_q), np.linspace(0.0, 90.0, n_phi)
+
+
 def _peaks(frame: OrderedFrame) -> Peaks:
     return frame.peaks if frame.status == "ok" else Peaks.empty()
-
-
-def _known(row: Mapping[Any, Any]) -> bool:
-    return math.isfinite(row["onset_frame"])
-
-
-def _onset(row: Mapping[Any, Any]) -> dict[str, float | int | None]:
-    """Return onset and end in JSON types; frames are whole numbers."""
-    told: dict[str, float | int | None] = {}
-    for what in ("onset", "end"):
-        for bound in _BOUNDS:
-            frame, moment = row[f"{what}_frame{bound}"], row[f"{what}_time{bound}"]
-            told[f"{what}_frame{bound}"] = int(frame) if math.isfinite(frame) else None
-            told[f"{what}_time{bound}"] = float(moment) if math.isfinite(moment) else None
-    return told
-
-
-def _joined(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()

@@ -25,6 +25,7 @@ from gixi_bluesky.tiled_adapters.store.composer import Document, RunComposer
 __all__ = ["Echo", "RunWriter"]
 
 _ROWS_ANNOUNCED = 500
+_FINISHING_S = 2.0  # that folds may take of one call
 
 
 class Echo(Protocol):
@@ -69,7 +70,6 @@ class RunWriter:
         self._counts: dict[str, int] = {}
         self._folded: list[tuple[Answered, dict[str, Rows]]] = []
         self._outbox: list[Document] = []
-        self._last_rows: dict[str, Rows] | None = None  # of the folds, once they have finished
         self._stop_announced = False
         self._stop_stored = False
 
@@ -84,14 +84,14 @@ class RunWriter:
         self._committed = state.committed
         self._counts = {stream: state.rows.get(stream, 0) for stream in self._tables}
         self._announce("start", self._composer.start)
-        if state.committed:
-            stored = StoredRun(self._store.read, self._stored_streams(), self._arrays.stored_image)
-            for stream in self._stored_streams():
-                rows = stored.table(stream)
-                columns = {str(key): rows[key].tolist() for key in rows}
-                self._summary.add(stream, columns)
-                self._announce_rows(stream, columns)
-            self._folds.restore(stored)
+        streams = self._stored_streams() if state.committed else []
+        stored = StoredRun(self._store.read, streams, self._arrays.stored_image)
+        for stream in streams:
+            rows = stored.table(stream)
+            columns = {str(key): rows[key].tolist() for key in rows}
+            self._summary.add(stream, columns)
+            self._announce_rows(stream, columns)
+        self._folds.restore(stored)
         self._outbox += [
             ("descriptor", self._composer.descriptor(table)) for table in self._tables.values()
         ]
@@ -113,7 +113,10 @@ class RunWriter:
             self._send()
 
     def refresh_live(self) -> None:
-        """Store the summary of the run as it is now."""
+        """Store rows that are late, and the summary of the run as it is now."""
+        if late := _rows_of(self._folds.collect()):
+            self._compose({}, late)
+            self._send()
         self._store.refresh_live(self._as_dict())
 
     def finish(self, closed: RunClosed) -> bool:
@@ -123,12 +126,8 @@ class RunWriter:
         return not self._arrays.removing
 
     def _store_stop(self, closed: RunClosed) -> bool:
-        if self._last_rows is None:
-            self._last_rows = _rows_of(self._folds.finish())
-        if self._last_rows:
-            self._compose({}, self._last_rows)
-            self._last_rows = {}
-        self._send()
+        if not self._finish_folds():
+            return False
         stop = stop_document(self._composer, closed, self._counts, self._as_dict())
         documents = self._arrays.finish(stop)
         if documents is None:
@@ -148,6 +147,18 @@ class RunWriter:
             self._arrays.supersede()
         self._store.close()
         self._stop_stored = True
+        return True
+
+    def _finish_folds(self) -> bool:
+        """Store rows of the folds that are left; return False where there may be more."""
+        self._send()
+        ends = self._clock.monotonic() + _FINISHING_S
+        while not self._folds.finished:
+            if last := _rows_of(self._folds.finish()):
+                self._compose({}, last)
+                self._send()
+            if not self._folds.finished and self._clock.monotonic() >= ends:
+                return False
         return True
 
     def store_stop(self, closed: RunClosed) -> None:

@@ -15,7 +15,7 @@ from gixi_bluesky.processing.measure.profiles import RadialProfiles, box_cells, 
 from gixi_bluesky.processing.tracks.places import Places
 from gixi_bluesky.processing.types import PolarImage
 
-__all__ = ["Forced", "measure_at"]
+__all__ = ["Forced", "ForcedMeasurement", "measure_at"]
 
 Float64 = NDArray[np.float64]
 Bool = NDArray[np.bool_]
@@ -44,34 +44,47 @@ class Forced:
     intensity_error: Float64
 
 
-def measure_at(image: PolarImage, places: Places) -> Forced:
-    """Fit the height of a Gaussian of given place and width on a line, by weighted least squares.
+class ForcedMeasurement:
+    """Measures an image at given places, as often as one likes; its sums are made once.
 
-    The estimate is linear in the counts, hence without bias where there is no peak. Errors come
-    from the variance map times the scatter between neighbouring blocks of bins.
+    A Gaussian of given place and width on a line is fitted by weighted least squares. Its height
+    is linear in the counts, hence without bias where there is no peak. Errors come from the
+    variance map times the scatter between neighbouring blocks of bins.
     """
-    if not len(places):
-        return Forced(*(np.empty(0) for _ in range(4)))
-    sums = BoxSums.of(image)
-    dq, dphi = (float(axis[1] - axis[0]) for axis in (image.q, image.phi))
-    shapes = BoxShapes.of(sums, _boxes(image, places), dphi)
-    beside = shapes.rows_shared() > 0
-    np.fill_diagonal(beside, val=False)
-    alone = np.empty((len(places), 0), np.int64)
-    profiles = radial_profiles(box_cells(sums, shapes), shapes, alone, beside)
-    columns = np.clip(np.rint(shapes.column).astype(int), 0, len(image.q) - 1)
-    weight = _weights(profiles, noise_scale(image)[columns])
-    sigma = np.maximum(places.fwhm_q / dq, 1.0) / FWHM_PER_SIGMA
-    bell = gaussian(profiles.x, np.zeros(len(places)), sigma)
-    height, variance = _heights(profiles, bell, weight, shapes, len(image.q))
-    measured = (variance > 0) & np.isfinite(height)
-    area = sigma * np.sqrt(2 * np.pi) * shapes.visible_rows() * dq * dphi
-    intensity = np.where(measured, height * area, np.nan)
-    error = np.where(measured, np.sqrt(np.maximum(variance, 0.0)) * area, np.nan)
-    q, q_error = _positions(
-        profiles, weight, height, sigma, measured & (intensity > _PLACED_SNR * error)
-    )
-    return Forced(places.q + q * dq, q_error * dq, intensity, error)
+
+    def __init__(self, image: PolarImage) -> None:
+        self._image = image
+        self._sums = BoxSums.of(image)
+        self._noise = noise_scale(image)
+
+    def at(self, places: Places) -> Forced:
+        """Return what is measured at some places."""
+        if not len(places):
+            return Forced(*(np.empty(0) for _ in range(4)))
+        image = self._image
+        dq, dphi = (float(axis[1] - axis[0]) for axis in (image.q, image.phi))
+        shapes = BoxShapes.of(self._sums, _boxes(image, places), dphi)
+        beside = shapes.rows_shared() > 0
+        np.fill_diagonal(beside, val=False)
+        alone = np.empty((len(places), 0), np.int64)
+        profiles = radial_profiles(box_cells(self._sums, shapes), shapes, alone, beside)
+        columns = np.clip(np.rint(shapes.column).astype(int), 0, len(image.q) - 1)
+        weight = _weights(profiles, self._noise[columns])
+        sigma = np.maximum(places.fwhm_q / dq, 1.0) / FWHM_PER_SIGMA
+        bell = gaussian(profiles.x, np.zeros(len(places)), sigma)
+        height, variance = _heights(profiles, bell, weight, shapes, len(image.q))
+        measured = (variance > 0) & np.isfinite(height)
+        area = sigma * np.sqrt(2 * np.pi) * shapes.visible_rows() * dq * dphi
+        intensity = np.where(measured, height * area, np.nan)
+        error = np.where(measured, np.sqrt(np.maximum(variance, 0.0)) * area, np.nan)
+        bright = measured & (intensity > _PLACED_SNR * error)
+        q, q_error = _positions(profiles, weight, height, sigma, bright)
+        return Forced(places.q + q * dq, q_error * dq, intensity, error)
+
+
+def measure_at(image: PolarImage, places: Places) -> Forced:
+    """Return what `ForcedMeasurement` finds at the places in an image."""
+    return ForcedMeasurement(image).at(places)
 
 
 def _boxes(image: PolarImage, places: Places) -> NDArray[np.float32]:

@@ -12,7 +12,16 @@ from numpy.typing import NDArray
 from gixi_bluesky.processing.tracks.common_course import Course, common_course
 from gixi_bluesky.processing.tracks.onset import Interval, end_of, onset_of
 
-__all__ = ["TRACK_COLUMNS", "course_matrix", "phase_table", "track_table"]
+__all__ = [
+    "LEAST_PROBABILITY",
+    "LEAST_SHARE",
+    "TRACK_COLUMNS",
+    "TRUSTED_FRAMES",
+    "course_matrix",
+    "phase_row",
+    "phase_table",
+    "track_table",
+]
 
 Float64 = NDArray[np.float64]
 
@@ -20,9 +29,9 @@ TRACK_COLUMNS = (
     "track", "phase", "hkl", "n_frames", "n_detections", "first_frame", "last_frame",
     "q", "phi", "kind", "intensity",
 )  # fmt: skip
-_LEAST_SHARE = 0.25  # of a track's peaks that must name a phase, each by its probability
-_LEAST_PROBABILITY = 0.5  # of a phase that is listed, in two frames at least
-_TRUSTED_FRAMES = 2
+LEAST_SHARE = 0.25  # of a track's peaks that must name a phase, each by its probability
+LEAST_PROBABILITY = 0.5  # of a phase that is listed, in two frames at least
+TRUSTED_FRAMES = 2
 _ONSET_COLUMNS = tuple(
     f"{what}_{kind}{bound}"
     for what in ("onset", "end")
@@ -76,7 +85,7 @@ def _explanations(
     by_phase = weight.groupby(["track", "phase"])["probability"].transform("sum")
     total = followed.groupby("track").size()
     weight = weight.assign(by_phase=by_phase)
-    weight = weight[by_phase >= _LEAST_SHARE * weight["track"].map(total)]
+    weight = weight[by_phase >= LEAST_SHARE * weight["track"].map(total)]
     order = ["track", "by_phase", "probability"]
     best = weight.sort_values(order, kind="stable").groupby("track").last()
     return best[["phase", "hkl"]]
@@ -108,31 +117,40 @@ def phase_table(
     """
     rows = []
     for phase, probability in matches.groupby("phase", sort=True)["probability"]:
-        if (probability >= _LEAST_PROBABILITY).sum() < _TRUSTED_FRAMES:
+        if (probability >= LEAST_PROBABILITY).sum() < TRUSTED_FRAMES:
             continue
         mine = tracks.loc[tracks["phase"] == phase, "track"]
-        course = _course(courses, mine)
-        row: dict[str, Any] = {
-            "phase": phase,
-            "max_probability": float(probability.max()),
-            "n_tracks": len(mine),
-        }
-        rows.append(row | _times(course, times or {}))
+        matrix = course_matrix(courses, mine)
+        rows.append(phase_row(str(phase), float(probability.max()), len(mine), matrix, times or {}))
     columns = ["phase", "max_probability", "n_tracks", *_ONSET_COLUMNS]
     return pd.DataFrame(rows, columns=columns)
 
 
-def _course(courses: pd.DataFrame, tracks: Any) -> Course | None:
-    return common_course(*course_matrix(courses, tracks)) if len(tracks) else None
+def phase_row(
+    phase: str,
+    max_probability: float,
+    n_tracks: int,
+    matrix: tuple[Any, Float64, Float64],
+    times: Mapping[int, float],
+    width: int = 1,
+) -> dict[str, Any]:
+    """Return the row of a phase in `phase_table`.
+
+    matrix: of its tracks, as `course_matrix`; width: frames that each of its columns stands for
+    """
+    course = common_course(*matrix) if len(matrix[1]) else None
+    row = {"phase": phase, "max_probability": max_probability, "n_tracks": n_tracks}
+    return row | _times(course, times, width)
 
 
-def _times(course: Course | None, times: Mapping[int, float]) -> dict[str, float]:
+def _times(course: Course | None, times: Mapping[int, float], width: int) -> dict[str, float]:
     found = dict.fromkeys(_ONSET_COLUMNS, np.nan)
     if course is None:
         return found
     for what, interval in (("onset", onset_of(course)), ("end", end_of(course))):
         if interval is not None:
-            found |= _named(what, interval, times)
+            last = Interval(interval.frame, interval.low, interval.high + width - 1)
+            found |= _named(what, last, times)
     return found
 
 

@@ -11,7 +11,6 @@ from fakes import fake_config
 
 from gixi_bluesky.callbacks.derived.stores import LocalStore
 from gixi_bluesky.callbacks.derived.track_fold import TrackFold
-from gixi_bluesky.callbacks.derived.working_images import WorkingImages
 from gixi_bluesky.callbacks.worker.jobs import Analysed, Outcome
 from gixi_bluesky.processing.simulation import ChangingPhase, Growth, Halo, Series, SeriesGrid
 from gixi_bluesky.processing.simulation.peak_lists import peak_list
@@ -19,6 +18,7 @@ from gixi_bluesky.processing.structures.cif_files import read_structure, shipped
 from gixi_bluesky.processing.tables import Matches, MatchPeaks
 
 N_FRAMES = 18
+AXES = (np.linspace(0, 2.6, 320), np.linspace(0, 90, 64))
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def _analysed(series, number, slug):
 
 def session(folder):
     store = LocalStore(fake_config(folder).output)
-    return Publisher(folder, store, folds=[TrackFold()])
+    return Publisher(folder, store, folds=[TrackFold(AXES)])
 
 
 def feed(publisher, frames, numbers):
@@ -81,7 +81,7 @@ def end(publisher):
 
 
 def test_a_run_has_tracks_courses_and_an_onset(frames, tmp_path):
-    publisher = Publisher(tmp_path, folds=[TrackFold()])
+    publisher = Publisher(tmp_path, folds=[TrackFold(AXES)])
     feed(publisher, frames, range(N_FRAMES))
     courses, tracks, rows = end(publisher)
     assert not rows.loc[rows["frame"] != 9, "reason"].astype(bool).any()
@@ -115,13 +115,3 @@ def test_a_killed_writer_is_resumed_to_the_same_tracks_and_courses(frames, tmp_p
     expected, same_tracks, _ = end(whole)
     assert tracks == same_tracks
     pd.testing.assert_frame_equal(courses, expected)
-
-
-def test_images_that_do_not_fit_are_not_kept():
-    images = WorkingImages(most_bytes=100)
-    first, second = np.full((2, 5), 1.5, np.float32), np.zeros((6, 6), np.float32)
-    assert images.put(4, first)
-    assert not images.put(5, second)
-    np.testing.assert_array_equal(images.get(4), first)
-    assert images.get(5) is None
-    images.close()

@@ -88,7 +88,7 @@ def test_every_track_has_a_row_in_every_frame_and_each_only_one(series):
     n_tracks = table["track"].nunique()
     assert len(table) == n_tracks * N_FRAMES
     assert not table.duplicated(["frame", "track"]).any()
-    assert fold.pending == 0
+    assert fold.complete
 
 
 def test_a_growing_line_is_nothing_before_its_onset_and_rises_after_it(series):

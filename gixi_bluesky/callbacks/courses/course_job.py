@@ -1,0 +1,225 @@
+"""The measuring of one run's courses: what is due, in pieces of work, and the onsets."""
+
+from __future__ import annotations
+
+import math
+import time
+from array import array
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gixi_bluesky.callbacks.courses.image_slots import ImageSlots
+from gixi_bluesky.callbacks.courses.messages import (
+    CourseFiles,
+    FollowedFrame,
+    Progress,
+    Rows,
+    StoredCourses,
+    Supplied,
+    Work,
+)
+from gixi_bluesky.callbacks.courses.record_file import RecordFile
+from gixi_bluesky.processing.tables import Courses
+from gixi_bluesky.processing.tracks.course_plan import CoursePlan
+from gixi_bluesky.processing.tracks.courses import measured_rows
+from gixi_bluesky.processing.tracks.ledger import Ledger
+from gixi_bluesky.processing.tracks.scatter import with_scatter
+from gixi_bluesky.processing.types import PolarImage
+
+__all__ = ["CourseJob"]
+
+_ROWS_AT_ONCE = 2000
+_FEWEST_BINS = 16  # of an image along phi and q
+_SWEEP_GROWTH = 1.25  # factor of frames after which earlier ones are measured again
+_FATAL_ATTEMPTS = 2
+_BOUNDS = ("", "_low", "_high")
+_NO_IMAGE = "the image of the frame is not stored"
+_FATAL = "measuring this frame ended its process"
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """A frame is going to be measured."""
+
+    frame: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    """A frame was measured, and its rows."""
+
+    frame: int
+    columns: Rows
+
+
+class CourseJob:
+    """Measures what is due, and goes on where a process before it ended.
+
+    Its memory grows by some tens of bytes a frame; images, places and rows are in the files.
+    """
+
+    def __init__(self, files: CourseFiles) -> None:
+        self._records = RecordFile(files.records)
+        self._images = ImageSlots(files.images, (files.n_phi, files.n_q))
+        self._results = RecordFile(files.results)
+        self._axes = (files.q, files.phi)
+        self._plan = CoursePlan()
+        self._ledger = Ledger()
+        self._offsets = array("q")
+        self._times = array("d")
+        self._stored: defaultdict[int, int] = defaultdict(int)  # bits of tracks by frame
+        self._supplied: dict[int, int] = {}
+        self._batches = array("q")  # offsets of the rows in the file of results
+        self._attempts: defaultdict[int, int] = defaultdict(int)
+        self._next_sweep = 0
+        self._recall()
+
+    def work(self, asked: Work) -> Progress:
+        """Do as much as fits into the time that is asked for."""
+        self._read(asked.records_end)
+        ends = time.monotonic() + asked.budget_s
+        lacking = None
+        rows = 0
+        while rows < _ROWS_AT_ONCE and lacking is None and time.monotonic() < ends:
+            position = self._due(complete=asked.complete)
+            if position is None:
+                break
+            done, lacking = self._measure(position)
+            rows += done
+        first, batches = asked.received, []
+        size = 0
+        for offset in self._batches[first:]:
+            columns = self._batch(offset)
+            batches.append(columns)
+            size += len(columns["frame"])
+            if size >= _ROWS_AT_ONCE:
+                break
+        sent_all = first + len(batches) == len(self._batches)
+        return Progress(
+            first,
+            tuple(batches),
+            due=lacking is not None or self._due(complete=asked.complete) is not None,
+            complete=self._plan.complete and sent_all,
+            lacking=lacking,
+            phases=self._phases() if asked.summarise else None,
+        )
+
+    def _recall(self) -> None:
+        """Read what a process before this one measured."""
+        for offset, record in self._results.follow(1 << 62):
+            if isinstance(record, _Attempt):
+                self._attempts[record.frame] += 1
+            elif isinstance(record, _Measured):
+                self._attempts.pop(record.frame, None)
+                if record.columns["frame"]:
+                    self._batches.append(offset)
+                    self._note(record.columns)
+                for track in record.columns["track"]:
+                    self._stored[record.frame] |= 1 << track
+
+    def _batch(self, offset: int) -> Rows:
+        record = self._results.read(offset)
+        return record.columns if isinstance(record, _Measured) else {}
+
+    def _read(self, end: int) -> None:
+        for offset, record in self._records.follow(end):
+            if isinstance(record, FollowedFrame):
+                self._plan.add(record.tracked)
+                self._offsets.append(offset)
+                self._times.append(record.time)
+                self._ledger.add_frame(record.peak_tracks, record.matches, record.match_peaks)
+            elif isinstance(record, Supplied):
+                self._supplied[record.frame] = record.slot
+            elif isinstance(record, StoredCourses):
+                self._ledger.courses.add(
+                    record.frame, record.track, record.intensity, record.intensity_error
+                )
+                for frame, track in zip(record.frame.tolist(), record.track.tolist(), strict=True):
+                    self._stored[frame] |= 1 << track
+
+    def _due(self, *, complete: bool) -> int | None:
+        """Return the position of the frame to measure next, None where there is none now."""
+        own = self._plan.own_due()
+        if own is not None or not (complete or len(self._plan) >= self._next_sweep):
+            return own
+        found = self._plan.births_due()
+        if found is None and len(self._plan):
+            self._next_sweep = math.ceil(_SWEEP_GROWTH * len(self._plan))
+        return found
+
+    def _measure(self, position: int) -> tuple[int, int | None]:
+        """Measure a frame; return the number of rows, or the frame whose image is lacking."""
+        record = self._records.read(self._offsets[position])
+        if not isinstance(record, FollowedFrame):
+            message = f"the record of frame {self._plan.number(position)} is not that of a frame"
+            raise TypeError(message)
+        frame = record.tracked.number
+        tasks = self._plan.tasks(position, record.tracked)
+        bits = self._stored.get(frame, 0)
+        stored = {track for track in range(bits.bit_length()) if bits >> track & 1}
+        if all(stored.issuperset(task.tracks.tolist()) for task in tasks):
+            self._plan.done(position)
+            return 0, None
+        found = self._image(record)
+        if found is None:
+            return 0, frame
+        if self._attempts.get(frame, 0) >= _FATAL_ATTEMPTS:
+            found = _FATAL
+        self._results.append(_Attempt(frame))
+        table: Courses = Courses.from_rows(measured_rows(record.tracked, tasks, found, stored))
+        columns = {name: values.tolist() for name, values in table.items()}
+        offset = self._results.append(_Measured(frame, columns))
+        self._plan.done(position)
+        self._attempts.pop(frame, None)
+        self._supplied.pop(frame, None)
+        if len(table):
+            self._batches.append(offset)
+            self._note(columns)
+        return len(table), None
+
+    def _note(self, columns: Rows) -> None:
+        self._ledger.courses.add(
+            np.asarray(columns["frame"], np.int64),
+            np.asarray(columns["track"], np.int64),
+            np.asarray(columns["intensity"], float),
+            np.asarray(columns["intensity_error"], float),
+        )
+
+    def _image(self, record: FollowedFrame) -> PolarImage | str | None:
+        """Return the image of a frame, why it has none, or None where it must be asked for."""
+        if record.reason:
+            return record.reason
+        frame = record.tracked.number
+        image = self._images.get(frame, record.slot)
+        if image is None and frame in self._supplied:
+            image = self._images.get(frame, self._supplied[frame])
+            if image is None:
+                return _NO_IMAGE
+        return None if image is None else self._polar(image)
+
+    def _polar(self, image: NDArray[np.float32]) -> PolarImage | str:
+        if min(image.shape) < _FEWEST_BINS:
+            n_phi, n_q = image.shape
+            return f"nothing can be measured in an image of {n_phi} x {n_q} bins"
+        return with_scatter(image, *self._axes)
+
+    def _phases(self) -> dict[str, dict[str, float | int | None]]:
+        times = {self._plan.number(i): self._times[i] for i in range(len(self._plan))}
+        rows = self._ledger.phases(times).to_dict("records")
+        return {str(row["phase"]): _onset(row) for row in rows if np.isfinite(row["onset_frame"])}
+
+
+def _onset(row: Mapping[Any, Any]) -> dict[str, float | int | None]:
+    """Return onset and end in JSON types; frames are whole numbers."""
+    found: dict[str, float | int | None] = {}
+    for what in ("onset", "end"):
+        for bound in _BOUNDS:
+            frame, moment = row[f"{what}_frame{bound}"], row[f"{what}_time{bound}"]
+            found[f"{what}_frame{bound}"] = int(frame) if math.isfinite(frame) else None
+            found[f"{what}_time{bound}"] = float(moment) if math.isfinite(moment) else None
+    return found

@@ -1,0 +1,280 @@
+"""The process that measures courses, as the process of the scan sees it."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gixi_bluesky.callbacks.courses.image_slots import ImageSlots
+from gixi_bluesky.callbacks.courses.messages import (
+    CourseFiles,
+    FollowedFrame,
+    Progress,
+    Rows,
+    StoredCourses,
+    Supplied,
+    Work,
+)
+from gixi_bluesky.callbacks.courses.record_file import RecordFile
+from gixi_bluesky.errors import StoreError
+from gixi_bluesky.log import get_logger
+from gixi_bluesky.processes.child import ChildProcess, ProcessEndedError
+from gixi_bluesky.processes.limits import Limits
+from gixi_bluesky.processes.loops import Loop
+
+__all__ = ["Axes", "CourseProcess"]
+
+Image = NDArray[np.float32]
+Axes = tuple[NDArray[np.float64], NDArray[np.float64]]
+
+_CHILD = "gixi_bluesky.callbacks.courses.course_child:serve"
+_LIMITS = Limits(memory_gib=4.0, niceness=15)
+_BUDGET_S = 0.5
+_TIMEOUT_S = 120.0
+_MOST_ROWS = 10_000  # that wait for the store
+_MOST_IMAGES = 32 << 20  # bytes that wait for the disk
+_MOST_RECORDS = 5000
+_MOST_FAILURES = 5  # in a row
+_LIVE_GROWTH = 1.1  # factor of frames after which onsets are estimated again
+_IDLE_S = 1.0
+_log = get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """A record that is to be written, and the image that belongs to it."""
+
+    record: FollowedFrame | StoredCourses
+    image: Image | None = None
+
+
+class CourseProcess:
+    """Hands frames over to a child process, and rows of `courses` back; never blocks its caller.
+
+    The child starts with the first track. It keeps its state in files that this process holds, so
+    that another one goes on when it dies or hangs. What waits here is bounded: images are left out
+    then, and read again from what is stored.
+
+    axes: q (n_q,) 1/angstrom and phi (n_phi,) deg of the images, unless the first frame has others
+    stored_image: returns the image that the run has stored of a frame, None without one
+    timeout_s: after which a child that does not answer is replaced
+    """
+
+    def __init__(
+        self,
+        axes: Axes,
+        stored_image: Callable[[int], Image | None] = lambda _: None,
+        *,
+        timeout_s: float = _TIMEOUT_S,
+    ) -> None:
+        self.stored_image = stored_image
+        self.error = ""
+        self.phases: Mapping[str, Any] = {}
+        self._axes, self._axes_seen = axes, False
+        self._timeout_s = timeout_s
+        self._changed = threading.Condition()
+        self._waiting: deque[_Waiting] = deque()
+        self._waiting_bytes = 0
+        self._rows: deque[Rows] = deque()
+        self._n_rows = 0
+        self._finishing = self._complete = self._summarised = self._due = False
+        self._frames = self._frames_summarised = 0
+        self._has_tracks = False
+        self._received = 0
+        self._failures = 0
+        self._files: _Files | None = None
+        self._child: ChildProcess | None = None
+        self._loop = Loop("gixi-courses", self._turn)
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the child, None when there is none."""
+        child = self._child
+        return None if child is None else child.pid
+
+    def put(self, frame: FollowedFrame, image: Image | None, axes: Axes | None) -> None:
+        """Take the next frame, and its image if it has one."""
+        with self._changed:
+            if axes is not None and not self._axes_seen:
+                self._axes, self._axes_seen = axes, True
+            size = 0 if image is None else image.nbytes
+            if self._waiting_bytes + size > _MOST_IMAGES:
+                image, size = None, 0
+            self._add(_Waiting(frame, image))
+            self._waiting_bytes += size
+            self._frames += 1
+
+    def put_stored(self, courses: StoredCourses) -> None:
+        """Take rows that an earlier session stored; before the frames."""
+        with self._changed:
+            self._add(_Waiting(courses))
+
+    def rows(self, wait_s: float = 0.0) -> Rows | None:
+        """Return the next batch of rows, None where there is none for so long."""
+        with self._changed:
+            if not self._rows and wait_s:
+                self._changed.wait_for(lambda: self._rows or self.finished or self.error, wait_s)
+            if not self._rows:
+                return None
+            batch = self._rows.popleft()
+            self._n_rows -= len(batch["frame"])
+            self._changed.notify_all()
+            return batch
+
+    def finish(self) -> None:
+        """Have all that is left measured."""
+        with self._changed:
+            self._finishing = True
+            self._changed.notify_all()
+
+    @property
+    def finished(self) -> bool:
+        """Whether all rows were returned, after `finish`."""
+        nothing = not self._has_tracks and not self._waiting
+        return self._finishing and not self._rows and (nothing or self._summarised)
+
+    def close(self) -> None:
+        """End the process and free the disk."""
+        if self._loop.started:
+            with self._changed:
+                self._changed.notify_all()
+            self._loop.stop(0.0)
+        if self._child is not None:
+            # In a thread of its own, since a process that waits for its disk cannot be killed.
+            threading.Thread(target=self._child.end, name="gixi-courses-end", daemon=True).start()
+        if self._files is not None:
+            self._files.close()
+
+    def _add(self, waiting: _Waiting) -> None:
+        if len(self._waiting) >= _MOST_RECORDS:
+            self._give_up("the disk did not take what is to be measured")
+        if self.error:
+            return
+        self._waiting.append(waiting)
+        self._changed.notify_all()
+        if not self._loop.started and not self._loop.stopping:
+            self._loop.start()
+
+    def _turn(self) -> None:
+        """Write what waits, and have the child work."""
+        with self._changed:
+            self._changed.wait_for(self._has_work, _IDLE_S)
+        if self._loop.stopping or self.error:
+            return
+        while self._waiting and not self._loop.stopping:
+            self._write(self._waiting[0])
+            with self._changed:
+                image = self._waiting.popleft().image
+                self._waiting_bytes -= 0 if image is None else image.nbytes
+        if self._has_tracks and not self._loop.stopping and self._n_rows < _MOST_ROWS:
+            self._work()
+
+    def _has_work(self) -> bool:
+        if self._loop.stopping or self._waiting:
+            return True
+        if self.error or not self._has_tracks or self._n_rows >= _MOST_ROWS:
+            return False
+        return self._due or (self._finishing and not self._summarised)
+
+    def _write(self, waiting: _Waiting) -> None:
+        record, files = waiting.record, self._open_files()
+        if isinstance(record, FollowedFrame):
+            if waiting.image is not None:
+                slot = files.images.put(record.tracked.number, waiting.image)
+                record = replace(record, slot=slot)
+            self._has_tracks = self._has_tracks or len(record.tracked.tracks) > 0
+        files.records.append(record)
+        self._due = self._has_tracks
+        self._complete = self._summarised = False
+
+    def _work(self) -> None:
+        last = self._finishing and self._complete
+        often = self._frames > _LIVE_GROWTH * self._frames_summarised
+        end = self._open_files().records.end
+        asked = Work(end, self._received, _BUDGET_S, self._finishing, last or often)
+        frames = self._frames
+        try:
+            answer = self._ask(asked)
+        except (StoreError, ProcessEndedError, OSError) as error:
+            self._failures += 1
+            if self._child is not None:
+                self._child.end()
+            if self._failures >= _MOST_FAILURES:
+                self._give_up(str(error))
+            raise
+        self._failures = 0
+        if answer.lacking is not None:
+            self._supply(answer.lacking)
+        with self._changed:
+            self._received = answer.first + len(answer.batches)
+            self._rows.extend(answer.batches)
+            self._n_rows += sum(len(batch["frame"]) for batch in answer.batches)
+            self._due = answer.due
+            if answer.phases is not None:
+                self.phases, self._frames_summarised = answer.phases, frames
+            self._complete = answer.complete
+            self._summarised = last and answer.complete and answer.phases is not None
+            self._changed.notify_all()
+
+    def _ask(self, asked: Work) -> Progress:
+        if self._child is None or not self._child.alive:
+            self._start()
+        if self._child is None:
+            raise ProcessEndedError("the process that measures courses was ended")
+        answer = self._child.ask(asked, self._timeout_s)
+        if isinstance(answer, Exception):
+            raise StoreError(str(answer)) from answer
+        return cast("Progress", answer)
+
+    def _start(self) -> None:
+        if self._child is not None:
+            _log.warning("course_process_replaced", pid=self._child.pid)
+        files = self._open_files()
+        child = ChildProcess(
+            _CHILD, name="course", limits=_LIMITS, threads=1, keep=files.descriptors
+        )
+        child.start()
+        q, phi = files.axes
+        child.send(CourseFiles(*files.descriptors, len(phi), len(q), q, phi))
+        self._child = child
+
+    def _supply(self, frame: int) -> None:
+        """Write the image that the child lacks, if the run has stored it."""
+        files, image = self._open_files(), self.stored_image(frame)
+        slot = -1 if image is None else files.images.put(frame, image)
+        files.records.append(Supplied(frame, slot))
+
+    def _open_files(self) -> _Files:
+        if self._files is None:
+            self._files = _Files(self._axes)
+        return self._files
+
+    def _give_up(self, reason: str) -> None:
+        _log.error("courses_given_up", reason=reason)
+        with self._changed:
+            self.error = f"courses are not complete: {reason}"
+            self._waiting.clear()
+            self._waiting_bytes = 0
+            self._changed.notify_all()
+
+
+class _Files:
+    """Files without names; they end with this process and its child."""
+
+    def __init__(self, axes: Axes) -> None:
+        self.axes = axes
+        self._files = [tempfile.TemporaryFile() for _ in range(3)]  # noqa: SIM115 - closed below
+        self.descriptors = tuple(file.fileno() for file in self._files)
+        self.records = RecordFile(self.descriptors[0])
+        self.images = ImageSlots(self.descriptors[1], (len(axes[1]), len(axes[0])))
+
+    def close(self) -> None:
+        for file in self._files:
+            file.close()
