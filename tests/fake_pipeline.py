@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -80,6 +81,17 @@ class FakePipeline:
             incidence_angle_deg=self._angle if incidence_angle_deg is None else incidence_angle_deg,
             seconds={"all": 0.0},
         )
+
+
+class FollowedPipeline(FakePipeline):
+    """Its peak is a ring that has a place and widths, and so a track."""
+
+    def __call__(self, frame: Any, *arguments: Any, **conditions: Any) -> FrameResult:
+        result = super().__call__(frame, *arguments, **conditions)
+        row = result.peaks.iloc[0].to_dict()
+        del row["frame"], row["track"]
+        row |= {"q": 1.5, "phi": 45.0, "fwhm_q": 0.3, "fwhm_phi": 40.0, "snr": 50.0}
+        return replace(result, peak_table=Peaks.from_rows([row]))
 
 
 def misbehave(sign: int) -> None:

@@ -19,6 +19,7 @@ GEOMETRY = {
     "incidence_angle_deg": 0.5,
 }
 FAKE = "fake_pipeline:FakePipeline"
+FOLLOWED = "fake_pipeline:FollowedPipeline"
 
 
 def fake_config(folder: Path, **sections: Any) -> Config:

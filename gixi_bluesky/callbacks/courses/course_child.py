@@ -16,6 +16,7 @@ def serve(parent: Connection) -> None:
     try:
         files: CourseFiles = parent.recv()
         job = CourseJob(files)
+        parent.send("ready")
         while True:
             asked: Work = parent.recv()
             try:

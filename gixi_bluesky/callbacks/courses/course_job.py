@@ -26,7 +26,7 @@ from gixi_bluesky.callbacks.courses.messages import (
 from gixi_bluesky.callbacks.courses.record_file import RecordFile
 from gixi_bluesky.processing.tables import Courses
 from gixi_bluesky.processing.tracks.course_plan import CoursePlan
-from gixi_bluesky.processing.tracks.courses import measured_rows
+from gixi_bluesky.processing.tracks.course_rows import measured_rows
 from gixi_bluesky.processing.tracks.ledger import Ledger
 from gixi_bluesky.processing.tracks.scatter import with_scatter
 from gixi_bluesky.processing.types import PolarImage
@@ -65,7 +65,7 @@ class CourseJob:
 
     def __init__(self, files: CourseFiles) -> None:
         self._records = RecordFile(files.records)
-        self._images = ImageSlots(files.images, (files.n_phi, files.n_q))
+        self._images = ImageSlots(files.images, (len(files.phi), len(files.q)))
         self._results = RecordFile(files.results)
         self._axes = (files.q, files.phi)
         self._plan = CoursePlan()

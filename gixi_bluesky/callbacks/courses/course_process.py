@@ -12,7 +12,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from gixi_bluesky.callbacks.courses.image_slots import ImageSlots
+from gixi_bluesky.callbacks.courses.image_slots import MOST_IMAGE_BYTES, ImageSlots
 from gixi_bluesky.callbacks.courses.messages import (
     CourseFiles,
     FollowedFrame,
@@ -23,7 +23,7 @@ from gixi_bluesky.callbacks.courses.messages import (
     Work,
 )
 from gixi_bluesky.callbacks.courses.record_file import RecordFile
-from gixi_bluesky.errors import StoreError
+from gixi_bluesky.errors import GixiError, StoreError
 from gixi_bluesky.log import get_logger
 from gixi_bluesky.processes.child import ChildProcess, ProcessEndedError
 from gixi_bluesky.processes.limits import Limits
@@ -38,12 +38,14 @@ _CHILD = "gixi_bluesky.callbacks.courses.course_child:serve"
 _LIMITS = Limits(memory_gib=4.0, niceness=15)
 _BUDGET_S = 0.5
 _TIMEOUT_S = 120.0
+_START_S = 120.0
 _MOST_ROWS = 10_000  # that wait for the store
 _MOST_IMAGES = 32 << 20  # bytes that wait for the disk
 _MOST_RECORDS = 5000
 _MOST_FAILURES = 5  # in a row
 _LIVE_GROWTH = 1.1  # factor of frames after which onsets are estimated again
 _IDLE_S = 1.0
+_PAUSE_S = 0.2  # longer with each failure
 _log = get_logger()
 
 
@@ -65,6 +67,7 @@ class CourseProcess:
     axes: q (n_q,) 1/angstrom and phi (n_phi,) deg of the images, unless the first frame has others
     stored_image: returns the image that the run has stored of a frame, None without one
     timeout_s: after which a child that does not answer is replaced
+    most_image_bytes: that images may take on the disk
     """
 
     def __init__(
@@ -73,12 +76,15 @@ class CourseProcess:
         stored_image: Callable[[int], Image | None] = lambda _: None,
         *,
         timeout_s: float = _TIMEOUT_S,
+        most_image_bytes: int = MOST_IMAGE_BYTES,
     ) -> None:
         self.stored_image = stored_image
         self.error = ""
         self.phases: Mapping[str, Any] = {}
+        self.received = 0
         self._axes, self._axes_seen = axes, False
         self._timeout_s = timeout_s
+        self._most_image_bytes = most_image_bytes
         self._changed = threading.Condition()
         self._waiting: deque[_Waiting] = deque()
         self._waiting_bytes = 0
@@ -87,7 +93,6 @@ class CourseProcess:
         self._finishing = self._complete = self._summarised = self._due = False
         self._frames = self._frames_summarised = 0
         self._has_tracks = False
-        self._received = 0
         self._failures = 0
         self._files: _Files | None = None
         self._child: ChildProcess | None = None
@@ -198,22 +203,24 @@ class CourseProcess:
         last = self._finishing and self._complete
         often = self._frames > _LIVE_GROWTH * self._frames_summarised
         end = self._open_files().records.end
-        asked = Work(end, self._received, _BUDGET_S, self._finishing, last or often)
+        asked = Work(end, self.received, _BUDGET_S, self._finishing, last or often)
         frames = self._frames
         try:
             answer = self._ask(asked)
-        except (StoreError, ProcessEndedError, OSError) as error:
+        except (GixiError, OSError) as error:
             self._failures += 1
+            _log.warning("courses_not_measured", error=str(error), failures=self._failures)
             if self._child is not None:
                 self._child.end()
             if self._failures >= _MOST_FAILURES:
                 self._give_up(str(error))
-            raise
+            self._loop.pause(_PAUSE_S * self._failures)
+            return
         self._failures = 0
         if answer.lacking is not None:
             self._supply(answer.lacking)
         with self._changed:
-            self._received = answer.first + len(answer.batches)
+            self.received = answer.first + len(answer.batches)
             self._rows.extend(answer.batches)
             self._n_rows += sum(len(batch["frame"]) for batch in answer.batches)
             self._due = answer.due
@@ -242,8 +249,10 @@ class CourseProcess:
         )
         child.start()
         q, phi = files.axes
-        child.send(CourseFiles(*files.descriptors, len(phi), len(q), q, phi))
+        records, images, results = files.descriptors
+        child.send(CourseFiles(records, images, results, q, phi))
         self._child = child
+        child.receive(_START_S)
 
     def _supply(self, frame: int) -> None:
         """Write the image that the child lacks, if the run has stored it."""
@@ -253,7 +262,7 @@ class CourseProcess:
 
     def _open_files(self) -> _Files:
         if self._files is None:
-            self._files = _Files(self._axes)
+            self._files = _Files(self._axes, self._most_image_bytes)
         return self._files
 
     def _give_up(self, reason: str) -> None:
@@ -268,12 +277,13 @@ class CourseProcess:
 class _Files:
     """Files without names; they end with this process and its child."""
 
-    def __init__(self, axes: Axes) -> None:
+    def __init__(self, axes: Axes, most_image_bytes: int) -> None:
         self.axes = axes
         self._files = [tempfile.TemporaryFile() for _ in range(3)]  # noqa: SIM115 - closed below
-        self.descriptors = tuple(file.fileno() for file in self._files)
-        self.records = RecordFile(self.descriptors[0])
-        self.images = ImageSlots(self.descriptors[1], (len(axes[1]), len(axes[0])))
+        records, images, results = (file.fileno() for file in self._files)
+        self.descriptors = (records, images, results)
+        self.records = RecordFile(records)
+        self.images = ImageSlots(images, (len(axes[1]), len(axes[0])), most_image_bytes)
 
     def close(self) -> None:
         for file in self._files:

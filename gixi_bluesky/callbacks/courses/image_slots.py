@@ -7,9 +7,9 @@ import os
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ImageSlots"]
+__all__ = ["MOST_IMAGE_BYTES", "ImageSlots"]
 
-_MOST_BYTES = 4 << 30
+MOST_IMAGE_BYTES = 4 << 30
 _RING = 32  # slots used in turn when the file is full
 
 
@@ -21,7 +21,7 @@ class ImageSlots:
     """
 
     def __init__(
-        self, descriptor: int, shape: tuple[int, int], most_bytes: int = _MOST_BYTES
+        self, descriptor: int, shape: tuple[int, int], most_bytes: int = MOST_IMAGE_BYTES
     ) -> None:
         self._descriptor = descriptor
         self._shape = shape

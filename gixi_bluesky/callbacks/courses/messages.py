@@ -24,14 +24,12 @@ class CourseFiles:
     records: pickled FollowedFrame, StoredCourses and Supplied, written by the parent
     images: slots of images, written by the parent
     results: what was measured, written by the child
-    n_phi, n_q: shape of the images
+    q, phi: axes of the images, (n_q,) 1/angstrom and (n_phi,) deg
     """
 
     records: int
     images: int
     results: int
-    n_phi: int
-    n_q: int
     q: NDArray[np.float64]
     phi: NDArray[np.float64]
 

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gixi_bluesky.processing.tables import Courses, Peaks
-from gixi_bluesky.processing.tracks.course_plan import CoursePlan, Task, TrackedFrame
-from gixi_bluesky.processing.tracks.forced import ForcedMeasurement
+from gixi_bluesky.processing.tracks.course_plan import CoursePlan, TrackedFrame
+from gixi_bluesky.processing.tracks.course_rows import Row, measured_rows
 from gixi_bluesky.processing.tracks.tracker import Tracker
 from gixi_bluesky.processing.types import PolarImage
 
-__all__ = ["CourseFold", "measured_rows", "tracked_frame"]
+__all__ = ["CourseFold", "tracked_frame"]
 
 Int64 = NDArray[np.int64]
-Row = dict[str, float | int | str]
-
-_LIMIT_SIGMAS = 1.645  # one-sided 95 %
 
 
 class CourseFold:
@@ -81,59 +78,3 @@ def tracked_frame(number: int, numbers: Int64, tracker: Tracker) -> TrackedFrame
     """
     tracks, places = tracker.places
     return TrackedFrame(number, tracks, places, np.unique(numbers[numbers >= 0]))
-
-
-def measured_rows(
-    frame: TrackedFrame,
-    tasks: Iterable[Task],
-    image: PolarImage | str,
-    stored: Collection[int] = (),
-) -> list[Row]:
-    """Return a row of `courses` for each track of the tasks that is not in `stored`.
-
-    image: of the frame, or why there is none
-    """
-    rows: list[Row] = []
-    forced: ForcedMeasurement | None = None
-    for task in tasks:
-        wanted = [i for i, track in enumerate(task.tracks) if int(track) not in stored]
-        if not wanted:
-            continue
-        if forced is None and not isinstance(image, str):
-            forced = ForcedMeasurement(image)
-        rows += _task_rows(frame, task, wanted, forced, str(image) if forced is None else "")
-    return rows
-
-
-def _task_rows(
-    frame: TrackedFrame,
-    task: Task,
-    wanted: list[int],
-    image: ForcedMeasurement | None,
-    reason: str,
-) -> list[Row]:
-    found = None if image is None else image.at(task.places.joined(task.beside))
-    rows: list[Row] = []
-    for i in wanted:
-        track = int(task.tracks[i])
-        row: Row = {
-            "frame": frame.number,
-            "track": track,
-            "detected": int(track in frame.detected),
-        }
-        if found is None:
-            row |= {"reason": reason}
-        elif not np.isfinite(found.intensity[i]):
-            row |= {"reason": "no data at this place"}
-        else:
-            intensity, error = float(found.intensity[i]), float(found.intensity_error[i])
-            row |= {
-                "q": float(found.q[i]),
-                "q_error": float(found.q_error[i]),
-                "intensity": intensity,
-                "intensity_error": error,
-                "upper_limit": max(intensity, 0.0) + _LIMIT_SIGMAS * error,
-                "reason": "",
-            }
-        rows.append(row)
-    return rows

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
-from scipy.ndimage import uniform_filter1d
 
 from gixi_bluesky.processing.measure.box_shapes import BoxShapes
 from gixi_bluesky.processing.measure.box_sums import BoxSums, noise_scale
@@ -26,6 +26,7 @@ _MOST_INFLATION = 25.0  # of the variance, by what neighbours take away
 _CURVATURE_SCALE = 0.08  # of the q range; a background curves by its own height over no less
 _PLACED_SNR = 4.0  # from which on the position can be fitted
 _FARTHEST = 1.5  # sigma that a peak may lie off its place
+_SMOOTHED = 9  # columns over which variances are averaged
 _TINY = 1e-300
 _LEAST_SEEN = 0.3  # share of the peak's profile that must hold data
 
@@ -102,12 +103,18 @@ def _boxes(image: PolarImage, places: Places) -> NDArray[np.float32]:
 def _weights(profiles: RadialProfiles, noise: Float64) -> Float64:
     """(n, m) 1 / variance of each column, smoothed so that chance lows gain no weight."""
     data = profiles.response > 0  # neighbours are separated, not left out
-    total = uniform_filter1d(np.where(data, profiles.variance, 0.0), 9, axis=1, mode="constant")
-    count = uniform_filter1d(data.astype(float), 9, axis=1, mode="constant")
+    total = _moving_mean(np.where(data, profiles.variance, 0.0))
+    count = _moving_mean(data.astype(float))
     variance = np.divide(total, count, out=np.zeros_like(total), where=count > 0.05)
     variance *= noise[:, None] ** 2
     floor = np.finfo(np.float32).tiny
     return np.where(data & (variance > 0), 1 / (variance + floor), 0.0)
+
+
+def _moving_mean(values: Float64) -> Float64:
+    """(n, m) mean of each column with four on both sides; zero beyond the ends."""
+    padded = np.pad(values, ((0, 0), (_SMOOTHED // 2, _SMOOTHED // 2)))
+    return np.asarray(sliding_window_view(padded, _SMOOTHED, axis=1).mean(axis=2))
 
 
 def _heights(

@@ -14,6 +14,6 @@ class TrackSettings(Settings):
 
     follow: bool = Field(
         True,
-        description="fill peaks.track, courses and onsets of runs; keeps the rows of the run in "
-        "memory until its stop, so turn it off for runs of very many frames",
+        description="fill peaks.track, courses and onsets of runs; courses are measured in a "
+        "process of their own, from images kept on disk (4 GiB at most) until the stop",
     )

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
+from pathlib import Path
+
 import h5py
 import numpy as np
 import pandas as pd
@@ -9,6 +14,8 @@ import pytest
 from derived_publisher import Publisher, closed, frame
 from fakes import fake_config
 
+from gixi_bluesky.callbacks.courses import course_process
+from gixi_bluesky.callbacks.courses.course_process import CourseProcess
 from gixi_bluesky.callbacks.derived.stores import LocalStore
 from gixi_bluesky.callbacks.derived.track_fold import TrackFold
 from gixi_bluesky.callbacks.worker.jobs import Analysed, Outcome
@@ -100,9 +107,9 @@ def test_a_run_has_tracks_courses_and_an_onset(frames, tmp_path):
 
 
 @pytest.mark.parametrize("cut", [2, 8, 13])
-def test_a_killed_writer_is_resumed_to_the_same_tracks_and_courses(frames, tmp_path, cut):
-    whole = session(tmp_path / "whole")
-    feed(whole, frames, range(N_FRAMES))
+def test_a_killed_writer_is_resumed_to_the_same_tracks_and_courses(
+    frames, undisturbed, tmp_path, cut
+):
     first = session(tmp_path / "parts")
     feed(first, frames, range(cut))
     first.run.close()
@@ -112,6 +119,67 @@ def test_a_killed_writer_is_resumed_to_the_same_tracks_and_courses(frames, tmp_p
         second.run.skip(frame(number))
     feed(second, frames, range(cut, N_FRAMES))
     courses, tracks, _ = end(second)
-    expected, same_tracks, _ = end(whole)
-    assert tracks == same_tracks
-    pd.testing.assert_frame_equal(courses, expected)
+    assert tracks == undisturbed[1]
+    pd.testing.assert_frame_equal(courses, undisturbed[0])
+
+
+def kill_when_measuring(courses, sign=signal.SIGKILL):
+    """Send a signal to the process that measures, as soon as it has returned rows."""
+    deadline = time.monotonic() + 60
+    while not courses.received or courses.pid is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.kill(courses.pid, sign)
+    return courses.pid
+
+
+@pytest.fixture(scope="module")
+def undisturbed(frames, tmp_path_factory):
+    """Courses and tracks of the whole run."""
+    publisher = session(tmp_path_factory.mktemp("whole"))
+    feed(publisher, frames, range(N_FRAMES))
+    courses, tracks, _ = end(publisher)
+    return courses, tracks
+
+
+@pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_process_that_measures_may_die_or_hang(frames, undisturbed, tmp_path, sign):
+    courses = CourseProcess(AXES, timeout_s=5.0)
+    store = LocalStore(fake_config(tmp_path).output)
+    publisher = Publisher(tmp_path, store, folds=[TrackFold(AXES, courses)])
+    feed(publisher, frames, range(12))
+    first = kill_when_measuring(courses, sign)
+    began = time.monotonic()
+    feed(publisher, frames, range(12, N_FRAMES))
+    if sign == signal.SIGSTOP:
+        assert time.monotonic() - began < 5.0  # frames do not wait for it
+    found, tracks, _ = end(publisher)
+    pd.testing.assert_frame_equal(found, undisturbed[0])
+    assert tracks == undisturbed[1]
+    assert not courses.error
+    assert not Path(f"/proc/{first}").exists()
+
+
+def test_a_process_that_cannot_be_had_costs_courses_only(frames, tmp_path, monkeypatch):
+    monkeypatch.setattr(course_process, "_CHILD", "gixi_bluesky.errors:missing")
+    publisher = Publisher(tmp_path, folds=[TrackFold(AXES)])
+    feed(publisher, frames, range(N_FRAMES))
+    publisher.run.end(closed(N_FRAMES))
+    while not publisher.run.complete:
+        assert not publisher.run.last_error
+        publisher.run.step()
+    stop = publisher.store.stop["gixi"]
+    assert stop["n_frames"] == N_FRAMES
+    assert stop["n_tracks"] >= 4
+    assert "courses are not complete" in stop["fold_errors"]["tracks"]
+
+
+def test_images_that_were_not_kept_are_read_from_what_is_stored(frames, undisturbed, tmp_path):
+    """As for a run with more images than the working files may hold."""
+    courses = CourseProcess(AXES, most_image_bytes=0)
+    store = LocalStore(fake_config(tmp_path).output)
+    publisher = Publisher(tmp_path, store, folds=[TrackFold(AXES, courses)])
+    feed(publisher, frames, range(N_FRAMES))
+    found, tracks, _ = end(publisher)
+    pd.testing.assert_frame_equal(found, undisturbed[0])
+    assert tracks == undisturbed[1]

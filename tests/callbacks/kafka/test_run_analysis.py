@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from fakes import FAKE, MemoryStore, Stores, fake_config
+from fakes import FAKE, FOLLOWED, MemoryStore, Stores, fake_config
 from raw_runs import KEY, RawRun, feed, images, inline_run
 
 from gixi_bluesky.callbacks.derived.keeping import Ended
@@ -261,7 +261,7 @@ def test_rows_of_an_earlier_writer_are_told_again_by_the_same_uids(
         assert sorted(second.uids(stream)) == sorted(first.uids(stream))
 
 
-FRAMES, WARM = 4000, 1500
+FRAMES, WARM = 3000, 1200
 
 
 def held() -> int:
@@ -273,19 +273,14 @@ def held() -> int:
 
 @pytest.mark.slow
 def test_a_long_run_does_not_grow_in_memory(tmp_path: Path) -> None:
-    """Two hours of a run in fast time: its frames, events that follow them, and its marks."""
-    # Tracks keep the rows of a run until its stop; see `tracks.follow`.
-    config = fake_config(
-        tmp_path,
-        output={"images": "every_10"},
-        queue={"max_mib": 1},
-        tracks={"follow": False},
-    )
+    """Two hours of a run in fast time: its frames, events, marks and the course of a track."""
+    config = fake_config(tmp_path, output={"images": "every_10"}, queue={"max_mib": 1})
     run = RawRun((9, 12))
     marks = Marks()
     partition = marks.assign(Place("raw", 0), 0)
     image = np.ones((9, 12), "<u2")
-    with ConsumedRuns(config, store_builder(config), factory=FAKE, raw=None) as analysis:
+    stores = store_builder(config)
+    with ConsumedRuns(config, stores, factory=FOLLOWED, raw=None) as analysis:
 
         def take(name: str, doc: dict[str, Any]) -> None:
             documents = parse(name, doc)
