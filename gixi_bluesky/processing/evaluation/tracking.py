@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from gixi_bluesky.processing.simulation.peak_lists import FALSE, PeakList, peak_list
+from gixi_bluesky.processing.simulation.peak_lists import FALSE, PeakList
 from gixi_bluesky.processing.simulation.random_series import FILMS, random_series
 from gixi_bluesky.processing.simulation.seeds import EVALUATION, require_within
 from gixi_bluesky.processing.simulation.series import Series
@@ -147,11 +147,9 @@ def evaluation_series(seed: int, count: int) -> Iterator[Series]:
         yield random_series(number, FILMS[i % len(FILMS)])
 
 
-def compare_trackers(seed: int, count: int) -> dict[str, list[TrackScore]]:
+def compare_trackers(lists: Sequence[PeakList]) -> dict[str, TrackScore]:
     """Return the scores of our tracker and of the nearest peak on the same peak lists."""
-    scores: dict[str, list[TrackScore]] = {"tracks": [], "nearest": []}
-    for series in evaluation_series(seed, count):
-        lists = [peak_list(series, frame) for frame in range(series.n_frames)]
-        scores["tracks"].append(score_tracks(lists, Tracker().step))
-        scores["nearest"].append(score_tracks(lists, NearestTracker().step))
-    return scores
+    return {
+        "tracks": score_tracks(lists, Tracker().step),
+        "nearest": score_tracks(lists, NearestTracker().step),
+    }

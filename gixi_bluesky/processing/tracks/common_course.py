@@ -92,7 +92,7 @@ def _trust(residual: Float64, known: NDArray[np.bool_]) -> Float64:
 def _highest(value: Float64, sigma: Float64) -> Float64:
     top = np.quantile(value, 0.9, axis=1)
     floor = np.median(np.where(np.isfinite(sigma), sigma, 0.0), axis=1)
-    return np.maximum(np.maximum(top, floor), 1e-300)
+    return np.maximum(np.maximum(top, floor), 1e-100)  # its square is a number
 
 
 def _weighted(value: Float64, weight: Float64) -> Float64:
