@@ -17,6 +17,7 @@ from gixi_bluesky.cli.demo import demo
 from gixi_bluesky.cli.evaluate import evaluate
 from gixi_bluesky.cli.export import export
 from gixi_bluesky.cli.list_runs import list_runs
+from gixi_bluesky.cli.live_view import live
 from gixi_bluesky.cli.mask import mask
 from gixi_bluesky.cli.plot import plot
 from gixi_bluesky.cli.process import process
@@ -92,6 +93,7 @@ app.command()(consume)
 app.command()(reprocess)
 app.command()(register)
 app.command()(serve)
+app.command()(live)
 app.command()(export)
 app.command()(check)
 app.command()(mask)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from gixi_bluesky.cli.console import print_json, say
+from gixi_bluesky.cli.live_view import show_live_view
 from gixi_bluesky.cli.options import JsonLines
 
 __all__ = ["demo"]
@@ -18,6 +19,9 @@ def demo(
         "demo-results"
     ),
     frames: Annotated[int, typer.Option(min=1, help="Number of frames.")] = 60,
+    live: Annotated[
+        bool, typer.Option("--live", help="Show it in the browser, film after film, until Ctrl-C.")
+    ] = False,
     json: JsonLines = False,
 ) -> None:
     """Watch a perovskite film crystallise on a simulated beamline.
@@ -26,8 +30,11 @@ def demo(
     reads the results back from Tiled. Writes overview.png, summary.json, the raw frames and the
     results.
     """
-    from gixi_bluesky.demo import run_demo
+    from gixi_bluesky.demo import run_demo, run_live_demo
 
+    if live:
+        run_live_demo(out, frames, show_live_view)
+        return
     summary = run_demo(out, frames)
     say(f"pictures and results are in {out}")
     if json:

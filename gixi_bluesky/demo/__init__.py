@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-__all__ = ["run_demo"]
+__all__ = ["run_demo", "run_live_demo"]
 
 
 def run_demo(out: Path, frames: int = 60) -> dict[str, Any]:
@@ -18,3 +19,13 @@ def run_demo(out: Path, frames: int = 60) -> dict[str, Any]:
     from gixi_bluesky.demo.experiment import play
 
     return play(Path(out), frames)
+
+
+def run_live_demo(out: Path, frames: int, announce: Callable[[Any], None]) -> None:
+    """Play the demo again and again into the folder `out`, a film at a time, until Ctrl-C.
+
+    announce: called once with the server, when its live view can be opened
+    """
+    from gixi_bluesky.demo.experiment import play_on
+
+    play_on(Path(out), frames, announce)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -35,8 +36,9 @@ from gixi_bluesky.processing.structures.cif_files import (
     shipped_cifs,
 )
 from gixi_bluesky.tiled_adapters.server.embedded import EmbeddedServer, embedded_server
+from gixi_bluesky.web import LiveView
 
-__all__ = ["demo_config", "play", "simulated_exposures"]
+__all__ = ["demo_config", "play", "play_on", "simulated_exposures"]
 
 SHAPE = (1043, 981)
 INCIDENCE_ANGLE_DEG = 0.3
@@ -51,17 +53,38 @@ _PANEL = Panel(
 
 def play(out: Path, frames: int) -> dict[str, Any]:
     """Measure, analyse and report into the folder `out`; see `run_demo`."""
+    with _laboratory(out) as (server, config, console):
+        return _film(server, config, out.absolute(), frames, console)
+
+
+def play_on(out: Path, frames: int, announce: Callable[[EmbeddedServer], None]) -> None:
+    """Measure one film after the other until Ctrl-C; see `run_live_demo`."""
+    with _laboratory(out) as (server, config, console):
+        announce(server)
+        with contextlib.suppress(KeyboardInterrupt):
+            for film in itertools.count(1):
+                _film(server, config, out.absolute(), frames, console, film)
+
+
+@contextlib.contextmanager
+def _laboratory(out: Path) -> Iterator[tuple[EmbeddedServer, Config, Console]]:
     out = out.absolute()
     out.mkdir(parents=True, exist_ok=True)
     config = demo_config(out)
-    console = Console(stderr=True)
-    with embedded_server(out) as server:
-        raw_uid, seconds = _measure(server, config, out, frames, console)
-        names = {
-            structure.slug: structure.name
-            for structure in read_structures(config.matching.cif, config.grid.q_max_inv_angstrom)
-        }
-        findings = ask(server.client(), config.tiled.raw, config.tiled.derived, raw_uid, names)
+    with embedded_server(out, around=LiveView) as server:
+        yield server, config, Console(stderr=True)
+
+
+def _film(
+    server: EmbeddedServer, config: Config, out: Path, frames: int, console: Console, film: int = 1
+) -> dict[str, Any]:
+    """Measure, analyse and report one film; return what its summary.json holds."""
+    raw_uid, seconds = _measure(server, config, out, frames, console, film)
+    names = {
+        structure.slug: structure.name
+        for structure in read_structures(config.matching.cif, config.grid.q_max_inv_angstrom)
+    }
+    findings = ask(server.client(), config.tiled.raw, config.tiled.derived, raw_uid, names)
     show(console, findings, seconds)
     summary = findings.summary(seconds)
     (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
@@ -99,22 +122,25 @@ def simulated_exposures(
 
 
 def _measure(
-    server: EmbeddedServer, config: Config, out: Path, frames: int, console: Console
+    server: EmbeddedServer, config: Config, out: Path, frames: int, console: Console, number: int
 ) -> tuple[str, float]:
-    """Measure and analyse; return the raw run's uid and the seconds both took."""
+    """Measure and analyse a film; return the raw run's uid and the seconds both took.
+
+    number: of the film, from 1; each has its own noise
+    """
     client = server.client()
     film = Crystallisation(
         read_structure(shipped_cifs()[CRYSTALLISES], config.grid.q_max_inv_angstrom)
     )
     detector = SimulatedDetector(
         name="giwaxs",
-        expose=simulated_exposures(config.geometry, film),
+        expose=simulated_exposures(config.geometry, film, seed=number - 1),
         shape=SHAPE,
         directory=out / "raw",
         period_s=film.duration_s / frames,
     )
     detector.incidence_angle.put(INCIDENCE_ANGLE_DEG)
-    engine = RunEngine({})
+    engine = RunEngine({"scan_id": number - 1}, context_managers=[])  # Ctrl-C ends the demo
     bars = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with (
         Progress(*bars, TimeElapsedColumn(), console=console) as progress,
@@ -132,18 +158,27 @@ def _measure(
         engine.subscribe(monitor)
         analysis = subscribe(engine, config, tiled=client[config.tiled.derived])
         began = time.monotonic()
-        (raw_uid,) = engine(
-            count([detector], num=frames),
-            purpose="demo",
-            sample_name=f"{CRYSTALLISES} from solution",
-        )
-        analysis.drain(_DRAIN_S)
-        seconds = time.monotonic() - began
-        analysis.close()
+        try:
+            (raw_uid,) = engine(
+                count([detector], num=frames),
+                purpose="demo",
+                sample_name=f"{CRYSTALLISES} from solution{_numbered(number)}",
+            )
+        except KeyboardInterrupt:
+            engine.abort("stopped by Ctrl-C")
+            raise
+        finally:
+            analysis.drain(_DRAIN_S)
+            seconds = time.monotonic() - began
+            analysis.close()
     return raw_uid, seconds
 
 
-@contextmanager
+def _numbered(film: int) -> str:
+    return f", film {film}" if film > 1 else ""
+
+
+@contextlib.contextmanager
 def _raw_writer(catalogue: Any) -> Iterator[BufferingWrapper]:
     """Yield a callback that stores the raw documents from a thread of its own."""
     writer = BufferingWrapper(TiledWriter(catalogue, batch_size=_RAW_ROWS))

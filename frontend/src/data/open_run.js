@@ -7,6 +7,7 @@ import { TableFeed } from '../tiled/table_feed.js';
 import { RowTable } from './row_table.js';
 
 const REDRAW_MS = 150;
+const LOOK_MS = 1500;
 
 /** Columns that the page reads, and those that identify a row of a frame. */
 const TABLES = {
@@ -54,9 +55,11 @@ const TABLES = {
  */
 
 export class OpenRun {
-  /** @type {TableFeed[]} */
-  #feeds = [];
+  /** @type {Map<TableName, TableFeed>} */
+  #feeds = new Map();
   #redraw = 0;
+  #looking = 0;
+  #closed = false;
 
   /**
    * @param {TiledAPI} api
@@ -79,37 +82,64 @@ export class OpenRun {
         Object.entries(TABLES).map(([name, { keys }]) => [name, new RowTable(keys)]),
       )
     );
-    for (const [name, { columns }] of Object.entries(TABLES)) {
-      const feed = new TableFeed(
-        api,
-        `${info.path}/${name}/internal`,
-        columns,
-        this.tables[/** @type {TableName} */ (name)],
-        {
-          grown: () => this.#grown(),
-          failed: (error) => {
-            this.error.value = error;
-          },
-          growing,
-        },
-      );
-      this.#feeds.push(feed);
-    }
+    this.growing = growing;
+    void this.#look();
   }
 
   /** Read every table once more, as after the end of the run. */
   refresh() {
-    for (const feed of this.#feeds) void feed.load();
+    void this.#look();
+    for (const feed of this.#feeds.values()) void feed.load();
   }
 
   close() {
+    this.#closed = true;
     clearTimeout(this.#redraw);
-    for (const feed of this.#feeds) feed.close();
+    clearTimeout(this.#looking);
+    for (const feed of this.#feeds.values()) feed.close();
   }
 
   /** Whether rows come as they are stored. */
   get live() {
-    return this.#feeds.some((feed) => feed.live);
+    return [...this.#feeds.values()].some((feed) => feed.live);
+  }
+
+  /** Look which tables there are by now, and follow them. */
+  async #look() {
+    clearTimeout(this.#looking);
+    try {
+      const { nodes } = await this.api.search(this.path, { fields: 'structure' });
+      if (this.#closed) return;
+      for (const node of nodes) {
+        const name = /** @type {TableName} */ (node.id);
+        // A stream is there from its descriptor on, its table from the first rows on.
+        const filled = node.attributes.structure?.count > 0;
+        if (name in TABLES && filled && !this.#feeds.has(name)) this.#feeds.set(name, this.#feed(name));
+      }
+    } catch (error) {
+      this.error.value = /** @type {Error} */ (error);
+    }
+    const all = this.#feeds.size === Object.keys(TABLES).length;
+    if (!this.#closed && !all && this.growing()) {
+      this.#looking = /** @type {any} */ (setTimeout(() => void this.#look(), LOOK_MS));
+    }
+  }
+
+  /** @param {TableName} name */
+  #feed(name) {
+    return new TableFeed(
+      this.api,
+      `${this.path}/${name}/internal`,
+      TABLES[name].columns,
+      this.tables[name],
+      {
+        grown: () => this.#grown(),
+        failed: (error) => {
+          this.error.value = error;
+        },
+        growing: this.growing,
+      },
+    );
   }
 
   /** @returns {Grid} */
@@ -136,24 +166,29 @@ export class OpenRun {
     }));
   }
 
-  /** @returns {Promise<ImageStack>} the polar images */
+  /** @returns {Promise<ImageStack | null>} the polar images, null where there are none yet */
   async polarImages() {
-    return this.#stack(`${this.path}/images/polar_image`);
+    return this.#stack(this.path, ['images', 'polar_image']);
   }
 
-  /** @returns {Promise<ImageStack>} the detector images of the raw run, from the same server */
+  /** @returns {Promise<ImageStack | null>} the raw run's images, null where it is not here */
   async rawImages() {
     const { raw_uid: uid, raw_stream: stream, raw_data_key: key, provenance } = this.start.gixi;
-    const parent = this.path.split('/').slice(0, -2);
+    const parent = this.path.split('/').slice(0, -2).join('/');
     const catalogue = String(provenance?.config?.tiled?.raw ?? 'raw').split('/');
-    return this.#stack([...parent, ...catalogue, uid, stream, key].join('/'));
+    return this.#stack(parent, [...catalogue, uid, stream, key]);
   }
 
-  /** @param {string} path */
-  async #stack(path) {
-    const node = await this.api.node(path, ['structure']);
-    const { shape, data_type: type } = node.attributes.structure;
-    return { path, shape, dtype: dtypeOf(type) };
+  /**
+   * @param {string} parent
+   * @param {string[]} keys
+   */
+  async #stack(parent, keys) {
+    const node = await this.api.find(parent, keys, ['structure']);
+    const { shape, data_type: type } = node?.attributes.structure ?? {};
+    if (!type) return null;
+    if (shape.length !== 3) throw new Error(`images of ${shape.length} dimensions cannot be shown`);
+    return { path: [parent, ...keys].join('/'), shape, dtype: dtypeOf(type) };
   }
 
   #grown() {

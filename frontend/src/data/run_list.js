@@ -107,16 +107,12 @@ export class RunList {
 
   /** @returns {Promise<string[]>} */
   async #findCatalogues() {
-    if (this.root) {
-      const node = await this.api.node(this.root, ['specs']);
-      if (isCatalogue(node)) return [this.root];
-    }
     const query = { fields: 'specs', 'page[limit]': PAGE };
     const { nodes } = await this.api.search(this.root, query);
-    return nodes
-      .filter(isCatalogue)
-      .slice(0, MOST_CATALOGUES)
-      .map((node) => (this.root ? `${this.root}/${node.id}` : node.id));
+    const catalogues = nodes.filter(isCatalogue).slice(0, MOST_CATALOGUES);
+    // A container without catalogues may be one itself.
+    if (!catalogues.length) return [this.root];
+    return catalogues.map((node) => (this.root ? `${this.root}/${node.id}` : node.id));
   }
 
   /**

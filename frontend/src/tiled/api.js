@@ -62,6 +62,29 @@ export class TiledAPI {
   }
 
   /**
+   * A node below a container that exists, found step by step: asking for it at once would be an
+   * error of the page where it is not there.
+   * @param {string} parent
+   * @param {string[]} keys
+   * @param {string[]} fields
+   * @returns {Promise<Node | null>}
+   */
+  async find(parent, keys, fields) {
+    let path = parent;
+    let found = null;
+    for (const key of keys) {
+      const { nodes } = await this.search(path, {
+        fields,
+        'filter[lookup][condition][key]': key,
+      });
+      found = nodes.find((node) => node.id === key) ?? null;
+      if (!found) return null;
+      path = path ? `${path}/${key}` : key;
+    }
+    return found;
+  }
+
+  /**
    * Rows of a table by column; columns that the table does not have are left out.
    * @param {string} path
    * @param {string[]} columns

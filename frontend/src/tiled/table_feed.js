@@ -5,12 +5,10 @@
  * each gap, and every few seconds while there is no stream.
  */
 
-import { columnsOf, RequestError } from './api.js';
+import { columnsOf } from './api.js';
 import { Stream } from './stream.js';
 
 const POLL_MS = 4000;
-const MISSING_MS = 2000;
-const HOLDS_NO_TABLE = 404;
 
 /**
  * @typedef {import('./api.js').TiledAPI} TiledAPI
@@ -67,13 +65,11 @@ export class TableFeed {
     }
     this.#loading = true;
     clearTimeout(this.#timer);
-    let pause = POLL_MS;
     try {
       this.#grow(await this.api.table(this.path, this.columns));
       if (this.run.growing()) this.#follow();
     } catch (error) {
-      if (error instanceof RequestError && error.status === HOLDS_NO_TABLE) pause = MISSING_MS;
-      else this.run.failed(/** @type {Error} */ (error));
+      this.run.failed(/** @type {Error} */ (error));
     } finally {
       this.#loading = false;
     }
@@ -81,7 +77,7 @@ export class TableFeed {
       this.#again = false;
       await this.load();
     } else if (!this.#closed && this.run.growing() && !this.#streaming) {
-      this.#timer = /** @type {any} */ (setTimeout(() => void this.load(), pause));
+      this.#timer = /** @type {any} */ (setTimeout(() => void this.load(), POLL_MS));
     }
   }
 

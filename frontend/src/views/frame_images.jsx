@@ -140,7 +140,7 @@ function Choice({ label, options, chosen }) {
  * The image of a row of a stack, fetched when it is needed; the last one stays until it is there.
  * @param {AppState} state
  * @param {OpenRun} run
- * @param {() => Promise<ImageStack>} find
+ * @param {() => Promise<ImageStack | null>} find
  * @param {number | null} row
  * @param {string} without why there may be none
  * @param {boolean} alone fetch no neighbours: large images
@@ -165,14 +165,19 @@ function useImage(state, run, find, row, without, alone = false) {
           cache.current = null;
           const stack = await find();
           if (!current) return;
+          if (!stack) {
+            setShown({ image: null, dtype: '', absent: 'not on this server' });
+            return;
+          }
           cache.current = { run, images: new ImageCache(state.api, stack) };
         }
         const { images } = cache.current;
         const stored = Math.floor((state.frames.peek().at(-1) ?? 0) / run.imageStep) + 1;
         const image = await images.get(row, stored, alone);
         if (current) setShown({ image, dtype: images.stack.dtype, absent: '' });
-      } catch {
-        if (current) setShown({ image: null, dtype: '', absent: 'not on this server' });
+      } catch (error) {
+        const { message } = /** @type {Error} */ (error);
+        if (current && !shown.image) setShown({ image: null, dtype: '', absent: message });
       }
     };
     void load();

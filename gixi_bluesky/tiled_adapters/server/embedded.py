@@ -4,30 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import socket
-import threading
-import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gixi_bluesky.errors import ConfigError, StoreError
-from gixi_bluesky.log import get_logger
+from gixi_bluesky.errors import ConfigError
 from gixi_bluesky.tiled_adapters.server.configuration import (
     CATALOGUES,
     read_server_config,
     server_config,
 )
+from gixi_bluesky.tiled_adapters.server.listening import LOOPBACK, serving_app
 
 __all__ = ["EmbeddedServer", "configured_server", "embedded_server"]
 
 Around = Callable[[Any, str], Any]
-
-_LOOPBACK = "127.0.0.1"
-_START_TIMEOUT_S = 60.0
-_log = get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +78,7 @@ def embedded_server(
     config = server_config(directory, api_key=api_key, readable=readable)
     home = Path(directory).absolute()
     (home / ".tiled" / "data").mkdir(parents=True, exist_ok=True)
-    with _serving(config, home, _LOOPBACK, port or 0, around) as server:
+    with _serving(config, home, LOOPBACK, port or 0, around) as server:
         yield server
 
 
@@ -103,7 +96,7 @@ def configured_server(
     config = read_server_config(path)
     listen = config.get("uvicorn", {})
     home = path.absolute().parent
-    host = listen.get("host", _LOOPBACK)
+    host = listen.get("host", LOOPBACK)
     with (
         prepend_to_sys_path(home),  # Tiled imports modules named in the file from there
         _serving(config, home, host, port or listen.get("port", 8000), around) as server,
@@ -115,37 +108,19 @@ def configured_server(
 def _serving(
     config: dict[str, Any], home: Path, host: str, port: int, around: Around | None
 ) -> Iterator[EmbeddedServer]:
-    import uvicorn
-
     app = _build(config)
     key = config["authentication"].get("single_user_api_key") or ""
     if around is not None:
         app = around(app, key)
-    listening = _listen(host, port)
-    server = uvicorn.Server(
-        uvicorn.Config(
-            app, log_config=None, log_level="warning", lifespan="on", ws="websockets-sansio"
-        )
-    )
-    thread = threading.Thread(
-        target=server.run, kwargs={"sockets": [listening]}, name="tiled-server", daemon=True
-    )
-    thread.start()
-    running = None
-    try:
-        _wait(lambda: server.started, thread)
-        address = _LOOPBACK if host == "0.0.0.0" else host  # noqa: S104 - compared, not bound
-        uri = f"http://{address}:{listening.getsockname()[1]}/api/v1"
-        running = EmbeddedServer(uri, key, home)
-        if key:
-            _make_catalogues(running)
-        yield running
-    finally:
-        if running is not None:
+    with serving_app(app, host, port) as listening:
+        address = LOOPBACK if host == "0.0.0.0" else host  # noqa: S104 - compared, not bound
+        running = EmbeddedServer(f"http://{address}:{listening}/api/v1", key, home)
+        try:
+            if key:
+                _make_catalogues(running)
+            yield running
+        finally:
             running.close_clients()
-        server.should_exit = True
-        thread.join(timeout=_START_TIMEOUT_S)
-        listening.close()
 
 
 def _build(config: dict[str, Any]) -> Any:
@@ -176,27 +151,6 @@ def _build(config: dict[str, Any]) -> Any:
 
 def _path(location: Iterable[Any]) -> str:
     return ".".join(map(str, location))
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listening.bind((host, port))
-    except OSError as error:
-        listening.close()
-        message = f"cannot listen on {host}:{port}: {error.strerror}; choose another port"
-        raise StoreError(message) from error
-    return listening
-
-
-def _wait(ready: Any, thread: threading.Thread) -> None:
-    deadline = time.monotonic() + _START_TIMEOUT_S
-    while not ready():
-        if not thread.is_alive() or time.monotonic() > deadline:
-            message = "the Tiled server did not start; its log on stderr says why"
-            raise StoreError(message)
-        time.sleep(0.02)
 
 
 def _make_catalogues(server: EmbeddedServer) -> None:
