@@ -16,9 +16,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from gixi_bluesky.processing.evaluation.candidates import candidate_structures
+from gixi_bluesky.processing.evaluation.candidate_sets import candidate_structures
 from gixi_bluesky.processing.evaluation.mixtures import DEVELOPMENT, Mixture, mixtures
-from gixi_bluesky.processing.match.bayes_factors import Claims, Limits, trials
+from gixi_bluesky.processing.match.bayes_factors import Claims, MatchLimits, trials
 from gixi_bluesky.processing.match.lines import LineLibrary, features_of, visibility_of
 from gixi_bluesky.processing.match.phases import Matcher
 from gixi_bluesky.processing.settings import MatchingSettings
@@ -33,7 +33,9 @@ def main() -> None:
     structures = frames[0].candidates[:CANDIDATES]
     settings = MatchingSettings()
     matcher, library = Matcher(structures, settings), LineLibrary(structures)
-    limits = Limits(settings.max_dq_inv_angstrom, settings.max_lattice_strain, zero_sigma=0.002)
+    limits = MatchLimits(
+        settings.max_dq_inv_angstrom, settings.max_lattice_strain, zero_sigma=0.002
+    )
 
     def seen(frame: Mixture) -> None:
         features_of(frame.peaks, visibility_of(frame.polar, frame.peaks))

@@ -130,7 +130,7 @@ def evaluate(
 def _judge_phases(
     level: str, weights: str, frames: int, seed: int | None, *, json: bool, out: Path | None
 ) -> None:
-    from gixi_bluesky.processing.evaluation.candidates import candidate_structures
+    from gixi_bluesky.processing.evaluation.candidate_sets import candidate_structures
     from gixi_bluesky.processing.evaluation.figure import save_reliability
     from gixi_bluesky.processing.evaluation.mixtures import REPORT, mixtures
     from gixi_bluesky.processing.evaluation.phase_scorecard import judge_phases

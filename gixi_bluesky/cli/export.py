@@ -10,7 +10,7 @@ import typer
 from gixi_bluesky.cli.console import say
 
 if TYPE_CHECKING:
-    from gixi_bluesky.tiled_adapters.client.export import StoredRun
+    from gixi_bluesky.tiled_adapters.client.export import ReadableRun
 
 __all__ = ["export"]
 
@@ -53,7 +53,7 @@ def export(
         say(f"wrote {path}")
 
 
-def _find(uid: str, tiled: str | None, config: Path | None, directory: Path) -> StoredRun:
+def _find(uid: str, tiled: str | None, config: Path | None, directory: Path) -> ReadableRun:
     from gixi_bluesky.config import load_config
     from gixi_bluesky.tiled_adapters.client.export import FileRun, TiledRun, derived_run
     from gixi_bluesky.tiled_adapters.connection import derived_catalogue

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from gixi_bluesky.cli.findings import Finding
 
 if TYPE_CHECKING:
-    from gixi_bluesky.callbacks.documents.inspection import Candidate, Inspection
+    from gixi_bluesky.callbacks.documents.inspection import Inspection, PossibleSource
 
 __all__ = ["findings_of", "read_run", "starter_config"]
 
@@ -111,7 +111,7 @@ def _image(run: Inspection) -> Finding:
     return Finding("image", True, keys + choice)
 
 
-def _shown(candidate: Candidate) -> str:
+def _shown(candidate: PossibleSource) -> str:
     unit = f" {candidate.unit}" if candidate.unit else ", unit not stated"
     beyond = "" if candidate.reachable else ", where frames cannot look it up"
     return f"{candidate.key} in the {candidate.place}: {candidate.value:g}{unit}{beyond}"

@@ -17,7 +17,7 @@ from gixi_bluesky.cli.slurm_table import consumer_table
 
 if TYPE_CHECKING:
     from gixi_bluesky.callbacks.settings import SlurmSettings
-    from gixi_bluesky.callbacks.slurm.jobs import Task
+    from gixi_bluesky.callbacks.slurm.job_arrays import ArrayTask
     from gixi_bluesky.config import Config
 
 __all__ = ["slurm_app"]
@@ -80,7 +80,7 @@ def submit(
     The consumers share the topic's partitions and continue after preemption, requeue and the time
     limit.
     """
-    from gixi_bluesky.callbacks.slurm import jobs as slurm
+    from gixi_bluesky.callbacks.slurm import job_arrays as slurm
     from gixi_bluesky.callbacks.slurm.batch_script import ConsumerArray
     from gixi_bluesky.config import load_config
 
@@ -169,7 +169,7 @@ def status(
     json: JsonLines = False,
 ) -> None:
     """Show each consumer: its job, state, lag and last error."""
-    from gixi_bluesky.callbacks.slurm import jobs as slurm
+    from gixi_bluesky.callbacks.slurm import job_arrays as slurm
     from gixi_bluesky.callbacks.slurm import status as slurm_status
 
     submission = slurm.Submission.of(folder.absolute())
@@ -199,7 +199,7 @@ def cancel(
 
     The exit status is 1 when some did not end in time.
     """
-    from gixi_bluesky.callbacks.slurm import jobs as slurm
+    from gixi_bluesky.callbacks.slurm import job_arrays as slurm
 
     submission = slurm.Submission.of(folder.absolute())
     all_ended = True
@@ -218,7 +218,7 @@ def cancel(
         raise typer.Exit(1)
 
 
-def _tell_left(tasks: Sequence[Task]) -> None:
+def _tell_left(tasks: Sequence[ArrayTask]) -> None:
     say(f"waiting for {len(tasks)}: {_counted(task.state for task in tasks)}")
 
 

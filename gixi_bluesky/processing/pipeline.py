@@ -33,7 +33,7 @@ from gixi_bluesky.processing.steps.loading import is_stateful, load_steps
 from gixi_bluesky.processing.steps.running import run_step
 from gixi_bluesky.processing.structures.cif_files import Structure, read_structures
 from gixi_bluesky.processing.tables import TextureTable
-from gixi_bluesky.processing.texture.orientation import texture_table
+from gixi_bluesky.processing.texture.hermans import texture_table
 from gixi_bluesky.processing.types import CartesianImage, Cut, Detections, FrameResult, PolarImage
 from gixi_bluesky.provenance import Provenance
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 
 from gixi_bluesky.callbacks.kafka.heartbeat import Heartbeat
-from gixi_bluesky.callbacks.slurm.jobs import Task
+from gixi_bluesky.callbacks.slurm.job_arrays import ArrayTask
 from gixi_bluesky.callbacks.slurm.status import ConsumerStatus
 from gixi_bluesky.cli.slurm_table import consumer_table
 
@@ -30,19 +30,19 @@ def shown(*consumers: ConsumerStatus) -> list[list[str]]:
 
 
 def test_a_row_tells_of_job_and_consumer() -> None:
-    task = Task(3, "RUNNING", "", "n1", restarts=1)
+    task = ArrayTask(3, "RUNNING", "", "n1", restarts=1)
     (row,) = shown(ConsumerStatus(task, BEAT, 0.4, ""))
     assert row == ["17_3", "RUNNING", "n1", "2", "12", "345", "6.7", "0"]
 
 
 def test_an_old_heartbeat_stands_in_parentheses() -> None:
-    task = Task(0, "RUNNING", "", "n1")
+    task = ArrayTask(0, "RUNNING", "", "n1")
     (row,) = shown(ConsumerStatus(task, BEAT, 70.0, "no heartbeat for 70 s"))
     assert row[4:8] == ["(12)", "(345)", "(6.7)", "(70)"]
     assert " ".join(row[8:]) == "no heartbeat for 70 s"
 
 
 def test_what_others_wrote_is_shown_as_it_is() -> None:
-    task = Task(0, "PENDING", "[bold]Resources[/]")
+    task = ArrayTask(0, "PENDING", "[bold]Resources[/]")
     (row,) = shown(ConsumerStatus(task, None, float("inf"), "[red]no[/]"))
     assert row == ["17_0", "PENDING", "([bold]Resources[/])", "[red]no[/]"]

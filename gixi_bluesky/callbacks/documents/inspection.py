@@ -11,7 +11,7 @@ from typing import Any
 from gixi_bluesky.callbacks.documents.parsing import Descriptor, Event, RunStart, parse
 from gixi_bluesky.errors import DocumentError
 
-__all__ = ["Candidate", "ImageKey", "Inspection", "inspect_run"]
+__all__ = ["ImageKey", "Inspection", "PossibleSource", "inspect_run"]
 
 # What beamlines call them, the most telling names first; a setpoint is a wish, not a reading.
 _NAMES = {
@@ -57,7 +57,7 @@ class ImageKey:
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class PossibleSource:
     """A number that may be what its name says; `unit` is "" where nobody states one.
 
     place: where it is; values in other streams than that of the images are not looked up there
@@ -86,7 +86,7 @@ class Inspection:
     plan_name: str = ""
     streams: dict[str, int] = field(default_factory=dict)
     images: list[ImageKey] = field(default_factory=list)
-    candidates: dict[str, list[Candidate]] = field(default_factory=dict)
+    candidates: dict[str, list[PossibleSource]] = field(default_factory=dict)
 
 
 def inspect_run(documents: Iterable[tuple[str, Mapping[str, Any]]]) -> Inspection:
@@ -136,7 +136,7 @@ def _images(descriptor: Descriptor) -> list[ImageKey]:
 
 def _candidates(
     name: str, values: Mapping[tuple[str, str], Any], units: Mapping[str, str]
-) -> list[Candidate]:
+) -> list[PossibleSource]:
     pattern = re.compile(_NAMES[name], re.IGNORECASE)
     found = []
     for (place, key), value in values.items():
@@ -149,7 +149,7 @@ def _candidates(
         if not unit and name == "energy_kev" and number > _HARD_X_RAYS_KEV:
             unit = "eV"
         rank = (_PLACES.index(place) if place in _PLACES else len(_PLACES), len(key))
-        found.append((rank, Candidate(key, place, number, unit)))
+        found.append((rank, PossibleSource(key, place, number, unit)))
     return [candidate for _, candidate in sorted(found, key=lambda entry: entry[0])]
 
 

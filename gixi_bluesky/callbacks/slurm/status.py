@@ -11,7 +11,7 @@ from typing import Any
 
 from gixi_bluesky.callbacks.kafka.heartbeat import Heartbeat, read_heartbeat
 from gixi_bluesky.callbacks.slurm.batch_script import heartbeat_file, log_file
-from gixi_bluesky.callbacks.slurm.jobs import Submission, Task, tasks_of
+from gixi_bluesky.callbacks.slurm.job_arrays import ArrayTask, Submission, tasks_of
 from gixi_bluesky.errors import DocumentError
 
 __all__ = [
@@ -33,7 +33,7 @@ class ConsumerStatus:
     age_s: how old the heartbeat is
     """
 
-    task: Task
+    task: ArrayTask
     heartbeat: Heartbeat | None
     age_s: float
     problem: str
@@ -69,7 +69,7 @@ def consumers_of(submission: Submission) -> list[ConsumerStatus]:
     return [consumer_of(submission.folder, task) for task in tasks_of(submission)]
 
 
-def consumer_of(folder: Path, task: Task) -> ConsumerStatus:
+def consumer_of(folder: Path, task: ArrayTask) -> ConsumerStatus:
     """Return how one task's consumer is, by its heartbeat in `folder`."""
     beat, unreadable = _heartbeat(heartbeat_file(folder, task.number))
     age_s = max(time.time() - beat.time, 0.0) if beat is not None else float("inf")
@@ -112,7 +112,7 @@ def _heartbeat(path: Path) -> tuple[Heartbeat | None, str]:
         return None, str(error)
 
 
-def _problem(folder: Path, task: Task, beat: Heartbeat | None, age_s: float) -> str:
+def _problem(folder: Path, task: ArrayTask, beat: Heartbeat | None, age_s: float) -> str:
     log = log_file(folder, task.number)
     if task.reason == "JobLaunchFailure":
         return (

@@ -22,7 +22,7 @@ from gixi_bluesky.errors import WeightsError
 from gixi_bluesky.processing.detector.networks.backbone import Architecture
 from gixi_bluesky.processing.detector.weights import (
     PUBLISHED,
-    Grid,
+    FittingGrids,
     Manifest,
     Preprocessing,
     cache_directory,
@@ -128,7 +128,7 @@ def _description(name: str, file: str) -> dict[str, Any]:
         "network": "faster-rcnn",
         "architecture": asdict(Architecture()),
         "preprocessing": _PREPROCESSING,
-        "grid": Grid(),
+        "grid": FittingGrids(),
         "licence": "GPL-3.0",
         "source": f"{file} of the PyPI source archive {_REQUIREMENT}, sha256 {_SHA256}",
         "notes": "Starostin et al., npj Comput. Mater. 8, 101 (2022); trained on 512x512 images",

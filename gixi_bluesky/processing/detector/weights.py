@@ -1,4 +1,4 @@
-"""Weights of the networks: a safetensors or ONNX file and a JSON manifest that says what it is.
+"""ListedWeights of the networks: a safetensors or ONNX file and a JSON manifest that says what it is.
 
 Shipped weights lie in the package, fetched ones in the user's cache directory. Loading verifies
 the sha256 of the manifest before a tensor is read.
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "PUBLISHED",
-    "Grid",
+    "FittingGrids",
+    "ListedWeights",
     "Manifest",
     "Preprocessing",
-    "Weights",
     "available",
     "cache_directory",
     "find",
@@ -56,7 +56,7 @@ class Preprocessing(Settings):
     no_data: float = 0.0
 
 
-class Grid(Settings):
+class FittingGrids(Settings):
     """Grids that the weights fit: their space, multiples and smallest sizes of (rows, columns).
 
     shape: the only one that fits, None = all of these
@@ -108,7 +108,7 @@ class Manifest(Settings):
     network: str = Field(description="which network reads the weights, such as faster-rcnn")
     architecture: dict[str, Any]
     preprocessing: Preprocessing
-    grid: Grid
+    grid: FittingGrids
     calibration: tuple[float, float] = Field(
         (1.0, 0.0), description="slope and offset that turn a logit into that of a probability"
     )
@@ -119,7 +119,7 @@ class Manifest(Settings):
 
 
 @dataclass(frozen=True, slots=True)
-class Weights:
+class ListedWeights:
     """One entry of the list of weights.
 
     state: built in (no weights needed), shipped, fetched or not fetched
@@ -140,18 +140,20 @@ def cache_directory() -> Path:
     return platformdirs.user_cache_path("gixi_bluesky") / "weights"
 
 
-def available() -> list[Weights]:
+def available() -> list[ListedWeights]:
     """List every detector by name, with where its weights are."""
-    found = [Weights("classical", "built in", "any", None, "BSD-3-Clause")]
+    found = [ListedWeights("classical", "built in", "any", None, "BSD-3-Clause")]
     for state, folder in (("shipped", _SHIPPED), ("fetched", cache_directory())):
         for path in sorted(folder.glob("*.json")):
             manifest = read_manifest(path)
             file = path.with_suffix(".safetensors")
             what = (manifest.grid.kind, manifest.sha256, manifest.licence, file)
-            found.append(Weights(manifest.name, state, *what))
+            found.append(ListedWeights(manifest.name, state, *what))
     known = {weights.name for weights in found}
     found += [
-        Weights(n, "not fetched", "polar", None, "GPL-3.0") for n in PUBLISHED if n not in known
+        ListedWeights(n, "not fetched", "polar", None, "GPL-3.0")
+        for n in PUBLISHED
+        if n not in known
     ]
     return found
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-from gixi_bluesky.processing.evaluation.candidates import constrained, strained
+from gixi_bluesky.processing.evaluation.candidate_sets import constrained, strained
 from gixi_bluesky.processing.simulation.scene import FWHM_PER_SIGMA
 from gixi_bluesky.processing.simulation.texture import Cell, Texture, angular_profiles
 from gixi_bluesky.processing.structures.cif_files import Structure

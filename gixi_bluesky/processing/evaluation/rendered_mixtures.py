@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gixi_bluesky.processing.detector import Detector
-from gixi_bluesky.processing.evaluation.candidates import constrained, strained
+from gixi_bluesky.processing.evaluation.candidate_sets import constrained, strained
 from gixi_bluesky.processing.evaluation.mixtures import (
     ANISOTROPIC_STRAIN,
     STRAIN,

@@ -32,7 +32,7 @@ from gixi_bluesky.processing.types import KINDS, Detections
 __all__ = [
     "Bin",
     "Exercise",
-    "Outcome",
+    "Judged",
     "Scorecard",
     "compare",
     "evaluation_frames",
@@ -71,7 +71,7 @@ class Exercise:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class Judged:
     """One detector on one image: detections, true boxes, and CPU seconds."""
 
     found: Detections
@@ -158,17 +158,17 @@ def painted_exercises(seed: int, images: int) -> Iterator[Exercise]:
 
 def compare(detectors: Sequence[Detector], exercises: Iterable[Exercise]) -> list[Scorecard]:
     """Run every detector on every image; returns the scorecards in order."""
-    outcomes: list[list[Outcome]] = [[] for _ in detectors]
+    outcomes: list[list[Judged]] = [[] for _ in detectors]
     for exercise in exercises:
         for detector, mine in zip(detectors, outcomes, strict=True):
             began = time.process_time()
             (found,) = detector(detector.prepare(exercise.intensity)[None])
-            mine.append(Outcome(found, exercise, time.process_time() - began))
+            mine.append(Judged(found, exercise, time.process_time() - began))
     pairs = zip(detectors, outcomes, strict=True)
     return [scorecard(detector.name, detector.sha256, mine) for detector, mine in pairs]
 
 
-def scorecard(weights: str, sha256: str, outcomes: Sequence[Outcome]) -> Scorecard:
+def scorecard(weights: str, sha256: str, outcomes: Sequence[Judged]) -> Scorecard:
     """Return the scorecard of one detector."""
     threshold = DetectorSettings().score_threshold
     found = [outcome.found for outcome in outcomes]
@@ -198,14 +198,14 @@ def scorecard(weights: str, sha256: str, outcomes: Sequence[Outcome]) -> Scoreca
     )
 
 
-def _hit(outcome: Outcome, owner: NDArray[np.int64], threshold: float) -> NDArray[np.bool_]:
+def _hit(outcome: Judged, owner: NDArray[np.int64], threshold: float) -> NDArray[np.bool_]:
     hit = owner >= 0
     hit[hit] = outcome.found.scores[owner[hit]] >= threshold
     return hit
 
 
 def _recalls(
-    outcomes: Sequence[Outcome],
+    outcomes: Sequence[Judged],
     wanted: Sequence[NDArray[np.bool_]],
     verdicts: Verdicts,
     threshold: float,
@@ -224,7 +224,7 @@ def _recalls(
 
 
 def _dq_over_q(
-    outcomes: Sequence[Outcome],
+    outcomes: Sequence[Judged],
     wanted: Sequence[NDArray[np.bool_]],
     verdicts: Verdicts,
     threshold: float,

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
+from gixi_bluesky.processing.simulation.films import Series
 from gixi_bluesky.processing.simulation.peak_lists import FALSE, PeakList
 from gixi_bluesky.processing.simulation.random_series import FILMS, random_series
 from gixi_bluesky.processing.simulation.seeds import EVALUATION, require_within
-from gixi_bluesky.processing.simulation.series import Series
 from gixi_bluesky.processing.tables import Peaks
 from gixi_bluesky.processing.tracks.tracker import Tracker
 

@@ -14,7 +14,7 @@ from scipy.special import ndtr
 
 from gixi_bluesky.processing.match.lines import POSITION_ERROR, ExpectedLines, Features
 
-__all__ = ["STRAIN_SIGMA", "Claims", "Limits", "Trials", "Weights", "trials"]
+__all__ = ["STRAIN_SIGMA", "Claims", "LogFactors", "MatchLimits", "Trials", "trials"]
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -31,7 +31,7 @@ GATE_SIGMAS = 3.5
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class MatchLimits:
     """How far lines may lie from where a CIF puts them.
 
     max_dq: 1/angstrom; max_strain: relative
@@ -70,7 +70,7 @@ class Claims:
 
 
 @dataclass(frozen=True, slots=True)
-class Weights:
+class LogFactors:
     """Natural logs of the Bayes factors, present against absent, given some claims.
 
     log_factor: (n_structures,); scale, amount: (n_structures,) indices of the likeliest trial
@@ -98,7 +98,7 @@ class Trials:
 
     lines: ExpectedLines
     features: Features
-    limits: Limits
+    limits: MatchLimits
     owners: Int64
     slot: Int64
     scales: Float64
@@ -114,7 +114,7 @@ class Trials:
     found: Float32
     missing: Float64
 
-    def weigh(self, claims: Claims) -> Weights:
+    def weigh(self, claims: Claims) -> LogFactors:
         """Weigh each structure's presence, given what accepted phases explain.
 
         A line multiplies the factor by 1 - d + d g, d being the chance to find it. For a feature
@@ -142,7 +142,7 @@ class Trials:
         best = flat.argmax(axis=1) if flat.size else np.zeros(0, np.int64)
         top = flat.max(axis=1, initial=-np.inf)
         total = top + np.log(np.exp(flat - top[:, None]).sum(axis=1)) - np.log(AMOUNTS)
-        return Weights(total, best // AMOUNTS, best % AMOUNTS)
+        return LogFactors(total, best // AMOUNTS, best % AMOUNTS)
 
     def _gain(self, claims: Claims) -> Float32:
         """Return the likelihood ratio of every pair, (s, p, k)."""
@@ -199,7 +199,7 @@ class Trials:
 
 
 def trials(
-    lines: ExpectedLines, features: Features, limits: Limits, step: float = SCALE_STEP
+    lines: ExpectedLines, features: Features, limits: MatchLimits, step: float = SCALE_STEP
 ) -> Trials:
     """Try structures at every lattice scale within the largest strain and at every amount."""
     steps = int(np.ceil(limits.max_strain / step))
@@ -245,7 +245,7 @@ def trials(
     )
 
 
-def _near(lines: ExpectedLines, features: Features, limits: Limits) -> tuple[Int64, Int64]:
+def _near(lines: ExpectedLines, features: Features, limits: MatchLimits) -> tuple[Int64, Int64]:
     """Return (line, feature) of all pairs that come within reach at some scale."""
     widest = float(features.fwhm.max(initial=0))
     reach = max(limits.max_dq, widest) + limits.max_strain / (1 - limits.max_strain) * lines.q

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from gixi_bluesky.processing.match.bayes_factors import Trials
 from gixi_bluesky.processing.match.lattice import LineSet
-from gixi_bluesky.processing.match.orientation import Spots
+from gixi_bluesky.processing.match.phase_orientation import Spots
 from gixi_bluesky.processing.structures.cif_files import Structure
 from gixi_bluesky.processing.tables import Peaks
 

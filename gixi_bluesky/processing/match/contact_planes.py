@@ -9,7 +9,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from gixi_bluesky.processing.structures.orientation import Cell, Hkl, reciprocal_basis
+from gixi_bluesky.processing.structures.directions import Cell, Hkl, reciprocal_basis
 
 __all__ = ["ANGLES", "angle_shares", "contact_planes", "family_angles"]
 

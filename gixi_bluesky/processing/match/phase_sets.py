@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from gixi_bluesky.processing.match.bayes_factors import Claims, Trials, Weights
+from gixi_bluesky.processing.match.bayes_factors import Claims, LogFactors, Trials
 
 __all__ = ["PhaseSet", "Standing", "best_set", "standings"]
 
@@ -127,7 +127,7 @@ def _alike(found: PhaseSet, at: int) -> tuple[int, ...]:
     return tuple(int(s) for s in np.flatnonzero(as_good & superseded) if int(s) not in found.phases)
 
 
-def _beside(tried: Trials, claims: list[Claims], left_out: int) -> Weights:
+def _beside(tried: Trials, claims: list[Claims], left_out: int) -> LogFactors:
     others = [c for i, c in enumerate(claims) if i != left_out]
     return tried.weigh(_sum(others, len(tried.features)))
 

@@ -9,7 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from gixi_bluesky.processing.match.bayes_factors import Claims, Limits, Trials, Weights, trials
+from gixi_bluesky.processing.match.bayes_factors import (
+    Claims,
+    LogFactors,
+    MatchLimits,
+    Trials,
+    trials,
+)
 from gixi_bluesky.processing.match.candidates import Candidate, matched_members, spots_of
 from gixi_bluesky.processing.match.lines import (
     ExpectedLines,
@@ -20,7 +26,7 @@ from gixi_bluesky.processing.match.lines import (
     visibility_of,
 )
 from gixi_bluesky.processing.match.match_tables import match_peaks_table, matches_table
-from gixi_bluesky.processing.match.orientation import RING_DEG, orientation_of
+from gixi_bluesky.processing.match.phase_orientation import RING_DEG, phase_orientation
 from gixi_bluesky.processing.match.phase_sets import PhaseSet, Standing, best_set, standings
 from gixi_bluesky.processing.match.refinement import refine
 from gixi_bluesky.processing.match.zero_error import common_zero
@@ -98,7 +104,7 @@ class Matcher:
         """Return every candidate with its probability."""
         settings, structures = self._settings, self._library.structures
         prior = np.log([prior_odds.get(s.slug, self.base_odds) for s in structures])
-        limits = Limits(
+        limits = MatchLimits(
             settings.max_dq_inv_angstrom,
             settings.max_lattice_strain,
             zero_sigma=settings.zero_error_inv_angstrom,
@@ -149,7 +155,7 @@ class Matcher:
             pairs = tried.pairs(slot, int(found.trial[0][slot]), int(found.trial[1][slot]))
             structure = self._library.structures[tried.owners[slot]]
             spots = spots_of(structure, tried, pairs, peaks)
-            texture = orientation_of(spots, visibility)
+            texture = phase_orientation(spots, visibility)
             if not texture.probability > SURE_CONTACT:
                 continue
             _, row = matched_members(tried, pairs)
@@ -160,7 +166,7 @@ class Matcher:
 
 
 def _with_common_zero(
-    lines: ExpectedLines, features: Features, limits: Limits, prior: Float64
+    lines: ExpectedLines, features: Features, limits: MatchLimits, prior: Float64
 ) -> Trials:
     """Estimate the common zero error from the likely phases and try all structures with it."""
     rough = trials(lines, features, limits)
@@ -170,7 +176,7 @@ def _with_common_zero(
     return trials(lines, features, replace(limits, zero=zero, zero_sigma=zero_sigma))
 
 
-def _sure_phases(tried: Trials, weights: Weights, prior: Float64) -> tuple[int, ...]:
+def _sure_phases(tried: Trials, weights: LogFactors, prior: Float64) -> tuple[int, ...]:
     """Return the slots of phases that are likely alone, each mostly on features of its own."""
     used = np.zeros(len(tried.features), bool)
     sure = []

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from gixi_bluesky.processing.match.candidates import Candidate, line_set, spots_of
 from gixi_bluesky.processing.match.lattice import Lattice, refine_lattices
 from gixi_bluesky.processing.match.lines import Visibility
-from gixi_bluesky.processing.match.orientation import Orientation, orientation_of
+from gixi_bluesky.processing.match.phase_orientation import PhaseOrientation, phase_orientation
 from gixi_bluesky.processing.tables import Peaks
 
 __all__ = ["Refined", "refine"]
@@ -32,7 +32,7 @@ class Refined:
     pairs: Int64
     zero: float
     lattice: Lattice | None = None
-    orientation: Orientation | None = None
+    orientation: PhaseOrientation | None = None
 
 
 def refine(
@@ -56,7 +56,7 @@ def refine(
         orientation = None
         if i in lattices:
             spots = spots_of(candidate.structure, candidate.tried, matched, peaks)
-            orientation = orientation_of(spots, visibility)
+            orientation = phase_orientation(spots, visibility)
         zero = fit.zero if accepted else candidate.tried.limits.zero
         refined.append(Refined(candidate, matched, zero, lattices.get(i), orientation))
     return refined

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from gixi_bluesky.processing.geometry.grids import Grid
 from gixi_bluesky.processing.geometry.instrument import Geometry
 
-__all__ = ["NarrowCells", "Weights", "cells_of_pixels"]
+__all__ = ["CellWeights", "NarrowCells", "cells_of_pixels"]
 
 Bool = NDArray[np.bool_]
 Float32 = NDArray[np.float32]
@@ -29,8 +29,8 @@ _SMALLEST_AREA = 1e-4
 
 
 @dataclass(frozen=True, slots=True)
-class Weights:
-    """Weights of single pixels in cells: (n,) flat cell, flat pixel and weight of each pair."""
+class CellWeights:
+    """CellWeights of single pixels in cells: (n,) flat cell, flat pixel and weight of each pair."""
 
     cells: Int32
     pixels: Int32
@@ -150,7 +150,7 @@ class NarrowCells:
             sides=sides,
         )
 
-    def weights(self, usable: Bool) -> Weights:
+    def weights(self, usable: Bool) -> CellWeights:
         """Return the bilinear weights of the `usable` pixels (rows, columns) in these cells."""
         n_rows, n_columns = usable.shape
         found: list[tuple[Int64, Int64, Float64]] = []
@@ -164,9 +164,13 @@ class NarrowCells:
                     use[use] = usable[r[use], c[use]]
                     found.append((cells[use], (r * n_columns + c)[use], part[use]))
         if not found:
-            return Weights(np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0, np.float32))
+            return CellWeights(
+                np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0, np.float32)
+            )
         cells, pixels, weights = (np.concatenate(parts) for parts in zip(*found, strict=True))
-        return Weights(cells.astype(np.int32), pixels.astype(np.int32), weights.astype(np.float32))
+        return CellWeights(
+            cells.astype(np.int32), pixels.astype(np.int32), weights.astype(np.float32)
+        )
 
 
 def _within(rows: Float64, columns: Float64, shape: tuple[int, int]) -> Bool:

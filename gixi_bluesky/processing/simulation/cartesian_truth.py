@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gixi_bluesky.processing.geometry.grids import CartesianGrid
-from gixi_bluesky.processing.simulation.merging import Peak, extent, merged
+from gixi_bluesky.processing.simulation.merging import MergedPeak, extent, merged
 from gixi_bluesky.processing.simulation.panel import Panel
 from gixi_bluesky.processing.simulation.render import Renderer
 from gixi_bluesky.processing.simulation.scene import FWHM_PER_SIGMA, Component, Rod, Scene
@@ -197,7 +197,7 @@ class CartesianObserver:
             kind=tuple(name.kind for name, _ in rows),
         )
 
-    def _total(self, scene: Scene, peaks: list[Peak]) -> Float32:
+    def _total(self, scene: Scene, peaks: list[MergedPeak]) -> Float32:
         """Return the counts and the noise that are no counts, (rows, columns) of the grid."""
         polar = expected_counts(scene, peaks, self._q, self._phi)
         total: Float32 = cv2.remap(

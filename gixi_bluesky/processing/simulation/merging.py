@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from gixi_bluesky.processing.simulation.scene import FWHM_PER_SIGMA, Component
 from gixi_bluesky.processing.simulation.texture import Hkl
 
-__all__ = ["Peak", "extent", "merged"]
+__all__ = ["MergedPeak", "extent", "merged"]
 
 Float64 = NDArray[np.float64]
 
@@ -22,27 +22,27 @@ _ONE_PEAK_Q, _ONE_PEAK_PHI = 0.6, 0.85
 
 
 @dataclass(frozen=True, slots=True)
-class Peak:
+class MergedPeak:
     """Components that form one peak: the label of the strongest, and the hkl of all."""
 
     component: Component
     hkl: tuple[Hkl, ...]
 
 
-def merged(components: Iterable[Component]) -> list[Peak]:
+def merged(components: Iterable[Component]) -> list[MergedPeak]:
     """Join components that form one visible peak, strongest first."""
-    peaks: list[Peak] = []
+    peaks: list[MergedPeak] = []
     for component in sorted(components, key=lambda c: -c.height * float(c.angular.max())):
         partner = next((i for i, p in enumerate(peaks) if _one(p.component, component)), None)
         if partner is None:
-            peaks.append(Peak(component, (component.hkl,)))
+            peaks.append(MergedPeak(component, (component.hkl,)))
             continue
         held = peaks[partner]
         share = component.height * component.angular / max(held.component.height, 1e-12)
         joined = replace(held.component, angular=held.component.angular + share)
         # The indices of another phase would mean nothing beside the name of this one.
         known = component.phase != held.component.phase or component.hkl in held.hkl
-        peaks[partner] = Peak(joined, held.hkl if known else (*held.hkl, component.hkl))
+        peaks[partner] = MergedPeak(joined, held.hkl if known else (*held.hkl, component.hkl))
     return peaks
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gixi_bluesky.processing.simulation.series import Series, SeriesTruth
+from gixi_bluesky.processing.simulation.films import Series, SeriesTruth
 from gixi_bluesky.processing.simulation.truth import kind_of
 from gixi_bluesky.processing.tables import Peaks
 

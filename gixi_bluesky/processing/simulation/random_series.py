@@ -9,10 +9,10 @@ from typing import Literal
 import gemmi
 import numpy as np
 
+from gixi_bluesky.processing.simulation.films import ChangingPhase, Series, SeriesGrid
 from gixi_bluesky.processing.simulation.growth import Growth
 from gixi_bluesky.processing.simulation.random_scenes import random_structure
 from gixi_bluesky.processing.simulation.scene import Halo
-from gixi_bluesky.processing.simulation.series import ChangingPhase, Series, SeriesGrid
 from gixi_bluesky.processing.simulation.texture import Texture
 from gixi_bluesky.processing.structures.cif_files import Structure
 from gixi_bluesky.processing.structures.reflections import Lines, powder_lines

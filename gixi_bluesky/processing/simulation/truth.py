@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gixi_bluesky.processing.geometry.grids import Side
-from gixi_bluesky.processing.simulation.merging import Peak, extent, merged
+from gixi_bluesky.processing.simulation.merging import MergedPeak, extent, merged
 from gixi_bluesky.processing.simulation.panel import Panel
 from gixi_bluesky.processing.simulation.render import Renderer
 from gixi_bluesky.processing.simulation.scene import Component, Scene
@@ -123,7 +123,7 @@ def valid_pixels(renderer: Renderer, panel: Panel, mask: Bool | None, side: Side
     return valid
 
 
-def expected_counts(scene: Scene, peaks: Sequence[Peak], q: Float64, phi: Float64) -> Float32:
+def expected_counts(scene: Scene, peaks: Sequence[MergedPeak], q: Float64, phi: Float64) -> Float32:
     """Return the mean counts per pixel of a scene at (n_phi, n_q), film and background."""
     return _total(scene, [_surface(peak.component, q, phi) for peak in peaks], q, phi)
 
@@ -138,7 +138,7 @@ def _total(
     return total
 
 
-def _table(rows: Sequence[tuple[Peak, Float64, float, float]], phi: Float64) -> Truth:
+def _table(rows: Sequence[tuple[MergedPeak, Float64, float, float]], phi: Float64) -> Truth:
     boxes = np.array([box for _, box, _, _ in rows], dtype=np.float32).reshape(-1, 4)
     step = phi[1] - phi[0]
     return Truth(

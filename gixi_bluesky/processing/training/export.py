@@ -18,7 +18,7 @@ from gixi_bluesky.errors import WeightsError
 from gixi_bluesky.processing.detector.networks.light import LightNet
 from gixi_bluesky.processing.detector.networks.second_stage import logit
 from gixi_bluesky.processing.detector.networks.torch_pass import as_input, detect
-from gixi_bluesky.processing.detector.weights import Grid, Manifest, Preprocessing, save
+from gixi_bluesky.processing.detector.weights import FittingGrids, Manifest, Preprocessing, save
 from gixi_bluesky.processing.evaluation.average_precision import Verdicts, judge_by_q
 from gixi_bluesky.processing.geometry.grids import Space
 from gixi_bluesky.processing.settings import ContrastSettings
@@ -30,7 +30,7 @@ __all__ = ["calibrate", "calibrate_network", "export"]
 # Scores that a threshold may be near; hits by chance, far below, would flatten the fit.
 _LIKELY = 0.1
 # Strides of the network: rows (phi or q_z) are halved five times, columns once.
-_GRID = Grid(multiple=(32, 2), smallest=(64, 64))
+_GRID = FittingGrids(multiple=(32, 2), smallest=(64, 64))
 
 
 def export(

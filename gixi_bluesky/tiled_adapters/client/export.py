@@ -36,10 +36,10 @@ from gixi_bluesky.tiled_adapters.schema import (
     StreamTable,
 )
 
-__all__ = ["FileRun", "StoredRun", "TiledRun", "derived_run", "write_csv", "write_nexus"]
+__all__ = ["FileRun", "ReadableRun", "TiledRun", "derived_run", "write_csv", "write_nexus"]
 
 
-class StoredRun(Protocol):
+class ReadableRun(Protocol):
     """A derived run on a server or in a results directory."""
 
     @property
@@ -184,7 +184,7 @@ def derived_run(catalogue: Any, uid: str) -> Any:
     return run
 
 
-def write_csv(run: StoredRun, folder: Path) -> list[Path]:
+def write_csv(run: ReadableRun, folder: Path) -> list[Path]:
     """Write each table as `<uid>_<table>.csv` and return the paths."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
@@ -195,7 +195,7 @@ def write_csv(run: StoredRun, folder: Path) -> list[Path]:
     return paths
 
 
-def write_nexus(run: StoredRun, path: Path) -> Path:
+def write_nexus(run: ReadableRun, path: Path) -> Path:
     """Write the whole run into one NeXus file, which appears only when it is complete."""
     gixi = run.start["gixi"]
     n_phi, n_q = gixi["grid"]["shape"]

@@ -8,7 +8,13 @@ import pytest
 
 from gixi_bluesky.callbacks.settings import SlurmSettings
 from gixi_bluesky.callbacks.slurm.batch_script import ConsumerArray
-from gixi_bluesky.callbacks.slurm.jobs import Submission, Task, parse_tasks, submit, tasks_of
+from gixi_bluesky.callbacks.slurm.job_arrays import (
+    ArrayTask,
+    Submission,
+    parse_tasks,
+    submit,
+    tasks_of,
+)
 from gixi_bluesky.errors import ConfigError, SlurmError
 
 # 22.05.8
@@ -38,10 +44,10 @@ NEWER = (
 
 def test_running_and_waiting_tasks_are_told_one_by_one() -> None:
     found = parse_tasks("\n".join((RUNNING, WAITING, NEWER)))
-    assert found[0] == Task(0, "RUNNING", "", "n3", 2)
+    assert found[0] == ArrayTask(0, "RUNNING", "", "n3", 2)
     assert [number for number, task in found.items() if task.state == "PENDING"] == [1, 2, 3, 5]
     assert found[1].reason == "Resources"
-    assert found[4] == Task(4, "COMPLETING", "", "n4", 0)
+    assert found[4] == ArrayTask(4, "COMPLETING", "", "n4", 0)
 
 
 @pytest.mark.parametrize(
@@ -69,7 +75,7 @@ def test_nothing_said_is_no_task() -> None:
     ],
 )
 def test_a_task_has_ended_when_it_will_not_run_again(state: str, ended: bool) -> None:
-    assert Task(0, state).ended is ended
+    assert ArrayTask(0, state).ended is ended
 
 
 def test_a_folder_remembers_its_submission(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from gixi_bluesky.callbacks.kafka.heartbeat import Heartbeat, write_heartbeat
 from gixi_bluesky.callbacks.slurm.batch_script import heartbeat_file
-from gixi_bluesky.callbacks.slurm.jobs import Submission, Task
+from gixi_bluesky.callbacks.slurm.job_arrays import ArrayTask, Submission
 from gixi_bluesky.callbacks.slurm.status import (
     STALE_S,
     consumer_of,
@@ -41,7 +41,7 @@ def beat(folder: Path, task: int, age_s: float = 0.0, last_error: str = "") -> N
 
 def test_a_running_consumer_tells_how_far_it_is(tmp_path: Path) -> None:
     beat(tmp_path, 1)
-    told = consumer_of(tmp_path, Task(1, "RUNNING", node="n1", restarts=2)).as_json()
+    told = consumer_of(tmp_path, ArrayTask(1, "RUNNING", node="n1", restarts=2)).as_json()
     assert (told["lag"], told["frames"], told["frames_per_second"]) == (3, 40, 2.5)
     assert (told["node"], told["restarts"], told["partitions"]) == ("n1", 2, ["raw:0"])
     assert told["heartbeat_age_s"] < STALE_S
@@ -51,14 +51,14 @@ def test_a_running_consumer_tells_how_far_it_is(tmp_path: Path) -> None:
 
 def test_an_old_heartbeat_is_marked_with_its_age(tmp_path: Path) -> None:
     beat(tmp_path, 0, age_s=70)
-    consumer = consumer_of(tmp_path, Task(0, "RUNNING", node="n0"))
+    consumer = consumer_of(tmp_path, ArrayTask(0, "RUNNING", node="n0"))
     assert consumer.stale
     assert consumer.problem == "no heartbeat for 70 s"
 
 
 def test_a_consumer_that_waits_for_its_next_start_has_no_problem(tmp_path: Path) -> None:
     beat(tmp_path, 0, age_s=70)
-    consumer = consumer_of(tmp_path, Task(0, "PENDING", "BeginTime", restarts=1))
+    consumer = consumer_of(tmp_path, ArrayTask(0, "PENDING", "BeginTime", restarts=1))
     assert consumer.stale
     assert consumer.problem == ""
 
@@ -66,15 +66,15 @@ def test_a_consumer_that_waits_for_its_next_start_has_no_problem(tmp_path: Path)
 @pytest.mark.parametrize(
     ("task", "said"),
     [
-        (Task(0, "RUNNING", node="n0"), "no heartbeat yet"),
-        (Task(0, "FAILED", "NonZeroExitCode", "n0"), "it never began; see"),
-        (Task(0, "FAILED", "JobLaunchFailure", "n0"), "a file system that every node sees"),
-        (Task(0, "PENDING", "Resources"), ""),
-        (Task(0, "PENDING", "JobHeldAdmin", restarts=1), "scontrol release"),
+        (ArrayTask(0, "RUNNING", node="n0"), "no heartbeat yet"),
+        (ArrayTask(0, "FAILED", "NonZeroExitCode", "n0"), "it never began; see"),
+        (ArrayTask(0, "FAILED", "JobLaunchFailure", "n0"), "a file system that every node sees"),
+        (ArrayTask(0, "PENDING", "Resources"), ""),
+        (ArrayTask(0, "PENDING", "JobHeldAdmin", restarts=1), "scontrol release"),
     ],
 )
 def test_without_a_heartbeat_the_problem_is_what_slurm_says(
-    tmp_path: Path, task: Task, said: str
+    tmp_path: Path, task: ArrayTask, said: str
 ) -> None:
     told = consumer_of(tmp_path, task).as_json()
     assert said in told["problem"] if said else told["problem"] == ""
@@ -84,13 +84,13 @@ def test_without_a_heartbeat_the_problem_is_what_slurm_says(
 
 def test_what_went_wrong_last_is_told_also_after_the_end(tmp_path: Path) -> None:
     beat(tmp_path, 0, last_error="Tiled is away")
-    assert consumer_of(tmp_path, Task(0, "RUNNING")).problem == "Tiled is away"
-    assert "Tiled is away; see" in consumer_of(tmp_path, Task(0, "FAILED")).problem
+    assert consumer_of(tmp_path, ArrayTask(0, "RUNNING")).problem == "Tiled is away"
+    assert "Tiled is away; see" in consumer_of(tmp_path, ArrayTask(0, "FAILED")).problem
 
 
 def test_a_damaged_heartbeat_is_a_problem_not_an_error(tmp_path: Path) -> None:
     heartbeat_file(tmp_path, 0).write_text("{")
-    consumer = consumer_of(tmp_path, Task(0, "RUNNING"))
+    consumer = consumer_of(tmp_path, ArrayTask(0, "RUNNING"))
     assert "is no heartbeat" in consumer.problem
     assert not consumer.stale
 
@@ -98,7 +98,7 @@ def test_a_damaged_heartbeat_is_a_problem_not_an_error(tmp_path: Path) -> None:
 def test_prometheus_finds_the_consumers_that_live(tmp_path: Path) -> None:
     beat(tmp_path, 0)
     beat(tmp_path, 1, age_s=70)
-    consumers = [consumer_of(tmp_path, Task(n, "RUNNING")) for n in range(3)]
+    consumers = [consumer_of(tmp_path, ArrayTask(n, "RUNNING")) for n in range(3)]
     targets = prometheus_targets(Submission(tmp_path, 17, 3), consumers)
     file = tmp_path / "targets.json"
     write_targets(file, targets)

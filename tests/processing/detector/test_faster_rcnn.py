@@ -13,7 +13,7 @@ from gixi_bluesky.errors import WeightsError
 from gixi_bluesky.processing.detector import load_detector
 from gixi_bluesky.processing.detector.networks.backbone import Architecture
 from gixi_bluesky.processing.detector.networks.faster_rcnn import FasterRCNN, FasterRCNNDetector
-from gixi_bluesky.processing.detector.weights import Grid, Preprocessing, save
+from gixi_bluesky.processing.detector.weights import FittingGrids, Preprocessing, save
 
 SMALL = Architecture(widths=(8, 8, 16, 16), blocks=1, pyramid=8, hidden=8, roi=(4, 4))
 
@@ -28,7 +28,7 @@ def saved(folder: Path, *, bias: float = 2.0, **changes: object) -> Path:
         "network": "faster-rcnn",
         "architecture": asdict(SMALL),
         "preprocessing": Preprocessing(mean=0.3, std=0.3),
-        "grid": Grid(),
+        "grid": FittingGrids(),
         "licence": "BSD-3-Clause",
         "source": "random numbers",
     }

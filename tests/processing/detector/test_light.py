@@ -19,7 +19,7 @@ from gixi_bluesky.processing.detector.networks.light_architecture import SIZES, 
 from gixi_bluesky.processing.detector.networks.light_detector import LightDetector
 from gixi_bluesky.processing.detector.networks.second_stage import calibrated
 from gixi_bluesky.processing.detector.networks.torch_pass import as_input, detect
-from gixi_bluesky.processing.detector.weights import Grid, Manifest, Preprocessing, save
+from gixi_bluesky.processing.detector.weights import FittingGrids, Manifest, Preprocessing, save
 from gixi_bluesky.processing.simulation.painted import painted_images
 from gixi_bluesky.processing.simulation.seeds import EVALUATION
 from gixi_bluesky.processing.types import Detections
@@ -27,7 +27,7 @@ from gixi_bluesky.processing.types import Detections
 SMALL = LightArchitecture(
     widths=(8, 8, 8, 8), blocks=(1, 1, 1), pyramid=8, pool_channels=4, hidden=8
 )
-GRID = Grid(multiple=(32, 2), smallest=(64, 64))
+GRID = FittingGrids(multiple=(32, 2), smallest=(64, 64))
 
 
 def random_net(seed: int = 0) -> LightNet:

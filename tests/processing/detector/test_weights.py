@@ -19,7 +19,7 @@ from gixi_bluesky.processing.detector import load_detector, published, weights
 from gixi_bluesky.processing.detector.networks.light import LightNet
 from gixi_bluesky.processing.detector.networks.light_architecture import LightArchitecture
 from gixi_bluesky.processing.detector.weights import (
-    Grid,
+    FittingGrids,
     Preprocessing,
     available,
     cache_directory,
@@ -34,7 +34,7 @@ MANIFEST = {
     "network": "faster-rcnn",
     "architecture": {},
     "preprocessing": Preprocessing(),
-    "grid": Grid(),
+    "grid": FittingGrids(),
     "licence": "BSD-3-Clause",
     "source": "made for a test",
 }
@@ -172,7 +172,11 @@ def cartesian_weights(folder: Path, name: str) -> None:
     net = LightNet(LightArchitecture())
     what = {"name": name, "network": "light", "architecture": asdict(net.architecture)}
     tensors = {key: tensor.contiguous() for key, tensor in net.state_dict().items()}
-    save(folder, tensors, {**MANIFEST, **what, "grid": Grid(kind="cartesian", multiple=(32, 2))})
+    save(
+        folder,
+        tensors,
+        {**MANIFEST, **what, "grid": FittingGrids(kind="cartesian", multiple=(32, 2))},
+    )
 
 
 def test_the_default_is_the_one_for_the_space_that_is_searched(shipped):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from gixi_bluesky.processing.detector import load_detector
 from gixi_bluesky.processing.evaluation import phase_scorecard
-from gixi_bluesky.processing.evaluation.candidates import (
+from gixi_bluesky.processing.evaluation.candidate_sets import (
     candidate_structures,
     constrained,
     strained,

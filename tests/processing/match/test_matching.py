@@ -20,7 +20,7 @@ from peak_lists import (
     powder,
 )
 
-from gixi_bluesky.processing.match.bayes_factors import Claims, Limits, trials
+from gixi_bluesky.processing.match.bayes_factors import Claims, MatchLimits, trials
 from gixi_bluesky.processing.match.lines import (
     ExpectedLines,
     Features,
@@ -258,7 +258,7 @@ def test_pairs_are_the_best_of_all_assignments() -> None:
             members=tuple(np.array([i]) for i in range(len(peaks))),
             density=3.0,
         )
-        tried = trials(lines, features, Limits(0.03, 0.0))
+        tried = trials(lines, features, MatchLimits(0.03, 0.0))
         weights = tried.weigh(Claims.none(len(peaks)))
         pairs = tried.pairs(0, int(weights.scale[0]), int(weights.amount[0]))
         sigma = np.hypot(0.001, 0.002 * q)[:, None]

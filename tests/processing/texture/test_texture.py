@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 from scipy.integrate import quad
 
-from gixi_bluesky.processing.texture.orientation import texture_row
+from gixi_bluesky.processing.texture.hermans import texture_row
 from gixi_bluesky.processing.texture.pole_figure import PoleFigure
 from gixi_bluesky.processing.texture.settings import TextureSettings
 

@@ -17,13 +17,13 @@ from gixi_bluesky.processing.detector.classical.significance import (
     REACH,
     SIGMA,
     Arcs,
-    Blocks,
+    BlockSums,
     arcs_of_every_height,
     local_noise,
 )
 from gixi_bluesky.processing.detector.classical.widths import fit_width
 
-__all__ = ["Peak", "Search"]
+__all__ = ["ArcPeak", "Search"]
 
 Map = NDArray[np.float32]
 Profile = NDArray[np.floating]
@@ -39,7 +39,7 @@ _FREE, _RING, _SPOT = range(3)
 
 
 @dataclass(frozen=True, slots=True)
-class Peak:
+class ArcPeak:
     """A box [q0, phi0, q1, phi1] in pixels, its significance in standard deviations of the noise.
 
     length: share of the quarter circle that the arc covers
@@ -97,10 +97,10 @@ class _Level:
 class _Scale:
     """The fits of one width: all pixels, and the pixels no peak has taken yet (free)."""
 
-    blocks: Blocks
+    blocks: BlockSums
     amplitude: Map
     information: Map
-    free: Blocks
+    free: BlockSums
     free_amplitude: Map
     free_information: Map
 
@@ -112,7 +112,7 @@ class Search:
         self._floor = floor
         self._shape = image.shape
         self._scales: list[_Scale] = []
-        blocks = Blocks.of(image, max(1, image.shape[0] // _BLOCKS))
+        blocks = BlockSums.of(image, max(1, image.shape[0] // _BLOCKS))
         for _ in range(_SCALES):
             fits = blocks.fit()
             copies = (fits[0].copy(), fits[1].copy())
@@ -122,12 +122,12 @@ class Search:
         self._rings: dict[tuple[int, int], tuple[float, float]] = {}
         self._taken: NDArray[np.uint8] = np.zeros(self._finest.sums.shape, np.uint8)
 
-    def peaks(self) -> list[Peak]:
+    def peaks(self) -> list[ArcPeak]:
         """Return the peaks found in a few passes.
 
         Strong peaks raise the noise around them, so what they hid is looked for once they are out.
         """
-        found: list[Peak] = []
+        found: list[ArcPeak] = []
         for _ in range(_PASSES):
             before = len(found)
             for candidate in self._in_order(self._candidates()):
@@ -184,7 +184,7 @@ class Search:
         along = scale.free_amplitude[here][scale.free_information[here] > 0]
         return bool(along.size and np.median(along) > _EVEN * along.mean())
 
-    def _examined(self, candidate: _Candidate) -> Peak | None:
+    def _examined(self, candidate: _Candidate) -> ArcPeak | None:
         """Measure a candidate on the pixels no other peak has taken; None if nothing is left."""
         scale = self._scales[candidate.scale]
         column = min(candidate.column * scale.blocks.step, self._taken.shape[1] - 1)
@@ -210,7 +210,7 @@ class Search:
 
     def _on_a_ring(
         self, candidate: _Candidate, amplitudes: Profile, information: Profile
-    ) -> Peak | None:
+    ) -> ArcPeak | None:
         """Accept a spot that more than doubles its ring and stands out of the ring's grain."""
         scale = self._scales[candidate.scale]
         ring, grain = self._ring(candidate.scale, candidate.column)
@@ -241,7 +241,7 @@ class Search:
         amplitude: Profile,
         information: Profile,
         owner: int = _RING,
-    ) -> Peak | None:
+    ) -> ArcPeak | None:
         phi = _phi_extent(candidate, z, amplitude, information)
         inside = slice(int(np.ceil(phi[0] - 0.25)), int(phi[1] + 0.25) + 1)
         if owner == _RING and inside.stop - inside.start <= len(self._taken) // 8:
@@ -269,7 +269,7 @@ class Search:
         if _is_one_pixel(q[1] - q[0], high - low, rows, self._shape[0], q[0]):
             return None
         box = (max(q[0], 0.0), low, min(q[1], right), high)
-        return Peak(box, z, (phi[1] - phi[0]) / len(self._taken))
+        return ArcPeak(box, z, (phi[1] - phi[0]) / len(self._taken))
 
     def _take(self, rows: slice, centre: float, reach: float, owner: int) -> None:
         """Assign the pixels around a peak to it and fit its surroundings again without them."""

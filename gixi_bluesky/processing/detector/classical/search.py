@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from gixi_bluesky.processing.detector.classical.arcs import Peak, Search
+from gixi_bluesky.processing.detector.classical.arcs import ArcPeak, Search
 from gixi_bluesky.processing.types import Detections
 
 __all__ = ["ClassicalDetector"]
@@ -70,14 +70,14 @@ def _without_spikes(image: Map) -> Map:
     )
 
 
-def _detections(peaks: list[Peak]) -> Detections:
+def _detections(peaks: list[ArcPeak]) -> Detections:
     scores = np.array([_score(peak) for peak in peaks], np.float32)
     boxes = np.array([peak.box for peak in peaks], np.float32).reshape(-1, 4)
     order = np.argsort(-scores, kind="stable")
     return Detections(boxes[order], scores[order])
 
 
-def _score(peak: Peak) -> float:
+def _score(peak: ArcPeak) -> float:
     """Return z² / (z² + even²): the longer an arc, the fewer places noise has to look like one."""
     even = _EVEN_SPOT + (_EVEN_RING - _EVEN_SPOT) * min(peak.length, 1)
     return peak.significance**2 / (peak.significance**2 + even**2)

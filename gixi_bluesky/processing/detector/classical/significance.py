@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Arcs", "Blocks", "arcs_of_every_height", "fit_gaussians", "local_noise"]
+__all__ = ["Arcs", "BlockSums", "arcs_of_every_height", "gaussian_amplitudes", "local_noise"]
 
 Map = NDArray[np.float32]
 
@@ -32,7 +32,7 @@ _MOMENTS = np.stack(
 
 
 @dataclass(frozen=True, slots=True)
-class Blocks:
+class BlockSums:
     """An image summed over a few rows, and over `step` columns: (n_blocks, columns) float32.
 
     sums: sum of the valid pixels; weights: their number; rows: rows a block holds
@@ -44,7 +44,7 @@ class Blocks:
     step: int = 1
 
     @classmethod
-    def of(cls, image: Map, rows: int) -> Blocks:
+    def of(cls, image: Map, rows: int) -> BlockSums:
         """Sum the valid pixels of (n_phi, n_q) over blocks of `rows` rows."""
         valid = np.isfinite(image)
         n = image.shape[0] // rows * rows
@@ -56,14 +56,14 @@ class Blocks:
             rows,
         )
 
-    def copy(self) -> Blocks:
+    def copy(self) -> BlockSums:
         """Return blocks whose pixels can be taken out without changing these."""
-        return Blocks(self.sums.copy(), self.weights.copy(), self.rows, self.step)
+        return BlockSums(self.sums.copy(), self.weights.copy(), self.rows, self.step)
 
-    def halved(self) -> Blocks:
+    def halved(self) -> BlockSums:
         """Sum pairs of columns."""
         n = self.sums.shape[1] // 2 * 2
-        return Blocks(
+        return BlockSums(
             self.sums[:, :n:2] + self.sums[:, 1:n:2],
             self.weights[:, :n:2] + self.weights[:, 1:n:2],
             self.rows,
@@ -80,14 +80,14 @@ class Blocks:
         start, stop, _ = columns.indices(n)
         inside = np.s_[rows, max(start - REACH, 0) : stop + REACH]
         pad = ((0, 0), (max(REACH - start, 0), max(stop + REACH - n, 0)))
-        amplitude, information = fit_gaussians(
+        amplitude, information = gaussian_amplitudes(
             np.pad(self.sums[inside], pad), np.pad(self.weights[inside], pad)
         )
         enough = information > _INFORMATION * _FULL_INFORMATION * self.rows * self.step
         return np.where(enough, amplitude, 0), np.where(enough, information, 0)
 
 
-def fit_gaussians(sums: Map, weights: Map) -> tuple[Map, Map]:
+def gaussian_amplitudes(sums: Map, weights: Map) -> tuple[Map, Map]:
     """Fit a Gaussian of known width and centre on a parabola to every window along the last axis.
 
     sums, weights: (rows, columns + 2 REACH) → amplitude, information: (rows, columns)
@@ -114,7 +114,9 @@ def fit_gaussians(sums: Map, weights: Map) -> tuple[Map, Map]:
 
 
 _FULL_INFORMATION = float(
-    fit_gaussians(np.zeros((1, _u.size), np.float32), np.ones((1, _u.size), np.float32))[1][0, 0]
+    gaussian_amplitudes(np.zeros((1, _u.size), np.float32), np.ones((1, _u.size), np.float32))[1][
+        0, 0
+    ]
 )
 
 

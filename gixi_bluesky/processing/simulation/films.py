@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gixi_bluesky.processing.simulation.growth import Growth
-from gixi_bluesky.processing.simulation.merging import Peak, extent, merged
+from gixi_bluesky.processing.simulation.merging import MergedPeak, extent, merged
 from gixi_bluesky.processing.simulation.scene import Component, Halo, Phase, Scene
 from gixi_bluesky.processing.simulation.texture import Texture, phi_axis
 from gixi_bluesky.processing.simulation.truth import Truth, kind_of
@@ -214,7 +214,7 @@ class Series:
             if 0 < component.q < self.grid.q_max and component.height > 0
         ]
 
-    def _merged(self, frame: int) -> list[Peak]:
+    def _merged(self, frame: int) -> list[MergedPeak]:
         return merged(self._components(frame))
 
     def _smooth(self, q: Float64) -> Float64:
@@ -231,7 +231,7 @@ class Series:
             mean[:, first:last] += np.multiply.outer(angular, radial)
         return mean
 
-    def _row(self, peak: Peak) -> _Row | None:
+    def _row(self, peak: MergedPeak) -> _Row | None:
         component, grid = peak.component, self.grid
         low, high = (90.0 * end for end in extent(component.angular))
         step_q, step_phi = grid.q[1], grid.phi[1]

@@ -8,8 +8,8 @@ from peak_lists import BY_SLUG, FRAME
 
 from gixi_bluesky.processing.match.contact_planes import contact_planes, family_angles
 from gixi_bluesky.processing.match.lines import Visibility, visibility_of
-from gixi_bluesky.processing.match.orientation import Spots, orientation_of
-from gixi_bluesky.processing.structures.orientation import reciprocal_basis
+from gixi_bluesky.processing.match.phase_orientation import Spots, phase_orientation
+from gixi_bluesky.processing.structures.directions import reciprocal_basis
 from gixi_bluesky.processing.tables import Peaks
 
 VISIBILITY: Visibility = visibility_of(FRAME, Peaks.empty())
@@ -108,7 +108,7 @@ def test_the_right_contact_plane_and_mosaic_in_nearly_every_case():
         spots = fibre_spots(slug, contact, sigma, rng)
         if len(spots.q) < 3:
             continue
-        found = orientation_of(spots, VISIBILITY)
+        found = phase_orientation(spots, VISIBILITY)
         right.append(found.contact is not None and same_plane(spots.cell, found.contact, contact))
         if right[-1]:
             assert found.probability > 0.3
@@ -130,7 +130,7 @@ def test_spots_anywhere_are_no_texture():
             phi=rng.uniform(3, 82, len(spots.q)), fwhm_phi=spots.fwhm_phi,
             size_deg=spots.size_deg, intensity=spots.intensity,
         )  # fmt: skip
-        called += orientation_of(drawn, VISIBILITY).contact is not None
+        called += phase_orientation(drawn, VISIBILITY).contact is not None
     assert called <= 6
 
 
@@ -142,7 +142,7 @@ def test_rings_are_a_powder():
         name: getattr(spots, name) if name == "cell" else getattr(spots, name)[rings]
         for name in ("cell", "hkl", "q", "strength", "phi", "fwhm_phi", "size_deg", "intensity")
     })  # fmt: skip
-    found = orientation_of(only, VISIBILITY)
+    found = phase_orientation(only, VISIBILITY)
     assert found.contact is None
     assert found.random_fraction == 1
     assert np.isnan(found.angle_deg).all()
@@ -151,7 +151,7 @@ def test_rings_are_a_powder():
 def test_rings_under_the_arcs_are_the_random_part():
     rng = np.random.default_rng(3)
     found = [
-        orientation_of(
+        phase_orientation(
             fibre_spots("MAPbBr3", (1, 0, 0), 3.0, rng, ring=ring), VISIBILITY
         ).random_fraction
         for ring in (0.1, 1.0)
@@ -163,7 +163,7 @@ def test_rings_under_the_arcs_are_the_random_part():
 def test_each_peak_has_the_angle_of_its_family(slug):
     rng = np.random.default_rng(4)
     spots = fibre_spots(slug, (0, 0, 1), 2.0, rng)
-    found = orientation_of(spots, VISIBILITY)
+    found = phase_orientation(spots, VISIBILITY)
     assert found.contact is not None
     np.testing.assert_allclose(found.angle_deg, 90 - spots.phi, atol=5)
 

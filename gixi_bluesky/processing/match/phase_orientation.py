@@ -15,9 +15,9 @@ from gixi_bluesky.processing.match.contact_planes import (
     family_angles,
 )
 from gixi_bluesky.processing.match.lines import Visibility
-from gixi_bluesky.processing.structures.orientation import Cell, Hkl, tilted_density
+from gixi_bluesky.processing.structures.directions import Cell, Hkl, tilted_density
 
-__all__ = ["Orientation", "Spots", "orientation_of"]
+__all__ = ["PhaseOrientation", "Spots", "phase_orientation"]
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -53,7 +53,7 @@ class Spots:
 
 
 @dataclass(frozen=True, slots=True)
-class Orientation:
+class PhaseOrientation:
     """The texture of one phase.
 
     log_factor: natural log of the Bayes factor, texture (powder or fibre) against powder
@@ -74,7 +74,7 @@ class Orientation:
     allowed: Bool
 
 
-def orientation_of(spots: Spots, visibility: Visibility) -> Orientation:
+def phase_orientation(spots: Spots, visibility: Visibility) -> PhaseOrientation:
     """Find the texture that explains where along phi the peaks of a phase lie.
 
     Each spot is one draw from the density of its line along the visible phi: even for a powder;
@@ -109,7 +109,7 @@ def orientation_of(spots: Spots, visibility: Visibility) -> Orientation:
     log_factor = float(np.logaddexp(0.0, log_fibre) - np.log(2))
     if fibre < 0.5:
         powder = _powder(spots)
-        return Orientation(
+        return PhaseOrientation(
             log_factor, None, np.nan, np.nan, np.nan, 1.0, powder.angle_deg, powder.allowed
         )
     posterior /= posterior.sum()
@@ -124,7 +124,7 @@ def orientation_of(spots: Spots, visibility: Visibility) -> Orientation:
     width, error = _mosaic(spots, narrow & allowed, angle)
     random = _random_fraction(spots, row, narrow, own, visible)
     h, k, el = (int(i) for i in planes[plane])
-    return Orientation(
+    return PhaseOrientation(
         log_factor=log_factor,
         contact=(h, k, el),
         probability=float(posterior[plane].sum() * fibre),
@@ -136,9 +136,9 @@ def orientation_of(spots: Spots, visibility: Visibility) -> Orientation:
     )
 
 
-def _powder(spots: Spots) -> Orientation:
+def _powder(spots: Spots) -> PhaseOrientation:
     n = len(spots.q)
-    return Orientation(
+    return PhaseOrientation(
         0.0,
         None,
         np.nan,

@@ -16,8 +16,8 @@ from gixi_bluesky.errors import ConfigError, SlurmError
 
 __all__ = [
     "SCRIPT",
+    "ArrayTask",
     "Submission",
-    "Task",
     "cancel",
     "drain",
     "parse_tasks",
@@ -83,7 +83,7 @@ class Submission:
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class ArrayTask:
     """One task of an array as Slurm sees it; `state` is UNKNOWN once Slurm forgot it."""
 
     number: int
@@ -129,15 +129,17 @@ def submit(array: ConsumerArray) -> Submission:
     return submission
 
 
-def tasks_of(submission: Submission) -> list[Task]:
+def tasks_of(submission: Submission) -> list[ArrayTask]:
     """Return every task in order. Raises SlurmError when Slurm cannot be asked."""
     known = parse_tasks(
         _run_unless_gone("scontrol", "--oneliner", "show", "job", str(submission.job_id))
     )
-    return [known.get(n, Task(n, "UNKNOWN")) for n in range(submission.tasks)]
+    return [known.get(n, ArrayTask(n, "UNKNOWN")) for n in range(submission.tasks)]
 
 
-def drain(submission: Submission, timeout_s: float, tell: Callable[[Sequence[Task]], None]) -> bool:
+def drain(
+    submission: Submission, timeout_s: float, tell: Callable[[Sequence[ArrayTask]], None]
+) -> bool:
     """Let every consumer finish what it has read, and remove what waits; return whether all ended.
 
     `tell` hears the tasks that are left, again and again.
@@ -162,7 +164,7 @@ def cancel(submission: Submission) -> None:
     _run_unless_gone("scancel", str(submission.job_id))
 
 
-def parse_tasks(told: str) -> dict[int, Task]:
+def parse_tasks(told: str) -> dict[int, ArrayTask]:
     """Return the tasks that `scontrol --oneliner show job` tells of, by number."""
     tasks = {}
     for line in told.splitlines():
@@ -172,7 +174,7 @@ def parse_tasks(told: str) -> dict[int, Task]:
         fields = dict(_FIELD.findall(rest.partition(" UserId=")[2].partition(" Command=")[0]))
         # One line stands for all tasks that wait.
         for number in _numbers(ids.get("ArrayTaskId", "")):
-            tasks[number] = Task(
+            tasks[number] = ArrayTask(
                 number,
                 state=fields.get("JobState", "UNKNOWN"),
                 reason=_value(fields.get("Reason", "")),
