@@ -113,7 +113,7 @@ def test_darks_of_runs_in_files_and_in_events(
 def test_without_a_server_or_before_it_was_fetched_nothing_is_guessed(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"give tiled\.uri"):
         with_fetched_dark(config(tmp_path, None, run="x"))
-    with pytest.raises(GeometryError, match="was not fetched"):
+    with pytest.raises(GeometryError, match="is not on this machine"):
         Pipeline(config(tmp_path, None, run="x"))(np.ones(SHAPE))
 
 
