@@ -1,4 +1,4 @@
-"""ListedWeights of the networks: a safetensors or ONNX file and a JSON manifest that says what it is.
+"""Weights of the networks: a safetensors or ONNX file and a JSON manifest that says what it is.
 
 Shipped weights lie in the package, fetched ones in the user's cache directory. Loading verifies
 the sha256 of the manifest before a tensor is read.

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from gixi_bluesky.processing.simulation.films import Series
 from gixi_bluesky.processing.simulation.peak_lists import FALSE, PeakList
-from gixi_bluesky.processing.simulation.series import Series
 from gixi_bluesky.processing.tables import Matches, MatchPeaks
 from gixi_bluesky.processing.tracks.courses import CourseFold
 from gixi_bluesky.processing.tracks.ledger import Ledger

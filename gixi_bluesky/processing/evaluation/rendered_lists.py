@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from gixi_bluesky.processing.detector import Detector
 from gixi_bluesky.processing.measure.peaks import measure
+from gixi_bluesky.processing.simulation.films import Series, SeriesTruth
 from gixi_bluesky.processing.simulation.peak_lists import FALSE, PeakList
-from gixi_bluesky.processing.simulation.series import Series, SeriesTruth
 from gixi_bluesky.processing.tables import Peaks
 
 __all__ = ["on_detector_grid", "owners", "rendered_list"]

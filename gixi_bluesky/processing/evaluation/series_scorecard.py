@@ -13,8 +13,8 @@ from gixi_bluesky.processing.evaluation.tracking import (
     compare_trackers,
     evaluation_series,
 )
+from gixi_bluesky.processing.simulation.films import Series
 from gixi_bluesky.processing.simulation.peak_lists import PeakList, peak_list
-from gixi_bluesky.processing.simulation.series import Series
 
 __all__ = ["SERIES_SEED", "SeriesScore", "judge_series"]
 

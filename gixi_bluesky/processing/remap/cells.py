@@ -30,7 +30,7 @@ _SMALLEST_AREA = 1e-4
 
 @dataclass(frozen=True, slots=True)
 class CellWeights:
-    """CellWeights of single pixels in cells: (n,) flat cell, flat pixel and weight of each pair."""
+    """Weights of single pixels in cells: (n,) flat cell, flat pixel and weight of each pair."""
 
     cells: Int32
     pixels: Int32
