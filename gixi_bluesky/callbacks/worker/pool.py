@@ -13,7 +13,7 @@ from typing import Self, cast
 from gixi_bluesky.callbacks.images.allowed_paths import FileAccess
 from gixi_bluesky.callbacks.settings import AnalysisConfig
 from gixi_bluesky.callbacks.worker.jobs import Job, Outcome, Ready, Setup
-from gixi_bluesky.callbacks.worker.seat import Blocks, Seat, Task, gave_up
+from gixi_bluesky.callbacks.worker.seat import Blocks, FrameTask, Seat, gave_up
 from gixi_bluesky.log import get_logger
 from gixi_bluesky.processes.child import ChildProcess
 from gixi_bluesky.processes.cores import usable_cores
@@ -64,7 +64,7 @@ class ProcessPool:
         self._folder = Path.cwd()
         self._builder: Seat | None = None
         self._seats: list[Seat] = []
-        self._pending: list[Task] = []
+        self._pending: list[FrameTask] = []
         self._finished: list[Finished] = []
         self._tickets = 0
         self.restarts = 0
@@ -89,7 +89,7 @@ class ProcessPool:
     @property
     def room(self) -> bool:
         """Whether a job would be handed over at once."""
-        trial = Task(0, cast("Job", None))
+        trial = FrameTask(0, cast("Job", None))
         return not self._pending and any(seat.takes(trial) for seat in self._seats)
 
     def start(self) -> Ready:
@@ -120,7 +120,7 @@ class ProcessPool:
     def submit(self, job: Job) -> int:
         """Take a job and return its ticket."""
         self._tickets += 1
-        self._pending.append(Task(self._tickets, job))
+        self._pending.append(FrameTask(self._tickets, job))
         self._place()
         return self._tickets
 
@@ -232,7 +232,7 @@ class ProcessPool:
             del self._pending[0]
             self._hand_over(task, min(seats, key=lambda seat: len(seat.sent)))
 
-    def _hand_over(self, task: Task, seat: Seat) -> None:
+    def _hand_over(self, task: FrameTask, seat: Seat) -> None:
         try:
             shared = seat.blocks.shared(task.job)
         except (OSError, MemoryError) as error:
@@ -292,7 +292,7 @@ class ProcessPool:
                 for task in others:
                     self._put_back(task)
 
-    def _put_back(self, task: Task) -> None:
+    def _put_back(self, task: FrameTask) -> None:
         with contextlib.suppress(ValueError):
             self._pending.remove(task)
         insort(self._pending, task, key=lambda one: one.ticket)

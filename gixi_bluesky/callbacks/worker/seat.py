@@ -12,7 +12,7 @@ from gixi_bluesky.processes.peer import Peer
 from gixi_bluesky.processes.retries import Backoff
 from gixi_bluesky.processes.shared_blocks import SharedBlock
 
-__all__ = ["Blocks", "Seat", "Task"]
+__all__ = ["Blocks", "FrameTask", "Seat"]
 
 _LONGEST_PAUSE_S = 30.0
 
@@ -44,7 +44,7 @@ class Blocks:
 
 
 @dataclass(slots=True, eq=False)
-class Task:
+class FrameTask:
     """A job on its way through the pool.
 
     deaths: how often a process ended while it had this job
@@ -66,7 +66,7 @@ class Seat:
         self.blocks = blocks
         self.serving = serving
         self.building_since: float | None = None
-        self.sent: deque[Task] = deque()
+        self.sent: deque[FrameTask] = deque()
         self._depth = depth
         self._oldest_since = 0.0
         self._retry = Backoff(first_s=1.0, longest_s=_LONGEST_PAUSE_S, free=1)
@@ -82,7 +82,7 @@ class Seat:
         idle = not self.serving and not self.starting
         return idle and self._retry.due
 
-    def takes(self, task: Task) -> bool:
+    def takes(self, task: FrameTask) -> bool:
         """Return whether the task can be handed over now."""
         if not self.serving:
             return False
@@ -90,14 +90,14 @@ class Seat:
             return not self.sent
         return len(self.sent) < self._depth
 
-    def hand_over(self, task: Task, shared: Job) -> None:
+    def hand_over(self, task: FrameTask, shared: Job) -> None:
         """Send a job. Raises ProcessEndedError; the task is this seat's in any case."""
         if not self.sent:
             self._oldest_since = time.monotonic()
         self.sent.append(task)
         self.peer.send(shared)
 
-    def answered(self) -> Task:
+    def answered(self) -> FrameTask:
         """Remove and return the task that an outcome belongs to."""
         self._oldest_since = time.monotonic()
         self._retry.succeeded()
@@ -115,7 +115,7 @@ class Seat:
         self.serving, self.building_since = True, None
         self._oldest_since = time.monotonic()
 
-    def ended(self) -> list[Task]:
+    def ended(self) -> list[FrameTask]:
         """End the process, put off its next start after failures, and return its tasks."""
         self.peer.end()
         self.serving, self.building_since = False, None
@@ -130,6 +130,6 @@ class Seat:
         self.blocks.close()
 
 
-def gave_up(task: Task, why: str) -> Outcome:
+def gave_up(task: FrameTask, why: str) -> Outcome:
     """Return the outcome of a task that ended its process too often."""
     return Outcome("failed", f"the analysis process ended {task.deaths} times on this frame: {why}")
