@@ -17,7 +17,7 @@ from gixi_bluesky.processing.types import FrameResult, PolarImage
 from gixi_bluesky.provenance import Provenance, result_hash
 
 N_PHI, N_Q = 16, 32
-KILLS, SLEEPS, REFUSED, UNFORESEEN = 250, 251, 252, 253
+HUNGRY, KILLS, SLEEPS, REFUSED, UNFORESEEN = 249, 250, 251, 252, 253
 
 
 class FakePipeline:
@@ -99,6 +99,11 @@ def misbehave(sign: int) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
     elif sign == SLEEPS:
         time.sleep(60)
+    elif sign == HUNGRY:
+        # Zeros are not touched, so that only a limit ends this.
+        held = [bytearray(1 << 30) for _ in range(2000)]
+        message = f"there was no limit at {len(held)} GiB"
+        raise LookupError(message)
     elif sign == REFUSED:
         message = "this frame is refused"
         raise FrameError(message)

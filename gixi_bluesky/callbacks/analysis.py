@@ -8,12 +8,12 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
-from queue import Empty, SimpleQueue
 from typing import Any, Self
 
 from gixi_bluesky.callbacks.core import AnalysisCore
 from gixi_bluesky.callbacks.derived.folds import FoldBuilder
 from gixi_bluesky.callbacks.derived.stores import RunStore, store_builder
+from gixi_bluesky.callbacks.documents.inbox import Inbox
 from gixi_bluesky.callbacks.documents.parsing import parse, payload_bytes
 from gixi_bluesky.callbacks.settings import AnalysisConfig
 from gixi_bluesky.callbacks.worker.leaving import close_at_exit, closed, wait_for_frames
@@ -24,6 +24,7 @@ from gixi_bluesky.processes.loops import Loop
 
 __all__ = ["Analysis"]
 
+_MIB = 1 << 20
 _POLL_S = 0.05
 _DRAIN_POLL_S = 0.02
 _log = get_logger()
@@ -58,8 +59,7 @@ class Analysis:
     ) -> None:
         store = store or store_builder(config, tiled)
         self._core = AnalysisCore(config, store, factory=factory, raw=raw, folds=folds)
-        self._inbox: SimpleQueue[tuple[str, Any]] = SimpleQueue()
-        self._documents_put = self._documents_taken = 0
+        self._inbox = Inbox(int(config.queue.max_mib * _MIB))
         self._lost: list[str] = []
         self._closing = threading.Event()
         self._on_close: list[Callable[[], object]] = []
@@ -74,8 +74,13 @@ class Analysis:
     def __call__(self, name: str, doc: Mapping[str, Any]) -> None:
         """Take one document; returns at once and never raises."""
         if not self._closing.is_set():
-            self._documents_put += 1
-            self._inbox.put((name, doc))
+            self._inbox.put(name, doc)
+
+    def feed(self, name: str, doc: Mapping[str, Any]) -> None:
+        """Take one document, and wait first while there is no room; for callers that can wait."""
+        while (self._inbox.full or self._core.queue.full) and not self._closing.is_set():
+            time.sleep(_DRAIN_POLL_S)
+        self(name, doc)
 
     def drain(self, timeout: float | None = None) -> bool:
         """Wait until every run that has stopped is stored and its frames are counted: True.
@@ -100,8 +105,12 @@ class Analysis:
 
     def status(self) -> dict[str, Any]:
         """Return the state of frames, queue, analysis process and runs, and the last error."""
-        queued = self._documents_put - self._documents_taken
-        return self._core.status() | {"documents_queued": queued}
+        status, refused = self._core.status(), self._inbox.refused
+        status |= {"documents_queued": len(self._inbox)}
+        if refused:
+            status["documents_refused"] += refused
+            status["last_error"] = status["last_error"] or f"{refused} documents found no room"
+        return status
 
     def close(self, wait: float = 0.0) -> None:
         """Stop; what is not stored by then can be resumed by the same documents again.
@@ -139,8 +148,7 @@ class Analysis:
 
     def _outstanding(self) -> str:
         """Return what is not stored of the runs that have stopped; empty = nothing."""
-        documents = self._documents_put - self._documents_taken
-        if documents:
+        if documents := len(self._inbox):
             return f"{documents} documents"
         runs = [run for run in self._core.runs if run.stopped and not run.settled]
         if not runs:
@@ -164,21 +172,20 @@ class Analysis:
 
     def _follow(self) -> None:
         """Documents thread: turn documents into frames; must never wait for anything else."""
-        try:
-            name, doc = self._inbox.get(timeout=_POLL_S)
-        except Empty:
+        taken = self._inbox.take(_POLL_S)
+        if taken is None:
             self._guarded(self._core.tick)
             self._join()
             self._note_ended()
             return
         try:
-            self._guarded(partial(self._feed, name, doc))
+            self._guarded(partial(self._route, *taken))
             self._guarded(self._core.tick)
             self._join()
         finally:
-            self._documents_taken += 1
+            self._inbox.done()
 
-    def _feed(self, name: str, doc: Mapping[str, Any]) -> None:
+    def _route(self, name: str, doc: Mapping[str, Any]) -> None:
         self._core.route(parse(name, doc), payload_bytes(doc))
 
     def _join(self) -> None:

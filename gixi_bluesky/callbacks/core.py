@@ -44,6 +44,7 @@ __all__ = ["AnalysisCore"]
 _MISSED_S = 2.0
 _JOIN_S = 0.1
 _FAILING_S = 1.0
+_CLOSE_S = 4.0
 _log = get_logger()
 
 
@@ -273,7 +274,7 @@ class AnalysisCore:
         # A run whose store fails is waited for only briefly: its thread may wait for a dead server.
         failing = [uid for uid, run in list(self._runs.items()) if run.last_error]
         self.release(failing, timeout=_FAILING_S, flush=False)
-        self.release(list(self._runs), timeout=10.0, flush=False)
+        self.release(list(self._runs), timeout=_CLOSE_S, flush=False)
         self.queue.close()
         self._subscription.close()
 

@@ -80,7 +80,7 @@ def _replay(run: Any, analysis: Analysis, opened: list[Any], timeout: float | No
         return Replayed(uid, None, "it has not ended")
     try:
         for name, doc in stored_documents(run):
-            analysis(name, doc)
+            analysis.feed(name, doc)
     except (ClientError, httpx.HTTPError) as error:
         message = (
             f"the server does not give the documents of run {uid}: {error}; it needs the exporter "

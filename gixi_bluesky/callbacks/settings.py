@@ -75,8 +75,10 @@ class QueueSettings(Settings):
         "auto", description="analysis processes; auto: usable cores minus one, one with a GPU"
     )
     worker_threads: Annotated[int, Field(ge=1, le=64)] = 1
-    worker_memory_gib: PositiveFloat | None = Field(
-        None, description="private memory of one analysis process; null: as much as there is"
+    worker_memory_gib: Literal["auto"] | PositiveFloat | None = Field(
+        "auto",
+        description="private memory of one analysis process; auto: its share of four fifths of "
+        "the memory, at least 4; null: as much as there is",
     )
 
 

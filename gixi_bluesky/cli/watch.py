@@ -47,7 +47,7 @@ def watched(
         if metrics_port is not None:
             stack.callback(serve_metrics(analysis.status, metrics_port))
         stopping = stack.enter_context(_asked_to_stop())
-        run = FolderRun(folder, analysis, FileAccess.from_settings(config.input))
+        run = FolderRun(folder, analysis.feed, FileAccess.from_settings(config.input))
         say(f"following {run.folder}; Ctrl-C ends it")
         last_new = time.monotonic()
         while not stopping():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -336,3 +337,34 @@ def test_a_document_that_ends_its_thread_is_refused_and_the_next_run_is_stored(
         assert analysis.drain(60)
         assert set(analysis.status()["threads"].values()) == {"running"}
     assert stores.made[-1].table("frames")["status"].tolist() == ["ok"] * 3
+
+
+def test_an_image_that_found_no_room_in_the_inbox_has_a_row_that_says_so(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = MemoryStore()
+    analysis = start(lambda: store, queue={"max_mib": 0.2})
+    follows = threading.Event()
+    route = analysis._route
+
+    def later(*document: Any) -> None:
+        follows.wait(60)
+        route(*document)
+
+    monkeypatch.setattr(analysis, "_route", later)
+    feed(analysis, inline_run(np.ones((6, 128, 256), "<u2")))
+    follows.set()
+    analysis.drain(60)
+    frames = store.table("frames")
+    assert frames["frame"].tolist() == list(range(6))
+    assert set(frames["status"]) == {"ok", "dropped"}
+    assert all(frames["reason"][frames["status"] == "dropped"].str.contains("max_mib"))
+
+
+def test_who_can_wait_loses_no_image(start: Start) -> None:
+    store = MemoryStore()
+    analysis = start(lambda: store, queue={"max_mib": 0.2})
+    for name, doc in inline_run(np.ones((12, 128, 256), "<u2")):
+        analysis.feed(name, doc)
+    analysis.drain(60)
+    assert set(store.table("frames")["status"]) == {"ok"}

@@ -11,7 +11,7 @@ import numpy as np
 from gixi_bluesky.errors import DocumentError
 from gixi_bluesky.log import get_logger
 
-__all__ = ["MAX_CELLS", "payload_bytes", "require_within_budget", "storable"]
+__all__ = ["MAX_CELLS", "held_bytes", "payload_bytes", "require_within_budget", "storable"]
 
 MAX_CELLS = 1_000_000  # rows times columns of a page
 _MAX_KEYS = 40_000  # a schema takes up to a millisecond for each
@@ -68,6 +68,13 @@ def payload_bytes(doc: Any) -> int:
     if not isinstance(data, Mapping):
         return 0
     return sum(_array_bytes(value) for value in tuple(data.values()))
+
+
+def held_bytes(doc: Any) -> int:
+    """Return about how many bytes the arrays and lists of a document hold beside its `data`."""
+    if not isinstance(doc, Mapping):
+        return 0
+    return sum(_array_bytes(value) for value in tuple(doc.values()))
 
 
 def _array_bytes(value: Any) -> int:

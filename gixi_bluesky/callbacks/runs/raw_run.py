@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from gixi_bluesky.callbacks.documents.condition_lookup import ConditionLookup
+from gixi_bluesky.callbacks.documents.inbox import LeftOutImage
 from gixi_bluesky.callbacks.documents.parsing import (
     Datum,
     Descriptor,
@@ -358,6 +359,8 @@ class RunTracker:
 
 def _inline(value: Any, image: int, n: int, size: tuple[int, int] | None) -> FrameRef:
     """Return image number `image` of the `n` that an event holds."""
+    if isinstance(value, LeftOutImage):
+        return Unreadable("dropped", value.reason)
     try:
         array = np.asarray(value)
         if array.ndim > 2:

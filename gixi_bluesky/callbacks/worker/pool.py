@@ -19,6 +19,7 @@ from gixi_bluesky.processes.child import ChildProcess
 from gixi_bluesky.processes.cores import usable_cores
 from gixi_bluesky.processes.forking import ForkedCopy
 from gixi_bluesky.processes.limits import Limits
+from gixi_bluesky.processes.memory import usable_memory_gib
 from gixi_bluesky.processes.peer import ProcessEndedError
 
 __all__ = ["PIPELINE", "Finished", "ProcessPool"]
@@ -30,6 +31,8 @@ _NAME = "analysis"
 _DEPTH = 2  # one job is analysed while the image of the next one is read
 _START_TIMEOUT_S = 300.0
 _DEATHS_ALLOWED = 2
+_SHARE_OF_MEMORY = 0.8  # the rest is for the scan
+_SMALLEST_GIB = 4.0  # one process with maps of a detector of 16 megapixels
 _log = get_logger()
 
 Finished = tuple[int, Outcome]
@@ -157,10 +160,23 @@ class ProcessPool:
         self._seats, self._builder = [], None
 
     def _number(self, ready: Ready) -> int:
-        if self._wanted != "auto":
-            return int(self._wanted)
-        # One process keeps a GPU busy; the scan keeps a core for itself.
-        return 1 if ready.gpu else max(1, usable_cores() - 1)
+        # One process keeps a GPU busy.
+        return 1 if ready.gpu and self._wanted == "auto" else self._number_wanted
+
+    @property
+    def _number_wanted(self) -> int:
+        # The scan keeps a core for itself.
+        return max(1, usable_cores() - 1) if self._wanted == "auto" else int(self._wanted)
+
+    def _memory_gib(self) -> float | None:
+        """Return the private memory that one process may have; None = no limit."""
+        limit = self._config.queue.worker_memory_gib
+        if limit != "auto":
+            return limit
+        usable = usable_memory_gib()
+        if usable is None:
+            return None
+        return max(_SMALLEST_GIB, _SHARE_OF_MEMORY * usable / self._number_wanted)
 
     def _all(self) -> list[Seat]:
         return [*self._seats, *([self._builder] if self._builder is not None else [])]
@@ -171,7 +187,7 @@ class ProcessPool:
         peer = ChildProcess(
             _TARGET,
             name=_NAME,
-            limits=Limits(memory_gib=settings.worker_memory_gib),
+            limits=Limits(memory_gib=self._memory_gib()),
             threads=settings.worker_threads,
             keep=blocks.descriptors,
             folder=self._folder,  # until the pipeline is built: paths of settings start here

@@ -25,7 +25,7 @@ __all__ = ["SpooledStore", "send_abandoned", "send_leftovers"]
 
 _PATIENCE_S = 20.0
 _SPOOLS_PER_RUN = 5
-_CLOSE_S = 5.0
+_CLOSE_S = 2.0
 _DISK_S = 20.0
 _FIRST_PAUSE_S = 0.5
 _log = get_logger()
@@ -155,7 +155,7 @@ class SpooledStore:
         if self._thread is not None:
             self._thread.join(timeout=_CLOSE_S)
         # Where the thread still waits for an answer of Tiled, it ends the delivery when that came.
-        if self._turn.acquire(timeout=1.0):
+        if self._turn.acquire(blocking=False):
             try:
                 self._end()
             finally:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_pipeline import KILLS, SLEEPS
+from fake_pipeline import HUNGRY, KILLS, SLEEPS
 from fakes import FAKE, fake_config
 
 from gixi_bluesky.callbacks.images.locations import InlineImage, Unreadable
@@ -95,6 +95,15 @@ def test_all_processes_killed_at_once_cost_no_frame(desk: Desk) -> None:
     assert [number for _, number, _ in desk.outcomes] == list(range(30))
     wait_for(lambda: len(desk.worker.pool.pids) == 3)
     assert desk.worker.restarts >= before + 3
+
+
+def test_a_frame_that_wants_all_the_memory_fails_alone(desk: Desk) -> None:
+    before = desk.worker.restarts
+    desk.put(0, HUNGRY)
+    desk.put(1)
+    assert desk.wait(2) == ["failed", "ok"]
+    assert desk.outcomes[0][2].reason == "MemoryError: "
+    assert desk.worker.restarts == before
 
 
 def test_the_builder_killed_is_built_again(desk: Desk) -> None:

@@ -38,6 +38,9 @@ class Tiled:
         self.loses = 0  # pages of peaks that it takes and forgets
         self.refuses: str | None = None  # the next page of this table, once
         self.pages: list[str] = []  # the table of each page that came
+        self.answers = threading.Event()
+        self.answers.set()
+        self.asked = threading.Event()  # while it does not answer
 
     def __call__(self) -> DerivedRunStore:
         self.require()
@@ -56,6 +59,9 @@ class Tiled:
         return Store(self.catalogue, OutputSettings(), TiledSettings(), session_s=2)
 
     def take(self, stream: str) -> None:
+        if not self.answers.is_set():
+            self.asked.set()
+            self.answers.wait(60)
         self.pages.append(stream)
         if self.refuses == stream:
             self.refuses = None
@@ -351,6 +357,25 @@ def test_a_frozen_disk_does_not_stop_what_tiled_takes(
     assert session.store.trouble == ""
     session.stop()
     assert_stored(tiled, session.uid, frame + 1)
+
+
+def test_closing_does_not_wait_for_a_server_that_does_not_answer(
+    tiled: Tiled, start: dict[str, Any], tmp_path: Path
+) -> None:
+    session = Session(tiled, tmp_path, start)
+    session.flush(0)
+    tiled.answers.clear()
+    session.flush(1)
+    assert tiled.asked.wait(60)
+    began = time.monotonic()
+    session.store.close()
+    assert time.monotonic() - began < 20
+    tiled.answers.set()
+    again = _patiently(lambda: Session(tiled, tmp_path, start))
+    assert again.state.committed == {0, 1}
+    again.flush(2)
+    again.stop()
+    assert_stored(tiled, session.uid, 3)
 
 
 def test_a_run_whose_spool_the_disk_refuses_goes_to_tiled(
