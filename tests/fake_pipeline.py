@@ -101,7 +101,7 @@ def misbehave(sign: int) -> None:
         time.sleep(60)
     elif sign == HUNGRY:
         # Zeros are not touched, so that only a limit ends this.
-        held = [bytearray(1 << 30) for _ in range(2000)]
+        held = [np.zeros(1 << 30, np.uint8) for _ in range(2000)]
         message = f"there was no limit at {len(held)} GiB"
         raise LookupError(message)
     elif sign == REFUSED:

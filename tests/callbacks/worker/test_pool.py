@@ -102,7 +102,7 @@ def test_a_frame_that_wants_all_the_memory_fails_alone(desk: Desk) -> None:
     desk.put(0, HUNGRY)
     desk.put(1)
     assert desk.wait(2) == ["failed", "ok"]
-    assert desk.outcomes[0][2].reason == "MemoryError: "
+    assert "MemoryError" in desk.outcomes[0][2].reason
     assert desk.worker.restarts == before
 
 
