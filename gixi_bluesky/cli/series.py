@@ -56,9 +56,11 @@ class Film:
             )
 
     def show(self) -> None:
-        """Print the phases with their onsets, and the longest tracks."""
+        """Print the phases with their onsets and their courses, and the longest tracks."""
+        amounts = _by_frame(self.result.phase_courses)
         for title, table, columns in (
             ("phases", self.result.phases, _PHASES),
+            ("amounts of the phases, 1 at their highest", amounts, tuple(amounts.columns)),
             ("tracks", self.result.tracks.head(30), _TRACKS),
         ):
             known = [column for column in columns if column in table]
@@ -67,10 +69,19 @@ class Film:
             output.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def print_json(self) -> None:
-        """Print one line with phases, tracks and courses."""
+        """Print one line with phases, tracks, and the courses of both."""
         tables = {"phases": self.result.phases, "tracks": self.result.tracks}
-        courses = {"courses": self.result.courses}
+        courses = {"courses": self.result.courses, "phase_courses": self.result.phase_courses}
         print_json({name: _rows(table) for name, table in (tables | courses).items()})
+
+
+def _by_frame(courses: pd.DataFrame) -> pd.DataFrame:
+    """Return a row a frame and a column a phase: amount ± error."""
+    if not len(courses):
+        return courses
+    text = [f"{a:.2f} ± {e:.2f}" for a, e in zip(courses["amount"], courses["error"], strict=True)]
+    wide = courses.assign(text=text).pivot(index="frame", columns="phase", values="text")
+    return wide.fillna("").reset_index()
 
 
 def _rows(table: pd.DataFrame) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import gixi_bluesky as gixi
@@ -242,3 +243,32 @@ def test_textures_come_with_the_result(frames: np.ndarray) -> None:
     assert (row["frame"], row["name"]) == (0, "first")
     assert abs(row["hermans"]) < 4 * row["hermans_error"]  # a powder
     assert result.cuts == {}
+
+
+@pytest.mark.slow
+def test_a_series_follows_peaks_and_phases(pipeline: gixi.Pipeline, frames: np.ndarray) -> None:
+    film = [*frames, *frames]
+    series = pipeline.series(iter(film), times=[10.0 * i for i in range(len(film))])
+    assert [one.index for one in series.results] == list(range(len(film)))
+    single = pipeline(film[0])
+    pd.testing.assert_frame_equal(
+        series.results[0].peaks.drop(columns="track"), single.peaks.drop(columns="track")
+    )
+    assert series.peaks["track"].max() >= 2
+    n_tracks = series.courses["track"].nunique()
+    assert len(series.courses) == n_tracks * len(film)
+    detected = series.courses[series.courses["detected"] == 1]
+    named = series.peaks[series.peaks["track"] >= 0]
+    assert set(zip(detected["frame"], detected["track"], strict=True)) == set(
+        zip(named["frame"], named["track"], strict=True)
+    )
+    assert set(series.tracks["track"]) == set(series.courses["track"])
+    row = series.phases.set_index("phase").loc["MAPbBr3"]
+    assert (row["onset_frame"], row["onset_time"]) == (0, 0.0)  # there from the beginning
+    amounts = series.phase_courses.query("phase == 'MAPbBr3'")
+    assert amounts["frame"].tolist() == list(range(len(film)))
+
+
+def test_a_series_needs_a_time_for_each_frame(pipeline: gixi.Pipeline, frames: np.ndarray) -> None:
+    with pytest.raises(FrameError, match="got 3 times for 1 frames"):
+        pipeline.series(frames[:1], times=[1.0, 2.0, 3.0])

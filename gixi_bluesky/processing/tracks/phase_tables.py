@@ -18,6 +18,7 @@ __all__ = [
     "TRACK_COLUMNS",
     "TRUSTED_FRAMES",
     "course_matrix",
+    "phase_courses",
     "phase_row",
     "phase_table",
     "track_table",
@@ -126,6 +127,23 @@ def phase_table(
     return pd.DataFrame(rows, columns=columns)
 
 
+def phase_courses(tracks: pd.DataFrame, courses: pd.DataFrame, phases: Any) -> pd.DataFrame:
+    """Return how much of each phase there is in each frame, a row for each.
+
+    Columns: phase, frame, amount (1 at its highest) and its standard error. It is what the courses
+    of the phase's tracks have in common; phases without a track above the noise have no rows.
+    """
+    parts = []
+    for phase in phases:
+        mine = tracks.loc[tracks["phase"] == phase, "track"]
+        course = _course(course_matrix(courses, mine))
+        if course is not None:
+            values = {"frame": course.frames, "amount": course.amount, "error": course.error}
+            parts.append(pd.DataFrame({"phase": phase, **values}))
+    columns = ["phase", "frame", "amount", "error"]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
+
+
 def phase_row(
     phase: str,
     max_probability: float,
@@ -138,9 +156,13 @@ def phase_row(
 
     matrix: of its tracks, as `course_matrix`; width: frames that each of its columns stands for
     """
-    course = common_course(*matrix) if len(matrix[1]) else None
+    course = _course(matrix)
     row = {"phase": phase, "max_probability": max_probability, "n_tracks": n_tracks}
     return row | _times(course, times, width)
+
+
+def _course(matrix: tuple[Any, Float64, Float64]) -> Course | None:
+    return common_course(*matrix) if len(matrix[1]) else None
 
 
 def _times(course: Course | None, times: Mapping[int, float], width: int) -> dict[str, float]:

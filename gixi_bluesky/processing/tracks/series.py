@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from gixi_bluesky.processing.tracks.courses import CourseFold
-from gixi_bluesky.processing.tracks.phase_tables import phase_table, track_table
+from gixi_bluesky.processing.tracks.phase_tables import phase_courses, phase_table, track_table
 from gixi_bluesky.processing.types import FrameResult
 
 __all__ = ["SeriesResult", "follow"]
@@ -21,6 +21,7 @@ class SeriesResult:
     results: of each frame, with the tracks of its peaks
     peaks, courses: rows of all frames, with the columns of the stored tables
     tracks: a row a track, see `track_table`; phases: a row a phase, see `phase_table`
+    phase_courses: the amount of each phase over the frames, see `phase_courses`
     """
 
     results: tuple[FrameResult, ...]
@@ -28,6 +29,7 @@ class SeriesResult:
     courses: pd.DataFrame
     tracks: pd.DataFrame
     phases: pd.DataFrame
+    phase_courses: pd.DataFrame
 
 
 def follow(results: Sequence[FrameResult], times: Sequence[float] | None = None) -> SeriesResult:
@@ -47,12 +49,14 @@ def follow(results: Sequence[FrameResult], times: Sequence[float] | None = None)
     moments: Mapping[int, float] = (
         {} if times is None else dict(zip(by_index, map(float, times), strict=True))
     )
+    phases = phase_table(tracks, rows, matches, moments)
     return SeriesResult(
         results=tuple(tracked),
         peaks=peaks,
         courses=rows,
         tracks=tracks,
-        phases=phase_table(tracks, rows, matches, moments),
+        phases=phases,
+        phase_courses=phase_courses(tracks, rows, phases["phase"]),
     )
 
 

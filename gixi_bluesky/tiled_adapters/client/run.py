@@ -168,7 +168,7 @@ class GIXIRun(BlueskyRunV3):
         return cast("NDArray[np.float32]", np.asarray(images[row]))
 
     def plot(self) -> Any:
-        """Draw the overview figure: intensity and |q| over time, polar image, q map."""
+        """Draw intensity, lattice, |q| with its tracks over time, onsets, polar image and q map."""
         from gixi_bluesky.tiled_adapters.drawing.overview import overview_figure
 
         return overview_figure(self)

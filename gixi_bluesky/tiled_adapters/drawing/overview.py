@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from gixi_bluesky.errors import StoreError
 from gixi_bluesky.tiled_adapters.drawing.panels import draw_panels
 
-__all__ = ["Overview", "OverviewData", "overview_figure", "save_overview"]
+__all__ = ["Onset", "Overview", "OverviewData", "overview_figure", "save_overview"]
 
 Float64 = NDArray[np.float64]
 
@@ -31,11 +31,26 @@ class DerivedRun(Protocol):
 
     @property
     def start(self) -> Mapping[str, Any]: ...
+    @property
+    def summary(self) -> Mapping[str, Any]: ...
     def frames(self) -> pd.DataFrame: ...
     def peaks(self) -> pd.DataFrame: ...
     def matches(self) -> pd.DataFrame: ...
     def match_peaks(self) -> pd.DataFrame: ...
     def polar_image(self, frame: int) -> NDArray[np.float32]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Onset:
+    """When a phase begins, s, with the bounds of its 95 % interval.
+
+    They are those of its growth where tracks gave one; else all three are the time at which its
+    probability is one half for the first time.
+    """
+
+    time: float
+    low: float
+    high: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +61,7 @@ class OverviewData:
     profiles: robust mean over phi of the polar image by frame number, (n_q,) each
     image: (n_phi, n_q) polar image of `frame`, None = no image is stored
     searched: polar or cartesian, the space of the boxes' pixels
-    onset: first time each present phase has a probability of at least one half
+    onset: of each present phase
     """
 
     title: str
@@ -59,7 +74,7 @@ class OverviewData:
     phi: Float64
     frame: int
     image: NDArray[np.float32] | None
-    onset: Mapping[str, float]
+    onset: Mapping[str, Onset]
     searched: str = "polar"
 
     def time_of(self, frames: Any) -> Float64:
@@ -79,7 +94,7 @@ class Overview:
         self._profiles: dict[int, Float64] = {}
 
     def figure(self) -> Figure:
-        """Return the four panels: intensity, |q| over time, polar image, (q_xy, q_z) image."""
+        """Return the panels: intensity, lattice and |q| over time, polar and (q_xy, q_z) image."""
         figure = Figure(figsize=_INCHES)
         FigureCanvasAgg(figure)
         draw_panels(figure, self.data())
@@ -116,7 +131,7 @@ class Overview:
             phi=phi,
             frame=last,
             image=image,
-            onset=_onsets(matches, seconds),
+            onset=_onsets(matches, seconds, self.run.summary.get("phases", {})),
             searched=self.run.start["gixi"]["grid"].get("space", "polar"),
         )
 
@@ -197,7 +212,19 @@ def _profile(image: NDArray[np.float32]) -> Float64:
     return np.where(kept > 0, total / np.maximum(kept, 1), np.nan)
 
 
-def _onsets(matches: pd.DataFrame, seconds: Mapping[int, float]) -> dict[str, float]:
+def _onsets(
+    matches: pd.DataFrame, seconds: Mapping[int, float], summary: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Onset]:
+    """Return the onset of each phase that is present, the earliest first."""
     present = matches[matches["probability"] >= _PRESENT]
-    first = present.groupby("phase")["frame"].min().sort_values()
-    return {str(phase): seconds[int(frame)] for phase, frame in first.items()}
+    first = present.groupby("phase")["frame"].min()
+    found = {}
+    for phase, frame in first.items():
+        known = summary.get(str(phase), {})
+        bounds = [known.get(f"onset_frame{bound}") for bound in ("", "_low", "_high")]
+        # A frame of the estimate may lack a row, as one that was not analysed yet.
+        times = [seconds.get(bound) for bound in bounds if bound is not None]
+        whole = len(times) == len(bounds) and None not in times
+        given = times if whole else [seconds[int(frame)]] * 3
+        found[str(phase)] = Onset(*(float(time) for time in given if time is not None))
+    return dict(sorted(found.items(), key=lambda item: item[1].time))

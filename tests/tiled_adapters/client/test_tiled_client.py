@@ -212,6 +212,24 @@ def test_a_peak_is_found_within_the_tolerance_only(catalogue: Any, live: bool) -
     assert uid not in uids(queries.with_peak(catalogue, 3.45, 0.006))
 
 
+@pytest.mark.usefixtures("either_server")
+@pytest.mark.parametrize("live", [True, False])
+def test_a_run_is_found_by_when_a_phase_began(catalogue: Any, live: bool) -> None:
+    name = f"α-FAPbI3 {uuid4()}"
+    told = summary({name: 0.9, "other": 0.9}, [])
+    slug = queries.slug_of(name)
+    told["phases"][slug] |= {"onset_frame": 7, "onset_time": 1000.5}
+    uid = store_summary(catalogue, told, live=live)
+    without = summary({name: 0.9}, [])
+    without["phases"][slug] |= {"onset_frame": None, "onset_time": None}
+    store_summary(catalogue, without, live=live)
+    for between in ({}, {"before": 1000.5}, {"after": 1000.5}, {"before": 2000.0, "after": 0.0}):
+        assert uids(queries.with_onset(catalogue, name, **between)) == [uid], between
+    for between in ({"before": 1000.4}, {"after": 1000.6}, {"before": 3.0, "after": 5.0}):
+        assert queries.with_onset(catalogue, name, **between) == [], between
+    assert queries.with_onset(catalogue, f"none {uuid4()}") == []
+
+
 def test_unfinished_runs_are_those_without_a_stop(catalogue: Any) -> None:
     growing = store_summary(catalogue, summary({}, []), live=True)
     done = store_summary(catalogue, summary({}, []))

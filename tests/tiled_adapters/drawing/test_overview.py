@@ -25,6 +25,7 @@ class MadeUpRun:
             "gixi": {"grid": {"q_max_inv_angstrom": Q_MAX, "shape": [N_PHI, N_Q]}},
         }
         self.n, self.images, self.fetched = frames, images, []
+        self.summary = {"phases": {"MAPbBr3": {"name": "MAPbBr3", "max_probability": 0.98}}}
 
     def frames(self):
         columns = ["frame", "raw_time", "total_intensity", "status"]
@@ -33,10 +34,11 @@ class MadeUpRun:
         )
 
     def peaks(self):
-        columns = ["frame", "peak", "q", "phi", "q_xy", "q_z", "x0", "y0", "x1", "y1", "intensity"]
+        columns = ["frame", "peak", "q", "phi", "q_xy", "q_z", "x0", "y0", "x1", "y1", "intensity",
+                   "track"]  # fmt: skip
         column = {line: line / Q_MAX * (N_Q - 1) for line in (*LINES.values(), 0.45)}
         rows = [
-            (i, p, q, 45.0, q * 0.7071, q * 0.7071, x - 1, 4, x + 1, 60, i * 10.0)
+            (i, p, q, 45.0, q * 0.7071, q * 0.7071, x - 1, 4, x + 1, 60, i * 10.0, p)
             for i in range(ONSET_FRAME, self.n)
             for p, (q, x) in enumerate(column.items())
         ]
@@ -45,7 +47,8 @@ class MadeUpRun:
     def matches(self):
         rows = [(i, "MAPbBr3", 0.98 if i >= ONSET_FRAME else 0.02) for i in range(self.n)]
         rows += [(i, "PbI2", 0.1) for i in range(self.n)]
-        return pd.DataFrame(rows, columns=["frame", "phase", "probability"])
+        table = pd.DataFrame(rows, columns=["frame", "phase", "probability"])
+        return table.assign(lattice_scale=1.0 + 1e-4 * table["frame"], lattice_scale_error=2e-4)
 
     def match_peaks(self):
         rows = [
@@ -71,9 +74,9 @@ def texts(figure):
     return [text.get_text() for text in figure.findobj(match=lambda a: hasattr(a, "get_text"))]
 
 
-def test_four_panels_tell_phase_onset_and_lines():
+def test_the_panels_show_phase_onset_and_lines():
     said = texts(overview_figure(MadeUpRun()))
-    assert {"(a)", "(b)", "(c)", "(d)"} <= set(said)
+    assert {"(a)", "(b)", "(c)", "(d)", "(e)"} <= set(said)
     assert "MAPbBr3 peaks, from 8 s" in said
     assert {"100", "110", "200"} <= set(said)
     assert not any("PbI2" in text for text in said)
@@ -82,6 +85,25 @@ def test_four_panels_tell_phase_onset_and_lines():
 def test_times_can_be_those_of_the_experiment():
     said = texts(overview_figure(MadeUpRun(), {i: 10.0 * i for i in range(FRAMES)}))
     assert "MAPbBr3 peaks, from 40 s" in said
+
+
+def test_an_estimated_onset_is_shown_with_its_interval():
+    run = MadeUpRun()
+    bounds = {"onset_frame": 3, "onset_frame_low": 2, "onset_frame_high": 4}
+    run.summary["phases"]["MAPbBr3"] |= bounds
+    figure = overview_figure(run)
+    assert "MAPbBr3 peaks, from 6 s (4 to 8 s)" in texts(figure)
+    (shaded,) = figure.axes[1].patches
+    assert (shaded.get_x(), shaded.get_x() + shaded.get_width()) == (4.0, 8.0)
+
+
+def test_tracks_and_the_lattice_are_lines_over_time():
+    axes = overview_figure(MadeUpRun()).axes
+    drawn = {len(line.get_xdata()): line.get_ydata() for line in axes[6].lines}
+    np.testing.assert_allclose(drawn[FRAMES - ONSET_FRAME], np.arange(ONSET_FRAME, FRAMES) * 0.01)
+    tracks = [line for line in axes[0].lines if line.get_linestyle() == "-"]
+    assert len(tracks) == 4
+    assert {len(line.get_xdata()) for line in tracks} == {FRAMES - ONSET_FRAME}
 
 
 def test_a_hot_pixel_draws_no_line_through_the_waterfall():
