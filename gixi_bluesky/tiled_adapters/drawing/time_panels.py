@@ -101,8 +101,8 @@ def draw_waterfall(axis: Axes, data: OverviewData, norm: LogNorm, styles: Styles
 
 
 def _tracks(axis: Axes, data: OverviewData, styles: Styles) -> None:
-    for track, rows in data.peaks.groupby("track"):
-        if int(track) < 0 or rows["frame"].nunique() < _SHORTEST_TRACK:
+    for _, rows in data.peaks[data.peaks["track"] >= 0].groupby("track"):
+        if rows["frame"].nunique() < _SHORTEST_TRACK:
             continue
         names = rows["phase"].fillna("").mode()
         colour, _ = styles.get(str(names.iloc[0]), UNKNOWN)
