@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from gixi_bluesky.callbacks.documents.value_sources import DarkRun
 from gixi_bluesky.errors import ConfigError, GixiError
-from gixi_bluesky.processing.settings import WEIGHTS_FILES, CorrectionSettings, GeometrySettings
+from gixi_bluesky.processing.settings import (
+    WEIGHTS_FILES,
+    CorrectionSettings,
+    GeometrySettings,
+    MaskFile,
+    Settings,
+)
 from gixi_bluesky.provenance import file_sha256
 
 if TYPE_CHECKING:
@@ -59,9 +65,16 @@ class StoredFiles:
     def _calibration(self, settings: GeometrySettings) -> dict[str, Any]:
         return {
             "poni": self._one("geometry.poni", settings.poni, self._provenance.get("poni_sha256")),
-            "mask": self._one("geometry.mask", settings.mask, self._provenance.get("mask_sha256")),
+            "mask": self._mask(settings.mask),
             "nexus": settings.nexus and self._nexus(settings.nexus),
         }
+
+    def _mask(self, mask: Path | MaskFile | None) -> Path | MaskFile | None:
+        sha256 = self._provenance.get("mask_sha256")
+        if isinstance(mask, MaskFile):
+            file = self._same("geometry.mask", mask.file, sha256)
+            return mask.model_copy(update={"file": file})
+        return self._one("geometry.mask", mask, sha256)
 
     def _corrections(self, settings: CorrectionSettings) -> dict[str, Any]:
         hashes, dark = self._hashes("correction_sha256"), settings.dark
@@ -88,11 +101,15 @@ class StoredFiles:
         return path and self._same(setting, path, sha256)
 
     def _same(self, setting: str, path: Path, sha256: object) -> Path:
-        """Return where a file with this sha256 lies, as it is named or beside the result."""
-        for place in dict.fromkeys((path, self._folder / path.name)):
+        """Return where a file with this sha256 lies, as it is named or beside the result.
+
+        path: FILE or FILE::DATASET, of which the file is meant
+        """
+        name, mark, dataset = str(path).partition("::")
+        for place in dict.fromkeys((Path(name), self._folder / Path(name).name)):
             try:
                 if place.stat().st_size <= _MAX_BYTES and file_sha256(place) == sha256:
-                    return place
+                    return Path(f"{place}{mark}{dataset}") if mark else place
             except (OSError, ValueError):
                 continue
         raise ConfigError(self._missing(setting, path, sha256))
@@ -154,7 +171,9 @@ def _candidates(paths: tuple[Path, ...]) -> Iterator[Path]:
 
 def _places(values: object) -> Iterator[object]:
     """Yield the paths and addresses among values."""
-    if isinstance(values, Mapping):
+    if isinstance(values, Settings):
+        yield from _places(values.model_dump())
+    elif isinstance(values, Mapping):
         for value in values.values():
             yield from _places(value)
     elif isinstance(values, tuple | list | set | frozenset):

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import gixi_bluesky
 from gixi_bluesky.processing.cuts.settings import Cuts
 from gixi_bluesky.processing.detector import Detector
 from gixi_bluesky.processing.geometry.instrument import calibration_of
+from gixi_bluesky.processing.pixels.calibration_images import file_of
 from gixi_bluesky.processing.settings import (
     CorrectionSettings,
     DetectorSettings,
     GeometrySettings,
     GivenPerFrame,
     GridSettings,
+    MaskFile,
     MatchingSettings,
 )
 from gixi_bluesky.processing.steps.loading import identity
@@ -58,21 +61,22 @@ def provenance_of(
     steps: Sequence[Step],
 ) -> Provenance:
     """Return what decides the results of a configuration, and what the detector runs on."""
-    poni, mask = config.geometry.poni, config.geometry.mask
+    poni, mask = config.geometry.poni, config.geometry.mask_file
     cifs = {s.slug: s.sha256 for s in structures}
     geometry = config.geometry.model_dump(mode="json", exclude={"poni", "nexus", "mask"})
     calibration = calibration_of(config.geometry) if config.geometry.nexus else None
     nexus_sha256 = calibration.sha256 if calibration else None
     poni_sha256 = file_sha256(poni) if poni else None
-    mask_sha256 = file_sha256(mask) if mask else None
+    mask_sha256 = file_sha256(file_of(mask.file)) if mask else None
     corrections = config.corrections
     files = {"dark": corrections.dark_file, "flat": corrections.flat}
-    correction_sha256 = {name: file_sha256(path) for name, path in files.items() if path}
+    correction_sha256 = {name: file_sha256(file_of(path)) for name, path in files.items() if path}
     deciding = {
         "geometry": geometry,
         "poni_sha256": poni_sha256,
         "nexus_sha256": nexus_sha256,
         "mask_sha256": mask_sha256,
+        **_within_files(mask, files),
         "grid": config.grid.model_dump(mode="json"),
         "corrections": corrections.model_dump(mode="json", exclude={"dark", "flat"}),
         # Its content is that of the raw run, whose uid decides too.
@@ -109,6 +113,16 @@ def provenance_of(
         device=detector.device,
         engine=detector.engine,
     )
+
+
+def _within_files(mask: MaskFile | None, files: Mapping[str, Path | None]) -> dict[str, Any]:
+    """Return how the contents of hashed files are read where it is not the usual way."""
+    named = {**files, "mask": mask.file if mask else None}
+    datasets = {
+        name: str(path).partition("::")[2] for name, path in named.items() if "::" in str(path)
+    }
+    how: dict[str, Any] = {"datasets": datasets} if datasets else {}
+    return how | ({"mask_good": mask.good} if mask and mask.good else {})
 
 
 def _as_json(config: PipelineSettings) -> dict[str, Any]:

@@ -15,9 +15,9 @@ from gixi_bluesky.processing.configuration import PipelineSettings
 from gixi_bluesky.processing.cuts.maps import CutMaps
 from gixi_bluesky.processing.cuts.settings import CutSettings
 from gixi_bluesky.processing.geometry.conditions import Conditions
-from gixi_bluesky.processing.geometry.instrument import Geometry, orientation_of
+from gixi_bluesky.processing.geometry.instrument import Geometry, binning_note, orientation_of
 from gixi_bluesky.processing.pixels.counts import PixelCorrection
-from gixi_bluesky.processing.pixels.masks import load_mask
+from gixi_bluesky.processing.pixels.masks import load_mask, mask_warning
 from gixi_bluesky.processing.remap.remapper import Remapper
 from gixi_bluesky.processing.settings import CorrectionSettings, GeometrySettings
 
@@ -34,12 +34,14 @@ class FrameSetup:
 
     shape: (rows, columns)
     mask: (rows, columns), True = masked; None = no mask
+    notes: what a user should know, one sentence each
     """
 
     geometry: Geometry
     shape: tuple[int, int]
     mask: NDArray[np.bool_] | None
     pixels: PixelCorrection | None
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -54,12 +56,14 @@ class FrameSetup:
         Raises GeometryError for files and values that cannot be used.
         """
         turn = orientation_of(settings)
-        mask = None if settings.mask is None else turn.apply(load_mask(settings.mask, shape))
+        named, corner = settings.mask_file, settings.roi_offset_px
+        mask = None if named is None else turn.apply(load_mask(named, shape, corner))
         geometry = Geometry.from_settings(settings, shape, conditions)
         if corrections.critical_angle_deg is not None:
             geometry = geometry.with_critical_angle(corrections.critical_angle_deg)
-        pixels = PixelCorrection.from_settings(corrections, shape, turn.apply)
-        return cls(geometry, turn.shape(shape), mask, pixels)
+        pixels = PixelCorrection.from_settings(corrections, shape, turn.apply, corner)
+        notes = (binning_note(settings, shape), None if mask is None else mask_warning(mask))
+        return cls(geometry, turn.shape(shape), mask, pixels, tuple(filter(None, notes)))
 
     @property
     def valid(self) -> NDArray[np.bool_]:
@@ -70,10 +74,14 @@ class FrameSetup:
 
 @dataclass(frozen=True, slots=True)
 class Maps:
-    """The maps of a set-up: onto the grid, and into the bins of the cuts where there are any."""
+    """The maps of a set-up: onto the grid, and into the bins of the cuts where there are any.
+
+    notes: what a user should know of the set-up, one sentence each
+    """
 
     remapper: Remapper
     cuts: CutMaps | None
+    notes: tuple[str, ...] = ()
 
 
 class FrameMaps:
@@ -101,6 +109,8 @@ class FrameMaps:
             self._kept[key] = self._build(shape, wanted)
             self.built += 1
             seconds = round(time.perf_counter() - began, 3)
+            for note in self._kept[key].notes:
+                _log.warning("setup_doubtful", reason=note)
             _log.info("maps_built", seconds=seconds, built=self.built, **wanted.given())
         self._kept.move_to_end(key)
         while len(self._kept) > _KEPT:
@@ -121,8 +131,8 @@ class FrameMaps:
             stored=not config.geometry.changes_per_frame,
         )
         if not self._cuts:
-            return Maps(remapper, None)
+            return Maps(remapper, None, setup.notes)
         cuts = CutMaps(
             self._cuts, setup.geometry, config.grid, corrections, setup.valid, setup.pixels
         )
-        return Maps(remapper, cuts)
+        return Maps(remapper, cuts, setup.notes)

@@ -234,8 +234,9 @@ class Pipeline:
         with times.timed("maps"):
             maps = self._maps.of((rows, columns), conditions)
         remapper = maps.remapper
+        notes = maps.notes
         if self.maps_built == built:
-            times = times.without("maps")
+            times, notes = times.without("maps"), ()
         with times.timed("remap"):
             turned, replaced = self._without_outliers(remapper, frame)
             how = self._pixels(remapper, exposure.dark), exposure.number
@@ -250,7 +251,7 @@ class Pipeline:
         with times.timed("contrast"):
             prepared = self.detector.prepare((cartesian or polar).intensity)
         with times.timed("sides"):
-            warnings = self._compare_sides(remapper, turned) + _reported(replaced)
+            warnings = notes + self._compare_sides(remapper, turned) + _reported(replaced)
         angle = conditions.incidence_angle_deg or 0.0
         return _Remapped(polar, cartesian, prepared, angle, times, warnings, cuts, replaced)
 

@@ -73,6 +73,17 @@ class FetchedFile(Settings):
 
 PerFrame = SerializeAsAny[InstanceOf[GivenPerFrame]]
 IncidenceAngle = Annotated[float, Field(ge=0, lt=90)]
+
+
+class MaskFile(Settings):
+    """A mask in a file, and which of its values are good pixels."""
+
+    file: FilePath = Field(description="npy, edf, tiff, h5, FILE::DATASET of an HDF5 file")
+    good: Literal[0, 1] = Field(
+        0, description="value of good pixels; 0: nonzero = masked, 1: zero = masked"
+    )
+
+
 ArmAngle = Annotated[float, Field(gt=-90, lt=90)]
 
 
@@ -106,7 +117,16 @@ class GeometrySettings(Settings):
     )
     poni: FilePath | None = None
     nexus: FilePath | None = Field(None, description="FILE or FILE::GROUP, an NXdetector")
-    mask: FilePath | None = Field(None, description="npy, edf, tiff or h5; nonzero = masked")
+    roi_offset_px: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]] | None = Field(
+        None,
+        description="row, column of the detector at which the frames begin, as they are read; for "
+        "frames of a region where `poni` or `nexus` describes the whole detector",
+    )
+    mask: FilePath | MaskFile | None = Field(
+        None,
+        description="npy, edf, tiff or h5 (FILE::DATASET); nonzero = masked, or {file: FILE, "
+        "good: 1} for a mask whose good pixels are not zero",
+    )
 
     @model_validator(mode="after")
     def _one_source(self) -> GeometrySettings:
@@ -134,6 +154,12 @@ class GeometrySettings(Settings):
                 )
                 raise ValueError(message)
             return self
+        if self.roi_offset_px is not None:
+            message = (
+                "got roi_offset_px without poni or nexus; beam_center_px counts from the first "
+                "pixel of the region"
+            )
+            raise ValueError(message)
         missing = [name for name, value in explicit.items() if value is None]
         if missing:
             message = f"missing {', '.join(missing)}; give them, or a `poni` or `nexus` file"
@@ -149,6 +175,15 @@ class GeometrySettings(Settings):
         if isinstance(self.energy_kev, float):
             return HC_KEV_ANGSTROM / self.energy_kev
         return self.wavelength_angstrom if isinstance(self.wavelength_angstrom, float) else None
+
+    @property
+    def mask_file(self) -> MaskFile | None:
+        """The mask with the value of its good pixels, None without a mask."""
+        return (
+            self.mask
+            if self.mask is None or isinstance(self.mask, MaskFile)
+            else (MaskFile(file=self.mask))
+        )
 
     @property
     def changes_per_frame(self) -> tuple[str, ...]:

@@ -43,6 +43,17 @@ class Orientation:
         """Return the shape of an image of `shape` after `apply`."""
         return (shape[1], shape[0]) if self.transpose else shape
 
+    def corner(
+        self, corner: tuple[int, int], shape: tuple[int, int], whole: tuple[int, int]
+    ) -> tuple[int, int]:
+        """Return where a region of `shape` at `corner` of an array `whole` begins after `apply`."""
+        first, size, full = (one[::-1] if self.transpose else one for one in (corner, shape, whole))
+        flips = (self.flip_rows, self.flip_columns)
+        row, column = (
+            full[i] - first[i] - size[i] if flip else first[i] for i, flip in enumerate(flips)
+        )
+        return row, column
+
     @property
     def inverse(self) -> Orientation:
         """The orientation that undoes this one."""

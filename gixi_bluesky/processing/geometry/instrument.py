@@ -28,7 +28,7 @@ from gixi_bluesky.processing.geometry.nexus_calibration import read_nexus
 from gixi_bluesky.processing.geometry.poni import Poni, read_poni
 from gixi_bluesky.processing.settings import GeometrySettings, GivenPerFrame
 
-__all__ = ["Geometry", "calibration_of", "orient", "orientation_of"]
+__all__ = ["Geometry", "binning_note", "calibration_of", "orient", "orientation_of"]
 
 Float64 = NDArray[np.float64]
 Scalar = TypeVar("Scalar", bound=np.generic)
@@ -278,6 +278,20 @@ def orientation_of(settings: GeometrySettings) -> Orientation:
     return Orientation() if calibration is None else calibration.orientation
 
 
+def binning_note(settings: GeometrySettings, shape: tuple[int, int]) -> str | None:
+    """Return how frames of `shape` are binned against the detector of the file, None if not."""
+    calibration = calibration_of(settings)
+    if calibration is None or settings.roi_offset_px is not None:
+        return None
+    binning = calibration.binning_for(shape)
+    if binning == 1:
+        return None
+    return (
+        f"frames of {shape[0]} x {shape[1]} pixels are taken as {binning} x {binning} binned "
+        f"images of the detector of {calibration.path}"
+    )
+
+
 def calibration_of(settings: GeometrySettings) -> Poni | None:
     """Return the calibration that a file states, None where the settings hold the numbers.
 
@@ -317,11 +331,14 @@ def _from_poni(
             f"{poni.wavelength_angstrom:g}; give the wavelength in one place"
         )
         raise GeometryError(message)
-    if shape is None:
-        shape, pixel = (1, 1), poni.pixel_size_m
-    else:
-        pixel = poni.pixel_size_for(shape)
-    laid = poni.orientation.shape(shape)
+    whole, binning, corner = shape or (1, 1), 1, (0, 0)
+    if shape is not None and settings.roi_offset_px is not None:
+        whole = poni.require_region(settings.roi_offset_px, shape)
+        corner = orientation_of(settings).corner(settings.roi_offset_px, shape, whole)
+    elif shape is not None:
+        binning = poni.binning_for(shape)
+    pixel = (poni.pixel_size_m[0] * binning, poni.pixel_size_m[1] * binning)
+    laid = poni.orientation.shape(whole)
     turn = poni.orientation.inverse.then(orientation_of(settings))
     center = np.array([laid[0] * pixel[0], laid[1] * pixel[1]]) / 2
     matrix = turn.matrix
@@ -330,6 +347,7 @@ def _from_poni(
     axes[:2, :2] = matrix
     unturned = Geometry(wavelength, poni.distance_m, pixel, poni.poni_m, poni.rotations_rad)
     size = np.abs(matrix) @ np.array(pixel)
+    poni_m -= np.array(corner) * size
     distance = poni.distance_m
     if isinstance(settings.distance_mm, float):  # the detector was moved along its normal
         distance = settings.distance_mm * 1e-3

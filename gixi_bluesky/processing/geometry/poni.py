@@ -42,22 +42,42 @@ class Poni:
         numbers = {key: value for key, value in asdict(self).items() if key != "path"}
         return hashlib.sha256(json.dumps(numbers, sort_keys=True).encode()).hexdigest()
 
-    def pixel_size_for(self, shape: tuple[int, int]) -> tuple[float, float]:
-        """Pixel size of frames of `shape`, which may be binned; GeometryError if they do not fit.
+    def binning_for(self, shape: tuple[int, int]) -> int:
+        """Return how many pixels on a side one pixel of frames of `shape` is made of.
 
         shape: (rows, columns) of the array as read
+        Raises GeometryError for frames that are no whole detector, binned alike in both directions.
         """
         full = self.detector_shape
-        if full is None or full == shape:
-            return self.pixel_size_m
-        if full[0] % shape[0] or full[1] % shape[1]:
+        if full is None:
+            return 1
+        factor = full[0] // max(shape[0], 1)
+        if factor < 1 or full != (shape[0] * factor, shape[1] * factor):
             message = (
                 f"the frame is {shape[0]} x {shape[1]} pixels, but {self.path} is for a detector "
-                f"of {full[0]} x {full[1]}; use the calibration of this detector"
+                f"of {full[0]} x {full[1]}, also if binned alike in both directions; use the "
+                "calibration of this detector, or give the region that was read out as "
+                "geometry.roi_offset_px: [row, column]"
             )
             raise GeometryError(message)
-        rows, columns = self.pixel_size_m
-        return rows * (full[0] // shape[0]), columns * (full[1] // shape[1])
+        return factor
+
+    def require_region(self, offset: tuple[int, int], shape: tuple[int, int]) -> tuple[int, int]:
+        """Return the size of the whole detector, (rows, columns).
+
+        Raises GeometryError for a region of `shape` at `offset` that does not lie within.
+        """
+        full = self.detector_shape
+        if full is None:
+            message = f"{self.path} states no size of the detector, which roi_offset_px needs"
+            raise GeometryError(message)
+        if any(first + n > whole for first, n, whole in zip(offset, shape, full, strict=True)):
+            message = (
+                f"frames of {shape[0]} x {shape[1]} pixels from roi_offset_px {list(offset)} on "
+                f"reach beyond the {full[0]} x {full[1]} of {self.path}"
+            )
+            raise GeometryError(message)
+        return full
 
 
 def read_poni(path: str | Path) -> Poni:

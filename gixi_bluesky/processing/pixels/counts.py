@@ -63,18 +63,23 @@ class PixelCorrection:
 
     @classmethod
     def from_settings(
-        cls, settings: CorrectionSettings, shape: tuple[int, int], turn: Turn
+        cls,
+        settings: CorrectionSettings,
+        shape: tuple[int, int],
+        turn: Turn,
+        corner: tuple[int, int] | None = None,
     ) -> PixelCorrection | None:
         """Read the files for frames of `shape` (rows, columns) as read, None if there are none.
 
-        turn: lays an array as `orient` does. A zero in the flat, or anything not finite, is no
-        data. Raises GeometryError for files that cannot be used.
+        turn: lays an array as `orient` does; corner: as of `read_reference`
+        A zero in the flat, or anything not finite, is no data.
+        Raises GeometryError for files that cannot be used.
         """
         if settings.dark is None and settings.flat is None and settings.saturation is None:
             return None
-        dark, flat = _dark(settings, shape), np.ones(shape)
+        dark, flat = _dark(settings, shape, corner), np.ones(shape)
         if settings.flat is not None:
-            flat = read_reference(settings.flat, "flat", shape).astype(float)
+            flat = read_reference(settings.flat, "flat", shape, corner=corner).astype(float)
         usable = np.isfinite(dark.mean) & np.isfinite(flat) & (flat > 0)
         if not usable.any():
             message = "no pixel is left by dark and flat: one of them is all zero or not finite"
@@ -131,7 +136,9 @@ class PixelCorrection:
             return (raw + floor) * self.inverse_flat**2
 
 
-def _dark(settings: CorrectionSettings, shape: tuple[int, int]) -> Dark:
+def _dark(
+    settings: CorrectionSettings, shape: tuple[int, int], corner: tuple[int, int] | None
+) -> Dark:
     """Return the dark of a file; none, or one that each run brings, is zero here."""
     if isinstance(settings.dark, FetchedFile) and settings.dark.file is None:
         message = (
@@ -141,5 +148,5 @@ def _dark(settings: CorrectionSettings, shape: tuple[int, int]) -> Dark:
         raise GeometryError(message)
     if settings.dark_file is None:
         return Dark(np.zeros(shape), np.zeros(shape))
-    read = read_reference(settings.dark_file, "dark", shape, stack=True)
+    read = read_reference(settings.dark_file, "dark", shape, stack=True, corner=corner)
     return Dark.of(read.reshape(-1, *shape), settings)

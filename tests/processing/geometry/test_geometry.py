@@ -17,7 +17,7 @@ from pyFAI.detectors import Detector
 from pyFAI.integrator.azimuthal import AzimuthalIntegrator
 
 from gixi_bluesky.errors import GeometryError
-from gixi_bluesky.processing.geometry.instrument import Geometry, orient
+from gixi_bluesky.processing.geometry.instrument import Geometry, binning_note, orient
 from gixi_bluesky.processing.geometry.intensity_factors import (
     polarization_factor,
     solid_angle_factor,
@@ -332,6 +332,64 @@ def test_a_poni_of_another_detector_is_refused_and_a_binned_frame_is_not(tmp_pat
     binned = Geometry.from_settings(config, (30, 25))
     assert binned.pixel_size_m == pytest.approx((2e-3, 2e-3))
     assert binned.poni_m == pytest.approx((0.01, 0.02))
+
+
+@pytest.mark.parametrize("shape", [(20, 50), (60, 25), (30, 10), (120, 100), (40, 40)])
+def test_frames_binned_unlike_in_two_directions_are_a_region(
+    tmp_path: Path, shape: tuple[int, int]
+) -> None:
+    geometry = Geometry(1.0, 0.2, (1e-3, 1e-3), (0.01, 0.02))
+    poni = write_poni(tmp_path / "a.poni", geometry, SHAPE, orientation=3)
+    with pytest.raises(GeometryError, match="roi_offset_px"):
+        Geometry.from_settings(GeometrySettings(poni=poni, flip="none"), shape)
+
+
+def test_binning_is_reported(tmp_path: Path) -> None:
+    geometry = Geometry(1.0, 0.2, (1e-3, 1e-3), (0.01, 0.02))
+    poni = write_poni(tmp_path / "a.poni", geometry, SHAPE, orientation=3)
+    config = GeometrySettings(poni=poni, flip="none")
+    assert "taken as 2 x 2 binned" in str(binning_note(config, (30, 25)))
+    assert binning_note(config, SHAPE) is None
+    region = GeometrySettings(poni=poni, flip="none", roi_offset_px=(1, 2))
+    assert binning_note(region, (30, 25)) is None
+
+
+@settings(max_examples=20, deadline=None)
+@given(geometries, st.sampled_from([1, 2, 3, 4]), st.integers(1, 8), st.data())
+def test_a_region_of_the_detector_has_the_q_of_its_pixels(
+    tmp_path_factory: pytest.TempPathFactory,
+    geometry: Geometry,
+    detector: int,
+    sample: int,
+    data: st.DataObject,
+) -> None:
+    poni = write_poni(tmp_path_factory.mktemp("poni") / "a.poni", geometry, SHAPE, detector)
+    row, column = (data.draw(st.integers(0, n - 7)) for n in SHAPE)
+    shape = (
+        data.draw(st.integers(1, SHAPE[0] - row)),
+        data.draw(st.integers(1, SHAPE[1] - column)),
+    )
+    whole = GeometrySettings(poni=poni, orientation=sample)
+    region = whole.model_copy(update={"roi_offset_px": (row, column)})
+    full = Geometry.from_settings(whole, SHAPE)
+    part = Geometry.from_settings(region, shape)
+    numbers = np.arange(SHAPE[0] * SHAPE[1]).reshape(SHAPE)
+    laid = orient(numbers, whole)
+    q = np.empty((laid.size, 2))
+    q[laid.ravel()] = np.stack(full.q_at(*pixels(laid.shape))).reshape(2, -1).T
+    numbers = orient(numbers[row : row + shape[0], column : column + shape[1]], region)
+    found = np.stack(part.q_at(*pixels(numbers.shape))).reshape(2, -1).T
+    np.testing.assert_allclose(found, q[numbers.ravel()], rtol=1e-9, atol=1e-9)
+
+
+def test_a_region_beyond_the_detector_is_refused(tmp_path: Path) -> None:
+    geometry = Geometry(1.0, 0.2, (1e-3, 1e-3), (0.01, 0.02))
+    poni = write_poni(tmp_path / "a.poni", geometry, SHAPE, orientation=3)
+    config = GeometrySettings(poni=poni, flip="none", roi_offset_px=(41, 0))
+    with pytest.raises(GeometryError, match="reach beyond the 60 x 50"):
+        Geometry.from_settings(config, (20, 50))
+    with pytest.raises(ValueError, match="roi_offset_px without poni"):
+        GeometrySettings(**EXPLICIT, roi_offset_px=(0, 0))
 
 
 def test_unusable_poni_files_are_refused_with_the_mend(tmp_path: Path) -> None:

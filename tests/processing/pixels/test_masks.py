@@ -11,7 +11,8 @@ import pytest
 import tifffile
 
 from gixi_bluesky.errors import FrameError, GeometryError
-from gixi_bluesky.processing.pixels.masks import load_mask, valid_pixels
+from gixi_bluesky.processing.pixels.masks import load_mask, mask_warning, valid_pixels
+from gixi_bluesky.processing.settings import MaskFile
 
 MASK = np.zeros((4, 5), np.uint8)
 MASK[1, 2] = 1
@@ -113,3 +114,50 @@ def test_what_is_no_frame_is_refused(frame: np.ndarray, message: str) -> None:
 def test_a_mask_of_another_shape_than_the_frame_is_refused() -> None:
     with pytest.raises(FrameError, match="the mask has shape"):
         valid_pixels(np.ones((4, 6)), MASK != 0)
+
+
+@pytest.mark.parametrize("photometric", ["miniswhite", "minisblack"])
+def test_a_tiff_of_one_bit_is_read_as_it_is_stored(tmp_path: Path, photometric: str) -> None:
+    tifffile.imwrite(tmp_path / "mask.tif", MASK != 0, photometric=photometric)
+    np.testing.assert_array_equal(load_mask(tmp_path / "mask.tif", (4, 5)), MASK != 0)
+
+
+@pytest.mark.parametrize("compression", [None, "group4"])
+def test_a_tiff_of_one_bit_that_pillow_wrote_is_read(
+    tmp_path: Path, compression: str | None
+) -> None:
+    from PIL import Image
+
+    Image.fromarray(MASK != 0).save(tmp_path / "mask.tif", compression=compression)
+    np.testing.assert_array_equal(load_mask(tmp_path / "mask.tif", (4, 5)), MASK != 0)
+
+
+def test_good_pixels_may_be_the_ones_that_are_not_zero(tmp_path: Path) -> None:
+    np.save(tmp_path / "good.npy", MASK == 0)
+    named = MaskFile(file=tmp_path / "good.npy", good=1)
+    np.testing.assert_array_equal(load_mask(named, (4, 5)), MASK != 0)
+
+
+def test_a_dataset_of_an_hdf5_file_can_be_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "mask.h5")
+    with h5py.File(path, "a") as file:
+        file["flat"] = MASK + 1.0
+    np.testing.assert_array_equal(load_mask(f"{path}::/entry/mask", (4, 5)), MASK != 0)
+    with pytest.raises(GeometryError, match="has no dataset /entry/other"):
+        load_mask(f"{path}::/entry/other", (4, 5))
+    with pytest.raises(GeometryError, match="a dataset /x is named"):
+        load_mask(f"{write(tmp_path / 'mask.npy')}::/x", (4, 5))
+
+
+def test_a_mask_of_the_whole_detector_is_cut_to_its_region(tmp_path: Path) -> None:
+    path = write(tmp_path / "mask.npy")
+    cut = load_mask(path, (3, 3), (1, 2))
+    np.testing.assert_array_equal(cut, MASK[1:4, 2:5] != 0)
+    with pytest.raises(GeometryError, match="expected"):
+        load_mask(path, (3, 3), (2, 2))
+
+
+def test_a_mask_of_more_than_half_is_doubted() -> None:
+    assert mask_warning(MASK != 0) is None
+    assert "90.0% of the pixels" in str(mask_warning(MASK == 0))
+    assert "good: 1" in str(mask_warning(MASK == 0))
