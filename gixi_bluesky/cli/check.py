@@ -1,4 +1,4 @@
-"""`check`: tries each part of a configuration, says what is wrong and how to mend it."""
+"""`check`: tries each part of a configuration, says what is wrong and how to fix it."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gixi_bluesky.checks.findings import Finding
 from gixi_bluesky.cli.console import say
-from gixi_bluesky.cli.findings import Finding, tell
+from gixi_bluesky.cli.findings import show
 from gixi_bluesky.cli.images import first_image
 from gixi_bluesky.cli.options import JsonLines
+from gixi_bluesky.errors import GeometryError
 
 if TYPE_CHECKING:
     from gixi_bluesky.config import Config
@@ -71,7 +73,7 @@ def check(
         except (GixiError, OSError) as error:
             detail, ok = str(error), False
         findings.append(Finding(part, ok, detail, tuple(warnings)))
-        tell(findings[-1], json=json)
+        show(findings[-1], json=json)
         if part == "configuration" and not ok:
             break
     if not all(finding.ok for finding in findings):
@@ -84,7 +86,7 @@ def _check_run(uri: str, uid: str, write: Path | None, *, json: bool) -> None:
     found = read_run(uri, uid)
     findings = findings_of(found)
     for finding in findings:
-        tell(finding, json=json)
+        show(finding, json=json)
     if write is not None:
         with write.open("x", encoding="utf-8") as file:  # never over somebody's work
             file.write(starter_config(found))
@@ -129,30 +131,40 @@ def _attempts(
     return [("configuration", configuration), *attempts]
 
 
-def _geometry(config: Config) -> str:
-    from gixi_bluesky.callbacks.documents.value_sources import FromDocument
+def _geometry(config: Config) -> _Found:
+    from gixi_bluesky.checks.geometry_numbers import doubtful_numbers
     from gixi_bluesky.processing.geometry.instrument import Geometry
+    from gixi_bluesky.processing.settings import GivenPerFrame
 
     if keys := config.geometry.changes_per_frame:
-        return f"each frame has its own, from {', '.join(keys)}"
+        return f"each frame has its own, from {', '.join(keys)} of the documents"
     geometry = Geometry.from_settings(config.geometry)
     q_max = config.grid.q_max_inv_angstrom
-    geometry.require_q(q_max)
+    doubts = doubtful_numbers(geometry, config.geometry)
+    try:
+        geometry.require_q(q_max)
+    except GeometryError as error:
+        raise GeometryError("; ".join((str(error), *doubts))) from error
     angle = config.geometry.incidence_angle_deg
-    where = f"from {angle}" if isinstance(angle, FromDocument) else f"{angle:g} deg"
-    return (
+    where = f"from {angle}" if isinstance(angle, GivenPerFrame) else f"{angle:g} deg"
+    detail = (
         f"{geometry.wavelength_angstrom:.4f} angstrom, {geometry.distance_m * 1e3:.1f} mm, "
         f"incidence {where}, |q| up to {q_max:g} of {2 * geometry.wavenumber:.2f} 1/angstrom"
     )
+    return detail, doubts
 
 
-def _mask(config: Config) -> str:
-    path = config.geometry.mask
-    if path is None:
+def _mask(config: Config) -> _Found:
+    from gixi_bluesky.processing.pixels.masks import mask_of_any_size, mask_warning
+
+    named = config.geometry.mask_file
+    if named is None:
         return "none; only what the detector itself marks is left out"
-    with path.open("rb") as file:
-        file.read(1)
-    return f"{path} is there; `check --config FILE IMAGE` tells whether it fits"
+    mask = mask_of_any_size(named)
+    warning = mask_warning(mask)
+    rows, columns = mask.shape
+    detail = f"{named.file} leaves out {mask.mean():.1%} of {rows} x {columns} pixels"
+    return detail, [warning] if warning else []
 
 
 def _corrections(config: Config) -> str:
@@ -173,13 +185,16 @@ def _corrections(config: Config) -> str:
     return "; ".join(told) or "no dark, no flat"
 
 
-def _structures(config: Config) -> str:
-    from gixi_bluesky.processing.structures.cif_files import read_structures
+def _structures(config: Config) -> _Found:
+    from gixi_bluesky.processing.structures.cif_files import read_candidates
 
-    found = read_structures(config.matching.cif, q_max=config.grid.q_max_inv_angstrom)
-    if not found:
+    found = read_candidates(config.matching.cif, q_max=config.grid.q_max_inv_angstrom)
+    if not found.structures:
         return "none; peaks are found but no phases: give matching.cif"
-    return ", ".join(f"{one.name} ({len(one.reflections.q)} lines)" for one in found)
+    doubts = [f"{one.name}: {doubt}" for one in found.structures for doubt in one.doubts]
+    doubts += [f"left out: {reason}" for reason in found.left_out]
+    named = ", ".join(f"{one.name} ({len(one.reflections.q)} lines)" for one in found.structures)
+    return named, doubts
 
 
 def _weights(config: Config) -> _Found:
@@ -238,12 +253,8 @@ def _kafka(config: Config, image: str | None, asked: _Kafka) -> _Found:
     return kafka_warnings(config, consumers=consumers, image_bytes=nbytes)
 
 
-def _image(config: Config, name: str) -> str:
+def _image(config: Config, name: str) -> _Found:
     from gixi_bluesky.callbacks import with_fetched_dark
-    from gixi_bluesky.processing import Pipeline
+    from gixi_bluesky.checks.image import check_image
 
-    config = with_fetched_dark(config)
-    label, frame = first_image(config, name)
-    result = Pipeline(config)(frame)
-    seconds = sum(result.seconds.values())
-    return f"{label}: {len(result.peaks)} peaks in {seconds:.2f} s"
+    return check_image(with_fetched_dark(config), *first_image(config, name))

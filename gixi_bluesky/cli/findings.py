@@ -1,28 +1,16 @@
-"""What trying one part showed, and how it is told."""
+"""How findings of `check` are shown."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
+from gixi_bluesky.checks.findings import Finding
 from gixi_bluesky.cli.console import output, print_json
 
-__all__ = ["Finding", "tell"]
+__all__ = ["show"]
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What trying one part showed; `detail` says how to mend it when it is not ok.
-
-    warnings: what works now and may not later
-    """
-
-    part: str
-    ok: bool
-    detail: str
-    warnings: tuple[str, ...] = ()
-
-
-def tell(finding: Finding, *, json: bool) -> None:
+def show(finding: Finding, *, json: bool) -> None:
     """Show a finding, as a line for people or of JSON."""
     if json:
         print_json(asdict(finding))

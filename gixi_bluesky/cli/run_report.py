@@ -6,7 +6,7 @@ from contextlib import closing
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from gixi_bluesky.cli.findings import Finding
+from gixi_bluesky.checks.findings import Finding
 
 if TYPE_CHECKING:
     from gixi_bluesky.callbacks.documents.inspection import Inspection, PossibleSource
