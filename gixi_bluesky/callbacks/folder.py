@@ -69,7 +69,11 @@ class FolderRun:
         self._ignored: set[str] = set()  # suffixes of files that are not read
         self._names: list[str] = []
         self._run = event_model.compose_run(
-            metadata={"plan_name": "watch", "folder": self.folder.as_uri()}
+            metadata={
+                "plan_name": "watch",
+                "title": self.folder.name,
+                "folder": self.folder.as_uri(),
+            }
         )
         self._descriptor: Any = None
         feed("start", self._run.start_doc)

@@ -16,6 +16,7 @@ from gixi_bluesky.callbacks.databroker_runs import stored_documents
 from gixi_bluesky.callbacks.derived.stores import store_builder
 from gixi_bluesky.callbacks.settings import AnalysisConfig
 from gixi_bluesky.errors import StoreError
+from gixi_bluesky.tiled_adapters.client.queries import full_uid
 
 __all__ = ["Replayed", "found_runs", "replay"]
 
@@ -32,11 +33,15 @@ class Replayed:
 def found_runs(catalogue: Any, uids: tuple[str, ...], search: Mapping[str, Any]) -> list[Any]:
     """Return the stored runs of these uids, and those whose start document has these values.
 
-    Raises StoreError for a uid that is not there.
+    uids: whole or their beginnings
+    Raises StoreError for a uid that is not there, or is the beginning of several.
     """
     runs = {}
-    for uid in uids:
+    for named in uids:
+        uid = named
         try:
+            if uid not in catalogue:
+                uid = full_uid(catalogue, named) or named
             runs[uid] = catalogue[uid]
         except KeyError as error:
             message = f"there is no run {uid} in the catalogue; see tiled.raw, and what the key may"

@@ -41,7 +41,7 @@ def check_image(config: Config, label: str, frame: NDArray[Any]) -> tuple[str, l
     valid = ~masked & ~invalid_pixels(turned, config.corrections.dummy)
     q_max = config.grid.q_max_inv_angstrom
     sides, doubts = doubtful_orientation(turned, valid, setup.geometry, q_max)
-    phases, shifts = line_up(result, pipeline.structures)
+    phases, shifts = line_up(result, pipeline.structures, setup.geometry.wavelength_angstrom)
     file = Path(label.partition("::")[0])
     doubts = [
         *doubtful_placement(setup.geometry, setup.shape, q_max),

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from gixi_bluesky.processing.structures.cif_files import Structure
+    from gixi_bluesky.processing.structures.reflections import Lines
     from gixi_bluesky.processing.types import FrameResult
 
 __all__ = ["line_up"]
@@ -17,17 +18,22 @@ __all__ = ["line_up"]
 Float64 = NDArray[np.float64]
 
 _CERTAIN = 0.5
-_STRONG = 0.1  # of the strongest line
-_MOST_LINES = 12
-_FEWEST_LINES = 4
+_STRONG = 0.003  # of the strongest line
+_FEWEST_PEAKS, _MOST_PEAKS = 4, 15
+_MOST = 0.7  # of the peaks
 _AGREES = 0.004  # of |q|
 _LEAST_SNR = 5.0
-_SCALES = np.exp(np.arange(np.log(0.4), np.log(2.5), 0.002))
+_FACTORS = np.exp(np.arange(np.log(0.4), np.log(2.5), 0.002))
 _NEAR = 0.02  # a lattice or a calibration that is off by this much is for the matching
 
 
-def line_up(result: FrameResult, structures: Sequence[Structure]) -> tuple[str, list[str]]:
-    """Return which configured phases are in the image, and a likely error of the distance."""
+def line_up(
+    result: FrameResult, structures: Sequence[Structure], wavelength: float
+) -> tuple[str, list[str]]:
+    """Return which configured phases are in the image, and a likely error of the distance.
+
+    wavelength: angstrom
+    """
     if not structures:
         return "no phases configured to compare with", []
     table = result.match_table
@@ -41,43 +47,50 @@ def line_up(result: FrameResult, structures: Sequence[Structure]) -> tuple[str, 
     if present:
         return f"lines up with {', '.join(present)}", []
     peaks = result.peak_table
-    observed = peaks.q[np.isfinite(peaks.q) & (peaks.snr >= _LEAST_SNR)]
-    if len(observed) < _FEWEST_LINES:
+    clear = np.flatnonzero(np.isfinite(peaks.q) & (peaks.q > 0) & (peaks.snr >= _LEAST_SNR))
+    observed = peaks.q[clear[np.argsort(-peaks.snr[clear])][:_MOST_PEAKS]]
+    if len(observed) < _FEWEST_PEAKS:
         return f"too few clear peaks ({len(observed)}) to compare with the configured phases", []
     doubts = ["none of the configured phases explains the peaks"]
     for structure in structures:
-        scale = _likely_scale(observed, structure, float(result.q[-1]))
-        if scale is not None:
+        factor = _likely_distance(observed, structure.reflections, wavelength)
+        if factor is not None:
             doubts.append(
-                f"the peaks would lie on the lines of {structure.name} if all |q| were {scale:.3f} "
-                f"times as large: check distance (about {1 / scale:.3f} times as long), wavelength "
-                "and pixel size"
+                f"the peaks would lie on the lines of {structure.name} if the distance were about "
+                f"{factor:.3f} times as long: check distance, wavelength and pixel size"
             )
     return "does not line up with a configured phase", doubts
 
 
-def _likely_scale(observed: Float64, structure: Structure, q_max: float) -> float | None:
-    """Return the factor of all |q| by which most strong lines have a peak, None if none stands out.
+def _likely_distance(observed: Float64, lines: Lines, wavelength: float) -> float | None:
+    """Return the factor of the distance that puts most peaks on lines, None if none stands out.
 
-    observed: (n,) |q|, 1/angstrom
+    observed: (n,) |q|, 1/angstrom; wavelength: angstrom
     """
-    lines = structure.reflections
-    strong = np.flatnonzero(lines.intensity >= _STRONG * lines.intensity.max())
-    strong = strong[np.argsort(-lines.intensity[strong])][:_MOST_LINES]
-    expected = np.asarray(lines.q)[strong]
-    scores = np.array([_found(observed * scale, expected, q_max * scale) for scale in _SCALES])
+    expected = lines.q[lines.intensity >= _STRONG * lines.intensity.max()]
+    radius = np.tan(2 * np.arcsin(np.minimum(observed * wavelength / (4 * np.pi), 0.7)))
+    scores = np.empty(len(_FACTORS))
+    for i, factor in enumerate(_FACTORS):
+        there = 4 * np.pi / wavelength * np.sin(np.arctan(radius / factor) / 2)
+        scores[i] = _explained(there, expected)
     best = int(np.argmax(scores))
-    # Of many peaks, some lie on lines at any scale.
-    here = max(scores[np.abs(_SCALES - 1) < _NEAR].max(), np.median(scores))
-    scale = float(_SCALES[best])
-    stands_out = scores[best] >= max(_FEWEST_LINES, 2 * here, 0.6 * len(expected))
-    return scale if stands_out and abs(scale - 1) > _NEAR else None
+    # Of many lines, some have a peak at any distance.
+    by_chance = max(scores[np.abs(_FACTORS - 1) < _NEAR].max(), np.median(scores))
+    stands_out = scores[best] >= max(_FEWEST_PEAKS - 0.5, 2 * by_chance)
+    factor = float(_FACTORS[best])
+    return factor if stands_out and abs(factor - 1) > _NEAR else None
 
 
-def _found(observed: Float64, expected: Float64, reach: float) -> int:
-    """Return how many expected lines within reach have a peak."""
-    within = expected[expected <= reach]
-    if not len(within):
-        return 0
-    nearest = np.abs(observed[None, :] / within[:, None] - 1).min(axis=1)
-    return int(np.count_nonzero(nearest < _AGREES))
+def _explained(observed: Float64, expected: Float64) -> float:
+    """Return the number of peaks on a line, less up to one half for their distances from these.
+
+    0 if too many of the peaks in reach of the lines lie on none.
+    """
+    within = observed[observed <= expected.max() * (1 + _AGREES)]
+    if len(within) < _FEWEST_PEAKS:
+        return 0.0
+    off = np.abs(expected[None, :] / within[:, None] - 1).min(axis=1)
+    near = off[off < _AGREES]
+    if len(near) < _MOST * len(within):
+        return 0.0
+    return len(near) - 0.5 * float(near.mean() / _AGREES)

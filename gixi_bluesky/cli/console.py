@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterable, Iterator
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 from rich.console import Console
 
-__all__ = ["complain", "errors", "output", "print_json", "progress", "say"]
+__all__ = ["complain", "errors", "keep_stdout_for_json", "output", "print_json", "progress", "say"]
 
 T = TypeVar("T")
+
+_STDOUT, _STDERR = 1, 2
+_json_lines: TextIO | None = None  # where lines of JSON go once stdout is kept for them
 
 output = Console()
 errors = Console(stderr=True)
@@ -38,7 +42,34 @@ def complain(message: str) -> None:
     errors.print(message, markup=False, highlight=False, soft_wrap=True)
 
 
+def keep_stdout_for_json(wanted: bool) -> bool:
+    """Send to stderr what anything but `print_json` writes to stdout, C libraries included.
+
+    The callback of `--json`: one print of a library would break the lines of a reader.
+    """
+    global _json_lines
+    _json_lines = None
+    if not wanted:
+        return wanted
+    stream = sys.stdout
+    stream.flush()
+    if _descriptor(stream) == _STDOUT:
+        stream = os.fdopen(os.dup(_STDOUT), "w", encoding="utf-8")
+        os.dup2(_STDERR, _STDOUT)
+    _json_lines = stream
+    sys.stdout = sys.stderr
+    return wanted
+
+
+def _descriptor(stream: TextIO) -> int | None:
+    try:
+        return stream.fileno()
+    except (OSError, ValueError, AttributeError):  # a stream in memory
+        return None
+
+
 def print_json(value: Any) -> None:
     """Write one line of JSON to stdout and flush it."""
-    sys.stdout.write(json.dumps(value, allow_nan=False) + "\n")
-    sys.stdout.flush()
+    stream = _json_lines or sys.stdout
+    stream.write(json.dumps(value, allow_nan=False) + "\n")
+    stream.flush()

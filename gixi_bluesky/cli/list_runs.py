@@ -59,12 +59,17 @@ def list_runs(
         when = datetime.fromtimestamp(row["time"]).astimezone().isoformat(" ", "minutes")[:16]
         phases = ", ".join(f"{name} {p:.2f}" for name, p in row["phases"].items()) or "-"
         output.print(
-            f"{row['uid'][:8]}  {when}  {row['sample'] or '-'}  {row['n_frames']} frames  "
+            f"{row['uid'][:8]}  {when}  {_name(row)}  {row['n_frames']} frames  "
             f"{row['state']}  {phases}",
             markup=False,
             highlight=False,
             soft_wrap=True,
         )
+
+
+def _name(row: Mapping[str, Any]) -> str:
+    scan = "" if row["scan_id"] is None else f"scan {row['scan_id']}"
+    return ", ".join(word for word in (row["sample"], scan) if word) or "-"
 
 
 _Run = tuple[Mapping[str, Any], Mapping[str, Any], Mapping[str, Any]]
@@ -97,6 +102,8 @@ def _in_directory(directory: Path) -> Iterator[_Run]:
 def _row(
     start: Mapping[str, Any], stop: Mapping[str, Any], live: Mapping[str, Any]
 ) -> dict[str, Any]:
+    from gixi_bluesky.tiled_adapters.run_names import sample_name
+
     summary = stop.get("gixi") or live
     phases = summary.get("phases", {}).values()
     found = {
@@ -107,7 +114,7 @@ def _row(
     return {
         "uid": str(start.get("uid", "")),
         "raw_uid": str(start.get("gixi", {}).get("raw_uid", "")),
-        "sample": str(start.get("sample_name") or start.get("sample") or ""),
+        "sample": sample_name(start),
         "scan_id": start.get("gixi", {}).get("raw_scan_id"),
         "time": float(start.get("time", 0.0)),
         "n_frames": int(summary.get("n_frames", 0)),

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gixi_bluesky.cli.console import keep_stdout_for_json
+
 if TYPE_CHECKING:
     from gixi_bluesky.config import Config
 
@@ -16,7 +18,10 @@ __all__ = ["ConfigFile", "JsonLines", "configured_for_files", "with_steps"]
 ConfigFile = Annotated[
     Path, typer.Option("--config", "-c", metavar="FILE", help="The configuration, YAML.")
 ]
-JsonLines = Annotated[bool, typer.Option("--json", help="Machine-readable lines on stdout.")]
+JsonLines = Annotated[
+    bool,
+    typer.Option("--json", help="Machine-readable lines on stdout.", callback=keep_stdout_for_json),
+]
 
 
 def configured_for_files(

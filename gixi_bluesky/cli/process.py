@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,22 +11,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gixi_bluesky.cli.console import output, print_json, progress, say
+from gixi_bluesky.cli.file_results import FileResult, ResultFile
 from gixi_bluesky.cli.options import ConfigFile, JsonLines, configured_for_files, with_steps
+from gixi_bluesky.cli.peak_table import Shown
 from gixi_bluesky.errors import GixiError, RefusedPathError, UnavailableError
 
 if TYPE_CHECKING:
-    import numpy as np
-    import pandas as pd
-    from numpy.typing import NDArray
-
     from gixi_bluesky.callbacks.images.allowed_paths import FileAccess
     from gixi_bluesky.callbacks.images.locations import FrameRef
-    from gixi_bluesky.callbacks.worker.jobs import Analysed, Job, Outcome
+    from gixi_bluesky.callbacks.worker.jobs import Job, Outcome
     from gixi_bluesky.cli.records import FrameRecord
     from gixi_bluesky.cli.series import Film
     from gixi_bluesky.config import Config
-    from gixi_bluesky.processing.tables import Table
-    from gixi_bluesky.processing.types import Cut
 
 __all__ = ["process"]
 
@@ -76,6 +72,15 @@ def process(
         list[str] | None,
         typer.Option(metavar="FILE::CLASS", help="Your own analysis step, run after the matching."),
     ] = None,
+    all_peaks: Annotated[
+        bool, typer.Option("--all-peaks", help="Also show failed fits and weak peaks.")
+    ] = False,
+    min_snr: Annotated[
+        float, typer.Option(metavar="SNR", min=0, help="Show peaks from this snr on.")
+    ] = 2.0,
+    csv: Annotated[
+        Path | None, typer.Option(metavar="FILE.csv", help="Write all peaks of all images.")
+    ] = None,
     json: JsonLines = False,
 ) -> None:
     """Find the peaks and phases of image files.
@@ -105,12 +110,14 @@ def process(
 
         records = watched(settings, watch, stop_after, metrics_port)
     all_ok = True
-    for record in records:
-        all_ok &= record.status == "ok"
-        if json:
-            print_json(record.as_json())
-        else:
-            record.show(output)
+    with _peaks_as_csv(csv) as add:
+        for record in records:
+            all_ok &= record.status == "ok"
+            add(record)
+            if json:
+                print_json(record.as_json())
+            else:
+                record.show(output, Shown(all_peaks, min_snr))
     if film is not None:
         film.print_json() if json else film.show()
     if not all_ok:
@@ -118,7 +125,7 @@ def process(
 
 
 def _analysed(config: Config, names: Sequence[str], out: Path | None) -> Iterator[FrameRecord]:
-    """Analyse the images in several processes, in order; write them to `out` at the end."""
+    """Analyse the images in several processes, in order; write those done to `out` at the end."""
     from gixi_bluesky.callbacks import with_fetched_dark
     from gixi_bluesky.callbacks.images.allowed_paths import FileAccess
     from gixi_bluesky.callbacks.worker.pool import ProcessPool
@@ -129,19 +136,36 @@ def _analysed(config: Config, names: Sequence[str], out: Path | None) -> Iterato
     access = FileAccess.for_named(config.input, names)
     images = list(_summed(_named(names, access), config.corrections.sum_frames))
     workers = 1 if len(images) == 1 else None
-    kept: list[FileResult] = []
-    with ProcessPool(config, workers=workers, access=access) as pool:
-        provenance = pool.start().provenance
+    with (
+        ResultFile(out, names, len(images)) as file,
+        ProcessPool(config, workers=workers, access=access) as pool,
+    ):
+        file.provenance = pool.start().provenance.as_dict()
         jobs = (_job(index, image, keep_image=out is not None) for _, index, image in images)
         outcomes = zip(images, analyse_in_order(pool, jobs), strict=True)
         for (label, index, _), outcome in progress(outcomes, len(images)):
+            file.add(label, outcome)
             yield _record(label, index, outcome)
-            if out is not None and outcome.result is not None:
-                kept.append(FileResult(outcome.result, len(kept)))
-    if out is not None and kept:
-        from gixi_bluesky.tiled_adapters.files.nexus import write_result_file
 
-        say(f"wrote {write_result_file(out, kept, provenance.as_dict())}")
+
+@contextmanager
+def _peaks_as_csv(path: Path | None) -> Iterator[Callable[[FrameRecord], None]]:
+    """Yield what adds the peaks of an image to a CSV file, which is opened at once."""
+    if path is None:
+        yield lambda _: None
+        return
+    with path.open("w", encoding="utf-8", newline="") as file:
+        header = True
+
+        def add(record: FrameRecord) -> None:
+            nonlocal header
+            rows = record.rows()
+            if len(rows):
+                rows.to_csv(file, index=False, header=header)
+                header = False
+
+        yield add
+    say(f"wrote {path}")
 
 
 _Named = tuple[str, int, "FrameRef | GixiError"]
@@ -202,66 +226,3 @@ def _record(label: str, index: int, outcome: Outcome) -> FrameRecord:
         textures=result.textures,
         steps=result.steps,
     )
-
-
-@dataclass(frozen=True, slots=True)
-class FileResult:
-    """The result of one image, numbered as its rows are shown or written."""
-
-    analysed: Analysed
-    index: int
-
-    @property
-    def q(self) -> NDArray[np.float64]:
-        """(n_q,) |q| of the columns, 1/angstrom."""
-        return self.analysed.q
-
-    @property
-    def phi(self) -> NDArray[np.float64]:
-        """(n_phi,) polar angle of the rows, deg."""
-        return self.analysed.phi
-
-    @property
-    def polar_image(self) -> NDArray[np.float32]:
-        """(n_phi, n_q) mean counts per pixel. Raises ValueError when it was not kept."""
-        if self.analysed.image is None:
-            message = "the polar image of this frame was not kept"
-            raise ValueError(message)
-        return self.analysed.image
-
-    @property
-    def peaks(self) -> pd.DataFrame:
-        """The peaks with the columns of the stored `peaks` table."""
-        return self._numbered(self.analysed.peaks, track=True)
-
-    @property
-    def matches(self) -> pd.DataFrame:
-        """The candidate phases with the columns of the stored `matches` table."""
-        return self._numbered(self.analysed.matches)
-
-    @property
-    def match_peaks(self) -> pd.DataFrame:
-        """The hkl of each explained peak with the columns of `match_peaks`."""
-        return self._numbered(self.analysed.match_peaks)
-
-    @property
-    def cuts(self) -> Mapping[str, Cut]:
-        """The configured cuts by name."""
-        return self.analysed.cuts
-
-    @property
-    def textures(self) -> pd.DataFrame:
-        """The orientation of the configured rings with the columns of `textures`."""
-        return self._numbered(self.analysed.textures)
-
-    @property
-    def steps(self) -> dict[str, pd.DataFrame]:
-        """The rows of each step without a state, by its name."""
-        import pandas as pd
-
-        return {name: pd.DataFrame(dict(rows)) for name, rows in self.analysed.step_rows.items()}
-
-    def _numbered(self, table: Table, *, track: bool = False) -> pd.DataFrame:
-        from gixi_bluesky.processing.tables import numbered
-
-        return numbered(table, self.index, track=track)

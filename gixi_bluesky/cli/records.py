@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
 
-__all__ = ["FrameRecord"]
+from gixi_bluesky.cli.peak_table import Shown, explained, peak_table, phase_line, split
 
+__all__ = ["SHOWN", "FrameRecord"]
+
+SHOWN = Shown()
 _MATCH = ["phase", "probability", "n_matched", "n_expected"]
 _MATCH_PEAK = ["peak", "h", "k", "l", "dq"]
 
@@ -46,52 +47,32 @@ class FrameRecord:
             **({"steps": {n: _rows(t) for n, t in self.steps.items()}} if self.steps else {}),
         }
 
-    def show(self, console: Console) -> None:
+    def show(self, console: Console, shown: Shown = SHOWN) -> None:
         """Print the phases and a table of peaks for people."""
         console.print(f"[bold]{self.image}[/]", soft_wrap=True, highlight=False)
         if self.status != "ok":
             console.print(f"  {self.status}: {self.reason}", markup=False, highlight=False)
             return
-        for row in self.matches.itertuples():
-            console.print(
-                f"  {row.phase}: probability {row.probability:.2f}, "
-                f"{row.n_matched} of {row.n_expected} lines",
-                markup=False,
-                highlight=False,
-            )
-        console.print(self._peak_table())
-        for name, rows in self.steps.items():
+        for _, row in self.matches.iterrows():
+            console.print(f"  {phase_line(row)}", markup=False, highlight=False)
+        peaks, hidden = split(self.peaks, shown)
+        if len(peaks):
+            rows = explained(peaks, self.matches, self.match_peaks)
+            console.print(peak_table(rows, console.width))
+        if hidden:
+            console.print(f"  {hidden}", markup=False, highlight=False)
+        for name, table in self.steps.items():
             console.print(f"  {name}:", markup=False, highlight=False)
-            text = rows.to_string(index=False)
+            text = table.to_string(index=False)
             console.print(text, markup=False, highlight=False, soft_wrap=True)
 
-    def _peak_table(self) -> Table:
-        table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-        for name in ("|q| (1/Å)", "phi (deg)", "intensity", "snr", "kind", "hkl"):
-            table.add_column(name, no_wrap=True)
-        for row in self.peaks.sort_values("q").to_dict("records"):
-            table.add_row(
-                f"{row['q']:.4f} ± {row['q_error']:.4f}",
-                f"{row['phi']:.1f}",
-                f"{row['intensity']:.4g} ± {row['intensity_error']:.2g}",
-                f"{row['snr']:.1f}",
-                row["kind"],
-                self._hkl(row["peak"]),
-            )
-        return table
-
-    def _hkl(self, peak: int) -> str:
-        """Return the line that a peak is assigned to, of the most probable phase that has one."""
-        if self.match_peaks.empty:
-            return ""
-        of_peak = self.match_peaks[self.match_peaks["peak"] == peak]
-        order = {phase: i for i, phase in enumerate(self.matches["phase"])}
-        names = sorted(
-            (order[row.phase], f"{row.phase} {row.h} {row.k} {row.l}")
-            for row in of_peak.itertuples()
-            if row.phase in order
-        )
-        return names[0][1] if names else ""
+    def rows(self) -> pd.DataFrame:
+        """Return all peaks with their image, phase and line, as `--csv` writes them."""
+        if self.peaks.empty:
+            return pd.DataFrame()
+        rows = explained(self.peaks, self.matches, self.match_peaks)
+        rows.insert(0, "image", self.image)
+        return rows
 
     def _peaks_of(self, phase: str) -> pd.DataFrame:
         if self.match_peaks.empty:

@@ -61,7 +61,7 @@ def _frame(answered: Answered, raw_time: float) -> dict[str, Any]:
         "latency": answered.latency,
         "status": outcome.status,
         "reason": outcome.reason or frame.note,
-        "source": "",
+        "source": frame.source,
         "gain": math.nan if result is None else result.gain,
         "readout_noise": math.nan if result is None else result.readout_noise,
     }

@@ -124,6 +124,7 @@ class Unreadable(_Reference):
 
     status: str
     reason: str
+    name: str = ""  # of the file, where it is one
 
     @property
     def nbytes(self) -> int:

@@ -95,7 +95,7 @@ def stream_image(
             return _with_a_name(_in_files(resource, _FILES[kind], position, stack, size))
         if kind == UNREADABLE:
             status = "failed" if resource.parameters["status"] == "failed" else "unavailable"
-            return Unreadable(status, str(resource.parameters["reason"]))
+            return Unreadable(status, str(resource.parameters["reason"]), resource.uri)
     except (KeyError, TypeError, ValueError) as error:
         return Unreadable("failed", f"stream_resource cannot be understood: {error!r}")
     return Unreadable("unavailable", f"no reader for files of type {resource.mimetype!r}")

@@ -47,6 +47,7 @@ class Frame:
     received: when its document came, as Clock.monotonic; `arrived` is the same as Clock.wall
     exposures: how many images it sums; `note` says which, for its row
     dark: None = as the configuration says
+    source: what its image is called, see `source_name`; of a sum, its first one
     """
 
     run_uid: str
@@ -60,6 +61,7 @@ class Frame:
     exposures: int = 1
     note: str = ""
     dark: DarkImages | None = None
+    source: str = ""
 
     @property
     def incidence_angle_deg(self) -> float | None:

@@ -36,6 +36,7 @@ from gixi_bluesky.callbacks.images.resources import (
     stream_image,
     stream_stack,
 )
+from gixi_bluesky.callbacks.images.source_names import source_name
 from gixi_bluesky.callbacks.runs.actions import (
     Action,
     Frame,
@@ -313,6 +314,7 @@ class RunTracker:
             return
         self._per_event = per_event
         yield from self._open()
+        source = source_name(ref, self.start.uid, seq_num)
         conditions = Conditions()
         try:
             data = event.data if event is not None else {}
@@ -328,6 +330,7 @@ class RunTracker:
             conditions=conditions,
             received=self._clock.monotonic(),
             arrived=self._clock.wall(),
+            source=source,
         )
 
     def _open(self) -> Iterator[Action]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from gixi_bluesky.errors import StoreError
 from gixi_bluesky.processing.geometry.grids import PolarGrid
-from gixi_bluesky.tiled_adapters.client.queries import runs_for
+from gixi_bluesky.tiled_adapters.client.queries import full_uid, runs_for
 from gixi_bluesky.tiled_adapters.client.run import GIXIRun
 from gixi_bluesky.tiled_adapters.files.array_groups import stored_arrays
 from gixi_bluesky.tiled_adapters.files.nexus import (
@@ -27,6 +27,7 @@ from gixi_bluesky.tiled_adapters.files.nexus import (
 )
 from gixi_bluesky.tiled_adapters.files.polar_images import create_images, write_image
 from gixi_bluesky.tiled_adapters.frame_arrays import StoredRows
+from gixi_bluesky.tiled_adapters.run_names import LEAST_PREFIX, one_with_prefix
 from gixi_bluesky.tiled_adapters.schema import (
     IMAGE_DATASET,
     IMAGE_KEY,
@@ -98,13 +99,21 @@ class TiledRun:
         return np.asarray(self._images[row])
 
 
+def _whole(directory: Path, uid: str) -> str:
+    names = [path.stem if path.suffix == ".nxs" else path.name for path in directory.glob("*-*")]
+    known = len(uid) < LEAST_PREFIX or uid in names
+    return uid if known else one_with_prefix(names, uid) or uid
+
+
 class FileRun:
     """A derived run in a results directory: `<uid>.nxs`, or its newest part if it never ended.
 
+    uid: whole or its beginning
     Raises StoreError when neither is there or can be read.
     """
 
     def __init__(self, directory: Path, uid: str) -> None:
+        uid = _whole(directory, uid)
         parts = sorted((directory / uid).glob("part-*.h5"))
         finished = directory / f"{uid}.nxs"
         path = finished if finished.exists() else parts[-1] if parts else None
@@ -171,13 +180,16 @@ class FileRun:
 def derived_run(catalogue: Any, uid: str) -> Any:
     """Return the GIXIRun of that uid, or else the newest one of the raw run of that uid.
 
-    Raises StoreError when there is neither.
+    uid: whole, or the beginning of that of a derived run
+    Raises StoreError when there is neither, or when it is the beginning of several.
     """
     try:
         run = catalogue[uid]
     except KeyError:
         found = runs_for(catalogue, uid)
         run = found[0] if found else None
+        if run is None and (whole := full_uid(catalogue, uid)) is not None:
+            run = catalogue[whole]
     if not isinstance(run, GIXIRun):
         message = f"the catalogue has no derived run {uid}, and none of a raw run {uid}"
         raise StoreError(message)

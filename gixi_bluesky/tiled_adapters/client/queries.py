@@ -13,7 +13,7 @@ from typing import Any
 
 from tiled.client.container import Container
 from tiled.client.utils import ClientError
-from tiled.queries import Comparison, Eq, Key, KeyPresent
+from tiled.queries import Comparison, Eq, Key, KeyPresent, Like
 
 from gixi_bluesky.processing.structures.cif_files import LONGEST_SLUG
 from gixi_bluesky.tiled_adapters.client.fast_queries import (
@@ -22,10 +22,12 @@ from gixi_bluesky.tiled_adapters.client.fast_queries import (
     bins_between,
     knows,
 )
+from gixi_bluesky.tiled_adapters.run_names import LEAST_PREFIX, one_with_prefix
 from gixi_bluesky.tiled_adapters.schema import PURPOSE
 
 __all__ = [
     "differences",
+    "full_uid",
     "newest",
     "runs_for",
     "slug_of",
@@ -45,6 +47,19 @@ def runs_for(client: Any, raw_uid: str) -> list[Any]:
     return _search(
         client, [[Eq("start.gixi.raw_uid", raw_uid)]], lambda run: run.raw_uid == raw_uid
     )
+
+
+def full_uid(client: Any, prefix: str) -> str | None:
+    """Return the only uid of a run, derived or raw, that begins with `prefix`, None if none does.
+
+    client: a catalogue of runs
+    Raises StoreError when several do.
+    """
+    if len(prefix) < LEAST_PREFIX:
+        return None
+    # Not client.search, which would look in other places for other kinds of catalogues.
+    found = Container.search(client, Like("start.uid", f"{prefix}%"))
+    return one_with_prefix(found, prefix)
 
 
 def with_phase(client: Any, name: str, min_probability: float = 0.5) -> list[Any]:

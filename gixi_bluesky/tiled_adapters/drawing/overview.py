@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from gixi_bluesky.errors import StoreError
 from gixi_bluesky.tiled_adapters.drawing.panels import draw_panels
+from gixi_bluesky.tiled_adapters.run_names import run_title
 
 __all__ = ["Onset", "Overview", "OverviewData", "overview_figure", "save_overview"]
 
@@ -182,10 +183,7 @@ class Overview:
         return np.linspace(0.0, grid["q_max_inv_angstrom"], n_q), np.linspace(0.0, 90.0, n_phi)
 
     def _title(self) -> str:
-        start = self.run.start
-        scan = start.get("scan_id", start["gixi"].get("raw_scan_id"))
-        words = [start.get("sample_name"), f"scan {scan}" if scan is not None else None]
-        return ", ".join(str(word) for word in words if word)
+        return run_title(self.run.start)
 
 
 def overview_figure(run: DerivedRun, seconds: Mapping[int, float] | None = None) -> Figure:

@@ -30,6 +30,7 @@ from gixi_bluesky.tiled_adapters.files.beamline_groups import create_instrument,
 from gixi_bluesky.tiled_adapters.files.hdf5_text import group_of, text, write_json, write_text
 from gixi_bluesky.tiled_adapters.files.polar_images import create_images, write_image
 from gixi_bluesky.tiled_adapters.frame_arrays import cut_arrays
+from gixi_bluesky.tiled_adapters.run_names import run_title
 from gixi_bluesky.tiled_adapters.schema import (
     STREAMS,
     TABLES,
@@ -93,7 +94,7 @@ def create_entry(
     entry = group_of(file, "entry", "NXentry", default="polar")
     told = start.get("gixi", {})
     provenance = told.get("provenance", {})
-    write_text(entry, "title", start.get("sample_name") or start.get("uid", "GIXD"))
+    write_text(entry, "title", run_title(start) or "GIXD")
     if "uid" in start:
         write_text(entry, "entry_identifier", start["uid"])
     if "time" in start:
