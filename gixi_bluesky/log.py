@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import logging
+import math
+import re
 import sys
+import time
+from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
 
-__all__ = ["LogSettings", "configure_logging", "get_logger", "log_settings"]
+__all__ = ["LogSettings", "SeldomLog", "configure_logging", "get_logger", "log_settings"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +25,34 @@ class LogSettings:
 
 
 _settings: LogSettings | None = None
+_KIND_LENGTH, _MOST_KINDS = 200, 200
+_NUMBERS = re.compile(r"\d+([.,]\d+)*")
+
+
+class SeldomLog:
+    """Lets one of many similar lines through in a while; they differ in numbers only.
+
+    every_s: seconds between lines of one kind; clock: as time.monotonic
+    """
+
+    def __init__(self, every_s: float = 60.0, clock: Callable[[], float] = time.monotonic) -> None:
+        self._every_s = every_s
+        self._clock = clock
+        self._kinds: OrderedDict[str, tuple[float, int]] = OrderedDict()  # since when, left out
+
+    def due(self, text: str) -> int | None:
+        """Return how many lines like this were left out before it, None to leave it out, too."""
+        kind = _NUMBERS.sub("#", text)[:_KIND_LENGTH]
+        now = self._clock()
+        since, left_out = self._kinds.get(kind, (-math.inf, 0))
+        if now - since < self._every_s:
+            self._kinds[kind] = (since, left_out + 1)
+            return None
+        self._kinds[kind] = (now, 0)
+        self._kinds.move_to_end(kind)
+        while len(self._kinds) > _MOST_KINDS:
+            self._kinds.popitem(last=False)
+        return left_out
 
 
 def configure_logging(level: str = "INFO", *, json: bool = False) -> None:

@@ -35,7 +35,7 @@ from gixi_bluesky.callbacks.worker.jobs import Outcome
 from gixi_bluesky.callbacks.worker.pool import PIPELINE
 from gixi_bluesky.callbacks.worker.supervisor import Worker
 from gixi_bluesky.errors import ConfigError, DocumentError
-from gixi_bluesky.log import get_logger
+from gixi_bluesky.log import SeldomLog, get_logger
 from gixi_bluesky.processes.clock import SYSTEM_CLOCK, Clock
 from gixi_bluesky.processes.loops import Loop, Watchdog
 
@@ -103,7 +103,8 @@ class AnalysisCore:
         self._counts: Counter[str] = Counter()
         self._counting = threading.Lock()
         self._maps_s = 0.0
-        self._last_error = ""
+        self._last_error = self._last_frame_error = ""
+        self._seldom = SeldomLog()
         self.queue = FrameQueue(config.queue, fed=redelivered)
         self._worker = Worker(
             config,
@@ -259,6 +260,9 @@ class AnalysisCore:
             "runs_open": sum(not run.stopped for run in runs if not run.over),
             "runs_closing": sum(run.stopped for run in runs if not run.over),
             "runs_closed": counts.get("runs_closed", 0),
+            "runs_left_alone": self._router.left_alone.count,
+            "left_alone_reason": self._router.left_alone.last,
+            "last_frame_error": self._last_frame_error,
             "storage": "; ".join(sorted({run.trouble for run in runs if run.trouble})),
             "last_error": self._last_error
             or self._worker.last_error
@@ -378,9 +382,13 @@ class AnalysisCore:
             self._count("maps_built")
             self._maps_s += built_s
         if outcome.status != "ok":
-            log.warning("frame_not_analysed", status=outcome.status, reason=outcome.reason)
+            self._last_frame_error = outcome.reason
+            if (similar := self._seldom.due(outcome.reason)) is not None:
+                told = {"status": outcome.status, "reason": outcome.reason}
+                log.warning("frame_not_analysed", similar_before=similar, **told)
         for warning in outcome.result.warnings if outcome.result is not None else ():
-            log.warning("frame_warning", reason=warning)
+            if (similar := self._seldom.due(warning)) is not None:
+                log.warning("frame_warning", similar_before=similar, reason=warning)
         if (run := self._run_of(frame)) is not None:
             run.add(frame, outcome)
 

@@ -89,7 +89,8 @@ def peak_table(rows: pd.DataFrame, width: int) -> Table:
 
 def phase_line(row: pd.Series) -> str:
     """Return a row of `matches` as a sentence."""
-    told = f"{row['phase']}: {row['probability']:.2f}, {row['n_matched']}/{row['n_expected']} lines"
+    lines = f"{row['n_matched']} of {row['n_expected']} lines"
+    told = f"{row['phase']}: probability {row['probability']:.2f}, {lines}"
     scale, error = row.get("lattice_scale", np.nan), row.get("lattice_scale_error", np.nan)
     if np.isfinite(scale):
         told += f", lattice {scale:.4f}" + (f"±{error:.4f}" if np.isfinite(error) else "")

@@ -40,8 +40,11 @@ def serve(
     """
     from gixi_bluesky.tiled_adapters.server.configuration import KEY_VARIABLE
     from gixi_bluesky.tiled_adapters.server.embedded import configured_server, embedded_server
+    from gixi_bluesky.tiled_adapters.server.state_folder import is_new
     from gixi_bluesky.web import LiveView, page_address
 
+    if config is None and is_new(directory.absolute()):
+        say(f"{directory} holds no results of a server yet; an empty catalogue is made there")
     with (
         configured_server(config, port, around=LiveView)
         if config is not None

@@ -17,6 +17,7 @@ from gixi_bluesky.callbacks.derived.stores import RunStore, store_builder
 from gixi_bluesky.callbacks.folder import FolderRun, folder_input
 from gixi_bluesky.callbacks.images.allowed_paths import FileAccess
 from gixi_bluesky.cli.console import say
+from gixi_bluesky.cli.file_results import require_writable
 from gixi_bluesky.cli.records import FrameRecord
 from gixi_bluesky.config import Config
 from gixi_bluesky.metrics import serve_metrics
@@ -38,11 +39,15 @@ def watched(
     then are analysed and stored first.
     """
     stored: SimpleQueue[_Found] = SimpleQueue()
+    if config.tiled.uri is None:
+        config.output.directory.mkdir(parents=True, exist_ok=True)
+        require_writable(config.output.directory)
     new_store = store_builder(config)
+    opened: dict[str, None] = {}  # uids of derived runs
     config = config.model_copy(update={"input": folder_input(config.input, folder.absolute())})
     with contextlib.ExitStack() as stack:
         analysis = stack.enter_context(
-            Analysis(config, store=lambda: _ReportingStore(new_store(), stored))
+            Analysis(config, store=lambda: _ReportingStore(new_store(), stored, opened))
         )
         if metrics_port is not None:
             stack.callback(serve_metrics(analysis.status, metrics_port))
@@ -59,7 +64,8 @@ def watched(
         run.stop()
         analysis.drain(_STORED_S)
         yield from _stored_frames(stored, run, 0.0)
-        say(f"{run.n_frames} images; the run is stored {_place(config)}")
+        named = f"run {', '.join(opened)}" if opened else "run"
+        say(f"{run.n_frames} images; the {named} is stored {_place(config)}")
 
 
 _Found = tuple[dict[str, pd.DataFrame], dict[str, Any]]
@@ -68,8 +74,11 @@ _Found = tuple[dict[str, pd.DataFrame], dict[str, Any]]
 class _ReportingStore:
     """Passes documents on to a store, and puts each stored frame into a queue."""
 
-    def __init__(self, store: RunStore, stored: SimpleQueue[_Found]) -> None:
+    def __init__(
+        self, store: RunStore, stored: SimpleQueue[_Found], opened: dict[str, None]
+    ) -> None:
         self._store = store
+        self._opened = opened
         self._stored = stored
         self._streams: dict[str, str] = {}
         self._tables: dict[str, pd.DataFrame] = {}
@@ -83,7 +92,11 @@ class _ReportingStore:
         return self._store.trouble
 
     def open(self, start: Mapping[str, Any]) -> RunState:
-        return self._store.open(start)
+        state = self._store.open(start)
+        if start["uid"] not in self._opened:
+            self._opened[start["uid"]] = None
+            say(f"the derived run is {start['uid']}")
+        return state
 
     def read(self, stream: str) -> pd.DataFrame:
         return self._store.read(stream)

@@ -17,7 +17,7 @@ from gixi_bluesky.callbacks.documents.parsing import RunStop
 from gixi_bluesky.callbacks.runs.raw_run import Frame, RawRun, RunClosed
 from gixi_bluesky.callbacks.worker.jobs import Outcome, Ready
 from gixi_bluesky.errors import ClaimLostError, RunCompleteError, StoreError
-from gixi_bluesky.log import get_logger
+from gixi_bluesky.log import SeldomLog, get_logger
 from gixi_bluesky.metrics import FRAME_LATENCY
 from gixi_bluesky.processes.clock import SYSTEM_CLOCK, Clock
 from gixi_bluesky.processes.retries import Backoff
@@ -97,6 +97,7 @@ class RunPublisher:
         self._times: dict[int, float] = {}
         self._closed: RunClosed | None = None
         self._retry = Backoff(clock)
+        self._seldom = SeldomLog()
 
     @property
     def over(self) -> bool:
@@ -274,8 +275,10 @@ class RunPublisher:
             self.broken = self.last_error
         uids = {"uid": self.documents.uid, "raw_uid": self.raw.uid}
         log = _log.bind(**uids, error=self.last_error, retry_in_s=pause)
-        # A StoreError says all there is to say; of anything else the place matters.
-        log.warning("store_failed", exc_info=None if isinstance(error, StoreError) else error)
+        if (similar := self._seldom.due(self.last_error)) is not None:
+            log.warning("store_failed", similar_before=similar)
+            if not isinstance(error, StoreError):  # of anything else the place matters
+                log.debug("store_failed", exc_info=error)
 
 
 def _is_for_good(error: Exception) -> bool:

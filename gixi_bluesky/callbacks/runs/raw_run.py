@@ -48,6 +48,7 @@ from gixi_bluesky.callbacks.runs.actions import (
 from gixi_bluesky.callbacks.runs.dark_streams import RunDarks
 from gixi_bluesky.callbacks.runs.frame_numbers import FrameNumbers
 from gixi_bluesky.callbacks.runs.frame_sums import FrameSums
+from gixi_bluesky.callbacks.runs.left_alone import RunsLeftAlone
 from gixi_bluesky.callbacks.settings import InputSettings
 from gixi_bluesky.errors import DocumentError, FrameError
 from gixi_bluesky.log import get_logger
@@ -77,6 +78,7 @@ class RunTracker:
     """Follows the documents of one raw run and one of its streams.
 
     corrections: say whether images are summed, and whether another stream holds their dark
+    left_alone: where a run without images for the analysis is recorded
     """
 
     def __init__(
@@ -86,8 +88,10 @@ class RunTracker:
         lookup: ConditionLookup,
         corrections: CorrectionSettings | None = None,
         clock: Clock = SYSTEM_CLOCK,
+        left_alone: RunsLeftAlone | None = None,
     ) -> None:
         self.start = start
+        self._left_alone = left_alone
         self._clock = clock
         corrections = corrections or CorrectionSettings()
         self._sums = FrameSums(corrections)
@@ -195,19 +199,19 @@ class RunTracker:
 
     def _image_key(self, descriptor: Descriptor) -> str | None:
         wanted, found = self._settings.data_key, descriptor.image_keys
-        log = _log.bind(raw_uid=self.start.uid, stream=descriptor.stream)
+        stream = descriptor.stream
         if wanted is not None:
             if wanted in descriptor.keys:
                 return wanted
-            log.info("run_left_alone", reason=f"it has no key {wanted!r}", image_keys=found)
-            return None
-        if len(found) == 1:
+            reason = f"stream {stream!r} has no key {wanted!r}, which is input.data_key"
+        elif len(found) == 1:
             return found[0]
-        if found:
-            reason = f"it has {len(found)} image keys; name one of them as input.data_key"
-            log.warning("run_left_alone", reason=reason, image_keys=found)
+        elif found:
+            reason = f"stream {stream!r} has {len(found)} image keys; name one as input.data_key"
         else:
-            log.info("run_left_alone", reason="none of its keys is a 2-D image")
+            reason = f"stream {stream!r} has no 2-D image"
+        if self._left_alone is not None:
+            self._left_alone.add(self.start.uid, reason, found)
         return None
 
     def _event(self, event: Event) -> Iterator[Action]:
@@ -351,6 +355,7 @@ class RunTracker:
         for seq_num in tuple(self._waiting):
             yield from self._release(seq_num)
         if self._key is None:
+            self._leave_without_stream()
             return
         announced = max(stop.num_events.get(self._settings.stream, 0), 0) * self._per_event
         n_missing, missing = self._seen.gaps(announced, _MISSING_LISTED)
@@ -358,6 +363,17 @@ class RunTracker:
             yield from self._open()
         if self._opened:
             yield RunClosed(self.start.uid, stop, self._seen.count, n_missing, missing)
+
+    def _leave_without_stream(self) -> None:
+        """Record a run that has images, but not in the stream that is analysed."""
+        offered = {
+            one.stream: one.image_keys for one in self._descriptors.values() if one.image_keys
+        }
+        if self._refused or not offered or self._left_alone is None:
+            return
+        reason = f"it has no stream {self._settings.stream!r}, which is input.stream"
+        streams = ", ".join(repr(name) for name in sorted(offered))
+        self._left_alone.add(self.start.uid, f"{reason}; there are images in {streams}")
 
 
 def _inline(value: Any, image: int, n: int, size: tuple[int, int] | None) -> FrameRef:

@@ -22,6 +22,7 @@ from gixi_bluesky.callbacks.documents.parsing import (
     payload_bytes,
 )
 from gixi_bluesky.callbacks.documents.value_sources import DocumentKey
+from gixi_bluesky.callbacks.runs.left_alone import RunsLeftAlone
 from gixi_bluesky.callbacks.runs.raw_run import Action, RunTracker
 from gixi_bluesky.callbacks.settings import InputSettings
 from gixi_bluesky.log import get_logger
@@ -68,6 +69,7 @@ class Router:
         self._ticking: set[str] = set()  # runs with frames that wait for their event
         self._joined: set[str] = set()  # open runs whose beginning was fetched
         self.documents_lost = 0
+        self.left_alone = RunsLeftAlone()
 
     @property
     def open_runs(self) -> tuple[str, ...]:
@@ -186,7 +188,12 @@ class Router:
                 yield from self._abandon_oldest()
             self._homes[start.uid] = start.uid
             self._trackers[start.uid] = RunTracker(
-                start, self._settings, self._lookup, self._corrections, self._clock
+                start,
+                self._settings,
+                self._lookup,
+                self._corrections,
+                self._clock,
+                self.left_alone,
             )
         yield from self._unpark(start.uid)
 

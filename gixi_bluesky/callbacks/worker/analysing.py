@@ -17,7 +17,7 @@ from structlog.contextvars import bound_contextvars
 
 from gixi_bluesky.callbacks.worker.jobs import Analysed, Job, Outcome
 from gixi_bluesky.errors import FrameError, RefusedPathError, UnavailableError
-from gixi_bluesky.log import get_logger
+from gixi_bluesky.log import SeldomLog, get_logger
 from gixi_bluesky.processes.shared_blocks import SharedArray, mapped
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["analyse_jobs"]
 
 _log = get_logger()
+_seldom = SeldomLog()
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,9 +124,9 @@ def _outcome_of(error: BaseException) -> Outcome:
         return Outcome("unavailable", str(error))
     if isinstance(error, FrameError):
         return Outcome("failed", str(error))
-    _log.error(
-        "frame_failed", error=repr(error), traceback="".join(traceback.format_exception(error))
-    )
+    if (similar := _seldom.due(repr(error))) is not None:
+        _log.error("frame_failed", error=repr(error), similar_before=similar)
+        _log.debug("frame_failed", traceback="".join(traceback.format_exception(error)))
     return Outcome("failed", f"{type(error).__name__}: {error}")
 
 

@@ -17,6 +17,7 @@ from gixi_bluesky.tiled_adapters.server.configuration import (
     server_config,
 )
 from gixi_bluesky.tiled_adapters.server.listening import LOOPBACK, serving_app
+from gixi_bluesky.tiled_adapters.server.state_folder import held_state
 
 __all__ = ["EmbeddedServer", "configured_server", "embedded_server"]
 
@@ -73,13 +74,15 @@ def embedded_server(
 
     around: returns the ASGI application to serve, given that of Tiled and its API key
 
-    Raises StoreError when the port is taken or the server does not start.
+    Raises StoreError when the port is taken, another server holds the folder, or this one does
+    not start.
     """
-    config = server_config(directory, api_key=api_key, readable=readable)
     home = Path(directory).absolute()
-    (home / ".tiled" / "data").mkdir(parents=True, exist_ok=True)
-    with _serving(config, home, LOOPBACK, port or 0, around) as server:
-        yield server
+    with held_state(home) as note_address:
+        config = server_config(directory, api_key=api_key, readable=readable)
+        with _serving(config, home, LOOPBACK, port or 0, around) as server:
+            note_address(server.uri)
+            yield server
 
 
 @contextlib.contextmanager

@@ -335,6 +335,27 @@ def test_cameras_alignment_scans_and_other_streams_are_left_alone() -> None:
     assert not list(routed(router(data_key=KEY), [run.start(), run.descriptor()]))
 
 
+def test_why_a_run_is_left_alone_is_recorded_and_warned_about_once(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    mistyped = router(data_key="imgg")
+    for _ in range(3):
+        run = RawRun()
+        assert not list(routed(mistyped, [run.start(), run.descriptor(), run.stop(0)]))
+    assert mistyped.left_alone.count == 3
+    assert "has no key 'imgg', which is input.data_key" in mistyped.left_alone.last
+    assert f"its images are {KEY}" in mistyped.left_alone.last
+    assert "".join(capsys.readouterr()).count("warning") == 1
+    elsewhere = router(stream="primry")
+    run = RawRun()
+    assert not list(routed(elsewhere, [run.start(), run.descriptor(), run.stop(0)]))
+    assert "no stream 'primry', which is input.stream" in elsewhere.left_alone.last
+    assert "images in 'primary'" in elsewhere.left_alone.last
+    alignment = router()
+    assert not list(routed(alignment, [run.start(), run.stop(0)]))
+    assert alignment.left_alone.count == 0
+
+
 def test_a_run_without_frames_gives_no_derived_run_unless_it_announced_some() -> None:
     run = RawRun()
     assert not list(routed(router(), [run.start(), run.descriptor(), run.stop(0)]))
