@@ -16,6 +16,7 @@ from gixi_bluesky.errors import ConfigError
 from gixi_bluesky.processing.geometry.instrument import Geometry
 from gixi_bluesky.processing.geometry.nexus_calibration import read_nexus
 from gixi_bluesky.processing.geometry.poni import read_poni
+from gixi_bluesky.processing.pixels.own_calibrations import read_own_calibrations
 from gixi_bluesky.processing.settings import GeometrySettings
 
 __all__ = ["import_config"]
@@ -81,7 +82,34 @@ def _from_calibration(file: Path, folder: Path) -> Imported:
         )
     geometry |= {"incidence_angle_deg": 0.0, "flip": flip}
     notes.append("A calibration has no incidence angle: set incidence_angle_deg.")
-    return {"geometry": geometry, "grid": grid}, notes
+    corrections = _own_values(file, folder, geometry, notes) if kind == "nexus" else {}
+    tree = {"geometry": geometry, "grid": grid}
+    return (tree | {"corrections": corrections} if corrections else tree), notes
+
+
+def _own_values(
+    file: Path, folder: Path, geometry: dict[str, Any], notes: list[str]
+) -> dict[str, Any]:
+    """Add the detector's own mask to `geometry`, and return its flat field and count cutoff."""
+    path = Path(str(file).partition("::")[0]).absolute()
+    own = read_own_calibrations(path)
+    corrections: dict[str, Any] = {}
+    if own.mask:
+        geometry["mask"] = _relative(own.mask, path, folder)
+        notes.append("mask is the detector's own.")
+    if own.flat:
+        corrections["flat"] = _relative(own.flat, path, folder)
+        notes.append("flat is the detector's own; the file does not say that it was applied.")
+    if own.saturation:
+        corrections["saturation"] = own.saturation
+        notes.append("saturation is the count cutoff of the detector.")
+    return corrections
+
+
+def _relative(place: str, file: Path, folder: Path) -> str:
+    """Return FILE::DATASET with the file relative to a folder."""
+    dataset = place.partition("::")[2]
+    return f"{os.path.relpath(file, folder)}::{dataset}"
 
 
 def _flip_for(source: dict[str, Path], shape: tuple[int, int]) -> str:

@@ -185,9 +185,11 @@ def _nonzero(group: h5py.Group, name: str) -> bool:
 
 
 def _shape(detector: h5py.Group) -> tuple[int, int] | None:
-    data = _own(detector, "data") if "data" in detector else None
-    if isinstance(data, h5py.Dataset) and data.ndim >= 2:
-        return int(data.shape[-2]), int(data.shape[-1])
+    """Return (rows, columns) of the images, or of the mask where an Eiger has them elsewhere."""
+    for name in ("data", "pixel_mask", "detectorSpecific/pixel_mask"):
+        data = _own(detector, name) if name.split("/")[0] in detector else None
+        if isinstance(data, h5py.Dataset) and data.ndim >= 2:
+            return int(data.shape[-2]), int(data.shape[-1])
     return None
 
 
