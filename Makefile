@@ -13,7 +13,7 @@ NODE_20 := PATH="$(CURDIR)/$(BIN):$$PATH" node -e 'process.exit(parseInt(process
 # One thread a process: the tests themselves run side by side.
 TESTS  := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
-.PHONY: demo test docs quick lint types page page-tests page-quick coverage soak hooks clean
+.PHONY: demo test docs interop quick lint types page page-tests page-quick coverage soak hooks clean
 
 demo: $(VENV)/.ready          ## a simulated experiment, live, with pictures in $(DEMO)/
 	$(BIN)/gixi-bluesky demo --out $(DEMO)
@@ -52,6 +52,9 @@ page-tests: frontend/node_modules/.ready  ## lint, types and tests of the live v
 page-quick:                   ## the same where there is a Node already
 	@if $(NODE_20) 2>/dev/null; then $(MAKE) --no-print-directory page-tests; \
 	  else echo "no Node 20: the live view's own tests are left to \`make test\`"; fi
+
+interop: $(VENV)/.ready-dev   ## with packages of others, each in an environment of its own below .interop/
+	GIXI_INTEROP=1 PYTHONPATH=tests/interop $(BIN)/python -m pytest tests/interop
 
 soak: $(VENV)/.ready-dev      ## the long campaigns; ROUNDS=3 SEED=7 KILLS=10 DOCUMENTS=100000 EXAMPLES=2000: so many
 	GIXI_FUZZ_EXAMPLES=$(or $(EXAMPLES),2000) \

@@ -51,11 +51,11 @@ def test_tables_are_read_after_the_folder_was_moved(tmp_path: Path) -> None:
     assert is_new(before)
     table = pa.table({"q": [1.0, 2.0]})
     with embedded_server(before) as server:
-        written = server.catalog("gixi").create_appendable_table(table.schema, key="peaks")
+        written = server.client().create_appendable_table(table.schema, key="peaks")
         written.append_partition(0, table)
     assert not is_new(before)
     before.rename(after)
     for _ in range(2):  # a second start finds nothing to rewrite
         with embedded_server(after) as server:
-            assert server.catalog("gixi")["peaks"].read()["q"].tolist() == [1.0, 2.0]
+            assert server.client()["peaks"].read()["q"].tolist() == [1.0, 2.0]
     assert not before.exists()
