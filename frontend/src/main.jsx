@@ -4,5 +4,7 @@ import { AppState } from './state.js';
 import { App } from './views/app.jsx';
 
 const state = new AppState();
-render(<App state={state} />, /** @type {Element} */ (document.getElementById('app')));
+const place = /** @type {Element} */ (document.getElementById('app'));
+place.replaceChildren();
+render(<App state={state} />, place);
 void state.start();

@@ -6,7 +6,7 @@ import { tableFromArrays, tableToIPC } from '@uwdata/flechette';
 
 import { ImageCache } from '../src/data/image_cache.js';
 import { RowTable } from '../src/data/row_table.js';
-import { RequestError, TiledAPI } from '../src/tiled/api.js';
+import { columnsOf, RequestError, TiledAPI } from '../src/tiled/api.js';
 import { Stream } from '../src/tiled/stream.js';
 import { TableFeed } from '../src/tiled/table_feed.js';
 
@@ -138,6 +138,16 @@ test('the API reads Arrow tables and arrays, and names what went wrong', async (
   await assert.rejects(api.node('x', []), { status: 401, message: 'Not enough permissions.' });
   await assert.rejects(api.node('x', []), { status: 0 });
   assert.equal(api.socketAddress('a').protocol, 'ws:');
+});
+
+test('rows are read wherever they begin in a message', () => {
+  const file = arrow({ frame: [7, 8], raw_time: [1.5, NaN] });
+  for (let offset = 0; offset < 8; offset++) {
+    const message = new Uint8Array(file.length + offset);
+    message.set(file, offset);
+    const columns = columnsOf(message.subarray(offset), ['raw_time', 'frame']);
+    assert.deepEqual([...columns.raw_time], [1.5, NaN]);
+  }
 });
 
 test('images are fetched in blocks and kept within their bytes', async () => {

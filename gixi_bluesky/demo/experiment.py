@@ -164,11 +164,12 @@ def _measure(
                 purpose="demo",
                 sample_name=f"{CRYSTALLISES} from solution{_numbered(number)}",
             )
+            analysis.drain(_DRAIN_S)
         except KeyboardInterrupt:
-            engine.abort("stopped by Ctrl-C")
+            if not engine.state.is_idle:
+                engine.abort("stopped by Ctrl-C")
             raise
         finally:
-            analysis.drain(_DRAIN_S)
             seconds = time.monotonic() - began
             analysis.close()
     return raw_uid, seconds

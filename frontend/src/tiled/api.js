@@ -172,7 +172,8 @@ export class TiledAPI {
  * @returns {Columns}
  */
 export function columnsOf(bytes, wanted) {
-  const table = tableFromIPC(bytes);
+  // 8-byte numbers are read in place; in a message they may begin anywhere.
+  const table = tableFromIPC(bytes.byteOffset % 8 ? bytes.slice() : bytes);
   const names = wanted.filter((name) => table.names.includes(name));
   return Object.fromEntries(names.map((name) => [name, table.getChild(name).toArray()]));
 }

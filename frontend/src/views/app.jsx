@@ -1,3 +1,5 @@
+import { useEffect } from 'preact/hooks';
+
 import { Banner } from './banner.jsx';
 import { Health } from './health.jsx';
 import { RunsPanel } from './runs_panel.jsx';
@@ -12,8 +14,13 @@ const THEMES = ['auto', 'light', 'dark'];
 export function App({ state }) {
   const theme = state.theme.value;
   const next = THEMES[(THEMES.indexOf(theme) + 1) % THEMES.length];
+  useEffect(() => {
+    const listener = (/** @type {KeyboardEvent} */ event) => onKey(event, state);
+    document.addEventListener('keydown', listener);
+    return () => document.removeEventListener('keydown', listener);
+  }, [state]);
   return (
-    <div class="app" onKeyDown={(event) => onKey(event, state)}>
+    <div class="app">
       <header class="top">
         <h1>GIXI live view</h1>
         <Health state={state} />
