@@ -113,12 +113,12 @@ class Analysis:
         return status
 
     def close(self, wait: float = 0.0) -> None:
-        """Stop; what is not stored by then can be resumed by the same documents again.
+        """Stop; what is not stored can be resumed by sending the same documents again.
 
         wait: seconds to wait for frames and runs that are not stored; 0 = stop at once
         """
         if self._closing.is_set() or self._owner != os.getpid():
-            return  # a forked child of the scan leaves all to its parent
+            return  # a forked child of the scan closes nothing: its parent does
         for undo in self._on_close:
             with contextlib.suppress(Exception):  # the engine may be gone already
                 undo()
@@ -133,7 +133,7 @@ class Analysis:
 
     @property
     def exit_wait_s(self) -> float:
-        """How long to wait for unfinished frames when Python is left, in seconds."""
+        """Longest wait for unfinished frames when Python exits, s."""
         return self._exit_wait_s
 
     def on_close(self, undo: Callable[[], object]) -> None:
@@ -147,7 +147,7 @@ class Analysis:
         self.close()
 
     def _outstanding(self) -> str:
-        """Return what is not stored of the runs that have stopped; empty = nothing."""
+        """Describe what is not stored of the runs that have stopped; "" = nothing."""
         if documents := len(self._inbox):
             return f"{documents} documents"
         runs = [run for run in self._core.runs if run.stopped and not run.settled]
@@ -160,7 +160,7 @@ class Analysis:
         return f"{frames} ({why})" if why else frames
 
     def _unfinished(self) -> str:
-        """Return what is not stored, also of runs that go on; empty = nothing."""
+        """Describe what is not stored, also of runs that go on; "" = nothing."""
         frames = self._core.status()["frames_queued"]
         return self._outstanding() or (f"{frames} frames" if frames else "")
 
@@ -171,7 +171,7 @@ class Analysis:
         return f"gixi-bluesky reprocess {uri} {uids or 'RAW_UID'} --config FILE"
 
     def _follow(self) -> None:
-        """Documents thread: turn documents into frames; must never wait for anything else."""
+        """Turn documents into frames, on the documents' thread; must not block on anything else."""
         taken = self._inbox.take(_POLL_S)
         if taken is None:
             self._guarded(self._core.tick)
@@ -189,12 +189,12 @@ class Analysis:
         self._core.route(parse(name, doc), payload_bytes(doc))
 
     def _join(self) -> None:
-        """Look for documents that came before this analysis, and take those that were found."""
+        """Take the fetched beginnings of runs that were joined midway."""
         for found in self._core.fetched():
             self._guarded(partial(self._core.join, found))
 
     def _guarded(self, take: Callable[[], None]) -> None:
-        """Run `take`; a document that cannot be used is counted and must not end the thread."""
+        """Run `take`; an unusable document is counted and must not end the thread."""
         try:
             take()
         except DocumentError as error:

@@ -1,4 +1,4 @@
-"""The core of every entrance: documents in, derived runs out, and what became of each run."""
+"""The core of every entrance: documents in, derived runs and the outcome of each run out."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ _log = get_logger()
 
 
 class AnalysisCore:
-    """Turns documents into frames, has them analysed, and keeps a derived run for each raw run.
+    """Turns documents into frames, passes them to the worker, and keeps a derived run a raw run.
 
     `route`, `join`, `tick` and `release` are for one thread, that of the entrance; the worker and
     each derived run have threads of their own.
@@ -59,9 +59,9 @@ class AnalysisCore:
     factory: "module:name" of what builds the pipeline in the analysis process
     raw: opens the catalogue of raw runs, for runs joined midway; None = as `config.tiled` says
     folds: builds what looks back over the frames of a run; None = as the configuration says
-    redelivered: the entrance can pause, and can read the documents of a run again: no frame is
-        dropped, a run that another writer has is awaited, and one that the store refuses fails
-    echo: returns what announces the derived documents of a raw run elsewhere, None = nothing does
+    redelivered: the entrance can pause and can read the documents of a run again: no frame is
+    dropped, a run that another writer has is awaited, and one that the store refuses fails
+    echo: returns a publisher of the derived documents of a raw run, None = none
 
     Raises what a wrong set-up raises, and ConfigError for a second analysis with the same result
     hash, stream and data key in this process.
@@ -125,7 +125,7 @@ class AnalysisCore:
         self._watchdog.start()
 
     def watch(self, loop: Loop) -> None:
-        """Watch a thread of the entrance, too."""
+        """Watch a thread of the entrance as well."""
         self._watchdog.add(loop)
 
     @property
@@ -164,7 +164,7 @@ class AnalysisCore:
         self._act_on(self._router.tick())
 
     def fetched(self) -> Iterator[FoundRun]:
-        """Look for runs that began before this process, and yield those found, for `join`."""
+        """Search for runs that began before this process, and yield those found, for `join`."""
         if self._joining is not None:
             self._joining.want(self._router.missed(_MISSED_S))
             yield from self._joining.found()
@@ -181,7 +181,7 @@ class AnalysisCore:
         self._router.forget_waiting(uids)
 
     def ended(self) -> Iterator[Ended]:
-        """Yield what became of runs since the last call."""
+        """Yield the runs that ended since the last call, with their outcome."""
         while True:
             try:
                 ended = self._ended.get_nowait()
@@ -203,9 +203,9 @@ class AnalysisCore:
         flush: bool,
         meanwhile: Callable[[], None] = lambda: None,
     ) -> None:
-        """Give runs up where they are, so that another owner can go on; wait `timeout` seconds.
+        """Release runs unfinished, so that another owner can continue; wait `timeout` seconds.
 
-        flush: what is analysed is stored first
+        flush: store analysed frames first
         meanwhile: called repeatedly while waiting
         """
         keepers = []
@@ -224,7 +224,7 @@ class AnalysisCore:
                 meanwhile()
 
     def ignore(self, run_uid: str) -> None:
-        """Leave what still comes of a raw run alone."""
+        """Ignore further documents of a raw run."""
         self._router.ignore(run_uid)
 
     def refused(self, error: DocumentError) -> None:
@@ -270,12 +270,12 @@ class AnalysisCore:
         }
 
     def close(self) -> None:
-        """Stop at once; what is not stored can be resumed by the same documents again."""
+        """Stop at once; what is not stored can be resumed by sending the same documents again."""
         self._watchdog.stop()
         if self._joining is not None:
             self._joining.close()
         self._worker.close()
-        # A run whose store fails is waited for only briefly: its thread may wait for a dead server.
+        # Only a short wait for a run whose store fails: its thread may wait for a dead server.
         failing = [uid for uid, run in list(self._runs.items()) if run.last_error]
         self.release(failing, timeout=_FAILING_S, flush=False)
         self.release(list(self._runs), timeout=_CLOSE_S, flush=False)
@@ -293,7 +293,7 @@ class AnalysisCore:
                 self._act(action)
         except DocumentError:
             raise
-        except Exception as error:  # one strange document must not end the analysis
+        except Exception as error:  # one faulty document must not end the analysis
             _log.exception("document_failed")
             message = f"the document cannot be used: {type(error).__name__}: {error}"
             raise DocumentError(message) from error
@@ -342,7 +342,7 @@ class AnalysisCore:
         _log.info("run_opened", uid=run.documents.uid, raw_uid=raw.uid)
 
     def _end(self, run: RunPublisher, ended: Ended) -> None:
-        """Record, on the thread of its keeper, what became of a run."""
+        """Record the outcome of a run, on the thread of its keeper."""
         if ended.how == "spooled":
             self._ended.put(ended)
             return

@@ -1,4 +1,4 @@
-"""Runs of legacy databroker catalogues: from MongoDB, with handlers of their own."""
+"""Runs of legacy databroker catalogues: from MongoDB, with databroker's handlers."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def broker_catalogue(name: str) -> Any:
     catalogue = databroker.catalog[name]
     try:
         return catalogue["raw"]
-    except (KeyError, ValueError):  # a catalogue of runs minds a uid as short as that
+    except (KeyError, ValueError):  # a catalogue of runs rejects such a short uid
         return catalogue
 
 
 def stored_documents(run: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Go through the documents of a stored run.
+    """Yield the documents of a stored run.
 
     Images in resources of a kind that we have no reader for are filled in, one by one, from the
     server, whose handlers know them.

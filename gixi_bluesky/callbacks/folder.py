@@ -1,4 +1,4 @@
-"""A folder that grows, as a Bluesky run: its image files become stream documents."""
+"""A growing folder as a Bluesky run: its image files become stream documents."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class FolderRun:
         return self._names[frame]
 
     def poll(self) -> int:
-        """Look once and report what became complete; return the number of new images."""
+        """Poll once and send new complete files; return the number of new images."""
         before = self.n_frames
         seen = self._look()
         complete = [path for path, now in seen.items() if now == self._pending.get(path)]
@@ -202,7 +202,7 @@ class FolderRun:
             self._feed("event", event)
 
     def _describe(self) -> Any:
-        # Files of another size are for the analysis to judge, so none is promised here.
+        # The analysis rejects files of another size, so no size is declared here.
         bundle = self._run.compose_descriptor(
             name=_STREAM,
             data_keys={

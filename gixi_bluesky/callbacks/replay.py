@@ -1,4 +1,4 @@
-"""Stored runs once more through the analysis, document by document."""
+"""Replay of stored runs through the analysis, document by document."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["Replayed", "found_runs", "replay"]
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """What became of one stored run; without `derived_uid`, `reason` says why there is none."""
+    """The outcome of one stored run; without `derived_uid`, `reason` says why there is none."""
 
     raw_uid: str
     derived_uid: str | None

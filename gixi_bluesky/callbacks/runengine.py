@@ -16,11 +16,11 @@ def subscribe(RE: Any, config: AnalysisConfig, tiled: Any = None) -> Analysis:
     config: the package's Config (see `load_config`)
     tiled: a Tiled client of the catalogue where derived runs go; None = as `config.tiled` says
 
-    The scan never waits for the analysis and never sees its faults. A wrong set-up raises here:
+    The scan never waits for the analysis and never gets its errors. A wrong set-up raises here:
     no weights, a bad PONI or CIF, a Tiled server that refuses.
     """
     analysis = Analysis(config, tiled)
-    # The engine keeps the handle itself, not a bound method of it, of which it would forget all.
+    # The engine must hold the handle itself: it keeps only weak references to bound methods.
     token = RE.subscribe(analysis)
     analysis.on_close(lambda: RE.unsubscribe(token))
     return analysis

@@ -58,7 +58,7 @@ class InputSettings(Settings):
 
 
 class QueueSettings(Settings):
-    """What may wait between the RunEngine and the pipeline, and what happens beyond."""
+    """Limits of the queue between the RunEngine and the pipeline, and the overflow policy."""
 
     max_mib: PositiveFloat = 512.0
     overflow: Literal["spill", "drop_oldest"] = "spill"
@@ -83,7 +83,7 @@ class QueueSettings(Settings):
 
 
 class SlurmSettings(Settings):
-    """What a site's Slurm wants to hear of every submission; options of the command go first."""
+    """Options of every submission to a site's Slurm; options of the command take precedence."""
 
     partition: str | None = None
     time: str | None = Field(None, description="time limit as Slurm writes it: 1-00:00:00")
@@ -99,7 +99,7 @@ class SlurmSettings(Settings):
     @field_validator("time", mode="before")
     @classmethod
     def _not_a_number(cls, value: object) -> object:
-        """Refuse what YAML made of 12:00:00, a number to the base of sixty."""
+        """Refuse a time limit that YAML parsed as a number to the base of sixty, as 12:00:00."""
         if isinstance(value, int):
             message = "YAML reads a time limit as a number; put it in quotes, as '12:00:00'"
             raise ValueError(message)

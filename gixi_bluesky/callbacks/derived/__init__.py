@@ -1,1 +1,1 @@
-"""The derived run: its documents, tables, arrays and summary, and the stores they go to."""
+"""The derived run: documents, tables, arrays, summary and stores."""

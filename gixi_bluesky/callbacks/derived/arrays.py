@@ -38,7 +38,7 @@ _log = get_logger()
 
 
 class RunArrays:
-    """Writes the part, begun with the first analysed frame, and announces its arrays.
+    """Writes the HDF5 part, created with the first analysed frame, and composes its documents.
 
     A disk that refuses three times, or does not respond, costs images and not the run: they are
     NaN, `frames.reason` says why, and their rows are written to the part when the disk works
@@ -73,7 +73,7 @@ class RunArrays:
         self._pages = ImagePages(composer, clock, polar=polar)
         self._announcements = Announcements(composer, clock, polar=polar)
         self._finishing = Finishing(composer.uid, output, (*every, *given), required=required)
-        self._told = False
+        self._logged = False
         self._last: list[Document] = []
         self._retry = Backoff(clock, _FIRST_PAUSE_S, _LONGEST_PAUSE_S, free=_ATTEMPTS - 1)
         self._owed: list[tuple[str, Columns]] = []
@@ -84,7 +84,7 @@ class RunArrays:
 
     @property
     def error(self) -> str:
-        """What of the arrays was lost, and why; empty = nothing."""
+        """Description of arrays that were lost, and why; "" = none."""
         lost = [
             f"{number} {what} were not stored: {self._reason}"
             for number, what in (
@@ -102,7 +102,7 @@ class RunArrays:
         return self._finishing.finished
 
     def keeps_image(self, frame: int) -> bool:
-        """Say whether the polar image of a frame is stored."""
+        """Return whether the polar image of a frame is stored."""
         return self._keeps(frame, self._output.image_step)
 
     def keeps_q_image(self, frame: int) -> bool:
@@ -118,7 +118,7 @@ class RunArrays:
         """Write analysed frames (by number) and table rows; return what announces the arrays.
 
         Where arrays are given up, the reason is put into the column `reason` of `tables`.
-        Raises StoreError while it is worth trying again; repeating a call does no harm.
+        Raises StoreError while a retry may help; repeating a call is harmless.
         """
         if self._output.arrays == "none":
             return []
@@ -165,9 +165,9 @@ class RunArrays:
         return image
 
     def finish(self, stop: Mapping[str, Any]) -> list[Document] | None:
-        """Write `<uid>.nxs` and return what announces it; None while that is going on.
+        """Write `<uid>.nxs` and return its documents; None while it is being written.
 
-        It is written in the background, and may be asked for any number of times. Raises
+        It is written in the background; the call may be repeated any number of times. Raises
         StoreError while it is worth trying again.
         """
         if self._output.arrays != "external":
@@ -180,9 +180,9 @@ class RunArrays:
         finished = self._finishing.step(stop)
         if finished is None and self._finishing.running:
             return None
-        if self._told:
+        if self._logged:
             return []
-        self._told = True
+        self._logged = True
         if finished is None or not finished.whole:
             return self._last
         return self._announcements.finished(finished)
@@ -194,7 +194,7 @@ class RunArrays:
 
     @property
     def removing(self) -> bool:
-        """Whether parts are being removed."""
+        """True if parts are being removed."""
         return self._finishing.removing
 
     def close(self) -> None:
@@ -208,7 +208,7 @@ class RunArrays:
         arrays: Rows,
         committed: Collection[int],
     ) -> None:
-        """Write a flush; when the process died of it, once more in another one."""
+        """Write a flush; repeat it in a new process if the first one died."""
         for attempt in range(2):
             try:
                 self._session.begin(committed)
@@ -222,7 +222,7 @@ class RunArrays:
                 return
 
     def _refused(self, error: StoreError) -> None:
-        """Take a refusal of the disk; raises it again while the flush should be repeated."""
+        """Record a refusal of the disk; raises it again while the flush should be repeated."""
         if self._required:
             raise error
         pause = self._retry.failed()

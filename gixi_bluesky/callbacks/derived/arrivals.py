@@ -1,4 +1,4 @@
-"""The answered frames of a run, handed on in the order of their numbers."""
+"""The answered frames of a run, passed on in the order of their numbers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Answered:
     """A frame and how its analysis ended.
 
     at: when, as Clock.monotonic
-    late: a frame with a higher number was handed on before, so that folds leave this one out
+    late: a frame with a higher number was passed on before, so that folds skip this one
     """
 
     frame: Frame
@@ -46,8 +46,8 @@ class OrderedArrivals:
     """Puts the answered frames of one run in the order of their numbers.
 
     A frame is held back while a received frame with a lower number has no answer. Lower numbers
-    that were never received are awaited for a short time only. When too many bytes are held, or
-    the raw run has ended, frames go on without those before them. Any thread may add; one takes.
+    that were never received delay it for a short time only. When too many bytes are held, or the
+    raw run has ended, frames go on without those before them. Any thread may add; one takes.
 
     step: distance of consecutive numbers, more than 1 where frames are sums
     """
@@ -71,12 +71,12 @@ class OrderedArrivals:
 
     @property
     def answered(self) -> int:
-        """How many frames have been answered or skipped."""
+        """Number of frames that were answered or skipped."""
         return self._answered
 
     @property
     def full(self) -> bool:
-        """Whether no more should be analysed until some are taken."""
+        """True if no more should be analysed until some are taken."""
         return self._bytes > _BACKLOG_BYTES
 
     def expect(self, number: int) -> None:
@@ -103,7 +103,7 @@ class OrderedArrivals:
             self._answered += 1
 
     def forget(self) -> None:
-        """Drop what is held, as the run needs no more frames."""
+        """Drop held frames, as the run needs no more."""
         with self._lock:
             self._held.clear()
             self._numbers.clear()

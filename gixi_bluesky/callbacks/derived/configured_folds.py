@@ -31,7 +31,7 @@ Rows = Mapping[str, Sequence[Any]]
 
 
 def configured_folds(steps: Sequence[StepSettings], *, textures: bool) -> FoldBuilder:
-    """Return what builds the folds of each run. Raises ConfigError for an unusable step."""
+    """Return a function that builds the folds of a run. Raises ConfigError for an unusable step."""
     loaded = [(settings, load_step(settings)) for settings in steps]
 
     def build(_: RawRun, __: Ready) -> Sequence[FrameFold]:
@@ -103,7 +103,7 @@ class WorkerRowsFold:
 
 @dataclass(frozen=True, slots=True)
 class StepInput:
-    """What a step with a state is given of a frame; no image is an empty one."""
+    """The input of a stateful step for a frame; without an image, the image is empty."""
 
     frame: int
     time: float
@@ -117,7 +117,7 @@ class StepInput:
 
 @dataclass(slots=True)
 class StatefulStepFold:
-    """A user's step that looks back over the frames of a run."""
+    """A user's stateful step over the frames of a run."""
 
     step: Step
     table: StreamTable
@@ -136,7 +136,7 @@ class StatefulStepFold:
         return (self.table,)
 
     def restore(self, stored: StoredFrames) -> None:
-        """Show the step the stored frames again; their rows are stored already."""
+        """Call the step with the stored frames again; their rows are already stored."""
         for frame in stored:
             self._last = frame.number
             if frame.status == "ok":

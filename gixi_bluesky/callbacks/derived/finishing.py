@@ -23,12 +23,12 @@ _log = get_logger()
 
 @cache
 def _finishing_process() -> FileProcess:
-    """Return the process that repacks: not the one that flushes wait for."""
+    """Return the process that repacks, separate from the one of the flushes."""
     return FileProcess(niceness=10)
 
 
 class Finishing:
-    """Has `<uid>.nxs` written, and later the parts removed, in threads of their own.
+    """Writes `<uid>.nxs`, and later removes the parts, in separate threads.
 
     A disk that refuses three times is reported in `error`, and the parts stay.
 
@@ -58,18 +58,18 @@ class Finishing:
 
     @property
     def begun(self) -> bool:
-        """Whether a file was asked for."""
+        """True if a file was requested."""
         return self._thread is not None or self._over
 
     @property
     def running(self) -> bool:
-        """Whether the file is being written."""
+        """True if the file is being written."""
         return not self._over
 
     def step(self, stop: Mapping[str, Any]) -> Finished | None:
         """Return the finished file; None while it is written (`running`) and when there is none.
 
-        Raises StoreError while it is worth trying again.
+        Raises StoreError while a retry may help.
         """
         if self._over:
             return self.finished
@@ -96,7 +96,7 @@ class Finishing:
 
     @property
     def removing(self) -> bool:
-        """Whether parts are being removed."""
+        """True if parts are being removed."""
         return self._remover is not None and self._remover.is_alive()
 
     def _remove(self) -> None:
@@ -116,7 +116,7 @@ class Finishing:
             self.finished = _finishing_process().ask(request, timeout)
         except StoreError as error:
             self._failure = error
-        except Exception as error:  # the thread must say how it ended
+        except Exception as error:  # the thread must report how it ended
             _log.exception("finishing_failed", uid=self._uid)
             self._failure = StoreError(f"{self._uid}.nxs was not written: {error!r}")
 

@@ -1,4 +1,4 @@
-"""Folds: what looks back over the frames of a run, such as tracks, in the order of the frames.
+"""Folds: computations over the frames of a run in their order, such as tracks.
 
 Workers have no memory, so that any of them may take any frame. A computation that needs the frames
 before is a `FrameFold`: it takes the frames of one run one after the other in the order of their
@@ -37,7 +37,7 @@ _log = get_logger()
 
 @dataclass(frozen=True, slots=True)
 class OrderedFrame:
-    """One frame as folds get it, analysed just now or stored by an earlier session.
+    """The input of folds for one frame, analysed now or stored by an earlier session.
 
     number: 0-based position of the image in its raw stream and key
     time: of the raw event, seconds since 1970
@@ -60,7 +60,7 @@ class OrderedFrame:
 
 @dataclass(frozen=True, slots=True)
 class Folded:
-    """What a fold adds to a frame.
+    """The output of a fold for a frame.
 
     columns: by stream and name, columns of the frame's own rows that the fold fills, as `track`
         of `peaks`
@@ -115,7 +115,7 @@ class FrameFold(Protocol):
         """Rebuild the state from what earlier sessions stored; called before the first `add`."""
 
     def add(self, frame: OrderedFrame) -> Folded:
-        """Take the next frame and return what follows from it."""
+        """Take the next frame and return its output."""
 
     def collect(self) -> Folded:
         """Return rows that became ready since the last frame, no `columns`; called now and then."""
@@ -151,7 +151,7 @@ class Folds:
 
     @property
     def needs_images(self) -> bool:
-        """Whether a fold needs the polar image of every frame."""
+        """True if a fold needs the polar image of every frame."""
         return any(fold.needs_images for fold in self._folds)
 
     def restore(self, stored: StoredFrames) -> None:
@@ -159,13 +159,13 @@ class Folds:
         for fold in self._folds:
             try:
                 fold.restore(stored)
-            except Exception as error:  # a fold must not cost the run
+            except Exception as error:  # an error of a fold must not end the run
                 self._note(fold, error)
                 self._folds = tuple(one for one in self._folds if one is not fold)
                 self._unfinished = self._folds
 
     def add(self, frame: OrderedFrame) -> tuple[list[Folded], str]:
-        """Return what each fold made of the next frame, and why some failed, empty = none did."""
+        """Return the output of each fold for the next frame, and why some failed, "" = none did."""
         made: list[Folded] = []
         reasons: list[str] = []
         sizes = {name: len(getattr(frame, name)) for name in ("peaks", "matches", "match_peaks")}
@@ -174,7 +174,7 @@ class Folds:
                 folded = fold.add(frame)
                 _check(folded, fold, frame.number, sizes)
                 made.append(folded)
-            except Exception as error:  # a fold must not cost the frame
+            except Exception as error:  # an error of a fold must not lose the frame
                 reasons.append(f"{fold.name}: {self._note(fold, error, frame=frame.number)}")
         return made, "; ".join(reasons)
 

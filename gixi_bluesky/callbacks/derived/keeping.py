@@ -1,4 +1,4 @@
-"""A thread for each derived run, so that one that waits for its store holds up no other."""
+"""A thread for each derived run, so that one that waits for its store delays no other."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HowEnded = Literal["stored", "spooled", "lost", "failed"]
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """What became of a raw run that had a derived one.
+    """The end of a raw run that has a derived run.
 
     how: stored; spooled, which is as safe where every process sees the spool, and is followed by
         another end; lost to another writer; failed for good
@@ -34,7 +34,7 @@ class Ended:
 class RunKeeper(threading.Thread):
     """Steps one derived run until it is over or released.
 
-    end: called once, on this thread, with what became of the run; before that perhaps with spooled
+    end: called once, on this thread, with the end of the run; before that possibly with spooled
     redelivered: the documents of a run can be read again, so that a run that was lost, or that
         the store refuses, ends at once; False = both end with their raw run, a refused one after
         some attempts and with a stop that has the reason
@@ -57,7 +57,7 @@ class RunKeeper(threading.Thread):
         self._flush = True
 
     def release(self, *, flush: bool) -> None:
-        """Have the run flushed, if asked, and closed; its end is not reported."""
+        """Close the run, after a flush if `flush`; its end is not reported."""
         self._flush = flush
         self._released.set()
 
@@ -82,7 +82,7 @@ class RunKeeper(threading.Thread):
         self._close()
 
     def _step(self) -> None:
-        """Step the run; what `step` itself does not catch must not end the thread either."""
+        """Step the run; errors that `step` does not catch must not end the thread either."""
         try:
             self._run.step()
         except BaseException as error:
@@ -90,7 +90,7 @@ class RunKeeper(threading.Thread):
                 _log.error("thread_error", thread=self.name, exc_info=error)
 
     def _how(self) -> HowEnded | None:
-        """Return how the run has ended, None while it goes on."""
+        """Return the kind of the run's end, None while it goes on."""
         if self._run.settled:
             return "stored"
         if self._run.given_up and (self._redelivered or self._run.stopped):

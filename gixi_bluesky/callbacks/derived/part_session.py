@@ -1,4 +1,4 @@
-"""This session's HDF5 part of a derived run, in the process that writes it."""
+"""The HDF5 part of a derived run that this session writes, through the HDF5 process."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _TAKEN_OVER_PER_S = 20  # images of the part before, at least
 
 
 class PartSession:
-    """Appends to the part of this session; begins another one when its process was replaced.
+    """Appends to the part of this session; creates another one when the process was replaced.
 
     The next part takes over the frames that were acknowledged, so that a flush that was not may
     be repeated as a whole.
@@ -53,7 +53,7 @@ class PartSession:
 
     @property
     def can_begin(self) -> bool:
-        """Whether the axes are known, as from the first analysed frame on."""
+        """True if the axes are known, from the first analysed frame on."""
         return self._axes is not None
 
     def set_axes(
@@ -141,7 +141,7 @@ class PartSession:
             self.part = None
             raise
         except StoreError as error:
-            if self._generation != self._process.generation:  # it was asked of another process
+            if self._generation != self._process.generation:  # it was a request to another process
                 self.part = None
                 raise FileProcessError(str(error)) from error
             raise

@@ -1,4 +1,4 @@
-"""One derived run on its way into the store: opened, flushed again and again, closed."""
+"""The publication of one derived run: opened, flushed repeatedly, closed."""
 
 from __future__ import annotations
 
@@ -38,12 +38,10 @@ _log = get_logger()
 class RunPublisher:
     """Takes the outcomes of one raw run (from any thread) and stores them (from one thread).
 
-    A flush that fails is repeated from the document it failed at. `step` does what is due and
-    never raises.
+    A flush that fails is repeated from the document it failed at. `step` never raises.
 
     step: distance of consecutive frame numbers, more than 1 where frames are sums
-    folds: what looks back over the frames of this run, in the order in which they depend on
-        each other
+    folds: the folds of this run, in the order in which they depend on each other
     renew: builds another store while another writer has the run; None = the run is given up then
     """
 
@@ -101,32 +99,32 @@ class RunPublisher:
 
     @property
     def over(self) -> bool:
-        """Nothing more will be stored: the run is complete or was given up."""
+        """True if nothing more will be stored: the run is complete or was given up."""
         return self.complete or bool(self.given_up)
 
     @property
     def settled(self) -> bool:
-        """The run is complete and none of its frames is being analysed."""
+        """True if the run is complete and none of its frames is being analysed."""
         return self.complete and self._all_answered
 
     @property
     def stopped(self) -> bool:
-        """Whether the raw run has ended."""
+        """True if the raw run has ended."""
         return self._closed is not None
 
     @property
     def ready(self) -> bool:
-        """Whether frames can be taken: the run is open and has room, or is over."""
+        """True if frames can be taken: the run is open and has room, or is over."""
         return self.over or (self._writer is not None and not self._order.full)
 
     @property
     def trouble(self) -> str:
-        """What of the disk does not work, and what is done instead; empty = nothing."""
+        """Faults of the disk, and what is done instead; "" = none."""
         return "; ".join(text for text in (self._store.trouble, self._arrays.error) if text)
 
     @property
     def spooled(self) -> bool:
-        """Whether all of the run, with its stop, is on a disk if not in Tiled."""
+        """True if the whole run, with its stop, is in Tiled or on a disk."""
         return self.complete or (isinstance(self._store, SpooledStore) and self._store.stop_spooled)
 
     def expect(self, frame: Frame) -> None:
@@ -142,7 +140,7 @@ class RunPublisher:
         return frame.number not in self._committed
 
     def skip(self, frame: Frame) -> None:
-        """Record that a frame was not wanted."""
+        """Record that a frame was skipped."""
         self._order.skip(frame.number)
 
     def keeps_image(self, frame: Frame) -> bool:
@@ -173,7 +171,7 @@ class RunPublisher:
         self._closed = closed
 
     def step(self) -> None:
-        """Open the run, flush what has gathered, close it when it is complete."""
+        """Open the run, flush gathered frames, close it when it is complete."""
         if self.over or not self._retry.due:
             return
         try:
@@ -192,18 +190,18 @@ class RunPublisher:
             self._postpone(error)
 
     def close(self) -> None:
-        """Give the run up where it is; it can be resumed."""
+        """Close the run unfinished; it can be resumed."""
         self._folds.close()
         self._arrays.close()
         self._store.close()
 
     @property
     def unstorable(self) -> bool:
-        """Whether the store refused the run itself, and went on refusing it."""
+        """True if the store refuses the run itself, also after retries."""
         return bool(self.broken) and not self.over and self._retry.failures >= _REFUSED_TIMES
 
     def end_unstorable(self) -> None:
-        """Give up a run that can never be stored, with a stop that has the reason if it can."""
+        """Give up a run that cannot be stored; its stop document, if stored, has the reason."""
         reason = f"the run cannot be stored: {self.broken}"
         if self._writer is not None:
             now = self._clock.wall()
@@ -224,7 +222,7 @@ class RunPublisher:
     def _advance(self) -> None:
         writer = self._opened()
         writer.send()
-        # Only what is there now: at 100 frames a second there is always one more.
+        # Only frames present now: at 100 frames a second there is always one more.
         gathered = len(self._order)
         while gathered > 0:
             frames = self._order.take(min(gathered, _FRAMES_PER_FLUSH), ended=self.stopped)
@@ -246,7 +244,7 @@ class RunPublisher:
             writer = self._new_writer(store=self._store)
             self._committed = writer.open()
             self._order.resume(self._committed)
-            self._writer = writer  # last: other threads look at it
+            self._writer = writer  # last: other threads read it
         return self._writer
 
     def _complete(self) -> None:

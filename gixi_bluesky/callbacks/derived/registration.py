@@ -1,4 +1,4 @@
-"""Result files made without a server, brought into Tiled: runs as runs, others as files."""
+"""Registration of result files in Tiled: runs as derived runs, other results as files."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def _register_file(path: Path, metadata: dict[str, Any], files: Any) -> None:
             message = f"{path} is registered already"
             raise RunCompleteError(message) from error
         raise
-    # Not through the client, which would try for most of a minute.
+    # Not through the client, which would retry for most of a minute.
     children = f"{files.uri.replace('/metadata/', '/search/', 1)}/{key}"
     if not files.context.http_client.get(children).is_success:
         files.delete_contents([key])
@@ -169,5 +169,5 @@ class _Registration:
         times = self._run.table("frames")["raw_time"]
         time = float(times.max()) if len(times) else self._composer.start["time"]
         reason = "the file does not record how the raw run ended"
-        told = {**summary.as_dict(), "completeness": "unknown"}
-        return self._composer.stop(time, "success", reason, self._rows, told)
+        gixi = {**summary.as_dict(), "completeness": "unknown"}
+        return self._composer.stop(time, "success", reason, self._rows, gixi)

@@ -1,4 +1,4 @@
-"""What earlier sessions stored of a run, as the folds read it."""
+"""The part of a run that earlier sessions stored, for the folds."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class StoredRun:
         beyond = -1
         for number in frames["frame"].tolist():
             if number <= beyond:
-                continue  # it came after frames with higher numbers: the folds left it out
+                continue  # it came after frames with higher numbers: the folds skipped it
             beyond = number
             stored = {stream: found[number] for stream, found in groups.items() if number in found}
             yield _ordered(number, stored)

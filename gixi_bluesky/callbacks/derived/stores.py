@@ -30,8 +30,8 @@ from gixi_bluesky.tiled_adapters.store.writer import DerivedRunStore, RunState
 
 __all__ = ["LocalStore", "RunStore", "store_builder"]
 
-# Sessions that a silent writer is given before what it left is sent for it: nobody waits for that,
-# and a writer that is only starved would lose its run.
+# Sessions to wait for a silent writer before its leftovers are sent: there is no hurry, and a
+# writer that is only starved of CPU would lose its run.
 _SWEEP_PATIENCE = 4.0
 
 
@@ -39,7 +39,7 @@ class RunStore(Protocol):
     """Where one derived run goes.
 
     keeps_rows: whether rows are stored here; False = they are in the HDF5 files alone
-    trouble: what of the disk does not work, and what is done instead; empty = nothing
+    trouble: faults of the disk, and what is done instead; "" = none
     """
 
     @property
@@ -51,7 +51,7 @@ class RunStore(Protocol):
     def read(self, stream: str) -> pd.DataFrame: ...  # noqa: D102
     def refresh_live(self, summary: Mapping[str, Any]) -> None: ...  # noqa: D102
     def serves(self, uid: str, finished: Finished | None) -> bool:
-        """Return True when readers get the images of a run from its finished file."""
+        """Return True when the images of a run are served from its finished file."""
         ...
 
     def close(self) -> None: ...  # noqa: D102
@@ -65,14 +65,14 @@ def store_builder(
     spool: Path | None = None,
     alive: Callable[[], bool] = lambda: True,
 ) -> Callable[[], RunStore]:
-    """Return what builds the store of one derived run.
+    """Return a function that builds the store of one derived run.
 
     client: a Tiled client of the catalogue; None = the one `config.tiled` names, and without a
     uri there HDF5 files only.
     session_s: how long a writer may be silent before it loses its run
     spool: a folder for spools that many processes share, and send on for those that are gone;
         None = below the results directory, for this process alone
-    alive: says whether this process may still write; asked before everything that is written
+    alive: returns whether this process may still write; called before each write
     Raises ConfigError or StoreError when the server cannot be used.
     """
     output, tiled = config.output, config.tiled
@@ -106,7 +106,7 @@ def store_builder(
 
 
 class _SpooledStores:
-    """Builds the stores that send to Tiled, and sends what an earlier process could not."""
+    """Builds the stores that send to Tiled, and sends leftovers of earlier processes."""
 
     def __init__(
         self,
@@ -159,7 +159,7 @@ class LocalStore:
         self._tables: dict[str, pd.DataFrame] = {}
 
     def open(self, start: Mapping[str, Any]) -> RunState:
-        """Take the run and return what its newest part holds.
+        """Open the run and return the content of its newest part.
 
         Raises RunCompleteError, ClaimLostError, or StoreError when the disk refuses.
         """
@@ -180,21 +180,21 @@ class LocalStore:
         return RunState(committed, {name: len(rows) for name, rows in self._tables.items()})
 
     def __call__(self, name: str, doc: Mapping[str, Any]) -> None:
-        """Leave the document: its rows are in the HDF5 part already."""
+        """Ignore the document: its rows are already in the HDF5 part."""
 
     def read(self, stream: str) -> pd.DataFrame:
         """Return the rows of a table as they were when the run was opened."""
         return self._tables[stream]
 
     def refresh_live(self, summary: Mapping[str, Any]) -> None:
-        """Leave the summary, which files do not hold."""
+        """Ignore the summary, which files do not hold."""
 
     def serves(self, uid: str, finished: Finished | None) -> bool:
         """Return True for a run with a finished file, which is all that readers have."""
         return finished is not None and uid == finished.path.stem
 
     def close(self) -> None:
-        """Give the run up."""
+        """Release the run."""
         lock, self._lock = self._lock, -1
         self._disk.end(partial(os.close, lock) if lock >= 0 else lambda: None)
 

@@ -1,4 +1,4 @@
-"""Which analyses run in this process: two with equal results would write the same runs."""
+"""The analyses of this process: two with equal results would write the same runs."""
 
 from __future__ import annotations
 
@@ -31,6 +31,6 @@ class Subscription:
             _taken.add(self._identity)
 
     def close(self) -> None:
-        """Give the claim up."""
+        """Release the claim."""
         with _lock:
             _taken.discard(self._identity)

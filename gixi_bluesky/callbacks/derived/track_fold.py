@@ -54,7 +54,7 @@ class TrackFold:
 
     @property
     def finished(self) -> bool:
-        """Whether `finish` has returned all rows."""
+        """True if `finish` has returned all rows."""
         return self._courses.finished
 
     def restore(self, stored: StoredFrames) -> None:
@@ -140,7 +140,7 @@ class TrackFold:
 
 
 def with_tracks(build: FoldBuilder) -> FoldBuilder:
-    """Return what builds the tracks of a run before its other folds."""
+    """Return a function that builds the tracks of a run before its other folds."""
 
     def folds(raw: RawRun, ready: Ready) -> Sequence[FrameFold]:
         return (TrackFold(_axes(ready)), *build(raw, ready))

@@ -1,4 +1,4 @@
-"""An open derived run: frames become documents in the order of the commit, each sent to the end."""
+"""Writing an open derived run: frames become documents in the order of the commit."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ _FINISHING_S = 2.0  # that folds may take of one call
 
 
 class Echo(Protocol):
-    """Announces the derived documents of one run elsewhere, each at least once; never raises."""
+    """Publishes the derived documents of one run elsewhere, each at least once; never raises."""
 
     def __call__(self, name: str, doc: Mapping[str, Any]) -> None: ...  # noqa: D102
 
     @property
     def pending(self) -> int:
-        """How many documents have not been acknowledged."""
+        """Number of documents that are not acknowledged."""
 
 
 class RunWriter:
@@ -45,7 +45,7 @@ class RunWriter:
     which marks its frames as done; `courses` follows outside this order. After an error the next
     call goes on with the document that was not stored; folds take each frame once.
 
-    echo: gets each document when it is stored, and the stop document before
+    echo: called with each document once it is stored, and with the stop document before
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class RunWriter:
         self.send()
 
     def send(self) -> None:
-        """Store what is left of an earlier call."""
+        """Store the documents left by an earlier call."""
         self._send()
         if self._folded:
             self._compose_frames()
@@ -120,7 +120,7 @@ class RunWriter:
         self._store.refresh_live(self._as_dict())
 
     def finish(self, closed: RunClosed) -> bool:
-        """Store the rest and the stop; return False while the file or the echo is waited for."""
+        """Store the rest and the stop; return False while the file or the echo is not ready."""
         if not self._stop_stored and not self._store_stop(closed):
             return False
         return not self._arrays.removing
@@ -162,7 +162,7 @@ class RunWriter:
         return True
 
     def store_stop(self, closed: RunClosed) -> None:
-        """Store a stop at once, for a run of which the rest cannot be stored."""
+        """Store a stop document at once, for a run whose rest cannot be stored."""
         self._store("stop", stop_document(self._composer, closed, self._counts, self._as_dict()))
 
     def totals(self) -> dict[str, Any]:
@@ -185,7 +185,7 @@ class RunWriter:
         """Return the rows of a frame by stream, with what the folds add."""
         raw_time = one.frame.time
         if math.isnan(raw_time):
-            # A fly scan has no events: the arrival of its document is the best there is.
+            # A fly scan has no events: the arrival of its document is the best estimate.
             raw_time = times.get(one.frame.seq_num, one.frame.arrived)
         tables = frame_rows(one, raw_time)
         if one.late:
@@ -236,7 +236,7 @@ class RunWriter:
             self._echo(name, doc)
 
     def _announce_rows(self, stream: str, columns: Mapping[str, list[Any]]) -> None:
-        """Announce rows that an earlier session stored, and may not have announced."""
+        """Publish rows that an earlier session stored and may not have published."""
         if self._echo is None or not columns["frame"]:
             return
         table = self._tables[stream]

@@ -1,4 +1,4 @@
-"""What one document may hold, looked at before anything walks through it."""
+"""Limits of one document, checked before anything iterates over it."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def _require(name: str, value: Any, max_items: int) -> None:
 
 
 def payload_bytes(doc: Any) -> int:
-    """Return about how many bytes the images inside an event document hold; never raises."""
+    """Return the approximate bytes of the images inside an event document; never raises."""
     data = doc.get("data") if isinstance(doc, Mapping) else None
     if not isinstance(data, Mapping):
         return 0
@@ -86,7 +86,7 @@ def _array_bytes(value: Any) -> int:
 
 
 def storable(doc: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return a document without what no store takes: the same one, mostly.
+    """Return a document without values that no store accepts; mostly the same object.
 
     Lone surrogates in texts become question marks and whole numbers beyond 64 bits texts; the
     value of a key that holds very many numbers becomes a text that says so. All are reported.
@@ -106,7 +106,7 @@ def storable(doc: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _n_items(value: Any) -> int:
-    """Return how many values a list of lists or an array would be, counted to a limit."""
+    """Return the number of values in nested lists or an array, counted to a limit."""
     n, waiting = 0, [value]
     while waiting and n <= _MAX_COPIED:
         one = waiting.pop()

@@ -19,14 +19,14 @@ __all__ = ["ConditionLookup"]
 class ConditionLookup:
     """Finds values in the event, the device configuration, the baseline or the start document.
 
-    sources: where each condition is to be looked up; the others the pipeline knows itself
+    sources: where each condition is looked up; the pipeline has the others from its settings
     """
 
     def __init__(self, sources: Mapping[str, DocumentKey]) -> None:
         self._sources = dict(sources)
 
     def in_events(self, descriptor: Descriptor) -> bool:
-        """Say whether each event of the stream carries one of them, so that it must be awaited."""
+        """Return whether events of the stream hold one of them, so that frames wait for it."""
         return any(source.from_ in descriptor.keys for source in self._sources.values())
 
     def conditions(
@@ -36,7 +36,7 @@ class ConditionLookup:
         baseline: Mapping[str, Any],
         start: RunStart,
     ) -> Conditions:
-        """Return the conditions; raises FrameError when one is nowhere or no possible number."""
+        """Return the conditions. Raises FrameError if one is missing or not a possible value."""
         places = (event, descriptor.configuration, baseline, start.metadata)
         found = {name: _found(name, key, places) for name, key in self._sources.items()}
         return Conditions(**found)

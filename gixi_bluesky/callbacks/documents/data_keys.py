@@ -1,4 +1,4 @@
-"""What a descriptor says of its keys: shapes, units, and the configuration of the devices."""
+"""The data keys of a descriptor: shapes, units, and the configuration of the devices."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Single fields of documents from outside, checked: each getter raises DocumentError."""
+"""Checked access to fields of foreign documents: each getter raises DocumentError."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def row(doc: Mapping[str, Any], key: str) -> Sequence[Any]:
 
 
 def is_row(value: Any) -> bool:
-    """Say whether a value is a list, a tuple or an array with an axis."""
+    """Return whether a value is a list, a tuple or an array with an axis."""
     return isinstance(value, list | tuple) or (isinstance(value, np.ndarray) and value.ndim > 0)
 
 

@@ -1,4 +1,4 @@
-"""What a stored run offers to the analysis: its images, and numbers that may be its geometry."""
+"""Inspection of a stored run: its images, and numbers that may be its geometry."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gixi_bluesky.errors import DocumentError
 
 __all__ = ["ImageKey", "Inspection", "PossibleSource", "inspect_run"]
 
-# What beamlines call them, the most telling names first; a setpoint is a wish, not a reading.
+# Names at beamlines, the most specific first; a setpoint is not a reading.
 _NAMES = {
     "incidence_angle_deg": (
         r"incident|incidence|alpha_?i|\bai\b|grazing|(?<!two )\bs?th(eta)?\b|omega|\bom\b"
@@ -52,13 +52,13 @@ class ImageKey:
 
     @property
     def is_dark(self) -> bool:
-        """Whether its stream is called as those of images without beam are."""
+        """True if its stream has a usual name of dark images."""
         return "dark" in self.stream.lower()
 
 
 @dataclass(frozen=True, slots=True)
 class PossibleSource:
-    """A number that may be what its name says; `unit` is "" where nobody states one.
+    """A number that may be a geometry value by its name; `unit` is "" if none is stated.
 
     place: where it is; values in other streams than that of the images are not looked up there
     """
@@ -70,13 +70,13 @@ class PossibleSource:
 
     @property
     def reachable(self) -> bool:
-        """Whether `{from: key}` finds it."""
+        """True if `{from: key}` finds it."""
         return self.place in _PLACES
 
 
 @dataclass(slots=True)
 class Inspection:
-    """What was found in one run.
+    """The images and candidates found in one run.
 
     images: darks last
     candidates: by the name of the setting, best first
@@ -90,7 +90,7 @@ class Inspection:
 
 
 def inspect_run(documents: Iterable[tuple[str, Mapping[str, Any]]]) -> Inspection:
-    """Look through the documents of one run; those that break their schema are passed over."""
+    """Inspect the documents of one run; those that break their schema are skipped."""
     found = Inspection(candidates={name: [] for name in _NAMES})
     descriptors: dict[str, Descriptor] = {}
     units: dict[str, str] = {}
@@ -141,8 +141,8 @@ def _candidates(
     found = []
     for (place, key), value in values.items():
         words = re.sub(r"[^a-zA-Z0-9]", "_", key).replace("_", " ")
-        told = pattern.search(key) or pattern.search(words)
-        if not told or _NO_READING.search(key) or not _is_number(value):
+        matched = pattern.search(key) or pattern.search(words)
+        if not matched or _NO_READING.search(key) or not _is_number(value):
             continue
         number = float(value)
         unit = _UNITS.get(name, {}).get(str(units.get(key, "")).lower().rstrip("s"), "")

@@ -149,7 +149,7 @@ class StreamDatum:
 
 @dataclass(frozen=True, slots=True)
 class RunStop:
-    """A raw run has ended, or is taken to have (`abandoned`) because nothing more came of it."""
+    """The end of a raw run; `abandoned`: assumed, after a long silence."""
 
     run_uid: str
     time: float
@@ -163,7 +163,7 @@ Document = RunStart | Descriptor | Event | Resource | Datum | StreamResource | S
 
 
 def parse(name: str, doc: Mapping[str, Any]) -> tuple[Document, ...]:
-    """Return what the document says; pages give one item a row, unused names nothing.
+    """Return the parsed items of a document: one a row of a page, none for unused names.
 
     Raises DocumentError when it breaks its schema, or holds more than one document may.
     """
@@ -357,20 +357,20 @@ def _stream_datum(doc: Mapping[str, Any]) -> tuple[StreamDatum]:
 
 
 def _stop(doc: Mapping[str, Any]) -> tuple[RunStop]:
-    """Return the stop; only one that names no run is refused, as its run would never end."""
+    """Return the stop; only a stop that names no run is refused, or its run would not end."""
     run_uid, counts = text(doc, "run_start"), doc.get("num_events")
     try:
         ended = instant(doc.get("time"), "time")
     except DocumentError as error:
         ended = time.time()
         _log.warning("time_of_stop_unknown", raw_uid=run_uid, reason=str(error))
-    told = storable({key: _said(doc, key) for key in ("exit_status", "reason")})
+    fields = storable({key: _said(doc, key) for key in ("exit_status", "reason")})
     return (
         RunStop(
             run_uid=run_uid,
             time=ended,
-            exit_status=told["exit_status"],
-            reason=told["reason"],
+            exit_status=fields["exit_status"],
+            reason=fields["reason"],
             num_events={
                 str(stream): int(n)
                 for stream, n in (counts.items() if isinstance(counts, Mapping) else ())

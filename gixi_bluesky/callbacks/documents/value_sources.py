@@ -1,4 +1,4 @@
-"""Settings whose values come from a run's documents, and which those settings are."""
+"""Settings whose values come from a run's documents."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class DocumentKey(GivenPerFrame):
         return f"{self.from_!r} of the run's documents"
 
     def value(self, raw: float) -> float:
-        """Return what the raw number means, in the unit that the setting's name states."""
+        """Return the value of a raw number, in the unit that the setting's name states."""
         return (raw * self.scale + self.offset) * self.units.get(getattr(self, "unit", ""), 1.0)
 
 

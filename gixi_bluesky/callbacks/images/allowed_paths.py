@@ -1,4 +1,4 @@
-"""Which files may be read: names from documents, mapped to this machine and kept below roots."""
+"""Access to files: paths from documents are mapped to this machine and kept below roots."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class FileAccess:
 
     @classmethod
     def from_settings(cls, settings: InputSettings) -> FileAccess:
-        """Resolve the configured roots once; what a root links to is part of the trust in it."""
+        """Resolve the configured roots once; the target of a root that is a link is trusted."""
         return cls(tuple(root.resolve() for root in settings.roots), dict(settings.root_map))
 
     @classmethod

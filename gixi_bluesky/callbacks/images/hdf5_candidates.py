@@ -68,7 +68,7 @@ class ImageCandidate:
 
     @property
     def is_own_name(self) -> bool:
-        """Whether the first name is that of the dataset in its file, and not one of a link."""
+        """True if the first name is that of the dataset in its file, and not one of a link."""
         return self.place is not None and self.names[0] == self.place[1]
 
 

@@ -64,7 +64,7 @@ class _Reference:
 
 @dataclass(frozen=True, slots=True)
 class SpilledImage(_Reference):
-    """An inline image that our own queue has put on disk."""
+    """An inline image that the queue has written to disk."""
 
     path: str
 
@@ -120,7 +120,7 @@ class SummedImages(_Reference):
 
 @dataclass(frozen=True, slots=True)
 class Unreadable(_Reference):
-    """A frame that is known to be unreadable before anything is opened, or was dropped."""
+    """A frame that was dropped, or that is known to be unreadable before a file is opened."""
 
     status: str
     reason: str

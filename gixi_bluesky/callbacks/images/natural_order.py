@@ -1,4 +1,4 @@
-"""The order in which people count files: frame 2 before frame 10."""
+"""Natural order of file names: frame 2 before frame 10."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Documents from Kafka: offsets move only when what came before them is safe."""
+"""Documents from Kafka: offsets are committed only when all earlier documents are safe."""

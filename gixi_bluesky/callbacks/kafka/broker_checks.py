@@ -1,4 +1,4 @@
-"""What of a Kafka set-up works today and will not work on a long day."""
+"""Checks of a Kafka set-up for settings that fail in long or large runs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _log = get_logger()
 def kafka_warnings(
     config: KafkaConfig, *, consumers: int | None = None, image_bytes: int | None = None
 ) -> tuple[str, list[str]]:
-    """Return what was found of the topics, and what to be warned of.
+    """Return a description of the topics, and warnings.
 
     config: the package's Config
     consumers: how many are meant to be started; None = those that are in the group now
@@ -98,20 +98,20 @@ def _members(admin: Any, group: str) -> int:
 
 
 def _options(admin: Any, topics: tuple[str, ...]) -> dict[str, dict[str, str]]:
-    """Return the options of each topic that the broker tells us."""
+    """Return the options of each topic, as the broker reports them."""
     from confluent_kafka import KafkaException
     from confluent_kafka.admin import ConfigResource, ResourceType
 
     asked = [ConfigResource(ResourceType.TOPIC, topic) for topic in topics]
-    told = {}
+    options_of = {}
     for resource, answer in admin.describe_configs(asked, request_timeout=_REACH_S).items():
         try:
             options = answer.result(_REACH_S)
         except KafkaException as error:
             _log.warning("topic_options_unknown", topic=resource.name, error=str(error))
             continue
-        told[resource.name] = {name: option.value for name, option in options.items()}
-    return told
+        options_of[resource.name] = {name: option.value for name, option in options.items()}
+    return options_of
 
 
 def _number(options: Mapping[str, str], name: str, unknown: int) -> int:

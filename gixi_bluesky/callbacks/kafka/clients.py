@@ -18,14 +18,14 @@ __all__ = ["create_topics", "new_admin", "new_consumer", "new_producer", "requir
 
 _MIB = 1 << 20
 _REACH_S = 15.0
-_SEEN_S = 10.0  # until every broker knows of a new topic
-_POLL_S = 60.0  # a main loop that does not come round in this time is dead
+_SEEN_S = 10.0  # until every broker has the metadata of a new topic
+_POLL_S = 60.0  # a main loop that does not poll within this time is dead
 _BEATS_PER_SESSION = 10
 _log = get_logger()
 
 
 def new_consumer(settings: KafkaSettings, **more: Any) -> Any:
-    """Return a member of the group that commits only what it is told to.
+    """Return a consumer of the group without automatic commits.
 
     Raises ConfigError for options that librdkafka refuses and without confluent-kafka.
     """
@@ -38,10 +38,10 @@ def new_consumer(settings: KafkaSettings, **more: Any) -> Any:
             "group.id": settings.group,
             "enable.auto.commit": False,
             "enable.auto.offset.store": False,
-            # What the retention took away is gone; everything that is left must be read.
+            # Messages beyond the retention are lost; all that are left must be read.
             "auto.offset.reset": "earliest",
             "enable.partition.eof": True,
-            # Runs stay with their consumer when others come and go.
+            # Runs stay with their consumer when others join or leave.
             "partition.assignment.strategy": "cooperative-sticky",
             "session.timeout.ms": session_ms,
             "heartbeat.interval.ms": min(1000, session_ms // _BEATS_PER_SESSION),
@@ -57,7 +57,7 @@ def new_consumer(settings: KafkaSettings, **more: Any) -> Any:
 
 
 def new_producer(settings: KafkaSettings, **more: Any) -> Any:
-    """Return a producer that loses and doubles nothing while it lives. Raises ConfigError."""
+    """Return an idempotent producer. Raises ConfigError."""
     return _client(
         "Producer",
         settings,
@@ -73,7 +73,7 @@ def new_producer(settings: KafkaSettings, **more: Any) -> Any:
 
 
 def new_admin(settings: KafkaSettings) -> Any:
-    """Return a client that looks at topics and groups. Raises ConfigError."""
+    """Return an admin client for topics and groups. Raises ConfigError."""
     return _client("AdminClient", settings, {}, module="confluent_kafka.admin")
 
 

@@ -1,4 +1,4 @@
-"""What is committed: each partition up to its mark, as long as the group counts us in."""
+"""Commits of each partition up to its low-water mark while this consumer is in the group."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _log = get_logger()
 class Commits:
     """Moves the offsets of the group. For the thread that polls.
 
-    note: told the KafkaError of what was refused
+    note: called with the KafkaError of a refused commit
     """
 
     def __init__(self, marks: Marks, membership: Membership, note: Callable[[Any], None]) -> None:
@@ -27,16 +27,16 @@ class Commits:
         self._note = note
 
     def begin(self, client: Any, offsets: list[Any]) -> None:
-        """Commit where partitions begin; what is refused is tried again with the next commit.
+        """Commit the start offsets of partitions; a refused commit is repeated with the next one.
 
-        A group that has never committed would begin elsewhere after a crash.
+        Without it, a group that has never committed would start elsewhere after a crash.
         """
         if offsets and not self.send(client, offsets, asynchronous=False):
             for one in offsets:
                 self._marks.partitions[Place(one.topic, one.partition)].committed = one.offset - 1
 
     def commit(self, client: Any, *, asynchronous: bool) -> None:
-        """Commit what became safe, unless others may have the partitions."""
+        """Commit offsets that became safe, unless other consumers may have the partitions."""
 
         def due(partition: Partition) -> int | None:
             mark = self._marks.mark(partition)
@@ -46,20 +46,20 @@ class Commits:
             self.send(client, offsets, asynchronous=asynchronous)
 
     def confirm(self, client: Any) -> None:
-        """Ask the broker, after a long sleep, whether the partitions are still ours."""
+        """Check by a commit, after a long pause, whether the partitions are still assigned."""
         offsets = self._offsets(lambda partition: max(partition.committed, 0))
         if not offsets or self.send(client, offsets, asynchronous=False):
             self._membership.confirm()
             _log.warning("slept", partitions_kept=len(offsets))
 
     def send(self, client: Any, offsets: list[Any], *, asynchronous: bool) -> bool:
-        """Commit these and say whether that was not refused."""
+        """Commit these offsets; return True unless the broker refused."""
         from confluent_kafka import KafkaException
 
         try:
             done = client.commit(offsets=offsets, asynchronous=asynchronous)
         except KafkaException as error:
-            # It is tried again with the next one; after a lost assignment nobody should.
+            # Repeated with the next commit; after a lost assignment it must not be.
             self._note(error.args[0])
             return False
         if not asynchronous:
@@ -68,7 +68,7 @@ class Commits:
         return True
 
     def done(self, error: Any, offsets: list[Any]) -> None:
-        """Take note of what the broker says of a commit."""
+        """Record the broker's answer to a commit."""
         if error is not None:
             self._note(error)
             return

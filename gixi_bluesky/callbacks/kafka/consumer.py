@@ -1,4 +1,4 @@
-"""One member of the group: polls, hands documents on, and commits what is safe."""
+"""A consumer of the group: polls, passes documents on, and commits safe offsets."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _SILENCE_S = 1.0
 _LOST_PAUSE_S = 2.0
 _REVOKE_S = 5.0
 _ASK_S = 5.0
-_QUIET_S = 10.0  # a broker that is away is told of this often
+_QUIET_S = 10.0  # interval of log messages while the broker is away
 _log = get_logger()
 
 
@@ -35,9 +35,10 @@ class Consumer:
     """Reads the topics and feeds the analysis. For one thread, that of `step`.
 
     A partition's offset moves past a run when that run is stored, and past a dead letter when the
-    broker has that. Partitions that are lost commit nothing, and their runs are given up.
+    broker has acknowledged it. Partitions that are lost commit nothing, and their runs are
+    released.
 
-    membership: told each time round; what writes asks it
+    membership: notified of each poll; checked before each write
     lags: by partition, how many messages are not read and how many not committed, each second
     client: builds the confluent_kafka.Consumer; given its callbacks
     abandoned_s: a run that is silent for so long is closed
@@ -79,7 +80,7 @@ class Consumer:
         )
 
     def step(self) -> None:
-        """Take the next message, if there is one, and do what is due. Raises BrokerError."""
+        """Process the next message, if there is one, and all that is due. Raises BrokerError."""
         if not self._membership.poll():
             self._commits.confirm(self._client)
         message = self._client.poll(_POLL_S)
@@ -100,9 +101,9 @@ class Consumer:
             self.lags = self._commits.lags(self._client)
 
     def drain(self, timeout: float, meanwhile: Callable[[], None]) -> None:
-        """Finish and store what is in work, commit, and leave what waits to others.
+        """Finish and store frames in work, commit, and leave queued frames to other consumers.
 
-        meanwhile: called again and again while waiting
+        meanwhile: called repeatedly while waiting
         """
 
         def wait() -> None:
@@ -154,7 +155,7 @@ class Consumer:
     def _feed(self, name: str, doc: Mapping[str, Any], partition: Partition, offset: int) -> None:
         documents = parse(name, doc)
         for document in documents:
-            # Before: what tells of the derived run asks for the topic at once.
+            # First: the publisher of the derived run needs the topic at once.
             self.marks.saw(document, partition, offset)
         try:
             self._analysis.route(documents, payload_bytes(doc))
@@ -167,7 +168,7 @@ class Consumer:
         self._membership.poll()
 
     def _end_unwanted(self, run_uid: str) -> None:
-        """Let a run that stopped and has no derived one to wait for hold its marks no longer."""
+        """Release the marks of a run that has stopped and has no derived run."""
         if run_uid in self._again or self._analysis.has(run_uid):
             return
         if run_uid in self.marks.runs:
@@ -186,12 +187,12 @@ class Consumer:
             self._note(error)
 
     def _join(self) -> None:
-        """Feed what was fetched of runs that began before us."""
+        """Feed the fetched documents of runs that began before this consumer."""
         for found in self._analysis.joined():
             documents = [document for document, _ in found]
             topic = self.marks.topic_awaiting(documents)
             if topic is None:
-                continue  # its partition has another owner now, who fetches it himself
+                continue  # its partition has another owner now, which fetches it itself
             starts = [document for document in documents if isinstance(document, RunStart)]
             for start in starts:
                 self.marks.open(start, topic)
@@ -206,7 +207,7 @@ class Consumer:
                     self._end_unwanted(start.uid)
 
     def _settle(self) -> None:
-        """Take note of what became safe."""
+        """Record runs and dead letters that became safe."""
         for ended in self._analysis.ended():
             run = self.marks.runs.get(ended.run_uid)
             if run is None:
@@ -223,7 +224,7 @@ class Consumer:
                 partition.held.discard(offset)
 
     def _bury(self, run: OpenRun, ended: Ended) -> None:
-        """Give up a run that cannot be stored: its start becomes a dead letter."""
+        """Turn the start of a run that cannot be stored into a dead letter."""
         reason = f"the run cannot be stored: {ended.reason}"
         for place, offset in run.first.items():
             if (partition := self.marks.partitions.get(place)) is not None:
@@ -240,7 +241,7 @@ class Consumer:
                 self._rewind(run)
 
     def _rewind(self, run: OpenRun) -> None:
-        """Read a run once more from its start."""
+        """Read a run again from its start."""
         from confluent_kafka import TopicPartition
 
         self._analysis.release([run.uid], 0.0, flush=False)
@@ -251,7 +252,7 @@ class Consumer:
                 self._seek(TopicPartition(place.topic, place.number, partition.position))
 
     def _seek(self, target: Any) -> None:
-        """Read a partition from there on; a fresh assignment may take a moment to allow it."""
+        """Seek in a partition; a new assignment may refuse this for a moment."""
         from confluent_kafka import KafkaException
 
         again = retrying(KafkaException, patience_s=_ASK_S, first_s=_POLL_S, longest_s=1.0)
@@ -272,7 +273,7 @@ class Consumer:
             self._end_unwanted(run.uid)
 
     def _read_to_end(self, run: OpenRun) -> bool:
-        """Ask the broker whether there is really nothing more; while it is away nobody knows."""
+        """Ask the broker whether the partition has no more messages; unknown while it is away."""
         for place in run.last.keys() & self.marks.partitions.keys():
             partition, end = self.marks.partitions[place], end_of(self._client, place)
             if end is None or (partition.at_end and end > partition.position):
@@ -284,7 +285,7 @@ class Consumer:
             self._client.pause(self._assignment())
             self._paused = True
             for partition in self.marks.partitions.values():
-                partition.at_end = False  # nobody looks any more
+                partition.at_end = False  # no longer checked
         elif self._paused and self._analysis.roomy:
             self._client.resume(self._assignment())
             self._paused = False
@@ -296,7 +297,9 @@ class Consumer:
 
     def _assign(self, client: Any, assigned: list[Any]) -> None:
         if self._leaving:
-            client.incremental_assign(assigned)  # a last round of the group; nothing is taken of it
+            client.incremental_assign(
+                assigned
+            )  # one more poll for the group protocol; its message is not used
             return
         found = start_offsets(client, assigned, self._start_at)
         client.incremental_assign(found)
@@ -319,7 +322,7 @@ class Consumer:
         _log.info("revoked", partitions=[str(place) for place in places])
 
     def _lose(self, _: Any, lost: list[Any]) -> None:
-        """Others have the partitions already: store nothing more, commit nothing."""
+        """Stop storing and committing for partitions that other consumers already have."""
         places = [Place(one.topic, one.partition) for one in lost]
         runs = [run for run in self.marks.runs.values() if run.first.keys() & set(places)]
         self._analysis.release([run.uid for run in runs], _REVOKE_S, flush=False)
@@ -331,7 +334,7 @@ class Consumer:
             self._analysis.forget_waiting(self.marks.awaited_in(place))
             for run in self.marks.revoke(place):
                 self._again.pop(run.uid, None)
-                # What a run has in partitions that stay is read again there.
+                # Its messages in partitions that stay assigned are read again.
                 self._rewind(run)
 
     def _commit(self, *, asynchronous: bool) -> None:

@@ -1,4 +1,4 @@
-"""How a consumer is, told through a small file that others read."""
+"""The state of a consumer in a small file for other processes."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ State = Literal["starting", "running", "draining", "stopped", "failed"]
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """What one consumer said at `time` (seconds since 1970); an old one means that it is gone.
+    """The state of a consumer at `time` (seconds since 1970); an old one means that it has ended.
 
     metrics_port: where its Prometheus metrics are, None without
     partitions: those that it has now, as topic:number
     lag: messages of these partitions that it has not read yet
-    threads: how each thread is, in words: running, stuck for 75 s, ended (why)
+    threads: state of each thread: running, stuck for 75 s, ended (reason)
     frames: that have their row since it started; frames_per_second of the last minute
     """
 
@@ -42,7 +42,7 @@ class Heartbeat:
 
 
 def write_heartbeat(path: Path, heartbeat: Heartbeat) -> None:
-    """Replace the file at once, so that a reader never sees half of it. Raises OSError."""
+    """Replace the file atomically. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     draft.write_text(json.dumps(asdict(heartbeat)) + "\n", encoding="utf-8")
@@ -50,14 +50,14 @@ def write_heartbeat(path: Path, heartbeat: Heartbeat) -> None:
 
 
 def read_heartbeat(path: Path) -> Heartbeat:
-    """Return what the file says; keys of later versions are left out.
+    """Return the heartbeat in a file; keys of later versions are ignored.
 
     Raises OSError when it is not there, DocumentError when it is no heartbeat.
     """
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
         known = {one.name for one in fields(Heartbeat)}
-        values = {key: value for key, value in told.items() if key in known}
+        values = {key: value for key, value in content.items() if key in known}
         for key in ("topics", "partitions"):
             values[key] = tuple(values[key])
         return Heartbeat(**values)

@@ -1,4 +1,4 @@
-"""Dead letters: messages that cannot be used, kept in a topic of their own with the reason."""
+"""Dead letters: unusable messages, kept in a separate topic with the reason."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Letter:
 
     @property
     def origin(self) -> _Origin:
-        """What makes it that message and no other."""
+        """Identity of the message: topic, partition, offset."""
         return (self.topic, self.partition, self.offset)
 
 
@@ -66,7 +66,7 @@ class DeadLetters:
         self.count = 0
 
     def look_again(self) -> None:
-        """Take into account that another owner may have sent letters meanwhile."""
+        """Search the topic again, as another owner may have sent letters meanwhile."""
         self._unseen = set(self._topics.values())
 
     def send(self, letter: Letter) -> None:
@@ -136,7 +136,7 @@ class DeadLetters:
         self._outbox.send(topic, letter.key, letter.value, answer, headers)
 
     def _look_through(self, topic: str) -> None:
-        """Remember the origins of all letters that are in the topic now."""
+        """Record the origins of all letters in the topic."""
         from confluent_kafka import OFFSET_BEGINNING, KafkaError, TopicPartition
 
         reader = self._reader()
@@ -162,4 +162,4 @@ class DeadLetters:
             topic = headers["topic"].decode()
             self._known.add((topic, int(headers["partition"]), int(headers["offset"])))
         except (KeyError, ValueError, TypeError, AttributeError):
-            return  # somebody else's message
+            return  # a message of another program

@@ -1,4 +1,4 @@
-"""How far each partition is safe: the first message of the oldest run that is not stored."""
+"""The low-water mark of each partition: the first message of the oldest run that is not stored."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ class OpenRun:
 class Partition:
     """One assignment of a partition; another assignment of the same one is another object.
 
-    Its clock is the time of its messages (seconds since 1970, never ahead of ours), which goes on
-    while there is nothing to read: a backlog is no silence.
+    Its clock is the time of its messages (seconds since 1970, never ahead of this machine's), which
+    advances while there is nothing to read, so that a backlog does not count as silence.
     """
 
     def __init__(
@@ -84,16 +84,16 @@ class Partition:
 
     @property
     def clock(self) -> float:
-        """The time up to which the stream is known."""
+        """The time up to which the stream has been read."""
         idle = self._now() - self._idle_since if self.at_end else 0.0
         return self._message_time + idle
 
 
 class Marks:
-    """Which runs are open, in which partitions, and what may be committed.
+    """The open runs, their partitions, and the offsets that may be committed.
 
-    For one thread. Runs that nobody analyses are open too, so that whoever reads on from a mark
-    reads the start of every run that goes on.
+    For one thread. Runs that are not analysed count as open too, so that a consumer that reads from
+    a mark on gets the start of every run that goes on.
     """
 
     def __init__(self, clock: Clock = SYSTEM_CLOCK) -> None:
@@ -124,7 +124,7 @@ class Marks:
         return gone
 
     def place_of(self, document: Document) -> str | None:
-        """Return the uid of the run that a document belongs to, None while nobody knows."""
+        """Return the uid of the run that a document belongs to, None while unknown."""
         match document:
             case RunStart():
                 return document.uid
@@ -136,7 +136,7 @@ class Marks:
                 return self._homes.get(document.descriptor)
 
     def learn(self, document: Document) -> None:
-        """Remember what later documents name this one by, and whose earlier ones were."""
+        """Record the uid that later documents refer to, and the run of earlier ones that did."""
         home = self.place_of(document)
         if home is None or not isinstance(document, Descriptor | Resource | StreamResource):
             return
@@ -149,7 +149,7 @@ class Marks:
             self._hold(home, place, first)
 
     def saw(self, document: Document, partition: Partition, offset: int) -> None:
-        """Take note of a document: its run is open until `end`.
+        """Record a document: its run is open until `end`.
 
         One whose run is unknown holds the mark too, until `await_only` gives it up.
         """
@@ -163,7 +163,7 @@ class Marks:
         self.learn(document)
 
     def open(self, start: RunStart, topic: str) -> None:
-        """Take note of a run, with what was seen of it before its start."""
+        """Record a run, with its documents that came before its start."""
         if start.uid in self.runs or start.uid in self._ended:
             return
         self.runs[start.uid] = OpenRun(start.uid, start.metadata, topic)
@@ -171,7 +171,7 @@ class Marks:
             self._hold(start.uid, place, first)
 
     def _hold(self, uid: str, place: Place, offset: int) -> None:
-        """Hold a partition for a run or, while that is unknown, for what will tell of it."""
+        """Hold a partition for a run or, while that is unknown, for the missing document."""
         run = self.runs.get(uid)
         firsts = self._awaited.setdefault(uid, {}) if run is None else run.first
         firsts[place] = min(offset, firsts.get(place, offset))
@@ -179,12 +179,12 @@ class Marks:
             run.last[place] = self.partitions[place].clock
 
     def awaited_in(self, place: Place) -> set[str]:
-        """Return what documents of this partition alone wait for, and what they name it by."""
+        """Return the uids that only documents of this partition wait for, and their references."""
         uids = {uid for uid, firsts in self._awaited.items() if firsts.keys() == {place}}
         return uids | {known for known, home in self._homes.items() if home in uids}
 
     def topic_awaiting(self, documents: Iterable[Document]) -> str | None:
-        """Return the topic in which one of these is awaited or its run is open, None for none."""
+        """Return the topic in which one of these uids is awaited or its run is open, or None."""
         topics = set()
         for document in documents:
             uid = getattr(document, "uid", "")
@@ -194,21 +194,21 @@ class Marks:
         return min(topics, default=None)
 
     def await_only(self, uids: Collection[str]) -> None:
-        """Give up what is awaited and is none of these: it holds no mark any more."""
+        """Release the marks of awaited uids other than these."""
         for uid in self._awaited.keys() - set(uids):
             self.forget(uid)
 
     def settle(self, uid: str) -> None:
         """End a run that is stored or given up, unless its stop is still to be read.
 
-        Whoever began to read before that would not know whose documents these are.
+        A consumer that starts before the stop could not assign its documents to a run.
         """
         if uid in self._stopped:
             self.end(uid)
 
     def end(self, uid: str) -> None:
-        """Let a run hold no mark any more."""
-        # With all that later documents name it by, or they would be taken for an unknown run's.
+        """Release the marks of a run."""
+        # With its uids, or later documents would count as those of an unknown run.
         self._end_all([uid, *(known for known, home in self._homes.items() if home == uid)])
         self.forget(uid)
 
@@ -233,12 +233,12 @@ class Marks:
         return min([partition.position, *firsts, *partition.held])
 
     def heard(self, run: OpenRun) -> None:
-        """Take a run as having said something just now."""
+        """Record activity of a run now."""
         for place in run.last.keys() & self.partitions.keys():
             run.last[place] = self.partitions[place].clock
 
     def silent(self, seconds: float) -> Iterator[OpenRun]:
-        """Yield the runs of which no partition has said anything for longer than this."""
+        """Yield the runs without a message in any partition for longer than this."""
         for run in tuple(self.runs.values()):
             clocks = [
                 self.partitions[place].clock - last
@@ -250,7 +250,7 @@ class Marks:
 
 
 def _named(document: Document) -> str | None:
-    """Return what a document of an unknown run names it by."""
+    """Return the uid by which a document refers to an unknown run."""
     match document:
         case Event() | StreamDatum():
             return document.descriptor

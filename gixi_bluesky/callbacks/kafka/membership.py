@@ -1,4 +1,4 @@
-"""Whether this consumer may write: it polls, and it is a member of its group."""
+"""The right of a consumer to write: it polls, and it is a member of its group."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a group begins that has committed nothing."""
+"""The start offsets of a group that has committed nothing."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class StartAt:
 
     @classmethod
     def parse(cls, text: str) -> StartAt:
-        """Return what latest, earliest or an ISO 8601 time means. Raises ConfigError.
+        """Return the start for `latest`, `earliest` or an ISO 8601 time. Raises ConfigError.
 
         A time without a zone is local.
         """
@@ -48,7 +48,7 @@ class StartAt:
 def start_offsets(client: Any, partitions: list[Any], start_at: StartAt) -> list[Any]:
     """Return the partitions with their offsets: what the group committed, else as `start_at`.
 
-    Tries for a while. Raises BrokerError: to begin anywhere else would lose messages.
+    Retries for a while, then raises BrokerError, since any other start would lose messages.
     """
     from confluent_kafka import KafkaException
 
@@ -68,9 +68,9 @@ def start_offsets(client: Any, partitions: list[Any], start_at: StartAt) -> list
 
 
 def end_of(client: Any, place: Place, *, cached: bool = False) -> int | None:
-    """Return the offset after the last message of a partition, None while nobody knows.
+    """Return the offset after the last message of a partition, None while unknown.
 
-    cached: as the last messages told, without asking the broker
+    cached: from the last messages, without a request to the broker
     """
     from confluent_kafka import KafkaException, TopicPartition
 

@@ -1,4 +1,4 @@
-"""What we send to Kafka: derived documents and dead letters, each until it is acknowledged."""
+"""Messages sent to Kafka: derived documents and dead letters, each until acknowledged."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Outbox", "RunTopic"]
 _ROOM_S = 0.5
 _log = get_logger()
 
-Answer = Callable[[str], None]  # "" when it is safe, else why it never will be
+Answer = Callable[[str], None]  # "" when delivered, else the reason why it cannot be
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +30,12 @@ class _Message:
 
 
 class Outbox:
-    """Sends messages with an idempotent producer and tells what became of each.
+    """Sends messages with an idempotent producer and reports the outcome of each.
 
-    A delivery that times out is sent again, and so is all that a producer that has ended for good
-    leaves unanswered. What the broker will never take, such as a message too large for it, is
-    counted in `undelivered`, logged, and answered with the reason. Any thread may `send`; answers
-    come on the thread that calls `poll`.
+    A delivery that times out is sent again, and so are unanswered messages of a producer with a
+    fatal error. A message that the broker rejects, such as one too large, is counted in
+    `undelivered`, logged, and answered with the reason. Any thread may `send`; answers come on the
+    thread that calls `poll`.
     """
 
     def __init__(self, new_producer: Callable[..., Any]) -> None:
@@ -66,18 +66,18 @@ class Outbox:
         self._produce(number, message)
 
     def poll(self) -> None:
-        """Give the answers that have come."""
+        """Deliver the answers that have come."""
         self._producer.poll(0)
         if self._ended:
             self._renew()
 
     def flush(self, timeout: float) -> int:
-        """Wait for the answers; return how many are still missing."""
+        """Wait for the answers; return the number still missing."""
         self._producer.flush(timeout)
         return len(self._unanswered)
 
     def close(self) -> None:
-        """Give up what is not delivered."""
+        """Close without waiting for messages that are not delivered."""
         self._closing.set()
         self._producer.purge()
         self._producer.flush(1.0)
@@ -107,9 +107,9 @@ class Outbox:
             return
 
     def _take(self, producer: Any, number: int, message: _Message, error: Any) -> None:
-        """Take what became of a message."""
+        """Handle the outcome of a message."""
         if self._closing.is_set() or producer is not self._producer:
-            return  # nobody knows what became of it, so it is not safe
+            return  # its outcome is unknown, so it is not safe
         if error is not None and _has_ended(error):
             self._ended = error.str()
         elif error is not None and _may_pass(error):
@@ -128,7 +128,7 @@ class Outbox:
         return why
 
     def _renew(self) -> None:
-        """Go on with another producer; what has no answer yet may be told twice."""
+        """Continue with a new producer; unanswered messages may be delivered twice."""
         _log.warning("producer_renewed", reason=self._ended, messages=len(self._unanswered))
         old, self._ended = self._producer, ""
         self._producer = self._new_producer(error_cb=self._note)
@@ -146,7 +146,7 @@ class Outbox:
 
 
 class RunTopic:
-    """Tells the derived documents of one run to a topic; the key is the run's uid."""
+    """Publishes the derived documents of one run to a topic; the key is the run's uid."""
 
     def __init__(self, outbox: Outbox, topic: str, run_uid: str) -> None:
         self._outbox = outbox
@@ -163,7 +163,7 @@ class RunTopic:
 
     @property
     def pending(self) -> int:
-        """How many documents the broker has neither taken nor refused for good."""
+        """Number of documents that the broker has neither acknowledged nor rejected."""
         with self._lock:
             return self._counts["sent"] - self._counts["answered"]
 
@@ -173,14 +173,14 @@ class RunTopic:
 
 
 def _has_ended(error: Any) -> bool:
-    """Say whether the producer will take nothing any more."""
+    """Return whether the error is fatal to the producer."""
     from confluent_kafka import KafkaError
 
     return error.fatal() or error.code() == KafkaError._FATAL  # noqa: SLF001
 
 
 def _may_pass(error: Any) -> bool:
-    """Say whether sending once more may help."""
+    """Return whether sending again may succeed."""
     from confluent_kafka import KafkaError
 
     again = {

@@ -17,13 +17,15 @@ from gixi_bluesky.processes.clock import SYSTEM_CLOCK, Clock
 
 __all__ = ["ConsumedRuns"]
 
-_CLOSING_RUNS = 12  # each beats and writes: a backlog of short runs would drown a slow server
+_CLOSING_RUNS = (
+    12  # each has a heartbeat and writes: a backlog of short runs would overload a slow server
+)
 
 
 class ConsumedRuns:
-    """Feeds the core on the thread of a consumer, which looks at `full` and pauses.
+    """Feeds the core on the thread of a consumer, which pauses while `full`.
 
-    echo: returns what announces the derived documents of a raw run, None = nothing does
+    echo: returns a publisher of the derived documents of a raw run, None = none
     trusts_spool: a run that is wholly spooled is as safe as one that is stored
     Other arguments and errors as of AnalysisCore.
     """
@@ -62,7 +64,7 @@ class ConsumedRuns:
         self._core.tick()
 
     def joined(self) -> Iterator[FoundRun]:
-        """Look for runs that began before this process, and yield those found, for `join`."""
+        """Search for runs that began before this process, and yield those found, for `join`."""
         yield from self._core.fetched()
 
     def awaited(self) -> frozenset[str]:
@@ -70,7 +72,7 @@ class ConsumedRuns:
         return self._core.awaited()
 
     def forget_waiting(self, uids: Iterable[str]) -> None:
-        """Forget documents that wait for these, as the next owner of their partition reads them."""
+        """Forget documents that wait for these uids: the partition's next owner reads them."""
         self._core.forget_waiting(uids)
 
     def follows(self, run_uid: str) -> bool:
@@ -83,12 +85,12 @@ class ConsumedRuns:
 
     @property
     def full(self) -> bool:
-        """Whether so many frames, or runs that have stopped, wait that no more should come."""
+        """True if the consumer should pause: too many frames, or stopped runs, wait."""
         return self._core.queue.full or self._closing_runs() > _CLOSING_RUNS
 
     @property
     def roomy(self) -> bool:
-        """Whether a consumer that paused may go on."""
+        """True if a paused consumer may resume."""
         return self._core.queue.roomy and self._closing_runs() <= _CLOSING_RUNS / 2
 
     @property
@@ -97,13 +99,13 @@ class ConsumedRuns:
         return self._core.busy
 
     def ended(self) -> Iterator[Ended]:
-        """Yield what became of runs since the last call; spooled only where that is safe."""
+        """Yield the runs that ended since the last call; spooled ones only where that is safe."""
         for ended in self._core.ended():
             if ended.how != "spooled" or self._trusts_spool:
                 yield ended
 
     def abandon(self, run_uid: str, silent_s: float) -> None:
-        """End a run that will never get its stop, if anything of it was wanted."""
+        """End a run that will never get its stop, if it was analysed."""
         if run_uid not in self._core.open_runs:
             return
         reason = f"abandoned: nothing came for {silent_s:.0f} s and there was no stop"
@@ -118,11 +120,11 @@ class ConsumedRuns:
         flush: bool = True,
         meanwhile: Callable[[], None] = lambda: None,
     ) -> None:
-        """Give runs up where they are, so that another owner can go on; as of AnalysisCore."""
+        """Release runs unfinished, so that another owner can continue; as of AnalysisCore."""
         self._core.release(run_uids, timeout, flush=flush, meanwhile=meanwhile)
 
     def leave_alone(self, run_uid: str) -> None:
-        """Give a run up for good; what still comes of it is left alone."""
+        """Give a run up finally; further documents of it are ignored."""
         self.release([run_uid], 0.0, flush=False)
         self._core.ignore(run_uid)
 
@@ -135,7 +137,7 @@ class ConsumedRuns:
         return self._core.status()
 
     def close(self) -> None:
-        """Stop at once; what is not stored can be resumed by the same documents again."""
+        """Stop at once; what is not stored can be resumed by sending the same documents again."""
         self._core.close()
 
     def __enter__(self) -> Self:

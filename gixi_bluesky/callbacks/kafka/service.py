@@ -1,4 +1,4 @@
-"""The consumer as a service: started from a configuration, told by signals when to end."""
+"""The consumer as a service: started from a configuration, ended by signals."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _log = get_logger()
 
 
 class Service:
-    """Reads the configured topics until `stopping` says so, and ends in order.
+    """Reads the configured topics until `stopping` returns True, then shuts down in order.
 
     config: the package's Config, with `kafka.bootstrap`, `kafka.topics`, `input.roots` and `tiled`
     start_at: where a group begins that has committed nothing
@@ -75,7 +75,7 @@ class Service:
         self._rates: deque[tuple[float, int]] = deque()
 
     def run(self, stopping: Callable[[], bool]) -> None:
-        """Serve until `stopping` says so."""
+        """Serve until `stopping` returns True."""
         self._beat()
         try:
             with contextlib.ExitStack() as stack:
@@ -91,17 +91,17 @@ class Service:
 
     @property
     def served(self) -> bool:
-        """Whether the set-up was right: it has begun to read."""
+        """True if the set-up is valid: the consumer has started to read."""
         return self._served
 
     def status(self) -> dict[str, Any]:
-        """Return how it goes: what Analysis tells, and messages, partitions and dead letters."""
+        """Return the status of the analysis, with messages, partitions and dead letters."""
         if self._parts is None:
             return {}
         analysis, consumer, outbox, letters = self._parts
-        told = analysis.status()
+        status = analysis.status()
         return {
-            **told,
+            **status,
             "messages_read": consumer.messages,
             "dead_letters": letters.count,
             "undelivered": outbox.undelivered,
@@ -109,7 +109,7 @@ class Service:
                 str(place): {"lag": lag, "uncommitted": uncommitted}
                 for place, (lag, uncommitted) in consumer.lags.items()
             },
-            "last_error": told["last_error"] or consumer.last_error or outbox.last_error,
+            "last_error": status["last_error"] or consumer.last_error or outbox.last_error,
         }
 
     def _start(self, stack: contextlib.ExitStack, stopping: Callable[[], bool]) -> None:
@@ -177,7 +177,7 @@ class Service:
             _log.warning("messages_not_acknowledged", messages=left)
 
     def _require_topics(self) -> None:
-        """Make sure that all topics are there before anything is read."""
+        """Require all topics before anything is read."""
         settings = self._kafka
         probe = new_producer(settings)
         partitions = require_topics(probe, settings, settings.topics)
@@ -192,7 +192,7 @@ class Service:
             create_topics(settings, missing)
 
     def _await_tiled(self, stopping: Callable[[], bool]) -> None:
-        """Wait for a server that is away, as in a restart; what it then refuses is a mistake."""
+        """Wait for a server that is away, as in a restart; a refusal by the server is an error."""
         uri = self._config.tiled.uri
 
         def report(error: BaseException) -> None:
@@ -257,10 +257,10 @@ class Service:
 
 @contextlib.contextmanager
 def asked_to_stop() -> Iterator[Callable[[], bool]]:
-    """Yield whether SIGTERM, SIGUSR1 or SIGINT came; a second Ctrl-C ends the process at once.
+    """Yield a function that returns True after SIGTERM, SIGUSR1 or SIGINT.
 
-    A second SIGTERM does not: Slurm sends its own to every process of a job, and the job's shell
-    passes it on.
+    A second Ctrl-C ends the process at once. A second SIGTERM does not: Slurm sends SIGTERM to
+    every process of a job, and the job's shell passes it on.
     """
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
     asked: list[int] = []
@@ -278,7 +278,7 @@ def asked_to_stop() -> Iterator[Callable[[], bool]]:
 
 
 def _require_safe(config: KafkaConfig) -> None:
-    """Raise ConfigError for what a consumer of documents from elsewhere must not do without."""
+    """Raise ConfigError if a setting is missing that a consumer of foreign documents needs."""
     if not config.kafka.topics:
         message = "no topic is configured; give --topic TOPIC or kafka.topics"
         raise ConfigError(message)

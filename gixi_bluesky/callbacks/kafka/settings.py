@@ -112,7 +112,7 @@ class KafkaSettings(Settings):
     heartbeat_file: FilePath | None = None
     metrics_address: str = "127.0.0.1"
     metrics_port: Annotated[int, Field(ge=0, le=65535)] | None = Field(
-        0, description="0 = a free one, told in the heartbeat file; null = no metrics"
+        0, description="0 = a free one, written to the heartbeat file; null = no metrics"
     )
     protocol: Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"] = "plaintext"
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "GSSAPI"] | None = None

@@ -1,6 +1,6 @@
 """Messages as bluesky-kafka writes them: msgpack of [name, document], arrays as msgpack-numpy.
 
-Never through msgpack-numpy, which unpickles what a message tells it to.
+msgpack-numpy itself is not used, as it unpickles data of the message.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def decode(value: bytes | None) -> tuple[str, dict[str, Any]]:
         )
     except DocumentError:
         raise
-    # What a hostile message can make msgpack and numpy raise is not to be listed.
+    # A hostile message can make msgpack and numpy raise almost any error.
     except Exception as error:
         message = f"the message is no msgpack of a document: {type(error).__name__}: {error}"
         raise DocumentError(message[:500]) from error
@@ -75,7 +75,7 @@ def decode(value: bytes | None) -> tuple[str, dict[str, Any]]:
 
 
 def encode(name: str, doc: Mapping[str, Any]) -> bytes:
-    """Return the message of a document, for anybody who reads what bluesky-kafka writes.
+    """Return the message of a document in the format of bluesky-kafka.
 
     Times that are no numbers become ISO 8601 texts. Raises TypeError for objects.
     """
@@ -182,7 +182,7 @@ def _dtype(found: Mapping[bytes, Any]) -> np.dtype[Any]:
 
 
 def _fields(described: list[Any]) -> list[tuple[Any, ...]]:
-    """Return a record type as numpy wants it described."""
+    """Return a record type in the form that numpy.dtype takes."""
     if len(described) > _MAX_FIELDS:
         message = f"got a record of {len(described)} fields; expected at most {_MAX_FIELDS}"
         raise DocumentError(message)

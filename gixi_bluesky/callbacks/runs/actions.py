@@ -1,4 +1,4 @@
-"""What follows from documents: runs that open, frames to analyse, runs that close."""
+"""Actions that documents cause: open a run, analyse a frame, close a run."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Frame:
 
     @property
     def incidence_angle_deg(self) -> float | None:
-        """The angle that the documents gave, None when the configuration fixes it."""
+        """The angle from the documents, None when the configuration fixes it."""
         return self.conditions.incidence_angle_deg
 
 
@@ -78,7 +78,7 @@ class RunOpened:
 
 @dataclass(frozen=True, slots=True)
 class FrameTimed:
-    """The event of frames that came before it."""
+    """The time of frames whose event came after them."""
 
     run_uid: str
     seq_num: int

@@ -1,4 +1,4 @@
-"""The dark of a configuration that names another run: fetched once, kept beside the results."""
+"""Darks from another run: fetched once and stored beside the results."""
 
 from __future__ import annotations
 

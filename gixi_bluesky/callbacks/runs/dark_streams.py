@@ -1,4 +1,4 @@
-"""The dark images that a run brings in a stream of its own, given to the frames that follow."""
+"""Dark images from a separate stream of a run, for the frames of the run."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _log = get_logger()
 class RunDarks:
     """Gives each frame of one run the mean of the first events of its dark stream.
 
-    Which events these are does not depend on when they come, so that a replay, which may tell of
+    Which events these are does not depend on when they come, so that a replay, which may send
     streams one after the other, gives the same. Frames wait for the dark; those that still wait
     when the run stops have what came of it by then, and are unavailable without any.
     """
@@ -46,7 +46,7 @@ class RunDarks:
         self._folder: _Folder | None = None
 
     def take(self, actions: Iterable[Action]) -> Iterator[Frame]:
-        """Take what a dark stream's documents gave; yields the frames that waited for it."""
+        """Take the images of a dark stream; yields the frames that waited for them."""
         for action in actions:
             if isinstance(action, Frame) and action.seq_num <= self._settings.events:
                 self._frames[action.number] = replace(action, image=self._on_disk(action.image))
@@ -96,7 +96,7 @@ class RunDarks:
         return replace(frame, dark=DarkImages(self._run_uid, self._images, self._folder))
 
     def _on_disk(self, image: FrameRef) -> FrameRef:
-        """Put an image that came inside an event into a file: it is wanted again and again."""
+        """Write an image from an event to a file, as it is needed repeatedly."""
         if not isinstance(image, InlineImage):
             return image
         self._folder = self._folder or _Folder()

@@ -1,4 +1,4 @@
-"""The numbers of the frames of a run that have come, and which are absent."""
+"""The numbers of the received frames of a run, and the gaps between them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ __all__ = ["FrameNumbers"]
 
 
 class FrameNumbers:
-    """A set of frame numbers that costs nothing while they come in order."""
+    """A set of frame numbers that takes constant memory while they come in order."""
 
     def __init__(self) -> None:
         self._next = 0
@@ -14,7 +14,7 @@ class FrameNumbers:
 
     @property
     def count(self) -> int:
-        """How many numbers were added."""
+        """Number of added numbers."""
         return self._next + len(self._beyond)
 
     def add(self, number: int) -> bool:

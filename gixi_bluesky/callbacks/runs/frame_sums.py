@@ -1,4 +1,4 @@
-"""Consecutive images of a run gathered into the frames that are analysed."""
+"""Sums of consecutive images of a run, which are analysed as frames."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ class FrameSums:
 
 
 def _image(gathering: _Gathering, parts: list[Frame]) -> FrameRef:
-    """Return where the pixels are, or why there are none."""
+    """Return the location of the pixels, or the reason why there are none."""
     for part in parts:
         if isinstance(part.image, Unreadable):
             return Unreadable(part.image.status, f"image {part.number}: {part.image.reason}")
@@ -115,8 +115,8 @@ def _image(gathering: _Gathering, parts: list[Frame]) -> FrameRef:
         return Unreadable("failed", gathering.problem)
     kinds = {part.conditions.rounded() for part in parts}
     if len(kinds) > 1:
-        told = "; ".join(str(kind.given()) for kind in sorted(kinds, key=str)[:3])
-        return Unreadable("failed", f"the images of this sum differ in their geometry: {told}")
+        text = "; ".join(str(kind.given()) for kind in sorted(kinds, key=str)[:3])
+        return Unreadable("failed", f"the images of this sum differ in their geometry: {text}")
     files = tuple(part.image for part in parts if not isinstance(part.image, InlineImage))
     if not files:
         return InlineImage(gathering.total.result())
@@ -127,9 +127,9 @@ def _image(gathering: _Gathering, parts: list[Frame]) -> FrameRef:
 
 def _note(numbers: list[int], wanted: int) -> str:
     if len(numbers) == 1:
-        told = f"image {numbers[0]} alone"
+        text = f"image {numbers[0]} alone"
     elif numbers == list(range(numbers[0], numbers[-1] + 1)):
-        told = f"sum of images {numbers[0]} to {numbers[-1]}"
+        text = f"sum of images {numbers[0]} to {numbers[-1]}"
     else:
-        told = f"sum of images {', '.join(str(number) for number in numbers)}"
-    return told + (f", {wanted - len(numbers)} fewer than wanted" if len(numbers) < wanted else "")
+        text = f"sum of images {', '.join(str(number) for number in numbers)}"
+    return text + (f", {wanted - len(numbers)} fewer than wanted" if len(numbers) < wanted else "")

@@ -1,4 +1,4 @@
-"""Runs joined midway: documents that came before us are fetched from the raw catalogue."""
+"""Runs joined midway: their earlier documents are fetched from the raw catalogue."""
 
 from __future__ import annotations
 
@@ -23,20 +23,23 @@ _NEWEST = 5
 _POLL_S = 0.2
 _log = get_logger()
 
-FoundRun = list[tuple[Document, int]]  # what Tiled has of a run, and what each holds in memory
+FoundRun = list[
+    tuple[Document, int]
+]  # the documents of a run in Tiled, and the bytes of each in memory
 
 
 def raw_opener(tiled: TiledSettings) -> Callable[[], Any] | None:
-    """Return what opens the raw catalogue that the settings name, None without a server."""
+    """Return a function that opens the raw catalogue of the settings, None without a server."""
     if tiled.uri is None:
         return None
     return lambda: catalogue_at(connect(tiled), tiled.raw)
 
 
 class Joining:
-    """Looks for runs, descriptors and resources that documents name and that have not come.
+    """Searches for runs, descriptors and resources that documents refer to and that have not come.
 
-    A thread of its own, begun with the first one missing, so that no document waits for Tiled.
+    The search runs in a thread, started with the first missing uid, so that no document waits for
+    Tiled.
 
     open_catalogue: returns a client of the raw catalogue
     """
@@ -51,9 +54,9 @@ class Joining:
         self._thread: threading.Thread | None = None
 
     def want(self, uids: Iterable[str]) -> None:
-        """Look for these uids, a few times each and ever more rarely; returns at once.
+        """Search for these uids, a few times each with growing intervals; returns at once.
 
-        What is fetched again does no harm, and a writer may keep documents back for a while.
+        Fetching again is harmless, and a writer may hold documents back for a while.
         """
         for uid in uids:
             if uid not in self._tried:
@@ -67,11 +70,11 @@ class Joining:
             self._thread.start()
 
     def attempts(self, uid: str) -> int:
-        """Return how often a uid was looked for."""
+        """Return the number of searches for a uid."""
         return self._tried[uid].failures if uid in self._tried else 0
 
     def gave_up(self, uid: str) -> bool:
-        """Return whether a uid was looked for as often as it will be, some time ago."""
+        """Return whether the last search for a uid was some time ago."""
         tried = self._tried.get(uid)
         return tried is not None and tried.failures >= _ATTEMPTS and tried.due
 
@@ -97,7 +100,9 @@ class Joining:
                 _log.info("run_joined_midway", missing=uid, documents=len(documents))
                 if documents:
                     self._found.put(list(_parsed(documents)))
-            except Exception as error:  # whatever Tiled raises, the run goes on without
+            except (
+                Exception
+            ) as error:  # whatever Tiled raises, the analysis continues without the run
                 _log.warning("run_not_joined", missing=uid, error=repr(error))
         if catalogue is not None and hasattr(catalogue, "context"):
             catalogue.context.close()

@@ -1,4 +1,4 @@
-"""One raw run as it unfolds: which key is the image, and each frame with its number and place."""
+"""The state of one raw run: its image key, and each frame with its number and location."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ _log = get_logger()
 class RunTracker:
     """Follows the documents of one raw run and one of its streams.
 
-    corrections: say whether images are summed, and whether another stream holds their dark
+    corrections: whether images are summed, and whether another stream holds their dark
     left_alone: where a run without images for the analysis is recorded
     """
 
@@ -99,8 +99,8 @@ class RunTracker:
         self._dark_tracker: RunTracker | None = None
         if isinstance(dark := corrections.dark, DarkStream):
             self._darks = RunDarks(start.uid, dark)
-            told = {"stream": dark.stream, "data_key": dark.data_key or settings.data_key}
-            theirs = settings.model_copy(update=told)
+            update = {"stream": dark.stream, "data_key": dark.data_key or settings.data_key}
+            theirs = settings.model_copy(update=update)
             self._dark_tracker = RunTracker(start, theirs, ConditionLookup({}), clock=clock)
         self._settings = settings
         self._lookup = lookup
@@ -118,7 +118,7 @@ class RunTracker:
         self._opened = False
 
     def missing(self, document: Document) -> str | None:
-        """Return the datum id that an event of ours names and nobody has given yet."""
+        """Return the datum id that an event refers to and that has not come yet."""
         if isinstance(document, Event) and self._ours(document.descriptor):
             value = document.data.get(self._key or "")
             if isinstance(value, str) and value not in self._datums:
@@ -126,9 +126,9 @@ class RunTracker:
         return None if self._dark_tracker is None else self._dark_tracker.missing(document)
 
     def by_found(self, datum: StreamDatum) -> StreamDatum | None:
-        """Return a datum by the resource that Tiled has in place of the one that came before us.
+        """Return a datum by the resource of Tiled that replaces one from before this process.
 
-        Tiled gives resources uids of its own. None where the two may not count alike.
+        Tiled gives resources new uids. None where the two may be numbered differently.
         """
         found = [
             resource
@@ -146,13 +146,13 @@ class RunTracker:
         return None
 
     def feed(self, document: Document) -> Iterator[Action]:
-        """Take a document of this run whose references are known."""
+        """Process a document of this run whose references are known."""
         if self._dark_tracker is not None and self._darks is not None:
             yield from self._darks.take(self._dark_tracker.feed(document))
         yield from self._made(self._feed(document))
 
     def _made(self, actions: Iterator[Action]) -> Iterator[Action]:
-        """Return what is made of single images: sums, with the dark that belongs to them."""
+        """Return the actions with single images summed and with their dark."""
         summed = self._sums(actions)
         return summed if self._darks is None else self._darks(summed)
 
@@ -175,7 +175,7 @@ class RunTracker:
 
     @property
     def waits(self) -> bool:
-        """Whether `tick` may have something to do: frames that wait for their event."""
+        """True if frames wait for their event, so that `tick` is needed."""
         return bool(self._waiting)
 
     def tick(self, now: float) -> Iterator[Action]:
@@ -258,7 +258,7 @@ class RunTracker:
         return classic_image(replace(resource, spec=spec), datum, image, stack, size)
 
     def _stream_datum(self, datum: StreamDatum) -> Iterator[Action]:
-        # At the stop it may never have come; whether it was of our key nobody knows.
+        # Without the datum at the stop, it is unknown whether it was of the image key.
         resource = self._resources.get(datum.resource)
         if not isinstance(resource, StreamResource) or resource.data_key != self._key:
             return

@@ -1,4 +1,4 @@
-"""Which documents concern us: documents of many runs in, numbered frames of chosen runs out."""
+"""The router: documents of many runs in, numbered frames of selected runs out."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ _log = get_logger()
 
 
 class Router:
-    """Hands each document to the tracker of its run, whatever order they come in.
+    """Passes each document to the tracker of its run, in any order of arrival.
 
-    Runs that `settings.select` does not choose, our own derived runs and runs that have stopped
-    are left alone. Documents that name something unknown are parked until it comes.
+    Runs that `settings.select` does not select, derived runs and runs that have stopped are
+    ignored. Documents that refer to an unknown uid are parked until it comes.
 
     sources: which conditions of a frame are looked up in the documents
     corrections: whether images are summed, and where their dark is
@@ -104,7 +104,7 @@ class Router:
             yield from self._feed(document, nbytes)
 
     def join(self, found: Sequence[tuple[Document, int]]) -> Iterator[Action]:
-        """Take what was fetched of a run that began before us; as `route`, for each its `nbytes`.
+        """Take the fetched documents of a run that began before this process, with their `nbytes`.
 
         Its stop comes last, also when it waits here already, or what waits with it would be late.
         """
@@ -121,7 +121,7 @@ class Router:
             yield from self._feed(document, nbytes)
 
     def forget(self, run_uid: str) -> None:
-        """Forget a run, open or stopped, so that its documents may come again from the start."""
+        """Forget a run, open or stopped, so that its documents can be sent again from the start."""
         self._trackers.pop(run_uid, None)
         self._joined.discard(run_uid)
         for missing in [m for m, doc, _ in self._parked if self._home_of(doc) == run_uid]:
@@ -136,7 +136,7 @@ class Router:
             self._take_parked(uid)
 
     def ignore(self, run_uid: str) -> None:
-        """Leave alone what comes of a run from now on."""
+        """Ignore further documents of a run."""
         self._ignore(run_uid, run_uid)
 
     def tick(self, now: float | None = None) -> Iterator[Action]:
@@ -198,7 +198,7 @@ class Router:
         yield from self._unpark(start.uid)
 
     def _abandon_oldest(self) -> Iterator[Action]:
-        """End the open run that began first, as nothing more can be expected of it."""
+        """End the open run that began first, as no more documents of it are expected."""
         oldest = next(iter(self._trackers.values()))
         uid = oldest.start.uid
         reason = f"abandoned: {_OPEN_RUNS} runs were open and this one began first"
@@ -234,7 +234,7 @@ class Router:
             self._ignore(known, uid)
 
     def _needed(self, document: Document) -> tuple[str, ...]:
-        """Return the uids that must be known before the document means anything."""
+        """Return the uids that must be known before the document can be processed."""
         match document:
             case Event():
                 return (document.descriptor,)
@@ -274,12 +274,12 @@ class Router:
             _log.warning("document_lost", kind=type(lost).__name__, waited_for=given_up)
 
     def _forget_missed(self, uid: str) -> None:
-        """Forget since when a uid is missing, unless other documents still wait for it."""
+        """Forget when a uid was first missed, unless other documents still wait for it."""
         if all(missing != uid for missing, _, _ in self._parked):
             self._missed_since.pop(uid, None)
 
     def _take_parked(self, uid: str, kind: type = object) -> list[Document]:
-        """Return the documents, or those of a kind, that wait for a uid; they wait no more."""
+        """Remove and return the documents, or those of a kind, that wait for a uid."""
         taken: list[tuple[str, Document, int]] = []
         kept: list[tuple[str, Document, int]] = []
         for entry in self._parked:

@@ -14,7 +14,7 @@ from gixi_bluesky.tiled_adapters.settings import holds_secret
 
 __all__ = ["DRAIN_S", "ConsumerArray", "batch_script", "heartbeat_file", "log_file"]
 
-DRAIN_S = 120  # how long before the time limit the consumer is told
+DRAIN_S = 120  # time before the limit at which the consumer is signalled
 
 _OPTIONS = "-m gixi_bluesky --log-level info --log-format json"
 
@@ -27,11 +27,11 @@ _SIGNALS = r"""
 # USR1 comes before the time limit, and at preemption where the cluster sends it for the grace time;
 # TERM with cancel, requeue and any other preemption, and KillWait later KILL. Both drain: what was
 # read is stored and its offsets are committed, then the consumer ends.
-consumer='' draining='' told='' heard='' requeue=''
-drain() { heard=yes draining=yes; tell; }
-tell() {
-  if [ -n "$draining" ] && [ -n "$consumer" ] && [ -z "$told" ]; then
-    told=yes
+consumer='' draining='' signalled='' interrupted='' requeue=''
+drain() { interrupted=yes draining=yes; forward; }
+forward() {
+  if [ -n "$draining" ] && [ -n "$consumer" ] && [ -z "$signalled" ]; then
+    signalled=yes
     kill -TERM "$consumer"
   fi
 }
@@ -48,12 +48,12 @@ status=0
 if [ -z "$draining" ]; then
   "${command[@]}" --heartbeat "$heartbeat" &
   consumer=$!
-  tell
+  forward
   # A signal ends `wait` early, not the consumer.
-  while heard=''; wait "$consumer"; status=$?; [ -n "$heard" ]; do :; done
+  while interrupted=''; wait "$consumer"; status=$?; [ -n "$interrupted" ]; do :; done
 fi
 if [ -n "$draining" ] && [ "$status" -eq 143 ]; then
-  status=0  # told before it had begun
+  status=0  # signalled before it had begun
 fi
 
 # The set-up of what was started before was right; status 2 says that this one is wrong.
@@ -94,17 +94,17 @@ class ConsumerArray:
 
 
 def heartbeat_file(folder: Path, task: int) -> Path:
-    """Return where a task's consumer tells how it goes."""
+    """Return the heartbeat file of a task's consumer."""
     return folder / f"consumer-{task}.json"
 
 
 def log_file(folder: Path, task: int) -> Path:
-    """Return what a task's starts have written, one after the other."""
+    """Return the log file of all starts of a task."""
     return folder / f"consumer-{task}.log"
 
 
 def batch_script(array: ConsumerArray) -> str:
-    """Return the script that sbatch takes, to be submitted from the array's folder.
+    """Return the batch script, to be submitted from the array's folder.
 
     Raises ConfigError for what cannot stand in it: line breaks, options that the script itself
     sets, a folder name that Slurm would change, a key.
@@ -162,8 +162,14 @@ def _option_lines(words: Sequence[str]) -> Iterator[str]:
 
 def _check(array: ConsumerArray) -> None:
     settings = array.settings
-    told = [settings.partition, settings.time, settings.account, settings.qos, array.import_path]
-    lines = (str(array.folder), array.python, *array.consume, *settings.sbatch, *filter(None, told))
+    values = [settings.partition, settings.time, settings.account, settings.qos, array.import_path]
+    lines = (
+        str(array.folder),
+        array.python,
+        *array.consume,
+        *settings.sbatch,
+        *filter(None, values),
+    )
     for line in (*lines, *settings.prologue):
         if not line.isprintable():
             message = f"got {line!r}; the batch script takes one line without control characters"
@@ -199,7 +205,7 @@ def _names(option: str) -> list[str]:
 
 
 def _is_ours(name: str) -> bool:
-    """Return whether sbatch would take a word for an option of ours, or might."""
+    """Return whether sbatch would or might read a word as an option that the script sets."""
     if name.startswith("--"):
         return any(ours.startswith(name) for ours in _OURS)
     return _OUR_SHORT_ONES.match(name) is not None

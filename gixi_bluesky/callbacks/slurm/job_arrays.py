@@ -94,7 +94,7 @@ class ArrayTask:
 
     @property
     def ended(self) -> bool:
-        """Whether it will not run again."""
+        """True if it will not run again."""
         return self.state in _ENDED
 
 

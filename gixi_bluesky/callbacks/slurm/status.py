@@ -1,4 +1,4 @@
-"""How the consumers of a submission are: what Slurm says of each, and its heartbeat."""
+"""The state of the consumers of a submission: Slurm's state and the heartbeat of each."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ __all__ = [
     "write_targets",
 ]
 
-STALE_S = 60.0  # it beats every second, but a network file system may show that half a minute late
+STALE_S = 60.0  # written every second, but a network file system may show it half a minute late
 
 
 @dataclass(frozen=True, slots=True)
 class ConsumerStatus:
-    """One task and what its consumer said last, None if nothing; `problem` is empty if all is well.
+    """One task and its consumer's last heartbeat, None without one; `problem` is "" if none.
 
     age_s: how old the heartbeat is
     """
@@ -40,11 +40,11 @@ class ConsumerStatus:
 
     @property
     def stale(self) -> bool:
-        """Whether the heartbeat is too old to tell how the consumer is now."""
+        """True if the heartbeat is too old to describe the consumer."""
         return self.heartbeat is not None and self.age_s > STALE_S
 
     def as_json(self) -> dict[str, Any]:
-        """Return JSON types only; what a missing heartbeat would say is null."""
+        """Return JSON types only; values of a missing heartbeat are null."""
         beat = self.heartbeat
         return {
             "task": self.task.number,
@@ -70,7 +70,7 @@ def consumers_of(submission: Submission) -> list[ConsumerStatus]:
 
 
 def consumer_of(folder: Path, task: ArrayTask) -> ConsumerStatus:
-    """Return how one task's consumer is, by its heartbeat in `folder`."""
+    """Return the status of one task's consumer, by its heartbeat in `folder`."""
     beat, unreadable = _heartbeat(heartbeat_file(folder, task.number))
     age_s = max(time.time() - beat.time, 0.0) if beat is not None else float("inf")
     problem = unreadable or _problem(folder, task, beat, age_s)
@@ -80,7 +80,7 @@ def consumer_of(folder: Path, task: ArrayTask) -> ConsumerStatus:
 def prometheus_targets(
     submission: Submission, consumers: Iterable[ConsumerStatus]
 ) -> list[dict[str, Any]]:
-    """Return where the living consumers' metrics are, as Prometheus' file_sd_configs want it."""
+    """Return the metrics addresses of running consumers in the format of file_sd_configs."""
     return [
         {
             "targets": [f"{beat.host}:{beat.metrics_port}"],
@@ -97,7 +97,7 @@ def prometheus_targets(
 
 
 def write_targets(path: Path, targets: list[dict[str, Any]]) -> None:
-    """Replace the file at once: Prometheus reads it whenever it changes."""
+    """Replace the file atomically, as Prometheus reads it whenever it changes."""
     draft = path.with_name(f".{path.name}.new")
     draft.write_text(json.dumps(targets, indent=2) + "\n", encoding="utf-8")
     draft.replace(path)
@@ -123,7 +123,7 @@ def _problem(folder: Path, task: ArrayTask, beat: Heartbeat | None, age_s: float
         return "Slurm holds it; `scontrol release` lets it go on"
     if beat is None:
         if task.state == "RUNNING":
-            return f"no heartbeat yet; {log} tells how far it is"
+            return f"no heartbeat yet; {log} shows its progress"
         return f"it never began; see {log}" if task.ended else ""
     if task.state == "RUNNING" and beat.state == "starting":
         return f"starting since {age_s:.0f} s; {beat.last_error}".rstrip("; ")

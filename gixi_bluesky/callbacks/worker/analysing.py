@@ -1,4 +1,4 @@
-"""Jobs in the analysis process: the next image is read while the present one is analysed."""
+"""The loop of the analysis process: the next image is read while the present one is analysed."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _seldom = SeldomLog()
 
 @dataclass(frozen=True, slots=True)
 class _Read:
-    """A job with its pixels, the sum of `exposures`, or with why there are none."""
+    """A job with its pixels, the sum of `exposures`, or with the reason why there are none."""
 
     job: Job
     frame: NDArray[Any]
@@ -44,7 +44,7 @@ class _Read:
 
 
 class FramePipeline(Protocol):
-    """What analyses a frame, such as `processing.Pipeline`."""
+    """An analysis of frames, such as `processing.Pipeline`."""
 
     def __call__(
         self,

@@ -78,20 +78,20 @@ class FrameQueue:
 
     @property
     def full(self) -> bool:
-        """Whether producers that can wait should wait."""
+        """True if producers that can wait should wait."""
         return self.nbytes > self._limit
 
     @property
     def roomy(self) -> bool:
-        """Whether producers that waited may go on: half of the memory is free."""
+        """True if producers that waited may continue: half of the memory is free."""
         return self.nbytes <= self._limit / 2
 
     def when_put(self, wake: Callable[[], object]) -> None:
-        """Have `wake` called after each frame that is put; it must not wait."""
+        """Register `wake`, which is called after each `put` and must not block."""
         self._wake = wake
 
     def hold(self, nbytes: int) -> None:
-        """Count what else is held of frames, such as results; negative = no longer held."""
+        """Add to the count of bytes held, such as results; negative = released."""
         with self._changed:
             self._held += nbytes
 
@@ -127,7 +127,7 @@ class FrameQueue:
             return self._remove(run)
 
     def discard(self, run_uid: str | None = None) -> None:
-        """Forget the frames of one run, or all of them, as if they had never come."""
+        """Discard the frames of one run, or all of them, without a trace."""
         gone: list[Frame] = []
         with self._changed:
             for uid in [run_uid] if run_uid is not None else list(self._runs):

@@ -1,4 +1,4 @@
-"""What passes between the analysis process and its parent, both ours."""
+"""Messages between the analysis process and its parent."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Analysed:
-    """What is stored of one frame: its tables, its cuts, and its images if they are kept.
+    """The stored results of one frame: its tables, its cuts, and its images if they are kept.
 
     q_axes: q_xy and q_z of the image on (q_z, q_xy), None where none is ever kept
     gain, readout_noise: of the noise model that was used, counts; NaN = unknown
@@ -102,7 +102,7 @@ class Analysed:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How the analysis of one frame ended: ok with a result, else why not.
+    """The outcome of the analysis of one frame: ok with a result, else the reason.
 
     gpu_bytes: memory that the analysis process holds on its GPU, None without one
     """

@@ -1,4 +1,4 @@
-"""Leaving Python while frames are not stored: a bounded wait, then how to analyse the rest."""
+"""Exit of Python while frames are not stored: a bounded wait, then a hint for the rest."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ _open: weakref.WeakSet[_Closes] = weakref.WeakSet()
 
 
 def close_at_exit(analysis: _Closes) -> None:
-    """Have an analysis closed when Python ends, after a bounded wait for its frames."""
+    """Close an analysis when Python exits, after a bounded wait for its frames."""
     _open.add(analysis)
 
 
 def closed(analysis: _Closes) -> None:
-    """Forget an analysis that was closed."""
+    """Unregister an analysis that was closed."""
     _open.discard(analysis)
 
 
 def wait_for_frames(unfinished: Callable[[], str], seconds: float, rest: Callable[[], str]) -> None:
-    """Wait until nothing is unfinished, at most so long, and print on stderr how that ends.
+    """Wait until nothing is unfinished, for a limited time, and print the outcome on stderr.
 
     unfinished: returns what is not stored, empty = nothing
     rest: returns the command that analyses what is left
@@ -51,7 +51,7 @@ def wait_for_frames(unfinished: Callable[[], str], seconds: float, rest: Callabl
 
 
 def _print(message: str) -> None:
-    # No log line: at a prompt there may be no log.
+    # Printed, since an interactive session may have no log.
     with contextlib.suppress(OSError, ValueError):  # it may be closed
         sys.stderr.write(f"gixi_bluesky: {message}\n")
         sys.stderr.flush()

@@ -1,4 +1,4 @@
-"""Outcomes in the order of their frames, whatever the order in which they end."""
+"""Outcomes in the order of their frames, independent of the order in which they end."""
 
 from __future__ import annotations
 

@@ -76,12 +76,12 @@ class ProcessPool:
 
     @property
     def size(self) -> int:
-        """How many processes analyse, when all are there."""
+        """Number of processes that analyse, when all are running."""
         return len(self._seats)
 
     @property
     def pids(self) -> tuple[int, ...]:
-        """The processes that are there."""
+        """Process ids of the running processes."""
         return tuple(s.peer.pid for s in list(self._seats) if s.peer.pid and s.peer.alive)
 
     @property
@@ -91,7 +91,7 @@ class ProcessPool:
 
     @property
     def room(self) -> bool:
-        """Whether a job would be handed over at once."""
+        """True if a job would be handed over at once."""
         trial = FrameTask(0, cast("Job", None))
         return not self._pending and any(seat.takes(trial) for seat in self._seats)
 
@@ -239,7 +239,7 @@ class ProcessPool:
         seat.ended()
 
     def _place(self) -> None:
-        """Hand pending tasks over, the oldest first, to the process that has least to do."""
+        """Hand pending tasks over, the oldest first, to the process with the fewest tasks."""
         while self._pending:
             task = self._pending[0]
             seats = [seat for seat in self._seats if seat.takes(task)]
@@ -261,7 +261,7 @@ class ProcessPool:
             self._died(seat, str(error))
 
     def _hear(self, seat: Seat) -> None:
-        """Take the message of a process that has one, or its end."""
+        """Handle the message of a process, or its end."""
         try:
             message = seat.peer.receive(0)
         except TimeoutError:
@@ -278,7 +278,7 @@ class ProcessPool:
             self._not_started(seat, message)
 
     def _died(self, seat: Seat, why: str) -> None:
-        """Put back what the process had, and give up a task that saw a second death."""
+        """Put back the tasks of the process; a task that saw a second death fails."""
         tasks = seat.ended()
         self.last_error = why
         self.restarts += 1
@@ -292,7 +292,7 @@ class ProcessPool:
                 self._put_back(task)
 
     def _give_up_late(self) -> None:
-        """End processes whose frame takes too long, and those that are never ready."""
+        """End processes whose frame takes too long, and those that do not become ready."""
         for seat in self._all():
             begun = seat.building_since
             if begun is not None and time.monotonic() > begun + _START_TIMEOUT_S:

@@ -38,7 +38,7 @@ class Blocks:
         return replace(job, image=self._blocks[number].share(job.image.array), block=number)
 
     def close(self) -> None:
-        """Give the memory back."""
+        """Release the memory."""
         for block in self._blocks:
             block.close()
 
@@ -73,12 +73,12 @@ class Seat:
 
     @property
     def starting(self) -> bool:
-        """Whether the process is there and builds its pipeline."""
+        """True if the process is running and builds its pipeline."""
         return self.building_since is not None
 
     @property
     def due(self) -> bool:
-        """Whether the process should be started now."""
+        """True if the process should be started now."""
         idle = not self.serving and not self.starting
         return idle and self._retry.due
 

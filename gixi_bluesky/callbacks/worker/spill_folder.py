@@ -1,4 +1,4 @@
-"""Images of frames on disk: a folder of this process, removed with it or by the next one."""
+"""Images of frames on disk, in a folder that this process or the next one removes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Takes frames from the queue, has them analysed in other processes, delivers them in order."""
+"""The worker: takes frames from the queue, analyses them in the pool, delivers them in order."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Worker:
 
     @property
     def alive(self) -> bool:
-        """Whether an analysis process is there."""
+        """True if an analysis process is running."""
         return bool(self.pool.pids)
 
     @property
@@ -69,7 +69,7 @@ class Worker:
 
     @property
     def restarts(self) -> int:
-        """How often an analysis process ended and was replaced."""
+        """Number of times that an analysis process ended and was replaced."""
         return self.pool.restarts
 
     @property
@@ -97,7 +97,7 @@ class Worker:
         return ready
 
     def close(self) -> None:
-        """Stop at once; frames that are not delivered stay so."""
+        """Stop at once; frames that are not delivered are dropped."""
         self._queue.when_put(lambda: None)
         self._wake()
         self.loop.stop()
@@ -154,7 +154,7 @@ class Worker:
             self._held = self._order.nbytes
 
     def _answer(self, frame: Frame, outcome: Outcome) -> None:
-        """Deliver an outcome, or that it could not be; the frame stays first in its order else."""
+        """Deliver an outcome or, if that fails, the error; the frame stays first until then."""
         try:
             self._deliver(frame, outcome)
         except Exception as error:
