@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 import subprocess
@@ -21,6 +22,7 @@ from gixi_bluesky.demo.beamline import SimulatedDetector
 from gixi_bluesky.processing.geometry.instrument import Geometry
 from gixi_bluesky.processing.settings import GeometrySettings
 from gixi_bluesky.processing.structures.cif_files import read_structure, shipped_cifs
+from gixi_bluesky.tiled_adapters.files.nexus import write_result_file
 from gixi_bluesky.tiled_adapters.server.embedded import embedded_server
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -127,11 +129,56 @@ def test_the_readmes_python_runs_from_top_to_bottom(tmp_path, monkeypatch):
             here = here.replace('"your-secret-key"', repr(server.api_key))
             exec(compile(here, "README.md", "exec"), names)
         names["analysis"].close()
+        here = python_of("scientists.md").replace(
+            '"https://…"', f"{server.uri!r}, api_key={server.api_key!r}"
+        )
+        found = {"raw_uid": names["run"].raw_uid}
+        answers = [evaluated(statement, found) for statement in ast.parse(here).body]
+        found["catalogue"].context.close()
         names["client"].context.close()
     peaks, run = names["peaks"], names["run"]
     assert set(peaks["frame"]) == {0, 1, 2}
     assert run.summary["phases"]["MAPbBr3"]["max_probability"] > 0.9
     assert names["image"].shape == (128, 256)
+    with_phase, with_peak, runs_for, differences = answers[3:]
+    assert [len(runs) for runs in (with_phase, with_peak, runs_for)] == [1, 1, 1]
+    assert differences == {run.start["uid"]: {}}
+
+
+def evaluated(statement: ast.stmt, names: dict[str, object]) -> object:
+    """Run a statement; return its value if it is an expression, else None."""
+    if isinstance(statement, ast.Expr):
+        return eval(compile(ast.Expression(statement.value), "page", "eval"), names)
+    exec(compile(ast.Module([statement], []), "page", "exec"), names)
+    return None
+
+
+def python_of(page: str) -> str:
+    """Return the Python that a page of the documentation shows."""
+    (code,) = blocks(ROOT / "docs" / page, "python")
+    return code
+
+
+def test_the_documentations_python_runs_on_a_frame(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    tree = {
+        "geometry": GEOMETRY,
+        "grid": {"q_max_inv_angstrom": 3.0, "shape": [128, 256]},
+        "cuts": {"film": {"along": "q", "phi": [10, 80]}},
+    }
+    Path("config.yaml").write_text(yaml.safe_dump(tree))
+    tifffile.imwrite("frame.tif", powder())
+    cuts, step, visitors = {}, {}, {}
+    exec(compile(python_of("cuts.md"), "cuts.md", "exec"), cuts)
+    assert "\nfilm [" in "\n" + capsys.readouterr().out
+    result = cuts["result"]
+    exec(compile(python_of("steps.md"), "steps.md", "exec"), step)
+    row = step["Brightest"]()(result)
+    assert row["q"] == result.peaks.sort_values("intensity")["q"].iloc[-1]
+    write_result_file("run.nxs", [result], {})
+    exec(compile(python_of("visitors.md"), "visitors.md", "exec"), visitors)
+    np.testing.assert_array_equal(visitors["q"], result.peaks["q"])
+    np.testing.assert_array_equal(visitors["image"], result.polar_image)
 
 
 def run_example(name: str, *arguments: object) -> str:

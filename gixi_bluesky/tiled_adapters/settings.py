@@ -87,8 +87,8 @@ class OutputSettings(Settings):
     def for_sums_of(self, n: int) -> OutputSettings:
         """Return the settings for frames that are numbered in steps of `n`."""
         steps = {"images": self.image_step, "q_images": self.q_image_step}
-        told = {name: f"every_{n * step}" for name, step in steps.items() if step and n > 1}
-        return self.model_copy(update=told) if told else self
+        values = {name: f"every_{n * step}" for name, step in steps.items() if step and n > 1}
+        return self.model_copy(update=values) if values else self
 
 
 def _step_of(images: str) -> int:

@@ -92,8 +92,8 @@ def create_entry(
     file.attrs["default"] = "entry"
     file.attrs["NX_class"] = text("NXroot")
     entry = group_of(file, "entry", "NXentry", default="polar")
-    told = start.get("gixi", {})
-    provenance = told.get("provenance", {})
+    gixi = start.get("gixi", {})
+    provenance = gixi.get("provenance", {})
     write_text(entry, "title", run_title(start) or "GIXD")
     if "uid" in start:
         write_text(entry, "entry_identifier", start["uid"])
@@ -104,8 +104,8 @@ def create_entry(
     write_text(process, "program", "gixi_bluesky")
     write_text(process, "version", provenance.get("version", ""))
     write_text(process, "date", datetime.now(UTC).isoformat(timespec="seconds"))
-    if "raw_uid" in told:
-        write_text(process, "raw_run", f"urn:uuid:{told['raw_uid']}")
+    if "raw_uid" in gixi:
+        write_text(process, "raw_run", f"urn:uuid:{gixi['raw_uid']}")
     write_json(process, "configuration", provenance.get("config", {}))
     write_json(process, "provenance", provenance)
     write_json(process, "start_document", start)
@@ -321,8 +321,8 @@ def write_result_file(
         raise ValueError(message)
     path = Path(path)
     first = results[0]
-    told = {"provenance": dict(provenance), "geometry": provenance.get("geometry", {})}
-    document = {**(start or {}), "gixi": told}
+    gixi = {"provenance": dict(provenance), "geometry": provenance.get("geometry", {})}
+    document = {**(start or {}), "gixi": gixi}
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with h5py.File(temporary, "w", libver=("earliest", "v110")) as file:
