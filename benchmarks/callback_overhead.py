@@ -1,4 +1,4 @@
-"""What the callback costs a scan and a frame, without the analysis itself.
+"""The overhead of the callback for a scan and a frame, without the analysis itself.
 
 Run from the repository root: python benchmarks/callback_overhead.py
 """

@@ -1,4 +1,4 @@
-"""Everything about speed that needs a GPU, in a few minutes; also runs on the CPU, as a trial.
+"""All measurements of speed that need a GPU, in a few minutes; also runs on the CPU, as a trial.
 
 Frames of a simulated film in host memory go through the whole chain one by one and in batches;
 printed are frames/s, milliseconds a frame of each stage, the peak memory of the device, and how far

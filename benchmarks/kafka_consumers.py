@@ -108,7 +108,7 @@ def throughput(one: Site, consumers: int, runs: int, frames: int, *, fake: bool)
 
 
 def takeover(one: Site, runs: int, frames: int, *, fake: bool) -> dict[str, Any]:
-    """Kill one of two consumers in the middle, and tell how its partitions fare."""
+    """Kill one of two consumers in the middle; return the times of the takeover."""
     a, b = start(one, 2, fake=fake)
     uids = publish(one, runs, frames, fake=fake)
     wait_for(lambda: done(one, a) >= runs * frames // 8, 600)
@@ -134,9 +134,9 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=8)
     parser.add_argument("--frames", type=int, default=40)
     parser.add_argument("--fake", action="store_true", help="a pipeline that costs nothing")
-    asked = parser.parse_args()
-    told: dict[str, Any] = {"cpus": os.cpu_count(), "machine": platform.machine()}
-    told |= vars(asked) | {"shape": SMALL if asked.fake else SHAPE, "session_s": SESSION_S}
+    options = parser.parse_args()
+    report: dict[str, Any] = {"cpus": os.cpu_count(), "machine": platform.machine()}
+    report |= vars(options) | {"shape": SMALL if options.fake else SHAPE, "session_s": SESSION_S}
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         broker = stack.enter_context(Broker(folder))
@@ -144,12 +144,12 @@ def main() -> None:
         stack.callback(server.close)
         server.start()
         for consumers in (1, 2):
-            with site(broker, server, folder, fake=asked.fake) as one:
-                rate = throughput(one, consumers, asked.runs, asked.frames, fake=asked.fake)
-            told[f"frames_per_second_{consumers}"] = round(rate, 2)
-        with site(broker, server, folder, fake=asked.fake) as one:
-            told |= takeover(one, asked.runs, asked.frames, fake=asked.fake)
-    print(json.dumps(told, indent=1))
+            with site(broker, server, folder, fake=options.fake) as one:
+                rate = throughput(one, consumers, options.runs, options.frames, fake=options.fake)
+            report[f"frames_per_second_{consumers}"] = round(rate, 2)
+        with site(broker, server, folder, fake=options.fake) as one:
+            report |= takeover(one, options.runs, options.frames, fake=options.fake)
+    print(json.dumps(report, indent=1))
 
 
 if __name__ == "__main__":

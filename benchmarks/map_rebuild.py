@@ -3,7 +3,7 @@
     python benchmarks/map_rebuild.py
 
 A frame of 2048 x 2048 pixels is remapped to 512 x 1024 cells, the incidence angle changed in turn.
-The ratio to what a rebuild must do at least, to see in which cell each pixel lies, tells more than
+The ratio to what a rebuild must do at least, to see in which cell each pixel lies, means more than
 seconds on a machine that others use too.
 """
 

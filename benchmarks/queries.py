@@ -30,7 +30,7 @@ RARE_Q = 1.0605
 
 
 def metadata(number: int, random: np.random.Generator) -> dict[str, Any]:
-    """Return what a run with 200 peak positions and 5 phases tells of itself."""
+    """Return the metadata of a run with 200 peak positions and 5 phases."""
     rare = number % EVERY == 0
     peak_q = sorted(random.uniform(1.1, 3.9, 199).round(5)) + ([RARE_Q] if rare else [])
     names = [f"phase-{k}" for k in range(4)] + (["MAPbBr3"] if rare else ["other"])

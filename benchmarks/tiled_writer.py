@@ -241,7 +241,7 @@ def produce(
 
 
 def watch(said: Any, uri: str, uid: str) -> None:
-    """Look how many frames there are until told to end; then say when there were how many."""
+    """Poll the number of frames until the end is signalled; then send the counts with their times."""
     run = from_uri(uri, api_key=KEY)["gixi"][uid]
 
     def look() -> tuple[float, int]:

@@ -1,6 +1,6 @@
 """Analyse a scan while it runs: python 02_runengine.py [FOLDER].
 
-A simulated detector stands for the beamline's; everything else is as it would be there.
+A simulated detector replaces the beamline's; everything else is as at a beamline.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""Ask Tiled what was found: python 03_query.py [FOLDER], after 02_runengine.py."""
+"""Query the results in Tiled: python 03_query.py [FOLDER], after 02_runengine.py."""
 
 import sys
 

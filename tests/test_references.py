@@ -10,8 +10,8 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "gixi_bluesky"
 SUFFIXES = {".md", ".py", ".toml", ".yaml", ".yml", ".json"}
 
-DOTTED = re.compile(r"\bgixi_bluesky(?:[.:]\w+)+")
-NOT_MODULES = {"gixi_bluesky.steps", "gixi_bluesky.__path__"}  # a group of entry points
+DOTTED = re.compile(r"\bgixi_bluesky(?:[.:](?!__)\w+)+")
+NOT_MODULES = {"gixi_bluesky.steps"}  # a group of entry points
 FOLDERS = (
     "benchmarks|callbacks|docs|examples|gixi_bluesky|processes|processing|tests|tiled_adapters"
 )

@@ -206,7 +206,7 @@ def cancel(
     if now:
         slurm.cancel(submission)
     else:
-        all_ended = slurm.drain(submission, timeout, _tell_left)
+        all_ended = slurm.drain(submission, timeout, _show_left)
     states = {task.number: task.state for task in slurm.tasks_of(submission)}
     if json:
         print_json({"job_id": submission.job_id, "ended": all_ended, "states": states})
@@ -218,7 +218,7 @@ def cancel(
         raise typer.Exit(1)
 
 
-def _tell_left(tasks: Sequence[ArrayTask]) -> None:
+def _show_left(tasks: Sequence[ArrayTask]) -> None:
     say(f"waiting for {len(tasks)}: {_counted(task.state for task in tasks)}")
 
 

@@ -174,7 +174,7 @@ class Matches(Table):
     contact_l: Float64 = _column("", "l of the plane parallel to the substrate, NaN = unknown")
     mosaic_deg: Float64 = _column("deg", "FWHM of the orientation about the contact plane")
     group: NDArray[np.object_] = _column(
-        "", "slugs of the phases that this image cannot tell apart, comma-separated", "<U200"
+        "", "slugs of the phases that this image cannot distinguish, comma-separated", "<U200"
     )
     cell_a_error: Float64 = _column("angstrom", "standard error of cell_a, NaN = not determined")
     cell_b_error: Float64 = _column("angstrom", "standard error of cell_b, NaN = not determined")

@@ -120,7 +120,7 @@ class Detections:
 
     boxes: (m, 4) float32 [q0, phi0, q1, phi1] in pixels, pixel centres at integers
     scores: (m,) float32 in 0…1
-    kinds: (m,) int64 index into KINDS, as the network sees them; None = the detector tells none
+    kinds: (m,) int64 index into KINDS, as the network sees them; None = the detector gives none
     """
 
     boxes: Float32

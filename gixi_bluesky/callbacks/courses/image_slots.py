@@ -37,7 +37,7 @@ class ImageSlots:
         if slot >= self._kept:
             slot = self._kept + (slot - self._kept) % _RING
         data = np.ascontiguousarray(image, np.float32)
-        # The number comes last: an image that is being replaced is nobody's.
+        # The number is written last: an image that is being replaced has none.
         self._write(_number(-1), slot, 0)
         self._write(memoryview(data.data).cast("B"), slot, 8)
         self._write(_number(frame), slot, 0)

@@ -1,4 +1,4 @@
-"""Slurm, asked through its own commands: submit an array of consumers, look at it, end it."""
+"""Slurm through its own commands: submit an array of consumers, show it, end it."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ _ADVICE = {
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """What a folder remembers of the job that was submitted from it."""
+    """The record in a folder of the job that was submitted from it."""
 
     folder: Path
     job_id: int
@@ -84,7 +84,7 @@ class Submission:
 
 @dataclass(frozen=True, slots=True)
 class ArrayTask:
-    """One task of an array as Slurm sees it; `state` is UNKNOWN once Slurm forgot it."""
+    """One task of an array; `state` is UNKNOWN once Slurm has purged it."""
 
     number: int
     state: str
@@ -123,8 +123,8 @@ def submit(array: ConsumerArray) -> Submission:
     write_script(array)
     for old in array.folder.glob("consumer-*.json"):
         old.unlink()
-    told = _run("sbatch", "--parsable", SCRIPT, folder=array.folder)
-    submission = Submission(array.folder, int(told.split(";")[0]), array.tasks)
+    output = _run("sbatch", "--parsable", SCRIPT, folder=array.folder)
+    submission = Submission(array.folder, int(output.split(";")[0]), array.tasks)
     submission.write()
     return submission
 
@@ -138,16 +138,16 @@ def tasks_of(submission: Submission) -> list[ArrayTask]:
 
 
 def drain(
-    submission: Submission, timeout_s: float, tell: Callable[[Sequence[ArrayTask]], None]
+    submission: Submission, timeout_s: float, report: Callable[[Sequence[ArrayTask]], None]
 ) -> bool:
-    """Let every consumer finish what it has read, and remove what waits; return whether all ended.
+    """Drain running consumers and remove pending tasks; return whether all ended.
 
-    `tell` hears the tasks that are left, again and again.
+    report: called repeatedly with the tasks that are left
     """
     job = str(submission.job_id)
     deadline = time.monotonic() + timeout_s
     while left := [task for task in tasks_of(submission) if not task.ended]:
-        tell(left)
+        report(left)
         if time.monotonic() > deadline:
             return False
         states = {task.state for task in left}
@@ -164,11 +164,11 @@ def cancel(submission: Submission) -> None:
     _run_unless_gone("scancel", str(submission.job_id))
 
 
-def parse_tasks(told: str) -> dict[int, ArrayTask]:
-    """Return the tasks that `scontrol --oneliner show job` tells of, by number."""
+def parse_tasks(output: str) -> dict[int, ArrayTask]:
+    """Return the tasks in the output of `scontrol --oneliner show job`, by number."""
     tasks = {}
-    for line in told.splitlines():
-        # The job's name and paths may hold anything, so what is beside them is not read.
+    for line in output.splitlines():
+        # The job's name and paths may hold anything, so the rest of those fields is not read.
         head, _, rest = line.partition(" JobName=")
         ids = dict(_FIELD.findall(head))
         fields = dict(_FIELD.findall(rest.partition(" UserId=")[2].partition(" Command=")[0]))
@@ -198,7 +198,7 @@ def _numbers(text: str) -> Iterator[int]:
 
 
 def _run_unless_gone(program: str, *arguments: str) -> str:
-    """Return what a command says of a job, nothing if Slurm forgot it: it ended minutes ago."""
+    """Return the output of a command for a job, "" if Slurm has purged the job."""
     try:
         return _run(program, *arguments)
     except SlurmError as error:
@@ -208,7 +208,7 @@ def _run_unless_gone(program: str, *arguments: str) -> str:
 
 
 def _run(program: str, *arguments: str, folder: Path | None = None) -> str:
-    """Return what a command of Slurm says. Raises SlurmError with its complaint and the mend."""
+    """Return the output of a Slurm command. Raises SlurmError with its message and advice."""
     # SBATCH_… would override the script; long lists of tasks are not to be shortened.
     environment = {key: value for key, value in os.environ.items() if key[:7] != "SBATCH_"}
     environment["SLURM_BITSTR_LEN"] = "0"
@@ -235,7 +235,7 @@ def _run(program: str, *arguments: str, folder: Path | None = None) -> str:
 
 
 def _refusal(program: str, complaint: str) -> str:
-    advice = next((mend for word, mend in _ADVICE.items() if word in complaint.lower()), "")
+    advice = next((text for word, text in _ADVICE.items() if word in complaint.lower()), "")
     return f"{program} refused: {complaint or 'it said nothing'}" + (
         f"\n{advice}" if advice else ""
     )

@@ -24,7 +24,7 @@ class Candidate:
     """A structure with its verdict.
 
     slot, scale, amount: of its likeliest trial in `tried`; slot -1 = no line in the visible range
-    group: slugs of the structures that cannot be told from it, itself included
+    group: slugs of the structures that cannot be distinguished from it, itself included
     """
 
     structure: Structure

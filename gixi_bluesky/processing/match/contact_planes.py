@@ -20,7 +20,7 @@ Int64 = NDArray[np.int64]
 ANGLES = np.arange(91.0)  # deg
 LARGEST_INDEX = 2
 _SAME_LENGTH = 1e-4  # relative
-_SHELLS = 8  # of reflections by which planes are told apart
+_SHELLS = 8  # of reflections by which planes are distinguished
 
 
 @lru_cache(maxsize=512)

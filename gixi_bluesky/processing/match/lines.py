@@ -29,7 +29,7 @@ Bool = NDArray[np.bool_]
 POSITION_ERROR = 0.002  # relative, of one line: geometry and refraction; strain comes on top
 CHANCE_FEATURES = 5.0  # peaks of unknown origin to expect besides those seen
 MOST_LINES = 40
-MOST_STORED = 80  # before lines that a frame cannot tell apart are merged
+MOST_STORED = 80  # before lines that a frame cannot resolve are merged
 SAMPLED_ROWS = 128
 FAINTEST_SNR = 2.0  # below it a box is no evidence
 FEWEST_ROWS = 0.03  # of the rows must hold data for a line to be expected there
@@ -133,7 +133,7 @@ class LineLibrary:
         return len(self.structures)
 
     def expected(self, visibility: Visibility) -> ExpectedLines:
-        """Merge the lines that the frame cannot tell apart, drop those where it has no data."""
+        """Merge the lines that the frame cannot resolve, drop those where it has no data."""
         visible = np.isfinite(visibility.noise_at(self._q))
         q, intensity, owner = self._q[visible], self._intensity[visible], self._owner[visible]
         hkl = self._hkl[visible]

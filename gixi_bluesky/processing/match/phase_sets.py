@@ -18,7 +18,7 @@ Bool = NDArray[np.bool_]
 
 MOST_PHASES = 8
 ACCEPTED_LOG_ODDS = 0.0  # a phase more probable than not explains its peaks away for others
-LIKE_LOG_ODDS = 3.0  # a rival within e³ of a phase that it would replace cannot be told from it
+LIKE_LOG_ODDS = 3.0  # a rival within e³ of a phase that it would replace is equivalent
 SUPERSEDED = 2.0  # in log odds; a rival that loses as much beside a phase explains what it does
 
 

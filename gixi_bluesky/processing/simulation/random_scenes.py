@@ -192,7 +192,7 @@ def _setup(rng: np.random.Generator, shape: tuple[int, int], space: Space) -> _S
         shape=shape,
         side=str(rng.choice(["fold", "fold", "fold", "right"])),
     )
-    # The product is not told of the refraction, as at most beamlines.
+    # The analysis does not correct the refraction, as at most beamlines.
     mask = panel.mask(size) if rng.random() < 0.5 else None
     remapper = Remapper(renderer.unrefracted, grid, CorrectionSettings(), size, mask)
     return _Setup(renderer, panel, remapper, _observer(renderer, panel, remapper, grid, mask))

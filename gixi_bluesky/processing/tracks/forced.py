@@ -156,7 +156,7 @@ def _estimators(
     normal /= size[:, :, None] * size[:, None, :]
     normal[:, diagonal, diagonal] = 1 + 1e-9
     inverse = np.linalg.inv(normal)
-    # Where the columns that hold data cannot tell a peak from the line under it.
+    # Where the columns that hold data cannot separate a peak from the line under it.
     known = (inverse[:, 0, 0] > 0) & (inverse[:, 0, 0] < _MOST_INFLATION)
     known &= (bell * (weight > 0)).sum(axis=1) > _LEAST_SEEN * bell.sum(axis=1)
     covariance = inverse / (size[:, :, None] * size[:, None, :])

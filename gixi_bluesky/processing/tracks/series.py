@@ -16,7 +16,7 @@ __all__ = ["SeriesResult", "follow"]
 
 @dataclass(frozen=True, slots=True)
 class SeriesResult:
-    """The frames of one film and what only all of them together tell.
+    """The frames of one film, with its tracks, courses and phases.
 
     results: of each frame, with the tracks of its peaks
     peaks, courses: rows of all frames, with the columns of the stored tables

@@ -27,7 +27,7 @@ def require_known_storage(storage: SQLStorage) -> None:
         if not hasattr(getattr(type(storage), name, None), "attrname"):
             message = (
                 f"tiled.storage.{type(storage).__name__} has no cached property {name} any more; "
-                "use tiled 0.2.20, or check whether gixi_bluesky/tiled_adapters/server/duckdb_pool.py"
+                "use tiled 0.2.20, or check if gixi_bluesky/tiled_adapters/server/duckdb_pool.py"
                 " is still needed to separate its connections to DuckDB"
             )
             raise RuntimeError(message)
