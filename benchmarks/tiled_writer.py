@@ -241,7 +241,7 @@ def produce(
 
 
 def watch(said: Any, uri: str, uid: str) -> None:
-    """Poll the number of frames until the end is signalled; then send the counts with their times."""
+    """Poll the number of frames until the end is signalled; then send counts and times."""
     run = from_uri(uri, api_key=KEY)["gixi"][uid]
 
     def look() -> tuple[float, int]:
