@@ -28,7 +28,6 @@ __all__ = [
     "ImageFile",
     "ImagePart",
     "NamedImages",
-    "image_references",
     "image_suffix",
     "is_image_file",
     "open_image_file",
@@ -198,11 +197,6 @@ def open_named(name: str, access: FileAccess = _ANYWHERE) -> NamedImages:
         message = f"{path} holds {file.n_images} images; got number {index}, counted from 0"
         raise UnavailableError(message)
     return NamedImages(name, file, index)
-
-
-def image_references(name: str, access: FileAccess = _ANYWHERE) -> Iterator[tuple[str, FrameRef]]:
-    """Yield (label, reference) of each image that `name` means, as of `open_named`."""
-    yield from open_named(name, access).references()
 
 
 def _parsed(name: str) -> tuple[str, str, int | None]:

@@ -185,10 +185,6 @@ class Series:
             background=np.array([row.background for row in rows]),
         )
 
-    def phase_course(self, phase: ChangingPhase) -> Float64:
-        """Return how much of a phase there is in each frame, (n_frames,)."""
-        return phase.growth.amount(np.arange(self.n_frames, dtype=float))
-
     @cached_property
     def _pixels(self) -> Float32:
         return self.grid.pixels

@@ -18,7 +18,7 @@ from gixi_bluesky.errors import StoreError
 from gixi_bluesky.tiled_adapters.drawing.panels import draw_panels
 from gixi_bluesky.tiled_adapters.run_names import run_title
 
-__all__ = ["Onset", "Overview", "OverviewData", "overview_figure", "save_overview"]
+__all__ = ["Onset", "Overview", "OverviewData", "overview_figure"]
 
 Float64 = NDArray[np.float64]
 
@@ -189,13 +189,6 @@ class Overview:
 def overview_figure(run: DerivedRun, seconds: Mapping[int, float] | None = None) -> Figure:
     """Return the overview of a derived run; `seconds`: time of each frame, None = wall clock."""
     return Overview(run, seconds).figure()
-
-
-def save_overview(
-    run: DerivedRun, path: str | Path, seconds: Mapping[int, float] | None = None
-) -> None:
-    """Write the overview of a derived run as PNG, replacing `path` at once."""
-    Overview(run, seconds).save(Path(path))
 
 
 def _profile(image: NDArray[np.float32]) -> Float64:

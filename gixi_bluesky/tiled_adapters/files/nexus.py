@@ -46,7 +46,6 @@ __all__ = [
     "create_entry",
     "create_table",
     "open_result",
-    "read_configuration",
     "read_table",
     "result_metadata",
     "run_documents",
@@ -208,15 +207,6 @@ def read_table(entry: h5py.Group, stream: str) -> pd.DataFrame:
     }
     table = pd.DataFrame(stored)
     return complete_columns(table, stream) if stream in TABLES else table
-
-
-def read_configuration(path: str | Path) -> dict[str, Any]:
-    """Return the configuration by which a result file was made.
-
-    Raises OSError when it is no HDF5 file, KeyError when it is no result file.
-    """
-    with open_result(path) as file:
-        return dict(json.loads(file["/entry/process/configuration"].asstr()[()]))
 
 
 def open_result(path: str | Path) -> h5py.File:

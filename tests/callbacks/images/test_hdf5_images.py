@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from gixi_bluesky.callbacks.images.allowed_paths import FileAccess
-from gixi_bluesky.callbacks.images.detector_files import image_references, open_image_file
+from gixi_bluesky.callbacks.images.detector_files import open_image_file, open_named
 from gixi_bluesky.callbacks.images.hdf5_candidates import AbsentFilesError, is_calibration
 from gixi_bluesky.callbacks.images.locations import FrameReader
 from gixi_bluesky.errors import FrameError, RefusedPathError
@@ -37,7 +37,7 @@ def write_eiger(folder, *, files=(2, 2, 1), missing=(), at="/entry/data"):
 
 def images(path, access=None):
     reader = FrameReader(access or FileAccess((), {}))
-    found = image_references(str(path), *(() if access is None else (access,)))
+    found = open_named(str(path), *(() if access is None else (access,))).references()
     return np.stack([reader.read(reference) for _, reference in found])
 
 

@@ -13,7 +13,7 @@ import tifffile
 
 from gixi_bluesky.callbacks.images import readers
 from gixi_bluesky.callbacks.images.allowed_paths import FileAccess
-from gixi_bluesky.callbacks.images.detector_files import image_references, open_image_file
+from gixi_bluesky.callbacks.images.detector_files import open_image_file, open_named
 from gixi_bluesky.callbacks.images.locations import FrameReader
 from gixi_bluesky.errors import FrameError, UnavailableError
 
@@ -25,7 +25,7 @@ def read():
     """Return the images that a name means, by label."""
     reader = FrameReader(FileAccess((), {}))
     return lambda name: {
-        label: reader.read(reference) for label, reference in image_references(str(name))
+        label: reader.read(reference) for label, reference in open_named(str(name)).references()
     }
 
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from gixi_bluesky.errors import StoreError
-from gixi_bluesky.tiled_adapters.drawing.overview import Overview, overview_figure, save_overview
+from gixi_bluesky.tiled_adapters.drawing.overview import Overview, overview_figure
 
 N_PHI, N_Q, Q_MAX = 64, 128, 3.0
 LINES = {(1, 0, 0): 1.06, (1, 1, 0): 1.50, (2, 0, 0): 2.12}
@@ -123,7 +123,7 @@ def test_images_are_fetched_once_while_the_run_grows():
 
 @pytest.mark.parametrize("run", [MadeUpRun(frames=0), MadeUpRun(frames=1), MadeUpRun(images=False)])
 def test_a_run_with_little_in_it_still_gives_a_figure(run, tmp_path):
-    save_overview(run, tmp_path / "overview.png")
+    Overview(run).save(tmp_path / "overview.png")
     with Image.open(tmp_path / "overview.png") as picture:
         assert min(picture.size) > 800
 
@@ -131,7 +131,7 @@ def test_a_run_with_little_in_it_still_gives_a_figure(run, tmp_path):
 def test_the_picture_is_replaced_whole(tmp_path):
     path = tmp_path / "overview.png"
     path.write_bytes(b"old")
-    save_overview(MadeUpRun(), path)
+    Overview(MadeUpRun()).save(path)
     assert path.read_bytes().startswith(b"\x89PNG")
     assert [p.name for p in tmp_path.iterdir()] == ["overview.png"]
 
