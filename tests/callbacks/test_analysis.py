@@ -16,6 +16,7 @@ from fake_pipeline import REFUSED
 from fakes import FAKE, MemoryStore, Stores, fake_config
 from ophyd.sim import SynSignalWithRegistry, hw
 from raw_runs import HDF5, RawRun, feed, hdf5_run, images, inline_run, write_hdf5
+from waiting import wait_until
 
 from gixi_bluesky.callbacks.analysis import Analysis
 from gixi_bluesky.callbacks.derived.publishing import RunPublisher
@@ -183,10 +184,7 @@ def test_documents_that_come_twice_and_runs_that_never_stop(
     assert analysis.drain(20)
     assert stores.made[0].table("frames")["frame"].tolist() == [0, 1, 2]
     assert analysis.status()["runs_open"] == 1
-    deadline = time.monotonic() + 10
-    while len(stores.made[1].table("frames")) < 2:  # stored while the run goes on
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_until(lambda: len(stores.made[1].table("frames")) == 2)  # while the run goes on
     assert stores.made[1].live
 
 

@@ -7,13 +7,13 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import child_targets
 import numpy as np
 import pytest
+from waiting import wait_until
 
 from gixi_bluesky.errors import FrameError, GixiError
 from gixi_bluesky.processes import peer as peer_module
@@ -38,13 +38,6 @@ def started(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., ChildProc
     for child in children:
         child.end()
         assert not child.alive
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def gone(pid: int) -> bool:
@@ -173,7 +166,7 @@ def test_a_busy_child_ends_with_its_parent(tmp_path: Path) -> None:
         pid = int(parent.stdout.readline())
         assert not gone(pid)
         parent.send_signal(signal.SIGKILL)
-    wait_for(lambda: gone(pid))
+    wait_until(lambda: gone(pid))
 
 
 def test_a_forked_parent_does_not_end_the_child(started: Callable[..., ChildProcess]) -> None:

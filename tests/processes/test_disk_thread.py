@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-import time
 from pathlib import Path
 
 import pytest
+from waiting import wait_until
 
 from gixi_bluesky.processes.disk_thread import DiskThread
 
@@ -23,15 +23,11 @@ def test_while_a_call_hangs_further_ones_are_refused_at_once() -> None:
     disk, thaws, late = DiskThread("disk"), threading.Event(), []
     with pytest.raises(TimeoutError, match="not responded"):
         disk.call(lambda: thaws.wait(30), 0.01, late=late.append)
-    began = time.monotonic()
     with pytest.raises(OSError, match="not responded"):
-        disk.call(lambda: pytest.fail("it was made"), 30.0)
-    assert time.monotonic() - began < 5
+        disk.call(lambda: pytest.fail("it was made"), 1e6)
     assert disk.hangs_s > 0
     thaws.set()
-    deadline = time.monotonic() + 30
-    while disk.hangs_s and time.monotonic() < deadline:
-        time.sleep(0.001)
+    wait_until(lambda: not disk.hangs_s)
     assert disk.call(lambda: 8, 10.0) == 8
     assert late == [True]
     disk.end()

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from waiting import wait_until
 
 from gixi_bluesky.processes.child import ChildProcess
 from gixi_bluesky.processes.forking import ForkedCopy
@@ -32,13 +32,6 @@ def original(monkeypatch: pytest.MonkeyPatch) -> Iterator[ChildProcess]:
 
 def descriptors(process: object) -> int:
     return sum(1 for _ in Path(f"/proc/{process}/fd").iterdir())
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_copies_have_what_the_original_has_built(original: ChildProcess) -> None:
@@ -86,7 +79,7 @@ def test_without_its_original_no_copy_starts_and_those_that_run_go_on(
         late.start()
     pid = copy.pid
     copy.end()
-    wait_for(lambda: not Path(f"/proc/{pid}").exists() or not copy.alive)
+    wait_until(lambda: not Path(f"/proc/{pid}").exists() or not copy.alive)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="descriptors are counted in /proc")

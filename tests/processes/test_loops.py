@@ -5,9 +5,10 @@ from __future__ import annotations
 import ctypes
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
+from waiting import wait_until
 
 from gixi_bluesky.processes import loops
 from gixi_bluesky.processes.loops import Loop, Watchdog
@@ -41,19 +42,12 @@ def loop(work: Work) -> Iterator[Loop]:
     assert not loop.alive
 
 
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-
-
 @pytest.mark.parametrize("error", [ValueError("x"), SystemExit(1), MemoryError(), GeneratorExit()])
 def test_no_error_ends_a_loop(loop: Loop, work: Work, error: BaseException) -> None:
     work.errors.append(error)
-    wait_for(lambda: loop.liveness.errors == 1)
+    wait_until(lambda: loop.liveness.errors == 1)
     turns = work.turns
-    wait_for(lambda: work.turns > turns + 1)
+    wait_until(lambda: work.turns > turns + 1)
     assert loop.alive
     assert type(error).__name__ in loop.liveness.last_error
     assert loop.last_error == ""  # the last turn had none
@@ -64,7 +58,7 @@ def test_an_error_that_stays_is_reported_and_not_repeated_without_a_pause(
     loop: Loop, work: Work
 ) -> None:
     work.errors += [OSError("disk")] * 1000
-    wait_for(lambda: loop.liveness.errors >= 3)
+    wait_until(lambda: loop.liveness.errors >= 3)
     assert loop.last_error == "OSError: disk"
     assert work.errors  # not all used up at once
     work.errors.clear()
@@ -83,10 +77,10 @@ def test_the_watchdog_starts_again_what_ended(loop: Loop, work: Work) -> None:
     watchdog.start()
     kill_thread(loop)
     assert not loop.alive or loop.liveness.restarts == 1
-    wait_for(lambda: loop.alive)
+    wait_until(lambda: loop.alive)
     assert loop.liveness.restarts == 1
     turns = work.turns
-    wait_for(lambda: work.turns > turns)
+    wait_until(lambda: work.turns > turns)
     assert watchdog.status() == {"gixi-test": "running", "gixi-watchdog": "running"}
     watchdog.stop()
 
@@ -118,7 +112,7 @@ def test_what_cannot_be_restarted_or_is_stuck_is_said(
     monkeypatch.setattr(loops, "_STUCK_S", 0.0)
     held = threading.Event()
     loop._turn = held.wait
-    wait_for(lambda: loop.liveness.turn_s > 0.05)
+    wait_until(lambda: loop.liveness.turn_s > 0.05)
     assert watchdog.status()["gixi-test"].startswith("stuck for")
     held.set()
     watchdog.stop()
@@ -128,6 +122,6 @@ def test_an_exception_thrown_into_the_thread_is_survived(loop: Loop, work: Work)
     assert loop._thread is not None
     ident = ctypes.c_ulong(loop._thread.ident or 0)
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ident, ctypes.py_object(SystemExit))
-    wait_for(lambda: loop.liveness.errors == 1)
+    wait_until(lambda: loop.liveness.errors == 1)
     turns = work.turns
-    wait_for(lambda: work.turns > turns)
+    wait_until(lambda: work.turns > turns)

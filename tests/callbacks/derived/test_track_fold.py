@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from derived_publisher import Publisher, closed, frame
 from fakes import fake_config
+from waiting import wait_until
 
 from gixi_bluesky.callbacks.courses import course_process
 from gixi_bluesky.callbacks.courses.course_process import CourseProcess
@@ -125,10 +126,7 @@ def test_a_killed_writer_is_resumed_to_the_same_tracks_and_courses(
 
 def kill_when_measuring(courses, sign=signal.SIGKILL):
     """Send a signal to the process that measures, as soon as it has returned rows."""
-    deadline = time.monotonic() + 60
-    while not courses.received or courses.pid is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_until(lambda: courses.received and courses.pid is not None)
     os.kill(courses.pid, sign)
     return courses.pid
 

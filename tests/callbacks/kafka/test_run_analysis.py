@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import time
 import tracemalloc
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 from fakes import FAKE, FOLLOWED, MemoryStore, Stores, fake_config
 from raw_runs import KEY, RawRun, feed, images, inline_run
+from waiting import wait_until
 
 from gixi_bluesky.callbacks.derived.keeping import Ended
 from gixi_bluesky.callbacks.derived.stores import store_builder
@@ -24,16 +25,8 @@ from gixi_bluesky.callbacks.kafka.run_analysis import ConsumedRuns
 from gixi_bluesky.errors import ClaimLostError, DocumentError, StoreError
 
 
-def wait_for(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "it did not come true in time"
-        time.sleep(0.01)
-    return found
-
-
 def ended(analysis: ConsumedRuns) -> list[Ended]:
-    return wait_for(lambda: list(analysis.ended()))
+    return wait_until(lambda: list(analysis.ended()))
 
 
 @pytest.fixture
@@ -51,7 +44,7 @@ def analysis(tmp_path: Path, stores: Stores) -> Iterator[ConsumedRuns]:
 def test_frames_are_analysed_before_the_stop(analysis: ConsumedRuns, stores: Stores) -> None:
     documents = inline_run(images(3))
     feed(analysis, documents[:4])
-    wait_for(lambda: stores.made and len(stores.only.table("frames")) == 2)
+    wait_until(lambda: stores.made and len(stores.only.table("frames")) == 2)
     feed(analysis, documents[4:])
     assert ended(analysis) == [Ended(documents[0][1]["uid"], "stored")]
     assert stores.only.stop["gixi"]["completeness"] == "complete"
@@ -99,7 +92,7 @@ def test_a_released_run_begins_anew_with_its_documents(
 def test_a_release_stores_what_is_analysed(analysis: ConsumedRuns, stores: Stores) -> None:
     documents = inline_run(images(3))
     feed(analysis, documents[:-1])
-    wait_for(lambda: analysis.status()["frames_done"] == 3)
+    wait_until(lambda: analysis.status()["frames_done"] == 3)
     analysis.release([documents[0][1]["uid"]], 10.0)
     assert stores.only.table("frames")["frame"].tolist() == [0, 1, 2]
     assert stores.only.closed
@@ -128,7 +121,7 @@ def test_a_run_that_somebody_still_writes_is_waited_for(tmp_path: Path) -> None:
 def test_a_run_lost_midway_says_so(analysis: ConsumedRuns, stores: Stores) -> None:
     documents = inline_run(images(3))
     feed(analysis, documents[:3])
-    wait_for(lambda: stores.made and len(stores.only.table("frames")) == 1)
+    wait_until(lambda: stores.made and len(stores.only.table("frames")) == 1)
     stores.only.failures.append(ClaimLostError("another process writes it"))
     feed(analysis, documents[3:])
     (end,) = ended(analysis)
@@ -198,7 +191,7 @@ def test_the_stop_is_stored_when_all_is_acknowledged(tmp_path: Path, stores: Sto
     config = fake_config(tmp_path)
     with ConsumedRuns(config, stores, factory=FAKE, raw=None, echo=lambda _: echo) as analysis:
         feed(analysis, documents)
-        wait_for(lambda: echo.announced and echo.announced[-1][0] == "stop")
+        wait_until(lambda: echo.announced and echo.announced[-1][0] == "stop")
         assert "stop" not in [name for name, _ in stores.only.documents]
         echo.pending = 0
         (end,) = ended(analysis)
@@ -222,7 +215,7 @@ def test_a_backlog_of_short_runs_is_not_opened_at_once(tmp_path: Path, stores: S
             assert runs < 100
         assert not analysis.roomy
         echo.pending = 0
-        wait_for(lambda: analysis.roomy)
+        wait_until(lambda: analysis.roomy)
         assert not analysis.full
     assert runs > 8
 
@@ -300,12 +293,12 @@ def test_a_long_run_does_not_grow_in_memory(tmp_path: Path) -> None:
         for number in range(1, FRAMES + 1):
             take(*run.event(number, **{KEY: image}))
             if number == WARM:
-                wait_for(lambda: analysis.status()["frames_done"] == WARM, 120)
+                wait_until(lambda: analysis.status()["frames_done"] == WARM, 120)
                 # What still waits for its flush makes it more.
                 warm = min(held() for _ in range(10))
-        wait_for(lambda: analysis.status()["frames_done"] == FRAMES, 120)
+        wait_until(lambda: analysis.status()["frames_done"] == FRAMES, 120)
         # 40 bytes a frame would be one number kept of each.
-        wait_for(lambda: held() - warm < 40 * (FRAMES - WARM))
+        wait_until(lambda: held() - warm < 40 * (FRAMES - WARM))
         tracemalloc.stop()
         take(*run.stop(FRAMES))
         assert ended(analysis) == [Ended(run.uid, "stored")]
@@ -344,12 +337,12 @@ def test_many_runs_do_not_grow_in_memory(tmp_path: Path) -> None:
                 for document in inline_run(images(2)):
                     take(*document)
             for _ in range(at_once):
-                (one,) = wait_for(lambda: list(islice(analysis.ended(), 1)))
+                (one,) = wait_until(lambda: list(islice(analysis.ended(), 1)))
                 marks.end(one.run_uid)
             if number == warm_rounds - 1:
                 warm = min(held() for _ in range(10))
         # The uids of a run and of its descriptor, of the last 100,000 ones.
-        wait_for(lambda: held() - warm < 2000 * at_once * (rounds - warm_rounds))
+        wait_until(lambda: held() - warm < 2000 * at_once * (rounds - warm_rounds))
         tracemalloc.stop()
         assert marks.mark(partition) == partition.position
         assert analysis.status()["runs_closed"] == at_once * rounds

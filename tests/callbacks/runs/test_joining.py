@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +11,7 @@ import pytest
 from fakes import FAKE, Stores, fake_config
 from manual_clock import ManualClock
 from raw_runs import KEY, Documents, RawRun, feed, hdf5_run, images, inline_run
+from waiting import wait_until
 
 from gixi_bluesky.callbacks import core
 from gixi_bluesky.callbacks.analysis import Analysis
@@ -57,10 +57,7 @@ def joined(
 
 
 def wait_for_rows(stores: Stores, n: int) -> list[int]:
-    deadline = time.monotonic() + 15
-    while not stores.made or len(stores.made[0].table("frames")) < n:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_until(lambda: stores.made and len(stores.made[0].table("frames")) >= n)
     return sorted(stores.only.table("frames")["frame"])
 
 
@@ -84,10 +81,7 @@ def test_a_run_that_stops_before_its_beginning_is_found(
     analysis, stores = joined
     documents = inline_run(images(5))
     feed(analysis, documents[4:])
-    deadline = time.monotonic() + 10
-    while analysis.status()["documents_queued"]:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_until(lambda: not analysis.status()["documents_queued"])
     catalogue.runs[documents[0][1]["uid"]] = documents[:4]
     assert wait_for_rows(stores, 5) == [0, 1, 2, 3, 4]
     assert analysis.drain(15)

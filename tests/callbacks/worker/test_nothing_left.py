@@ -5,14 +5,13 @@ from __future__ import annotations
 import gc
 import os
 import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from fakes import FAKE, MemoryStore, fake_config
 from raw_runs import feed, inline_run
+from waiting import wait_until
 
 from gixi_bluesky.callbacks.analysis import Analysis
 
@@ -40,13 +39,6 @@ def resident_mib(pid: int | str = "self") -> float:
     raise AssertionError
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 30.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 def analyse(analysis: Analysis, n_runs: int, n_frames: int) -> None:
     image = np.full((64, 64), 7, np.uint16)
     for _ in range(n_runs):
@@ -67,13 +59,13 @@ def campaign(folder: Path, n_runs: int, n_frames: int) -> None:
         memory = [resident_mib(), *map(resident_mib, pids)]
         analyse(analysis, n_runs, n_frames)
         gc.collect()
-        wait_for(lambda: threading.active_count() <= running)
+        wait_until(lambda: threading.active_count() <= running)
         assert descriptors() <= open_
         assert analysis.status()["worker_pids"] == pids
         grown = np.subtract([resident_mib(), *map(resident_mib, pids)], memory)
         assert grown.max() < 12.0  # MiB; the frames of the campaign in `make soak` are 160
-    wait_for(lambda: threading.active_count() <= threads)
-    wait_for(lambda: children() <= known)
+    wait_until(lambda: threading.active_count() <= threads)
+    wait_until(lambda: children() <= known)
     assert descriptors() <= before
 
 

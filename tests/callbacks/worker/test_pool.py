@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from fake_pipeline import HUNGRY, KILLS, SLEEPS
 from fakes import FAKE, fake_config
+from waiting import wait_until
 
 from gixi_bluesky.callbacks.images.locations import InlineImage, Unreadable
 from gixi_bluesky.callbacks.runs.actions import Frame
@@ -43,16 +44,9 @@ class Desk:
         self.queue.put(Frame(run, number, number + 1, 0.0, image, Conditions(), now, 0.0))
 
     def wait(self, n: int) -> list[str]:
-        wait_for(lambda: len(self.outcomes) >= n, 60)
+        wait_until(lambda: len(self.outcomes) >= n, 60)
         assert len(self.outcomes) == n
         return [outcome.status for _, _, outcome in self.outcomes]
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +76,7 @@ def test_frames_are_delivered_in_order_whatever_dies(desk: Desk) -> None:
     assert [number for _, number, _ in desk.outcomes] == list(range(40))
     assert [number for number, status in enumerate(statuses) if status == "failed"] == [5, 20]
     assert "ended 2 times on this frame" in desk.outcomes[5][2].reason
-    wait_for(lambda: len(desk.worker.pool.pids) == 3)
+    wait_until(lambda: len(desk.worker.pool.pids) == 3)
 
 
 def test_all_processes_killed_at_once_cost_no_frame(desk: Desk) -> None:
@@ -93,7 +87,7 @@ def test_all_processes_killed_at_once_cost_no_frame(desk: Desk) -> None:
         os.kill(pid, signal.SIGKILL)
     assert set(desk.wait(30)) == {"ok"}
     assert [number for _, number, _ in desk.outcomes] == list(range(30))
-    wait_for(lambda: len(desk.worker.pool.pids) == 3)
+    wait_until(lambda: len(desk.worker.pool.pids) == 3)
     assert desk.worker.restarts >= before + 3
 
 
@@ -111,12 +105,12 @@ def test_the_builder_killed_is_built_again(desk: Desk) -> None:
     builder = pool.builder_pid
     assert builder is not None
     os.kill(builder, signal.SIGKILL)
-    wait_for(lambda: pool.builder_pid not in (None, builder))
+    wait_until(lambda: pool.builder_pid not in (None, builder))
     os.kill(pool.pids[0], signal.SIGKILL)
     for number in range(6):
         desk.put(number)
     assert set(desk.wait(6)) == {"ok"}
-    wait_for(lambda: len(pool.pids) == 3)
+    wait_until(lambda: len(pool.pids) == 3)
 
 
 def test_a_slow_frame_holds_up_its_own_run_only_and_fails_in_time(desk: Desk) -> None:
@@ -125,7 +119,7 @@ def test_a_slow_frame_holds_up_its_own_run_only_and_fails_in_time(desk: Desk) ->
         desk.put(number, run="slow")
     for number in range(10):
         desk.put(number, run="quick")
-    wait_for(lambda: len(desk.outcomes) == 10)
+    wait_until(lambda: len(desk.outcomes) == 10)
     assert {run for run, _, _ in desk.outcomes} == {"quick"}
     desk.wait(15)
     slow = [(number, outcome.status) for run, number, outcome in desk.outcomes if run == "slow"]
@@ -191,11 +185,13 @@ def test_results_that_wait_for_their_turn_count_in_the_queue(tmp_path: Path) -> 
         for number in range(1, 60):
             desk.put(number, image=InlineImage(np.full((2, 2), 7, np.uint8)))
         held = 0
-        deadline = time.monotonic() + 60
-        while len(desk.outcomes) < 60:
+
+        def ended() -> bool:
+            nonlocal held
             held = max(held, desk.worker._order.nbytes)
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+            return len(desk.outcomes) == 60
+
+        wait_until(ended)
         one = 16 * 32 * 4
         assert 10 * one < held <= 0.05 * 2**20 + 4 * one
         assert [number for _, number, _ in desk.outcomes] == list(range(60))

@@ -16,6 +16,7 @@ import structlog
 from fake_pipeline import KILLS, REFUSED, SLEEPS, UNFORESEEN
 from fakes import FAKE, fake_config
 from raw_runs import images, write_hdf5
+from waiting import wait_until
 
 from gixi_bluesky.callbacks.images.locations import (
     FrameRef,
@@ -50,10 +51,7 @@ class Desk:
         self.queue.put(Frame("run", number, number + 1, 0.0, image, Conditions(angle), now, 0.0))
 
     def wait(self, n: int, seconds: float = 20.0) -> list[str]:
-        deadline = time.monotonic() + seconds
-        while len(self.outcomes) < n:
-            assert time.monotonic() < deadline, self.worker.last_error
-            time.sleep(0.01)
+        wait_until(lambda: len(self.outcomes) >= n, seconds, lambda: self.worker.last_error)
         self.outcomes.sort(key=lambda entry: entry[0])  # unreadable ones overtake
         assert [number for number, _ in self.outcomes] == list(range(n))
         return [outcome.status for _, outcome in self.outcomes]
