@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["Film"]
 
 _PHASES = ("phase", "onset_frame", "onset_frame_low", "onset_frame_high")
+_LINES = ("group", "track", "q", "q_error", "phi", "first_frame", "last_frame")
+_CELLS = ("group", "system", "centring", "a", "b", "c", "figure", "n_indexed", "n_lines")
 _TRACKS = ("track", "phase", "q", "phi", "first_frame", "last_frame", "n_frames")
 
 
@@ -61,6 +63,8 @@ class Film:
         for title, table, columns in (
             ("phases", self.result.phases, _PHASES),
             ("amounts of the phases, 1 at their highest", amounts, tuple(amounts.columns)),
+            ("lines without a phase", self.result.unexplained.lines, _LINES),
+            ("cells for them", self.result.unexplained.cells, _CELLS),
             ("tracks", self.result.tracks.head(30), _TRACKS),
         ):
             known = [column for column in columns if column in table]
@@ -69,8 +73,10 @@ class Film:
             output.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def print_json(self) -> None:
-        """Print one line with phases, tracks, and the courses of both."""
+        """Print one line with phases, tracks, their courses, and lines without a phase."""
         tables = {"phases": self.result.phases, "tracks": self.result.tracks}
+        unexplained = self.result.unexplained
+        tables |= {"unexplained": unexplained.lines, "cells": unexplained.cells}
         courses = {"courses": self.result.courses, "phase_courses": self.result.phase_courses}
         print_json({name: _rows(table) for name, table in (tables | courses).items()})
 

@@ -50,6 +50,7 @@ def test_a_series_follows_its_peaks(run, lines, config_file, frame, tmp_path):
     assert [phase["phase"] for phase in film["phases"]] == ["MAPbBr3"]
     rows = [row for row in film["courses"] if row["track"] == strongest[0]]
     assert [row["frame"] for row in rows] == [0, 1, 2]
+    assert film["cells"] == []  # no line is left
     amounts = [row["amount"] for row in film["phase_courses"] if row["phase"] == "MAPbBr3"]
     assert len(amounts) == 3
     assert max(amounts) == pytest.approx(1.0, abs=0.1)

@@ -9,6 +9,7 @@ import pandas as pd
 
 from gixi_bluesky.processing.tracks.courses import CourseFold
 from gixi_bluesky.processing.tracks.phase_tables import phase_courses, phase_table, track_table
+from gixi_bluesky.processing.tracks.unexplained import Unexplained, unexplained_lines
 from gixi_bluesky.processing.types import FrameResult
 
 __all__ = ["SeriesResult", "follow"]
@@ -21,6 +22,7 @@ class SeriesResult:
     results: of each frame, with the tracks of its peaks
     peaks, courses: rows of all frames, with the columns of the stored tables
     tracks: a row a track, see `track_table`; phases: a row a phase, see `phase_table`
+    unexplained: lines without a phase, in groups of a common course, and cells proposed for them
     phase_courses: the amount of each phase over the frames, see `phase_courses`
     """
 
@@ -30,6 +32,7 @@ class SeriesResult:
     tracks: pd.DataFrame
     phases: pd.DataFrame
     phase_courses: pd.DataFrame
+    unexplained: Unexplained
 
 
 def follow(results: Sequence[FrameResult], times: Sequence[float] | None = None) -> SeriesResult:
@@ -57,6 +60,7 @@ def follow(results: Sequence[FrameResult], times: Sequence[float] | None = None)
         tracks=tracks,
         phases=phases,
         phase_courses=phase_courses(tracks, rows, phases["phase"]),
+        unexplained=unexplained_lines(tracks, rows),
     )
 
 

@@ -15,6 +15,7 @@ from tiled.client.utils import ClientError
 
 from gixi_bluesky.errors import StoreError
 from gixi_bluesky.processing.tracks.phase_tables import track_table
+from gixi_bluesky.processing.tracks.unexplained import Unexplained, unexplained_lines
 from gixi_bluesky.tiled_adapters.client.cut_series import CutSeries, read_rows, tiled_cut_names
 from gixi_bluesky.tiled_adapters.frame_arrays import CUTS
 from gixi_bluesky.tiled_adapters.schema import (
@@ -149,6 +150,14 @@ class GIXIRun(BlueskyRunV3):
             intensity=intensity,
             error=error,
         )
+
+    def unexplained(self) -> Unexplained:
+        """Return the tracks without a phase, in groups of a common course over time.
+
+        `lines` has a row a track with its group and |q|; `cells` has cells proposed for groups of
+        five or more lines, with de Wolff's figure of merit.
+        """
+        return unexplained_lines(self.tracks(), self._rows("courses"))
 
     def polar_image(self, frame: int) -> NDArray[np.float32]:
         """Return the image of a frame, (n_phi, n_q) float32, NaN = no data; row 0 is phi = 0.

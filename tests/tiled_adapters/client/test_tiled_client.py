@@ -84,6 +84,11 @@ def test_a_run_gives_its_tables_and_images(run: Any) -> None:
     np.testing.assert_array_equal(run.polar_image(2), image_of(2))
 
 
+def test_a_run_without_tracks_lists_no_line_as_unexplained(run: Any) -> None:
+    found = run.unexplained()
+    assert len(found.lines) == len(found.cells) == 0
+
+
 def test_a_run_finds_its_raw_run_beside_its_catalogue(run: Any) -> None:
     assert run.raw.path_parts == ["raw", RAW_UID]
 
