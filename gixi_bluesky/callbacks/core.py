@@ -384,8 +384,8 @@ class AnalysisCore:
         if outcome.status != "ok":
             self._last_frame_error = outcome.reason
             if (similar := self._seldom.due(outcome.reason)) is not None:
-                told = {"status": outcome.status, "reason": outcome.reason}
-                log.warning("frame_not_analysed", similar_before=similar, **told)
+                outcome_fields = {"status": outcome.status, "reason": outcome.reason}
+                log.warning("frame_not_analysed", similar_before=similar, **outcome_fields)
         for warning in outcome.result.warnings if outcome.result is not None else ():
             if (similar := self._seldom.due(warning)) is not None:
                 log.warning("frame_warning", similar_before=similar, reason=warning)

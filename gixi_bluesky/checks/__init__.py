@@ -1,1 +1,1 @@
-"""What `check` looks at: the numbers of a set-up, and whether images agree with them."""
+"""The checks of `check`: the numbers of a set-up, and whether images agree with them."""

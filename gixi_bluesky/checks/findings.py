@@ -1,4 +1,4 @@
-"""What trying one part of a set-up showed."""
+"""The result of testing one part of a set-up."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["Finding"]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What trying one part showed; `detail` says how to fix it when it is not ok.
+    """The result of testing one part; `detail` says how to fix it when it is not ok.
 
     warnings: what is doubtful, one sentence each
     """

@@ -1,4 +1,4 @@
-"""Whether the numbers of a geometry are those of a scattering experiment."""
+"""Checks of the numbers of a geometry against usual ranges."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SAMPLES = 200
 
 
 def doubtful_numbers(geometry: Geometry, settings: GeometrySettings) -> list[str]:
-    """Return what is outside of the usual ranges, one sentence each with a likely cause."""
+    """Return the values outside of the usual ranges, one sentence each with a likely cause."""
     doubts = [
         *_distance(geometry.distance_m),
         *_wavelength(geometry.wavelength_angstrom),
@@ -51,22 +51,22 @@ def _distance(metres: float) -> list[str]:
     low, high = _DISTANCE_M
     if low <= metres <= high:
         return []
-    told = f"a distance of {metres * 1e3:g} mm from sample to detector is unusual"
+    text = f"a distance of {metres * 1e3:g} mm from sample to detector is unusual"
     if low <= metres * 1e3 <= high:
-        return [f"{told}; were metres meant? distance_mm: {metres * 1e6:g}"]
+        return [f"{text}; were metres meant? distance_mm: {metres * 1e6:g}"]
     if low <= metres * 1e-3 <= high:
-        return [f"{told}; were micrometres meant? distance_mm: {metres:g}"]
-    return [told]
+        return [f"{text}; were micrometres meant? distance_mm: {metres:g}"]
+    return [text]
 
 
 def _wavelength(angstrom: float) -> list[str]:
     low, high = _WAVELENGTH_ANGSTROM
     if low <= angstrom <= high:
         return []
-    told = f"a wavelength of {angstrom:g} angstrom is unusual"
+    text = f"a wavelength of {angstrom:g} angstrom is unusual"
     if low <= angstrom * 10 <= high:
-        return [f"{told}; were nanometres meant? wavelength_angstrom: {angstrom * 10:g}"]
-    return [f"{told}; energy_kev is in keV, wavelength_angstrom in angstrom"]
+        return [f"{text}; were nanometres meant? wavelength_angstrom: {angstrom * 10:g}"]
+    return [f"{text}; energy_kev is in keV, wavelength_angstrom in angstrom"]
 
 
 def _pixels(metres: tuple[float, float]) -> list[str]:
@@ -83,7 +83,7 @@ def _pixels(metres: tuple[float, float]) -> list[str]:
 
 
 def doubtful_placement(geometry: Geometry, shape: tuple[int, int], q_max: float) -> list[str]:
-    """Return what does not fit a detector of `shape` (rows, columns) after `flip`."""
+    """Return contradictions to a detector of `shape` (rows, columns) after `flip`."""
     doubts = []
     row, column = geometry.beam_center_px
     for name, at, size in (("row", row, shape[0]), ("column", column, shape[1])):

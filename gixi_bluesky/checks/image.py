@@ -1,4 +1,4 @@
-"""Whether an image agrees with the configuration: its mask, its rings, its phases."""
+"""Checks of an image against the configuration: mask, rings, phases."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LEAST_DATA = 0.5
 
 
 def check_image(config: Config, label: str, frame: NDArray[Any]) -> tuple[str, list[str]]:
-    """Analyse an image, and return what was found and what is doubtful, one sentence each.
+    """Analyse an image, and return findings and warnings, one sentence each.
 
     label: FILE, FILE::DATASET or FILE::NUMBER; frame: (rows, columns) as read
     Raises GeometryError or FrameError for an image that cannot be analysed.
@@ -49,7 +49,7 @@ def check_image(config: Config, label: str, frame: NDArray[Any]) -> tuple[str, l
         *doubts,
         *shifts,
         *offers(config, file, setup.geometry, shape),
-        # The sides were compared, with other words.
+        # The comparison of the sides has its own message.
         *(one for one in result.warnings if "left: check" not in one),
     ]
     detail = (

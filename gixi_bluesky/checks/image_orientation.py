@@ -1,4 +1,4 @@
-"""Whether an image has its rings where the geometry has them, and not mirrored or elsewhere.
+"""A check that the rings of an image are centred on the beam, and not mirrored or elsewhere.
 
 Averaged over phi, rings are sharp only about their true centre. The profile of the image is
 therefore compared with those of the image flipped.

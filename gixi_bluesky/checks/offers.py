@@ -30,17 +30,17 @@ def offers(config: Config, image: Path, geometry: Geometry, shape: tuple[int, in
     from gixi_bluesky.processing.geometry.nexus_calibration import read_nexus
     from gixi_bluesky.processing.pixels.own_calibrations import read_own_calibrations
 
-    told = [
+    notes = [
         f"{image.name} holds a value of its own for {key}, which is not configured: {value}"
         for key, value in read_own_calibrations(image).settings.items()
         if _missing(config, key)
     ]
     if config.geometry.nexus is None:
         try:
-            told += _contradictions(read_nexus(image), geometry, shape, config)
+            notes += _contradictions(read_nexus(image), geometry, shape, config)
         except GixiError:
-            return told  # it holds no geometry
-    return told
+            return notes  # it holds no geometry
+    return notes
 
 
 def _missing(config: Config, key: str) -> bool:
@@ -58,7 +58,7 @@ def _contradictions(
         ("pixel height", "mm", own.pixel_size_m[0] * 1e3, geometry.pixel_size_m[0] * 1e3),
         ("wavelength", "angstrom", own.wavelength_angstrom, geometry.wavelength_angstrom),
     ]
-    told = [
+    notes = [
         f"the file says {name} {theirs:.5g} {unit}, the configuration {ours:.5g}"
         for name, unit, theirs, ours in pairs
         if theirs is not None and not math.isclose(theirs, ours, rel_tol=_AGREE)
@@ -69,8 +69,8 @@ def _contradictions(
     theirs = [c + (n - 1) / 2 for c, n in zip(laid, turn.shape(shape), strict=True)]
     ours = geometry.beam_center_px
     if max(abs(a - b) for a, b in zip(theirs, ours, strict=True)) > _AGREE_PX:
-        told.append(
+        notes.append(
             f"the file has the beam at row {theirs[0]:.1f}, column {theirs[1]:.1f} after the flip, "
             f"the configuration at {ours[0]:.1f}, {ours[1]:.1f}"
         )
-    return told
+    return notes

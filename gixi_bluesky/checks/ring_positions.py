@@ -1,4 +1,4 @@
-"""Whether the peaks of an image lie where the configured phases have their lines."""
+"""A check that the peaks of an image lie on the lines of the configured phases."""
 
 from __future__ import annotations
 

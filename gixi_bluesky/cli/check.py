@@ -1,4 +1,4 @@
-"""`check`: tries each part of a configuration, says what is wrong and how to fix it."""
+"""`check`: tests each part of a configuration and says how to fix what is wrong."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def check(
     ] = None,
     run: Annotated[
         tuple[str, str] | None,
-        typer.Option(metavar="TILED_URI UID", help="Tell what a stored run offers instead."),
+        typer.Option(metavar="TILED_URI UID", help="Inspect a stored run instead."),
     ] = None,
     write: Annotated[
         Path | None,
@@ -42,17 +42,17 @@ def check(
         typer.Option(metavar="HOST:PORT", help="Also try Kafka there, with kafka.topics."),
     ] = None,
     topic: Annotated[
-        list[str] | None, typer.Option(metavar="TOPIC", help="Instead of kafka.topics.")
+        list[str] | None, typer.Option(metavar="TOPIC", help="Replaces kafka.topics.")
     ] = None,
     consumers: Annotated[
         int | None,
-        typer.Option(metavar="N", min=1, help="How many consumers are meant to share the topics."),
+        typer.Option(metavar="N", min=1, help="Planned number of consumers that share the topics."),
     ] = None,
     json: JsonLines = False,
 ) -> None:
     """Try each part of the set-up: geometry, mask, CIFs, weights, folders, Tiled, Kafka.
 
-    With --run, tell which key of a stored run is the image, what geometry its documents hold and
+    With --run, print which key of a stored run is the image, what geometry its documents hold and
     what is missing. The exit status is 1 when a part has a problem.
     """
     from gixi_bluesky.errors import GixiError
@@ -88,7 +88,7 @@ def _check_run(uri: str, uid: str, write: Path | None, *, json: bool) -> None:
     for finding in findings:
         show(finding, json=json)
     if write is not None:
-        with write.open("x", encoding="utf-8") as file:  # never over somebody's work
+        with write.open("x", encoding="utf-8") as file:  # never overwrites a file
             file.write(starter_config(found))
         say(f"wrote {write}")
     if not all(finding.ok for finding in findings):
@@ -102,7 +102,7 @@ _Kafka = tuple[str | None, list[str] | None, int | None]
 def _attempts(
     file: Path, image: str | None, kafka: _Kafka
 ) -> list[tuple[str, Callable[[], _Found]]]:
-    """Return the parts in the order in which they are tried; each raises what is wrong.
+    """Return the tests of the parts in order; each raises an error if the part has a fault.
 
     Each returns what was found, or that and warnings.
     """
@@ -172,17 +172,17 @@ def _corrections(config: Config) -> str:
     from gixi_bluesky.callbacks.documents.value_sources import DarkStream
 
     corrections = with_fetched_dark(config).corrections
-    told = []
+    parts = []
     if isinstance(corrections.dark, DarkStream):
-        told.append(f"dark from the stream {corrections.dark.stream!r} of each run")
+        parts.append(f"dark from the stream {corrections.dark.stream!r} of each run")
     for name, path in (("dark", corrections.dark_file), ("flat", corrections.flat)):
         if path is not None:
             with path.open("rb") as file:
                 file.read(1)
-            told.append(f"{name} {path} is there")
+            parts.append(f"{name} {path} is there")
     if corrections.sum_frames > 1:
-        told.append(f"{corrections.sum_frames} images a frame")
-    return "; ".join(told) or "no dark, no flat"
+        parts.append(f"{corrections.sum_frames} images a frame")
+    return "; ".join(parts) or "no dark, no flat"
 
 
 def _structures(config: Config) -> _Found:

@@ -1,4 +1,4 @@
-"""`live`: the live view of a Tiled server that is not ours."""
+"""`live`: the live view of another Tiled server."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def live(
     tiled: Annotated[
         str, typer.Option(metavar="URI", help="Server or container; the key is in TILED_API_KEY.")
     ],
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Where the page is.")] = 8010,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the page.")] = 8010,
 ) -> None:
     """Serve the live view of a Tiled server, on this machine only, until Ctrl-C.
 
@@ -33,7 +33,7 @@ def live(
 
 
 def show_live_view(server: Any) -> None:
-    """Print where the live view of a server is, and open it where a person can see it."""
+    """Print the address of a server's live view, and open it if there is a display."""
     from gixi_bluesky.web import page_address
 
     address = page_address(server.base, server.api_key)

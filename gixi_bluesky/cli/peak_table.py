@@ -26,12 +26,12 @@ class Shown:
 
 
 def split(peaks: pd.DataFrame, shown: Shown) -> tuple[pd.DataFrame, str]:
-    """Return the peaks to show, and how many are not and why; empty if all are shown."""
+    """Return the peaks to show, and a note on the hidden ones, "" if all are shown."""
     if shown.all_peaks or peaks.empty:
         return peaks, ""
     failed = (peaks["fit_flags"].to_numpy(int) & _FAILED) != 0
     error = peaks["q_error"].to_numpy(float)
-    # An error as large as the peak is wide, or none at all, is that of a fit that ran away.
+    # An error as large as the peak's width, or a missing one, means a diverged fit.
     with np.errstate(invalid="ignore"):
         failed |= ~(error > 0) | (error > peaks["fwhm_q"].to_numpy(float))
     weak = ~failed & ~(peaks["snr"].to_numpy(float) >= shown.min_snr)
@@ -46,8 +46,8 @@ def split(peaks: pd.DataFrame, shown: Shown) -> tuple[pd.DataFrame, str]:
         )
         if n
     ]
-    told = f"{hidden.sum()} of {len(peaks)} peaks not shown ({', '.join(reasons)}): --all-peaks"
-    return peaks[~hidden], told
+    text = f"{hidden.sum()} of {len(peaks)} peaks not shown ({', '.join(reasons)}): --all-peaks"
+    return peaks[~hidden], text
 
 
 def explained(
@@ -90,8 +90,8 @@ def peak_table(rows: pd.DataFrame, width: int) -> Table:
 def phase_line(row: pd.Series) -> str:
     """Return a row of `matches` as a sentence."""
     lines = f"{row['n_matched']} of {row['n_expected']} lines"
-    told = f"{row['phase']}: probability {row['probability']:.2f}, {lines}"
+    text = f"{row['phase']}: probability {row['probability']:.2f}, {lines}"
     scale, error = row.get("lattice_scale", np.nan), row.get("lattice_scale_error", np.nan)
     if np.isfinite(scale):
-        told += f", lattice {scale:.4f}" + (f"±{error:.4f}" if np.isfinite(error) else "")
-    return told
+        text += f", lattice {scale:.4f}" + (f"±{error:.4f}" if np.isfinite(error) else "")
+    return text

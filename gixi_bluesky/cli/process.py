@@ -150,7 +150,7 @@ def _analysed(config: Config, names: Sequence[str], out: Path | None) -> Iterato
 
 @contextmanager
 def _peaks_as_csv(path: Path | None) -> Iterator[Callable[[FrameRecord], None]]:
-    """Yield what adds the peaks of an image to a CSV file, which is opened at once."""
+    """Yield a function that appends peaks to a CSV file, which is opened at once."""
     if path is None:
         yield lambda _: None
         return

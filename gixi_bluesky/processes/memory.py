@@ -1,4 +1,4 @@
-"""How much memory this process and its children may use together."""
+"""The memory that this process and its children may use together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What people call a run: its sample or title and its scan, and the first characters of its uid."""
+"""Readable names of runs: sample or title and scan, and the first characters of the uid."""
 
 from __future__ import annotations
 

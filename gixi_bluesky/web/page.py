@@ -1,4 +1,4 @@
-"""The static files of the page, with the headers that keep it to itself."""
+"""The static files of the page, with security headers."""
 
 from __future__ import annotations
 

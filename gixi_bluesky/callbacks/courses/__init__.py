@@ -1,1 +1,1 @@
-"""Courses of tracks measured in a process of their own, beside the scan."""
+"""Courses of tracks, measured in a separate process beside the scan."""

@@ -1,4 +1,4 @@
-"""The measuring of one run's courses: what is due, in pieces of work, and the onsets."""
+"""The measurement of one run's courses in limited pieces of work, and the onsets."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class _Measured:
 
 
 class CourseJob:
-    """Measures what is due, and goes on where a process before it ended.
+    """Measures due courses, and continues where an earlier process ended.
 
     Its memory grows by some tens of bytes a frame; images, places and rows are in the files.
     """
@@ -80,7 +80,7 @@ class CourseJob:
         self._recall()
 
     def work(self, asked: Work) -> Progress:
-        """Do as much as fits into the time that is asked for."""
+        """Measure for at most the requested time."""
         self._read(asked.records_end)
         ends = time.monotonic() + asked.budget_s
         lacking = None
@@ -110,7 +110,7 @@ class CourseJob:
         )
 
     def _recall(self) -> None:
-        """Read what a process before this one measured."""
+        """Read the measurements of an earlier process."""
         for offset, record in self._results.follow(1 << 62):
             if isinstance(record, _Attempt):
                 self._attempts[record.frame] += 1
@@ -191,7 +191,7 @@ class CourseJob:
         )
 
     def _image(self, record: FollowedFrame) -> PolarImage | str | None:
-        """Return the image of a frame, why it has none, or None where it must be asked for."""
+        """Return the image of a frame, the reason why there is none, or None if it is needed."""
         if record.reason:
             return record.reason
         frame = record.tracked.number

@@ -1,4 +1,4 @@
-"""The process that measures courses, as the process of the scan sees it."""
+"""The interface of the scan's process to the process that measures courses."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class _Waiting:
 
 
 class CourseProcess:
-    """Hands frames over to a child process, and rows of `courses` back; never blocks its caller.
+    """Passes frames to a child process and returns rows of `courses`; never blocks its caller.
 
     The child starts with the first track. It keeps its state in files that this process holds, so
     that another one goes on when it dies or hangs. What waits here is bounded: images are left out
@@ -122,7 +122,7 @@ class CourseProcess:
             self._add(_Waiting(courses))
 
     def rows(self, wait_s: float = 0.0) -> Rows | None:
-        """Return the next batch of rows, None where there is none for so long."""
+        """Return the next batch of rows, None after a timeout."""
         with self._changed:
             if not self._rows and wait_s:
                 self._changed.wait_for(lambda: self._rows or self.finished or self.error, wait_s)
@@ -134,14 +134,14 @@ class CourseProcess:
             return batch
 
     def finish(self) -> None:
-        """Have all that is left measured."""
+        """Request the measurement of all that is left."""
         with self._changed:
             self._finishing = True
             self._changed.notify_all()
 
     @property
     def finished(self) -> bool:
-        """Whether all rows were returned, after `finish`."""
+        """True if all rows were returned, after `finish`."""
         nothing = not self._has_tracks and not self._waiting
         return self._finishing and not self._rows and (nothing or self._summarised)
 
@@ -168,7 +168,7 @@ class CourseProcess:
             self._loop.start()
 
     def _turn(self) -> None:
-        """Write what waits, and have the child work."""
+        """Write waiting records, and let the child work."""
         with self._changed:
             self._changed.wait_for(self._has_work, _IDLE_S)
         if self._loop.stopping or self.error:

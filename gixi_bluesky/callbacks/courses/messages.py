@@ -1,4 +1,4 @@
-"""What the process that measures courses is asked, and what it answers."""
+"""Messages to and from the process that measures courses."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What was done.
+    """The answer to Work.
 
     batches: rows of `courses` by column, the first one numbered `first`
     due: whether more can be measured now; complete: whether nothing at all is left

@@ -1,4 +1,4 @@
-"""The documents that announce what the files of a derived run hold of its arrays."""
+"""The stream documents of the arrays in the files of a derived run."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Announcements:
         self._curves_at = 0.0
 
     def part(self, part: Appended, *, everything: bool = False) -> list[Document]:
-        """Return what announces the rows that a part holds and that were not announced.
+        """Return the documents of the rows of a part that were not announced before.
 
         everything: cuts, too, however little time has passed
         """
@@ -65,7 +65,7 @@ class Announcements:
         return self._documents(files, part.rows, part.shape, part.arrays, curves=due)
 
     def finished(self, finished: Finished) -> list[Document]:
-        """Return what announces all rows of a finished file that needs no other one."""
+        """Return the documents of all rows of a finished, self-contained file."""
         files = _Files(finished.path, finished.path)
         return self._documents(files, finished.rows, finished.shape, finished.arrays, curves=True)
 
@@ -77,7 +77,7 @@ class Announcements:
         shape: tuple[int, int],
         arrays: Sequence[StoredRows],
     ) -> list[Document]:
-        """Return what announces all rows of a run that ended earlier.
+        """Return the documents of all rows of a run that ended earlier.
 
         path: of the finished file or the newest part; images: of the file that holds the images
         rows, shape: of the polar images; arrays: the others

@@ -185,7 +185,7 @@ class Folds:
 
     @property
     def finished(self) -> bool:
-        """Whether `finish` has returned all rows."""
+        """True if `finish` has returned all rows."""
         return not self._unfinished
 
     def finish(self) -> list[Folded]:

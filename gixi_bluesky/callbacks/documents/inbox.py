@@ -1,4 +1,4 @@
-"""Documents on their way from the caller's thread to the one that follows them, within a bound."""
+"""A bounded queue of documents between the caller's thread and the thread that follows them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _log = get_logger()
 
 @dataclass(frozen=True, slots=True)
 class LeftOutImage:
-    """Stands for an image that an event held and that there was no room for."""
+    """Replaces an image of an event for which there was no room."""
 
     reason: str
 
@@ -41,12 +41,12 @@ class Inbox:
         self._overflows = False
 
     def __len__(self) -> int:
-        """Documents that were put and whose taker has not said that it is done with them."""
+        """Return the number of documents that were put and not marked as done."""
         return self._put - self._taken
 
     @property
     def full(self) -> bool:
-        """Whether a caller that can wait should wait."""
+        """True if a caller that can wait should wait."""
         return self._held > self._limit / 2
 
     def put(self, name: str, doc: Any) -> None:
@@ -78,7 +78,7 @@ class Inbox:
             return name, doc
 
     def done(self) -> None:
-        """Count the document that was taken last as followed."""
+        """Mark the document that was taken last as done."""
         self._taken += 1
 
     def _report(self) -> None:
@@ -88,15 +88,15 @@ class Inbox:
 
 
 def _cost(doc: Any) -> int:
-    """Return about how many bytes a document holds; what cannot be looked at costs little."""
+    """Return the approximate bytes of a document; unknown objects count little."""
     try:
         return _DOCUMENT_BYTES + payload_bytes(doc) + held_bytes(doc)
-    except Exception:  # an object of somebody's own: its parser reports it
+    except Exception:  # an object of a foreign class: its parser reports it
         return _DOCUMENT_BYTES
 
 
 def _without_images(name: str, doc: Any) -> tuple[Any, int]:
-    """Return an event, or a page of them, with its images left out, and what it costs then."""
+    """Return an event or event page without its images, and its remaining cost."""
     mark = LeftOutImage("more documents came than could be followed (queue.max_mib)")
     try:
         if name == "event_page":
@@ -110,6 +110,6 @@ def _without_images(name: str, doc: Any) -> tuple[Any, int]:
             for key, value in doc["data"].items()
         }
         lean = {**doc, "data": data}
-    except Exception:  # no event, whatever it is called
+    except Exception:  # not an event, despite its name
         return doc, _cost(doc)
     return lean, _cost(lean)

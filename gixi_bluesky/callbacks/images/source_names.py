@@ -1,4 +1,4 @@
-"""What the image of a frame is called in tables: its file and number, or its run and event."""
+"""Names of images in tables: file and number, or run and event."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs of which no image was analysed, and why: each reason is reported once."""
+"""Runs without an analysed image: each reason is reported once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _log = get_logger()
 
 
 class RunsLeftAlone:
-    """Counts runs by the reason why they were left alone; `last` is the newest reason."""
+    """Counts skipped runs by reason; `last` is the newest reason."""
 
     def __init__(self) -> None:
         self.last = ""
@@ -22,17 +22,17 @@ class RunsLeftAlone:
 
     @property
     def count(self) -> int:
-        """How many runs were left alone."""
+        """Number of skipped runs."""
         return self._counts.total()
 
     def add(self, run_uid: str, reason: str, image_keys: Iterable[str] = ()) -> None:
         """Record a run; the first one of a reason is a warning, as a set-up may be wrong."""
         offered = ", ".join(sorted(image_keys))
-        told = f"{reason}; its images are {offered}" if offered else reason
-        first = told not in self._counts and len(self._counts) < _MOST_REASONS
-        self._counts[told if first or told in self._counts else "other reasons"] += 1
-        self.last = told
-        log = _log.bind(raw_uid=run_uid, reason=told, runs=self._counts[told])
+        text = f"{reason}; its images are {offered}" if offered else reason
+        first = text not in self._counts and len(self._counts) < _MOST_REASONS
+        self._counts[text if first or text in self._counts else "other reasons"] += 1
+        self.last = text
+        log = _log.bind(raw_uid=run_uid, reason=text, runs=self._counts[text])
         if first:
             log.warning("run_left_alone")
         else:

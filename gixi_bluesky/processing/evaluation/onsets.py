@@ -1,4 +1,4 @@
-"""How good onsets are: simulated crystallisations, followed and measured as a run is."""
+"""Quality of onsets on simulated crystallisations that are tracked and measured like a run."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ class PhaseOnset:
 
     @property
     def found(self) -> bool:
-        """Whether an onset was found."""
+        """True if an onset was found."""
         return math.isfinite(self.frame)
 
     @property
     def inside(self) -> bool:
-        """Whether the true onset lies within the interval."""
+        """True if the true onset lies within the interval."""
         return self.low <= self.true <= self.high
 
 
@@ -116,7 +116,7 @@ def summarise_onsets(onsets: Iterable[PhaseOnset]) -> OnsetReport:
 
 
 def _explained(listed: PeakList, names: dict[int, str]) -> tuple[Matches, MatchPeaks]:
-    """Return what a perfect matching gives: phases of several lines, and their peaks."""
+    """Return the result of a perfect matching: phases of several lines, and their peaks."""
     rows = [
         {"peak": peak, "phase": names[reflection], "h": reflection, "k": 0, "l": 0}
         for peak, reflection in enumerate(listed.reflection.tolist())

@@ -30,7 +30,7 @@ def on_detector_grid(series: Series) -> Series:
 
 
 def rendered_list(series: Series, frame: int, detector: Detector) -> PeakList:
-    """Return the peaks that a detector finds in a frame, and whose they are."""
+    """Return the peaks that a detector finds in a frame, with their reflections."""
     polar = series.polar(frame)
     (found,) = detector(detector.prepare(polar.intensity[None]))
     peaks = measure(polar, found.above(_SCORE, _MOST_PEAKS))

@@ -1,4 +1,4 @@
-"""Scores of what looks back over frames: tracks and onsets on simulated series."""
+"""Scores of tracks and onsets on simulated series."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from gixi_bluesky.processing.simulation.peak_lists import PeakList, peak_list
 
 __all__ = ["SERIES_SEED", "SeriesScore", "judge_series"]
 
-SERIES_SEED = 940_000  # the first that no setting of tracks or onsets was chosen on
+SERIES_SEED = 940_000  # the first seed that was not used to choose settings of tracks or onsets
 
 
 @dataclass(frozen=True, slots=True)

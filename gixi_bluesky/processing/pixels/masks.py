@@ -19,7 +19,6 @@ __all__ = [
     "mask_of_any_size",
     "mask_warning",
     "require_image",
-    "valid_pixels",
 ]
 
 Bool = NDArray[np.bool_]
@@ -61,29 +60,12 @@ def _masked(values: NDArray[Any], mask: MaskFile) -> Bool:
     return np.asarray(values == 0 if mask.good else values != 0)
 
 
-def valid_pixels(
-    frame: NDArray[Any], mask: Bool | None = None, dummy: Sequence[float] = ()
-) -> Bool:
-    """Return which pixels of `frame` (rows, columns) are data.
-
-    Integer frames: not negative, not the dtype's maximum. Float frames: finite and no `dummy`;
-    negatives are noise. Raises FrameError for what is no image or has no valid pixel.
-    """
-    frame = require_image(frame)
-    valid = ~invalid_pixels(frame, dummy)
-    if mask is not None:
-        if mask.shape != frame.shape:
-            message = f"the mask has shape {mask.shape}; expected the frame's {frame.shape}"
-            raise FrameError(message)
-        valid &= ~mask
-    if not valid.any():
-        message = "no pixel of the frame is data: all are masked, gaps, saturated or not finite"
-        raise FrameError(message)
-    return valid
-
-
 def invalid_pixels(frame: NDArray[Any], dummy: Sequence[float] = ()) -> Bool:
-    """Return which pixels are marked as no data in the frame, by the rules of `valid_pixels`."""
+    """Return which pixels of an image (rows, columns) are marked as no data.
+
+    Integer images: negative values and the dtype's maximum. Float images: values that are not
+    finite, and `dummy`; negative values are noise.
+    """
     if frame.dtype.kind == "u":
         return frame == np.iinfo(frame.dtype).max
     if frame.dtype.kind == "i":

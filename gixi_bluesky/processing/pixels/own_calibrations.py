@@ -1,4 +1,4 @@
-"""What a detector wrote of itself into its file: mask, flat field, count cutoff.
+"""Calibrations of a detector in its own file: mask, flat field, count cutoff.
 
 Read are the fields of NXdetector and those of an Eiger's master file.
 """
@@ -27,7 +27,7 @@ _CUTOFFS = ("saturation_value", f"{_SPECIFIC}/countrate_correction_count_cutoff"
 
 @dataclass(frozen=True, slots=True)
 class OwnCalibrations:
-    """What a file holds of its detector, by the names that a configuration takes.
+    """The calibrations in a detector's file, by the keys of a configuration.
 
     mask, flat: FILE::DATASET; None where there is none, or the detector applied it already
     saturation: counts from which on a pixel says nothing
@@ -49,7 +49,7 @@ class OwnCalibrations:
 
 
 def read_own_calibrations(path: Path) -> OwnCalibrations:
-    """Read what an HDF5 file holds of its only detector; nothing of one with several.
+    """Read the calibrations of the only detector of an HDF5 file; none if there are several.
 
     Raises UnavailableError for a file that cannot be read.
     """

@@ -1,4 +1,4 @@
-"""Which tracks must be measured in which frames, whatever the order in which that is done."""
+"""The plan of which tracks are measured in which frames, independent of the order of measuring."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _OWN = -1
 
 @dataclass(frozen=True, slots=True)
 class TrackedFrame:
-    """What forced measurement needs to know of a frame, besides its image.
+    """The input of forced measurement for a frame, besides its image.
 
     tracks: (n,) int64, numbered so far, in increasing order; places: (n,) where each is expected
     detected: (k,) int64, tracks that have a peak in this frame
@@ -111,7 +111,7 @@ class CoursePlan:
 
     @property
     def complete(self) -> bool:
-        """Whether nothing is due."""
+        """True if nothing is due."""
         return not self._own_due and self.births_due() is None
 
     def tasks(self, position: int, own: TrackedFrame) -> list[Task]:

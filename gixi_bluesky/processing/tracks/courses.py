@@ -35,7 +35,7 @@ class CourseFold:
 
     @property
     def complete(self) -> bool:
-        """Whether every track was measured in every frame."""
+        """True if every track was measured in every frame."""
         return self._plan.complete
 
     def step(self, frame: int, peaks: Peaks) -> Int64:

@@ -1,4 +1,4 @@
-"""What the onsets of a run need, kept in memory that does not grow with its frames."""
+"""The input of the onsets of a run, in memory that does not grow with the frames."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class CourseBins:
 class Ledger:
     """Which tracks belong to which phase, and the course of each.
 
-    It gives what `track_table` and `phase_table` give of all rows of a run.
+    It returns what `track_table` and `phase_table` return for all rows of a run.
     """
 
     def __init__(self) -> None:

@@ -60,7 +60,7 @@ def held_state(home: Path) -> Iterator[Callable[[str], None]]:
             file.write(f"process {os.getpid()} at {address}\n")
             file.flush()
 
-        note("an address to come")
+        note("an address that is not known yet")
         yield note
 
 
@@ -82,7 +82,7 @@ def _rewrite_if_moved(home: Path) -> None:
 
 
 def _home_of(catalogue: sqlite3.Connection) -> Path | None:
-    """Return the folder in which the catalogue was written last, None if it tells nothing."""
+    """Return the folder in which the catalogue was last written, None if it is unknown."""
     if not catalogue.execute("SELECT 1 FROM sqlite_master WHERE name = 'assets'").fetchone():
         return None
     ending = f"/{STATE}/{_TABLES}"
