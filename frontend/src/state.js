@@ -5,6 +5,7 @@ import { batch, computed, effect, signal } from '@preact/signals';
 import { OpenRun } from './data/open_run.js';
 import { RunList } from './data/run_list.js';
 import { stateOf } from './data/run_info.js';
+import { watchServices } from './data/services.js';
 import { RequestError, TiledAPI } from './tiled/api.js';
 import { closeSession, openSession, readAddress, writeAddress } from './session.js';
 
@@ -88,6 +89,9 @@ export class AppState {
     }
     await this.list.start();
     const refused = this.list.error.value instanceof RequestError && this.list.error.value.refused;
+    if (!refused && this.access.value !== 'open') {
+      void watchServices((services) => (this.services.value = services));
+    }
     this.access.value = refused ? 'refused' : 'open';
   }
 

@@ -3,7 +3,7 @@ import test from 'node:test';
 
 import { frameRate, latency } from '../src/data/pace.js';
 import { RowTable } from '../src/data/row_table.js';
-import { service } from '../src/data/services.js';
+import { disk, service } from '../src/data/services.js';
 import { duration, millerIndices, percent, short, withError } from '../src/format.js';
 import { readAddress } from '../src/session.js';
 
@@ -47,4 +47,10 @@ test('a consumer that failed, fell silent or lost a thread is a problem in words
     /store stuck for 75 s/,
   );
   assert.equal(service({ ...fine, age_s: 300, state: 'stopped' }).problem, '');
+});
+
+test('a disk that is nearly full is a problem', () => {
+  assert.equal(disk(0.5)[0].problem, '');
+  assert.match(disk(0.03)[0].problem, /3 % free/);
+  assert.deepEqual(disk(null), []);
 });

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import threading
 from pathlib import Path
@@ -32,6 +33,10 @@ def serve(
             help="A configuration of Tiled, as for PostgreSQL and Redis (examples/server.yml).",
         ),
     ] = None,
+    heartbeats: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder of consumers' heartbeats, for the live view."),
+    ] = None,
 ) -> None:
     """Serve runs and results with Tiled, and the live view, on this machine only, until Ctrl-C.
 
@@ -41,14 +46,16 @@ def serve(
     from gixi_bluesky.tiled_adapters.server.configuration import KEY_VARIABLE
     from gixi_bluesky.tiled_adapters.server.embedded import configured_server, embedded_server
     from gixi_bluesky.tiled_adapters.server.state_folder import is_new
-    from gixi_bluesky.web import LiveView, page_address
+    from gixi_bluesky.web import LiveView, Watched, page_address
 
+    watched = Watched(heartbeats, directory if config is None else None)
+    around = functools.partial(LiveView, watched=watched)
     if config is None and is_new(directory.absolute()):
         say(f"{directory} holds no results of a server yet; an empty catalogue is made there")
     with (
-        configured_server(config, port, around=LiveView)
+        configured_server(config, port, around=around)
         if config is not None
-        else embedded_server(directory, port or 8000, around=LiveView)
+        else embedded_server(directory, port or 8000, around=around)
     ) as server:
         say(f"Tiled serves {config or server.directory} at {server.uri}")
         say(f"live view: {page_address(server.base, server.api_key)}")

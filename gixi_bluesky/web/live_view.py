@@ -8,6 +8,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from gixi_bluesky.web.health import Health, Watched
 from gixi_bluesky.web.page import WithHeaders, page_files
 from gixi_bluesky.web.sessions import Sessions, viewing_key
 
@@ -24,14 +25,17 @@ class LiveView:
 
     tiled: the ASGI application of a Tiled server, or a proxy to one
     api_key: the key that the server's viewing key stands for, empty = there is none
+    watched: consumers and disks whose state the page shows
     """
 
-    def __init__(self, tiled: ASGIApp, api_key: str = "") -> None:
+    def __init__(self, tiled: ASGIApp, api_key: str = "", watched: Watched | None = None) -> None:
         self._tiled = tiled
         self._sessions = Sessions(api_key)
+        health = Health(tiled, watched or Watched())
         routes = [
             Route(PATH, _to_page),
             Route(f"{PATH}/session", self._sessions.change, methods=["POST", "DELETE"]),
+            Route(f"{PATH}/health.json", health.answer),
             Mount(PATH, page_files()),
         ]
         self._page = WithHeaders(Starlette(routes=routes))
@@ -40,7 +44,7 @@ class LiveView:
         """Answer one request, or pass it on with the key of its session."""
         path = scope.get("path", "")
         if scope["type"] == "http" and (path == PATH or path.startswith(f"{PATH}/")):
-            await self._page(scope, receive, send)
+            await self._page(self._sessions.authorized(scope), receive, send)
         else:
             await self._tiled(self._sessions.authorized(scope), receive, send)
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-from typing import Any
-
 import httpx
 import pytest
+from asgi_browser import BASE, Browser
 from hypothesis import given
 from hypothesis import strategies as st
 from starlette.applications import Starlette
@@ -19,24 +17,10 @@ from gixi_bluesky.web.page import HEADERS
 from gixi_bluesky.web.sessions import Sessions
 
 KEY = "abcdefgh12345678"
-BASE = "http://127.0.0.1:8000"
 
 
 def _echo(request: Request) -> Response:
     return PlainTextResponse(request.headers.get("authorization", "none"))
-
-
-class Browser:
-    """Asks an ASGI application and keeps its cookies."""
-
-    def __init__(self, app: Any) -> None:
-        self._client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=BASE)
-
-    def request(self, method: str, path: str, **options: Any) -> httpx.Response:
-        return asyncio.run(self._client.request(method, path, **options))
-
-    def get(self, path: str, **options: Any) -> httpx.Response:
-        return self.request("GET", path, **options)
 
 
 @pytest.fixture

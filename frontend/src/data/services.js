@@ -9,6 +9,8 @@ import { duration } from '../format.js';
  */
 
 const SILENT_S = 60;
+const ASK_MS = 10_000;
+const LITTLE_SPACE = 0.05;
 
 /**
  * @param {Heartbeat} heartbeat
@@ -33,4 +35,40 @@ export function service(heartbeat) {
     remedy = 'Look into its log, and start it again if this does not pass.';
   }
   return { name, summary, problem, remedy };
+}
+
+/**
+ * Ask the server for its services every few seconds, unless it watches none.
+ * @param {(services: Service[]) => void} found
+ */
+export async function watchServices(found) {
+  try {
+    const answer = await fetch('health.json', { credentials: 'same-origin' });
+    if (answer.ok) {
+      const { watching, consumers, disk_free: free } = await answer.json();
+      if (!watching) return;
+      found([...consumers.map(service), ...disk(free)]);
+    }
+  } catch {
+    // no connection: the list of runs says so
+  }
+  setTimeout(() => void watchServices(found), ASK_MS);
+}
+
+/**
+ * @param {number | null} free share of the disk
+ * @returns {Service[]}
+ */
+export function disk(free) {
+  if (free === null) return [];
+  const percent = (free * 100).toFixed(0);
+  const full = free < LITTLE_SPACE;
+  return [
+    {
+      name: 'disk of the results',
+      summary: `${percent} % free`,
+      problem: full ? `The disk of the results is nearly full: ${percent} % free.` : '',
+      remedy: full ? 'Make room; frames whose images cannot be stored keep their rows only.' : '',
+    },
+  ];
 }

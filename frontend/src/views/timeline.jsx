@@ -12,7 +12,9 @@ import {
 import { UNEXPLAINED } from '../phase_colours.js';
 import { Chart } from '../plots/chart.jsx';
 import { exportCsv, exportPng, exportSvg } from '../plots/export.js';
+import { Waterfall } from '../plots/waterfall.jsx';
 
+const CUTS = 'Cuts';
 const TRACK_COLOURS = [
   '#56b4e9', '#e69f00', '#009e73', '#cc79a7', '#0072b2', '#d55e00', '#f0e442', '#999999',
 ];
@@ -99,14 +101,9 @@ export function Timeline({ state, run, colour }) {
   return (
     <section class="timeline" data-testid="timeline">
       <div class="tabs" role="tablist">
-        {VIEWS.map((one) => (
-          <button
-            key={one.name}
-            role="tab"
-            aria-selected={one.name === name}
-            onClick={() => setName(one.name)}
-          >
-            {one.name}
+        {[...VIEWS.map((one) => one.name), CUTS].map((one) => (
+          <button key={one} role="tab" aria-selected={one === name} onClick={() => setName(one)}>
+            {one}
           </button>
         ))}
         <span class="exports">
@@ -121,7 +118,9 @@ export function Timeline({ state, run, colour }) {
           </button>
         </span>
       </div>
-      {curves.some((curve) => curve.x.length) ? (
+      {name === CUTS ? (
+        <Waterfall state={state} run={run} axis={axis} />
+      ) : curves.some((curve) => curve.x.length) ? (
         <Chart
           curves={curves}
           colour={colourOf}
