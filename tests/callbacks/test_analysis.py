@@ -30,6 +30,8 @@ from gixi_bluesky.errors import (
 )
 from gixi_bluesky.processes.retries import Backoff
 
+pytestmark = pytest.mark.slow  # starts processes or networks in most tests
+
 Start = Callable[..., Analysis]
 
 

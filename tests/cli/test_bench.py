@@ -7,6 +7,8 @@ import pytest
 import torch
 import yaml
 
+pytestmark = pytest.mark.slow  # starts processes or networks in most tests
+
 
 @pytest.fixture(autouse=True)
 def threads():

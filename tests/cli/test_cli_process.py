@@ -9,6 +9,8 @@ import pytest
 import tifffile
 import yaml
 
+pytestmark = pytest.mark.slow  # starts processes or networks in most tests
+
 RINGS = (1.0591, 1.4978, 2.1181, 2.3682)  # 1/angstrom; cubic, a = 5.9328 angstrom
 KEYS = {"image", "status", "reason", "peaks", "matches"}
 PEAK_COLUMNS = [

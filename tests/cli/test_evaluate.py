@@ -11,6 +11,8 @@ import torch
 from gixi_bluesky.processing.evaluation import scorecard
 from gixi_bluesky.processing.simulation.random_scenes import random_frames
 
+pytestmark = pytest.mark.slow  # starts processes or networks in most tests
+
 
 @pytest.fixture(autouse=True)
 def threads():

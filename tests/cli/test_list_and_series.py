@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import tifffile
 
+pytestmark = pytest.mark.slow  # starts processes or networks in most tests
+
 
 @pytest.mark.slow
 def test_runs_of_a_results_directory_are_listed(run, lines, config_file, image, tmp_path):

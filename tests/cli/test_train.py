@@ -15,6 +15,8 @@ from gixi_bluesky.processing.training.curves import read_curve
 from gixi_bluesky.processing.training.dataset import load_image
 from gixi_bluesky.processing.training.loop import Recipe
 
+pytestmark = pytest.mark.slow  # starts processes or networks in most tests
+
 
 def write_image(path, seed, space):
     rng = np.random.default_rng(seed)

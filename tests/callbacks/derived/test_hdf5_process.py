@@ -22,6 +22,8 @@ from gixi_bluesky.callbacks.derived.stores import LocalStore
 from gixi_bluesky.tiled_adapters.files.file_process import file_process
 from gixi_bluesky.tiled_adapters.settings import OutputSettings
 
+pytestmark = pytest.mark.slow  # starts processes or networks in most tests
+
 _MIB = 1 << 20
 
 

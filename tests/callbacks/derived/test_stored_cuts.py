@@ -17,6 +17,8 @@ from gixi_bluesky.callbacks.worker.jobs import Outcome
 from gixi_bluesky.errors import StoreError
 from gixi_bluesky.tiled_adapters.files.file_process import FileProcess, file_process
 
+pytestmark = pytest.mark.slow  # starts processes or networks in most tests
+
 
 def stored(path: Path, field: str = "intensity") -> np.ndarray[Any, Any]:
     with h5py.File(path, "r", swmr=path.suffix == ".h5", libver="latest") as file:

@@ -25,6 +25,8 @@ from gixi_bluesky.processing.simulation.peak_lists import peak_list
 from gixi_bluesky.processing.structures.cif_files import read_structure, shipped_cifs
 from gixi_bluesky.processing.tables import Matches, MatchPeaks
 
+pytestmark = pytest.mark.slow  # starts processes or networks in most tests
+
 N_FRAMES = 18
 AXES = (np.linspace(0, 2.6, 320), np.linspace(0, 90, 64))
 

@@ -24,6 +24,8 @@ from gixi_bluesky.callbacks.kafka.marks import Marks, Place
 from gixi_bluesky.callbacks.kafka.run_analysis import ConsumedRuns
 from gixi_bluesky.errors import ClaimLostError, DocumentError, StoreError
 
+pytestmark = pytest.mark.slow  # starts processes or networks in most tests
+
 
 def ended(analysis: ConsumedRuns) -> list[Ended]:
     return wait_until(lambda: list(analysis.ended()))

@@ -17,6 +17,8 @@ from gixi_bluesky.callbacks import core
 from gixi_bluesky.callbacks.analysis import Analysis
 from gixi_bluesky.callbacks.runs.joining import Joining
 
+pytestmark = pytest.mark.slow  # starts processes or networks in most tests
+
 
 class Catalogue:
     """Stands in for a Tiled client of raw runs, newest last."""

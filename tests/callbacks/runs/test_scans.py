@@ -16,6 +16,8 @@ from gixi_bluesky.callbacks.analysis import Analysis
 from gixi_bluesky.config import parse_config
 from gixi_bluesky.processing.geometry.instrument import Geometry
 
+pytestmark = pytest.mark.slow  # starts processes or networks in most tests
+
 SHAPE = (400, 500)
 GEOMETRY = {
     "distance_mm": 200.0,

@@ -8,6 +8,10 @@ import sys
 import textwrap
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.slow  # starts processes or networks in most tests
+
 SCRIPT = """
 import sys
 from pathlib import Path

@@ -15,6 +15,8 @@ from waiting import wait_until
 
 from gixi_bluesky.callbacks.analysis import Analysis
 
+pytestmark = pytest.mark.slow  # starts processes or networks in most tests
+
 
 def descriptors() -> int:
     return sum(1 for _ in Path("/proc/self/fd").iterdir())

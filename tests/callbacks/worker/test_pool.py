@@ -23,6 +23,8 @@ from gixi_bluesky.callbacks.worker.supervisor import Worker
 from gixi_bluesky.processes.shared_blocks import SharedBlock
 from gixi_bluesky.processing.geometry.conditions import Conditions
 
+pytestmark = pytest.mark.slow  # starts processes or networks in most tests
+
 
 class Desk:
     """A worker with several processes, its queue, and what it delivered, in order."""

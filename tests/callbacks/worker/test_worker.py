@@ -32,6 +32,8 @@ from gixi_bluesky.errors import GixiError, WeightsError
 from gixi_bluesky.log import configure_logging
 from gixi_bluesky.processing.geometry.conditions import Conditions
 
+pytestmark = pytest.mark.slow  # starts processes or networks in most tests
+
 
 class Desk:
     """A worker, its queue, and what it delivered."""

@@ -35,6 +35,8 @@ from gixi_bluesky.processing.evaluation.scorecard import evaluation_frames
 from gixi_bluesky.processing.simulation.seeds import EVALUATION
 from gixi_bluesky.processing.types import Detections
 
+pytestmark = pytest.mark.slow  # starts processes or networks in most tests
+
 FRAMES = 6
 NEVER = "expected auto, torch, onnx, openvino"
 

@@ -14,6 +14,7 @@ from gixi_bluesky.config import parse_config
 from gixi_bluesky.processing.measure.peaks import CUT
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.data,
     pytest.mark.filterwarnings("ignore::DeprecationWarning:fabio"),
 ]

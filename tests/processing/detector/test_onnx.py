@@ -17,6 +17,8 @@ from gixi_bluesky.processing.detector.networks.onnx_graph import export_onnx
 from gixi_bluesky.processing.detector.weights import read_manifest, save_content
 from gixi_bluesky.processing.simulation.random_scenes import random_frames
 
+pytestmark = pytest.mark.slow  # starts processes or networks in most tests
+
 SHAPE = (256, 514)  # no power of two
 
 

@@ -23,6 +23,7 @@ from real_frames import (
 from gixi_bluesky.processing.detector import load_detector
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.data,
     pytest.mark.filterwarnings("ignore::DeprecationWarning:fabio"),
 ]
