@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from gixi_bluesky.cli.console import say
-from gixi_bluesky.cli.options import ConfigFile, configured_for_files
+from gixi_bluesky.cli.options import ConfigFile, IncidenceAngle, configured_for_files
 
 if TYPE_CHECKING:
     from gixi_bluesky.config import Config
@@ -59,10 +59,7 @@ def cut(
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE.png", help="Also draw the curves.")
     ] = None,
-    incidence_angle: Annotated[
-        float | None,
-        typer.Option(metavar="DEG", min=0, max=90, help="Replaces the configured angle."),
-    ] = None,
+    incidence_angle: IncidenceAngle = None,
 ) -> None:
     """Average detector pixels along a coordinate; without ranges, the configuration's cuts.
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gixi_bluesky.cli.console import say
+from gixi_bluesky.cli.options import ResultsDirectory, ServerUri, StoreConfigFile
 
 if TYPE_CHECKING:
     from gixi_bluesky.tiled_adapters.client.export import ReadableRun
@@ -23,21 +24,9 @@ def export(
     nexus: Annotated[
         bool, typer.Option("--nexus", help="Write one NeXus file with tables and images.")
     ] = False,
-    tiled: Annotated[
-        str | None, typer.Option(metavar="URI", help="Server; the key is in TILED_API_KEY.")
-    ] = None,
-    config: Annotated[
-        Path | None,
-        typer.Option(
-            "--config",
-            "-c",
-            metavar="FILE",
-            help="Configuration that names the server or the directory.",
-        ),
-    ] = None,
-    directory: Annotated[
-        Path, typer.Option(metavar="DIR", help="Results directory, when there is no server.")
-    ] = Path("results"),
+    tiled: ServerUri = None,
+    config: StoreConfigFile = None,
+    directory: ResultsDirectory = Path("results"),
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the files.")] = Path(),
 ) -> None:
     """Write the peaks, phases and images of a run to self-contained files."""

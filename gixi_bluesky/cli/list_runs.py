@@ -10,27 +10,15 @@ from typing import Annotated, Any
 import typer
 
 from gixi_bluesky.cli.console import output, print_json, say
-from gixi_bluesky.cli.options import JsonLines
+from gixi_bluesky.cli.options import JsonLines, ResultsDirectory, ServerUri, StoreConfigFile
 
 __all__ = ["list_runs"]
 
 
 def list_runs(
-    directory: Annotated[
-        Path, typer.Option(metavar="DIR", help="Results directory, when there is no server.")
-    ] = Path("results"),
-    tiled: Annotated[
-        str | None, typer.Option(metavar="URI", help="Server; the key is in TILED_API_KEY.")
-    ] = None,
-    config: Annotated[
-        Path | None,
-        typer.Option(
-            "--config",
-            "-c",
-            metavar="FILE",
-            help="Configuration that names the server or the directory.",
-        ),
-    ] = None,
+    directory: ResultsDirectory = Path("results"),
+    tiled: ServerUri = None,
+    config: StoreConfigFile = None,
     number: Annotated[
         int, typer.Option("--number", "-n", min=1, help="Largest number of runs to list.")
     ] = 50,

@@ -13,10 +13,42 @@ from gixi_bluesky.cli.console import keep_stdout_for_json
 if TYPE_CHECKING:
     from gixi_bluesky.config import Config
 
-__all__ = ["ConfigFile", "JsonLines", "configured_for_files", "with_steps"]
+__all__ = [
+    "Cifs",
+    "ConfigFile",
+    "IncidenceAngle",
+    "JsonLines",
+    "ResultsDirectory",
+    "ServerUri",
+    "StoreConfigFile",
+    "configured_for_files",
+    "with_steps",
+]
 
 ConfigFile = Annotated[
     Path, typer.Option("--config", "-c", metavar="FILE", help="The configuration, YAML.")
+]
+Cifs = Annotated[
+    list[Path] | None,
+    typer.Option(metavar="PATH", help="CIF file or folder; replaces the configured ones."),
+]
+IncidenceAngle = Annotated[
+    float | None, typer.Option(metavar="DEG", min=0, max=90, help="Replaces the configured angle.")
+]
+ServerUri = Annotated[
+    str | None, typer.Option(metavar="URI", help="Server; the key is in TILED_API_KEY.")
+]
+StoreConfigFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        "-c",
+        metavar="FILE",
+        help="Configuration that names the server or the directory.",
+    ),
+]
+ResultsDirectory = Annotated[
+    Path, typer.Option(metavar="DIR", help="Results directory, when there is no server.")
 ]
 JsonLines = Annotated[
     bool,

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from gixi_bluesky.cli.console import say
-from gixi_bluesky.cli.options import ConfigFile, configured_for_files
+from gixi_bluesky.cli.options import Cifs, ConfigFile, IncidenceAngle, configured_for_files
 
 __all__ = ["plot"]
 
@@ -19,14 +19,8 @@ def plot(
         str, typer.Argument(metavar="IMAGE", help="As of `process`; the first one of a file.")
     ],
     out: Annotated[Path, typer.Option(metavar="FILE.png", help="PNG, PDF or SVG.")],
-    cif: Annotated[
-        list[Path] | None,
-        typer.Option(metavar="PATH", help="CIF file or folder; replaces the configured ones."),
-    ] = None,
-    incidence_angle: Annotated[
-        float | None,
-        typer.Option(metavar="DEG", min=0, max=90, help="Replaces the configured angle."),
-    ] = None,
+    cif: Cifs = None,
+    incidence_angle: IncidenceAngle = None,
 ) -> None:
     """Draw an image raw, polar and in (q_xy, q_z), with its peaks, their hkl and the cuts."""
     from gixi_bluesky.cli.images import first_image

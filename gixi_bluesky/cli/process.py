@@ -12,7 +12,14 @@ import typer
 
 from gixi_bluesky.cli.console import output, print_json, progress, say
 from gixi_bluesky.cli.file_results import FileResult, ResultFile
-from gixi_bluesky.cli.options import ConfigFile, JsonLines, configured_for_files, with_steps
+from gixi_bluesky.cli.options import (
+    Cifs,
+    ConfigFile,
+    IncidenceAngle,
+    JsonLines,
+    configured_for_files,
+    with_steps,
+)
 from gixi_bluesky.cli.peak_table import Shown
 from gixi_bluesky.errors import GixiError, RefusedPathError, UnavailableError
 
@@ -39,14 +46,8 @@ def process(
     watch: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Follow this growing folder instead.")
     ] = None,
-    cif: Annotated[
-        list[Path] | None,
-        typer.Option(metavar="PATH", help="CIF file or folder; replaces the configured ones."),
-    ] = None,
-    incidence_angle: Annotated[
-        float | None,
-        typer.Option(metavar="DEG", min=0, max=90, help="Replaces the configured angle."),
-    ] = None,
+    cif: Cifs = None,
+    incidence_angle: IncidenceAngle = None,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE.h5", help="Write a NeXus file of all frames.")
     ] = None,

@@ -61,14 +61,7 @@ def strained(structure: Structure, cell: Cell) -> Structure:
     lines = structure.reflections
     q = np.linalg.norm(lines.hkl @ reciprocal_basis(cell), axis=1)
     order = np.argsort(q, kind="stable")
-    moved = replace(
-        lines,
-        q=q[order],
-        hkl=lines.hkl[order],
-        intensity=lines.intensity[order],
-        multiplicity=lines.multiplicity[order],
-        families=tuple(lines.families[i] for i in order),
-    )
+    moved = replace(lines.chosen(order), q=q[order])
     return replace(structure, cell=cell, reflections=moved)
 
 

@@ -15,7 +15,7 @@ from gixi_bluesky.processing.simulation.random_scenes import random_structure
 from gixi_bluesky.processing.simulation.scene import Halo
 from gixi_bluesky.processing.simulation.texture import Texture
 from gixi_bluesky.processing.structures.cif_files import Structure
-from gixi_bluesky.processing.structures.reflections import Lines, powder_lines
+from gixi_bluesky.processing.structures.reflections import powder_lines
 
 __all__ = ["FILMS", "Film", "random_series"]
 
@@ -92,7 +92,7 @@ def _growth(rng: np.random.Generator, n: int) -> Growth:
 def _substrate(rng: np.random.Generator, q_max: float) -> ChangingPhase:
     structure = _structure(rng, "powder", q_max, "substrate")
     return ChangingPhase(
-        structure=replace(structure, reflections=_strongest(structure.reflections, 5)),
+        structure=replace(structure, reflections=structure.reflections.strongest(5)),
         counts=_log_uniform(rng, 10.0, 60.0),
         growth=Growth(),
         size_angstrom=(400.0, 400.0),
@@ -102,7 +102,7 @@ def _substrate(rng: np.random.Generator, q_max: float) -> ChangingPhase:
 def _structure(rng: np.random.Generator, film: Film, q_max: float, slug: str) -> Structure:
     while True:
         drawn = _organic(rng, q_max) if film == "organic" else random_structure(rng, q_max)
-        lines = _strongest(drawn.reflections, _MOST_LINES[film])
+        lines = drawn.reflections.strongest(_MOST_LINES[film])
         if len(lines) >= 4:
             return replace(drawn, name=slug, slug=slug, reflections=lines)
 
@@ -121,17 +121,6 @@ def _organic(rng: np.random.Generator, q_max: float) -> Structure:
         small.add_site(site)
     small.setup_cell_images()
     return Structure("", "", "", tuple(small.cell.parameters), powder_lines(small, q_max))
-
-
-def _strongest(lines: Lines, most: int) -> Lines:
-    keep = np.sort(np.argsort(-lines.intensity)[:most])
-    return Lines(
-        q=lines.q[keep],
-        hkl=lines.hkl[keep],
-        intensity=lines.intensity[keep],
-        multiplicity=lines.multiplicity[keep],
-        families=tuple(lines.families[i] for i in keep),
-    )
 
 
 def _gaps(rng: np.random.Generator, q_max: float) -> tuple[tuple[float, float, float, float], ...]:

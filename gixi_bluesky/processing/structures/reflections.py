@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import gemmi
 import numpy as np
@@ -35,6 +36,20 @@ class Lines:
 
     def __len__(self) -> int:
         return len(self.q)
+
+    def chosen(self, indices: NDArray[np.integer[Any]]) -> Lines:
+        """Return some of the lines, in the order of `indices` (m,)."""
+        return Lines(
+            self.q[indices],
+            self.hkl[indices],
+            self.intensity[indices],
+            self.multiplicity[indices],
+            tuple(self.families[i] for i in indices),
+        )
+
+    def strongest(self, most: int) -> Lines:
+        """Return at most `most` lines, the strongest ones, sorted by q."""
+        return self.chosen(np.sort(np.argsort(-self.intensity)[:most]))
 
 
 def powder_lines(structure: gemmi.SmallStructure, q_max: float) -> Lines:
