@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,9 @@ def fake_config(folder: Path, **sections: Any) -> Config:
 class MemoryStore:
     """Keeps the documents of one derived run, as DerivedRunStore would store them."""
 
-    def __init__(self, committed: frozenset[int] = frozenset(), delay: float = 0.0) -> None:
+    def __init__(
+        self, committed: frozenset[int] = frozenset(), thaws: threading.Event | None = None
+    ) -> None:
         self.keeps_rows = True
         self.trouble = ""
         self.start: dict[str, Any] = {}
@@ -46,7 +48,7 @@ class MemoryStore:
         self.closed = False
         self.failures: list[Exception] = []
         self._committed = committed
-        self._delay = delay
+        self._thaws = thaws
 
     def open(self, start: Any) -> RunState:
         self._pause()
@@ -90,7 +92,8 @@ class MemoryStore:
     def _pause(self) -> None:
         if self.failures:
             raise self.failures.pop(0)
-        time.sleep(self._delay)
+        if self._thaws is not None:
+            assert self._thaws.wait(120), "the test has left its store frozen"
 
 
 class Stores:

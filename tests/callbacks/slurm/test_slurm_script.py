@@ -7,12 +7,12 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from waiting import wait_until
 
 from gixi_bluesky.callbacks.settings import SlurmSettings
 from gixi_bluesky.callbacks.slurm.batch_script import ConsumerArray, batch_script, heartbeat_file
@@ -31,6 +31,7 @@ if os.environ.get("BEAT"):
 (here / "ready").touch()
 while not stopping and "STATUS" not in os.environ:
     time.sleep(0.01)
+(here / "draining").touch()
 time.sleep(float(os.environ.get("DRAIN_S", "0")))
 sys.exit(int(os.environ.get("STATUS", "0")))
 """
@@ -85,9 +86,8 @@ class Job:
         )
 
     def tell(self, number: int) -> None:
-        while not (self.folder / "ready").exists():
-            assert self.process.poll() is None
-            time.sleep(0.01)
+        wait_until(lambda: (self.folder / "ready").exists() or self.process.poll() is not None)
+        assert self.process.poll() is None
         self.process.send_signal(number)
 
     def ended(self) -> int:
@@ -205,7 +205,7 @@ def test_usr1_drains_the_consumer_and_the_task_goes_on_later(tmp_path: Path) -> 
 def test_a_cancel_that_comes_while_the_time_limit_drains_holds(tmp_path: Path) -> None:
     job = Job(tmp_path, DRAIN_S="1")
     job.tell(signal.SIGUSR1)
-    time.sleep(0.1)
+    wait_until((job.folder / "draining").exists)
     job.tell(signal.SIGTERM)
     assert job.ended() == 0
     assert not job.requeued
