@@ -19,7 +19,8 @@ import numpy as np
 from gixi_bluesky.processing.evaluation.candidate_sets import candidate_structures
 from gixi_bluesky.processing.evaluation.mixtures import DEVELOPMENT, Mixture, mixtures
 from gixi_bluesky.processing.match.bayes_factors import Claims, MatchLimits, trials
-from gixi_bluesky.processing.match.lines import LineLibrary, features_of, visibility_of
+from gixi_bluesky.processing.match.line_library import LineLibrary
+from gixi_bluesky.processing.match.lines import features_of, visibility_of
 from gixi_bluesky.processing.match.phases import Matcher
 from gixi_bluesky.processing.settings import MatchingSettings
 

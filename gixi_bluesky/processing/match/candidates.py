@@ -18,6 +18,8 @@ __all__ = ["Candidate", "line_set", "matched_members", "spots_of"]
 Int64 = NDArray[np.int64]
 Bool = NDArray[np.bool_]
 
+LEAST_PROBABILITY = 1e-12
+
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
@@ -36,6 +38,11 @@ class Candidate:
     amount: int
     accepted: bool = False
     group: tuple[str, ...] = ()
+
+    @property
+    def bounded_probability(self) -> float:
+        """The probability, never 0 or 1."""
+        return min(max(self.probability, LEAST_PROBABILITY), 1 - LEAST_PROBABILITY)
 
     @property
     def reported_amount(self) -> int:

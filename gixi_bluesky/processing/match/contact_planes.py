@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 
 from gixi_bluesky.processing.structures.directions import Cell, Hkl, reciprocal_basis
 
-__all__ = ["ANGLES", "angle_shares", "contact_planes", "family_angles"]
+__all__ = ["ANGLES", "contact_planes", "family_angles"]
 
-Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
@@ -43,21 +42,6 @@ def contact_planes(cell: Cell) -> Int64:
         key = (round(length, 4), *np.round(np.concatenate(cosines), 3).tolist())
         seen.setdefault(key, plane)
     return np.array(list(seen.values()), np.int64)
-
-
-@lru_cache(maxsize=8192)
-def angle_shares(cell: Cell, hkl: Hkl) -> Float32:
-    """Return (n_planes, 91): the share of the hkl family at each whole angle to each plane."""
-    angles = family_angles(cell, hkl)
-    shares = np.zeros((len(angles), len(ANGLES)), np.float32)
-    low = np.minimum(angles.astype(int), len(ANGLES) - 2)
-    part = (angles - low).astype(np.float32)
-    row = np.arange(len(angles))[:, None]
-    np.add.at(shares, (row, low), 1 - part)
-    np.add.at(shares, (row, low + 1), part)
-    shares /= angles.shape[1]
-    shares.setflags(write=False)
-    return shares
 
 
 @lru_cache(maxsize=8192)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gixi_bluesky.processing.structures.cif_files import Structure
 from gixi_bluesky.processing.tables import Peaks
 from gixi_bluesky.processing.types import PolarImage
 
@@ -16,7 +15,6 @@ __all__ = [
     "POSITION_ERROR",
     "ExpectedLines",
     "Features",
-    "LineLibrary",
     "Visibility",
     "features_of",
     "visibility_of",
@@ -28,8 +26,6 @@ Bool = NDArray[np.bool_]
 
 POSITION_ERROR = 0.002  # relative, of one line: geometry and refraction; strain comes on top
 CHANCE_FEATURES = 5.0  # peaks of unknown origin to expect besides those seen
-MOST_LINES = 40
-MOST_STORED = 80  # before lines that a frame cannot resolve are merged
 SAMPLED_ROWS = 128
 FAINTEST_SNR = 2.0  # below it a box is no evidence
 FEWEST_ROWS = 0.03  # of the rows must hold data for a line to be expected there
@@ -60,12 +56,14 @@ class Visibility:
     """Where a line can be seen, and what it must exceed.
 
     q: (n_q,) axis; noise: (n_q,) error of a whole ring's intensity, inf = no data
+    share: (n_q,) of a whole ring that is in view
     resolution: 1/angstrom, lines nearer than this are one peak
     phi: (n_phi,) rows looked at, deg; seen: (n_phi, n_q) where those rows hold data
     """
 
     q: Float64
     noise: Float64
+    share: Float64
     resolution: float
     phi: Float64
     seen: Bool
@@ -74,6 +72,10 @@ class Visibility:
         """Return the nearest columns, also beyond the image."""
         step = (self.q[-1] - self.q[0]) / (len(self.q) - 1)
         return np.asarray(np.rint((q - self.q[0]) / step), np.int64)
+
+    def share_at(self, q: Float64) -> Float64:
+        """Return the share of a ring in view at the nearest column."""
+        return np.asarray(self.share[np.clip(self.column(q), 0, len(self.q) - 1)])
 
     def noise_at(self, q: Float64) -> Float64:
         """Noise at the nearest column, inf outside the image."""
@@ -113,61 +115,6 @@ class ExpectedLines:
         )
 
 
-class LineLibrary:
-    """The strongest lines of all candidates, stacked once so that frames are matched fast."""
-
-    def __init__(self, structures: Sequence[Structure]) -> None:
-        self.structures = tuple(structures)
-        parts = []
-        for structure in self.structures:
-            lines = structure.reflections
-            kept = np.sort(np.argsort(-lines.intensity, kind="stable")[:MOST_STORED])
-            parts.append((lines.q[kept], lines.hkl[kept], lines.intensity[kept]))
-        empty = (np.empty(0), np.empty((0, 3), np.int64), np.empty(0))
-        q, hkl, intensity = zip(*parts, empty, strict=True)
-        self._q, self._hkl = np.concatenate(q), np.concatenate(hkl)
-        self._intensity = np.concatenate(intensity)
-        self._owner = np.repeat(np.arange(len(parts)), [len(part[0]) for part in parts])
-
-    def __len__(self) -> int:
-        return len(self.structures)
-
-    def expected(self, visibility: Visibility) -> ExpectedLines:
-        """Merge the lines that the frame cannot resolve, drop those where it has no data."""
-        visible = np.isfinite(visibility.noise_at(self._q))
-        q, intensity, owner = self._q[visible], self._intensity[visible], self._owner[visible]
-        hkl = self._hkl[visible]
-        if not len(q):
-            return ExpectedLines(q, hkl, intensity, q, owner, q)
-        gap = np.maximum(visibility.resolution, POSITION_ERROR * q)
-        apart = (np.diff(owner) > 0) | (np.diff(q) > gap[1:])
-        starts = np.flatnonzero(np.append(True, apart))
-        total = np.add.reduceat(intensity, starts)
-        centre = np.add.reduceat(intensity * q, starts) / total
-        group = np.repeat(np.arange(len(starts)), np.diff(np.append(starts, len(q))))
-        variance = np.add.reduceat(intensity * (q - centre[group]) ** 2, starts) / total
-        strongest = np.lexsort((-intensity, group))[starts]
-        whose = owner[starts]
-        top = np.zeros(len(self))
-        np.maximum.at(top, whose, total)
-        kept = np.sort(_first_of_each(np.lexsort((-total, whose)), whose, MOST_LINES))
-        return ExpectedLines(
-            q=centre[kept],
-            hkl=hkl[strongest[kept]],
-            intensity=total[kept] / top[whose[kept]],
-            noise=visibility.noise_at(centre[kept]),
-            owner=whose[kept],
-            spread=np.sqrt(variance[kept]),
-        )
-
-
-def _first_of_each(order: Int64, owner: Int64, count: int) -> Int64:
-    """Return the first `count` of `order`, which is sorted by owner, for each owner."""
-    sorted_owner = owner[order]
-    first = np.searchsorted(sorted_owner, sorted_owner)
-    return order[np.arange(len(order)) - first < count]
-
-
 def features_of(peaks: Peaks, visibility: Visibility) -> Features:
     """Group measured peaks by |q|: spots or pieces of one ring are one observation of its q."""
     usable = np.flatnonzero((peaks.snr >= FAINTEST_SNR) & (peaks.q > 0))
@@ -179,16 +126,21 @@ def features_of(peaks: Peaks, visibility: Visibility) -> Features:
         else:
             groups.append([index])
     members = tuple(np.array(group, np.int64) for group in groups)
-    weights = [
-        1 / (peaks.q_error[m] ** 2 + (POSITION_ERROR / 3 * peaks.q[m]) ** 2) for m in members
-    ]
-    positions = [np.average(peaks.q[m], weights=w) for m, w in zip(members, weights, strict=True)]
+    which = np.repeat(np.arange(len(groups)), [len(group) for group in groups])
+    q = peaks.q[order]
+    brightest = np.zeros(len(groups))
+    np.maximum.at(brightest, which, peaks.intensity[order])
+    weight = np.clip(peaks.intensity[order] / np.maximum(brightest[which], 1e-30), 1e-3, 1)
+    weight /= peaks.q_error[order] ** 2 + (POSITION_ERROR / 3 * q) ** 2
+    total = np.bincount(which, weight, len(groups))
+    fwhm = np.zeros(len(groups))
+    np.maximum.at(fwhm, which, peaks.fwhm_q[order])
     seen = visibility.q[np.isfinite(visibility.noise)]
     reach = max(float(seen[-1] - seen[0]), 0.1) if seen.size else np.inf
     return Features(
-        q=np.array(positions),
-        error=np.array([w.sum() ** -0.5 for w in weights]),
-        fwhm=np.array([peaks.fwhm_q[m].max() for m in members]),
+        q=np.bincount(which, weight * q, len(groups)) / total,
+        error=total**-0.5,
+        fwhm=fwhm,
         intensity=np.array([_total(peaks, m) for m in members]),
         members=members,
         density=(len(members) + CHANCE_FEATURES) / reach,
@@ -197,17 +149,31 @@ def features_of(peaks: Peaks, visibility: Visibility) -> Features:
 
 def _one_line(peaks: Peaks, group: list[int], index: int, resolution: float) -> bool:
     """Say whether a peak shows the line of a group: pieces and doubles are nearer than a width."""
-    q, first = peaks.q[index], group[0]
-    error = np.hypot(peaks.q_error[index], peaks.q_error[first])
-    if q - peaks.q[first] <= min(np.hypot(POSITION_ERROR * q, 2 * error), resolution):
+    q, first = float(peaks.q[index]), group[0]
+    error = math.hypot(peaks.q_error[index], peaks.q_error[first])
+    if q - peaks.q[first] <= min(math.hypot(POSITION_ERROR * q, 2 * error), resolution):
         return True
     width = max(peaks.fwhm_q[index], float(peaks.fwhm_q[group].max()))
-    return bool(q - peaks.q[group].mean() <= ONE_LINE * width)
+    if q - peaks.q[group].mean() <= ONE_LINE * width:
+        return True
+    strongest = group[int(peaks.intensity[group].argmax())]
+    return _in_flank(peaks, index, strongest) or _in_flank(peaks, strongest, index)
+
+
+def _in_flank(peaks: Peaks, weak: int, strong: int) -> bool:
+    """Say whether a peak is weaker than the flank of another one at its place."""
+    apart_phi = abs(peaks.phi[weak] - peaks.phi[strong])
+    if apart_phi > 0.5 * (peaks.fwhm_phi[weak] + peaks.fwhm_phi[strong]):
+        return False
+    apart = (peaks.q[weak] - peaks.q[strong]) / max(peaks.fwhm_q[strong], 1e-9)
+    return bool(peaks.intensity[weak] < peaks.intensity[strong] * 2.0 ** (-4 * apart**2))
 
 
 def _total(peaks: Peaks, group: Int64) -> float:
     """Return the intensity of one line: of boxes over the same phi only the brightest counts."""
     values = np.maximum(peaks.intensity[group], peaks.intensity_error[group])
+    if len(group) == 1:
+        return float(values[0])
     total = 0.0
     counted: list[int] = []
     for at in np.argsort(-values):
@@ -230,10 +196,11 @@ def visibility_of(polar: PolarImage, peaks: Peaks) -> Visibility:
     columns = 4 * max(width / step_q, 1.0)
     mean = np.where(valid, polar.variance[some], 0).mean(axis=0, dtype=np.float64)
     noise = np.sqrt(columns * mean * len(polar.phi)) * step_q * step_phi
-    enough = valid.mean(axis=0) >= FEWEST_ROWS
+    share = valid.mean(axis=0)
     return Visibility(
         q=polar.q,
-        noise=np.where(enough, np.maximum(noise, np.finfo(np.float32).tiny), np.inf),
+        share=share,
+        noise=np.where(share >= FEWEST_ROWS, np.maximum(noise, np.finfo(np.float32).tiny), np.inf),
         resolution=0.4 * width,
         phi=polar.phi[some],
         seen=valid,

@@ -36,7 +36,7 @@ def _row(one: Refined, total: float) -> dict[str, Any]:
     expected = tried.expected(c.slot, c.reported_amount)
     row = {
         "phase": c.structure.slug,
-        "probability": c.probability,
+        "probability": c.bounded_probability,
         "intensity_fraction": explained / total if total > 0 else 0.0,
         "n_matched": len(pairs),
         "n_expected": len(np.union1d(expected, tried.line[pairs])),

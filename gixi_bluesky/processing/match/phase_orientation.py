@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gixi_bluesky.processing.match.contact_planes import (
-    ANGLES,
-    angle_shares,
-    contact_planes,
-    family_angles,
+from gixi_bluesky.processing.match.contact_planes import ANGLES, family_angles
+from gixi_bluesky.processing.match.fibre_models import (
+    FEWEST_SPOTS,
+    LEAST_SEEN,
+    RING_DEG,
+    STRAY,
 )
 from gixi_bluesky.processing.match.lines import Visibility
-from gixi_bluesky.processing.structures.directions import Cell, Hkl, tilted_density
+from gixi_bluesky.processing.match.plane_angles import PlaneAngles
+from gixi_bluesky.processing.match.tilts import MOSAICS_DEG
+from gixi_bluesky.processing.match.views import View
+from gixi_bluesky.processing.structures.directions import Cell, Hkl
 
 __all__ = ["PhaseOrientation", "Spots", "phase_orientation"]
 
@@ -24,13 +27,8 @@ Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 Bool = NDArray[np.bool_]
 
-RING_DEG = 40.0  # wider along phi is a ring
-MOSAICS_DEG = np.array([1.0, 2.0, 4.0, 8.0, 16.0])  # sigma
-STRAY = 0.1  # of the spots lie anywhere
-FEWEST_SPOTS = 2
 FWHM_PER_SIGMA = 2.0 * np.sqrt(2.0 * np.log(2.0))
 OFF_AXIS_DEG = 10.0  # from the surface and its normal; nearer, the width along phi is not the tilt
-LEAST_SEEN = 0.2  # of a powder's share; a line with less in view is not expected to be seen
 ALLOWED = 0.1  # of a fibre's highest density
 
 
@@ -56,7 +54,6 @@ class Spots:
 class PhaseOrientation:
     """The texture of one phase.
 
-    log_factor: natural log of the Bayes factor, texture (powder or fibre) against powder
     contact: hkl along the surface normal, None = not textured; probability: of that plane
     mosaic_deg, mosaic_error_deg: FWHM of the tilt, NaN = unknown
     random_fraction: share of the phase without preferred orientation
@@ -64,7 +61,6 @@ class PhaseOrientation:
     allowed: (n,) whether the texture puts intensity where the peak lies
     """
 
-    log_factor: float
     contact: Hkl | None
     probability: float
     mosaic_deg: float
@@ -74,58 +70,52 @@ class PhaseOrientation:
     allowed: Bool
 
 
-def phase_orientation(spots: Spots, visibility: Visibility) -> PhaseOrientation:
+def phase_orientation(
+    spots: Spots, visibility: Visibility, angles: PlaneAngles | None = None
+) -> PhaseOrientation:
     """Find the texture that explains where along phi the peaks of a phase lie.
 
     Each spot is one draw from the density of its line along the visible phi: even for a powder;
     for a fibre that of Fisher tilts about the contact plane, with a tenth of strays. Planes have
     prior weights of 1 / (|h| + |k| + |l|)², mosaics equal ones, powder and fibre one half each.
     The mosaic is the mean width along phi of isolated spots off the axes, their size taken off.
+    angles: of the phase's lines; None = computed for this call
     """
     narrow = spots.fwhm_phi < RING_DEG
     if narrow.sum() < FEWEST_SPOTS:
         return _powder(spots)
     hkl = [(int(h), int(k), int(el)) for h, k, el in spots.hkl]
     lines = sorted(set(hkl))
+    angles = angles or PlaneAngles.of(spots.cell, lines)
     row = np.array([lines.index(one) for one in hkl])
-    first = np.array([hkl.index(one) for one in lines])
-    density = _densities(spots.cell, lines)  # (lines, planes, mosaics, 91)
-    visible = _visible(spots.q[first], visibility)
-    mass = np.einsum("lpmf,lf->lpm", density, visible)
-    seen = visible.sum(axis=1)
-    at = np.clip(np.rint(spots.phi).astype(int), 0, 90)
-    likely = np.maximum(mass, LEAST_SEEN * seen[:, None, None])
-    share = density[row, :, :, at] / np.maximum(likely[row], 1e-6)
-    relative = (1 - STRAY) * share * seen[row, None, None] + STRAY  # over a powder's density
+    place = np.array([angles.rows[one] for one in lines])[row]
+    view = View.of(visibility)
+    at = np.clip(np.rint(spots.phi), 0, 90).astype(np.int64)
+    density, brought = angles.at(place, at), angles.brought(place, view, view.column(spots.q))
+    relative = (1 - STRAY) * density / np.maximum(brought, LEAST_SEEN) + STRAY
     weight = narrow / np.sqrt(np.bincount(row, narrow, len(lines))[row].clip(1))
-    logs = (weight[:, None, None] * np.log(relative)).sum(axis=0)
-    planes = contact_planes(spots.cell)
-    prior = 1.0 / abs(planes).sum(axis=1) ** 2
-    logs += np.log(prior / prior.sum())[:, None] - np.log(len(MOSAICS_DEG))
+    logs = np.einsum("j,jpm->pm", weight, np.log(relative))
+    logs += np.log(angles.prior)[:, None] - np.log(len(MOSAICS_DEG))
     top = logs.max()
     posterior = np.exp(logs - top)
     log_fibre = float(top + np.log(posterior.sum()))
     fibre = float(1 / (1 + np.exp(-np.clip(log_fibre, -500, 500))))
-    log_factor = float(np.logaddexp(0.0, log_fibre) - np.log(2))
     if fibre < 0.5:
-        powder = _powder(spots)
-        return PhaseOrientation(
-            log_factor, None, np.nan, np.nan, np.nan, 1.0, powder.angle_deg, powder.allowed
-        )
+        return _powder(spots)
     posterior /= posterior.sum()
     plane = int(posterior.sum(axis=1).argmax())
     mosaic = int(posterior[plane].argmax())
-    angles = [family_angles(spots.cell, one)[plane] for one in hkl]
+    families = [family_angles(spots.cell, one)[plane] for one in hkl]
     angle = np.array(
-        [a[np.argmin(abs(90 - a - phi))] for a, phi in zip(angles, spots.phi, strict=True)]
+        [a[np.argmin(abs(90 - a - phi))] for a, phi in zip(families, spots.phi, strict=True)]
     )
-    own = density[:, plane, mosaic]
+    own = angles.along_phi(np.array([angles.rows[one] for one in lines]), plane, mosaic)
     allowed = ~narrow | (own[row, at] > ALLOWED * own.max(axis=1)[row])
     width, error = _mosaic(spots, narrow & allowed, angle)
-    random = _random_fraction(spots, row, narrow, own, visible)
-    h, k, el = (int(i) for i in planes[plane])
+    first = np.array([hkl.index(one) for one in lines])
+    random = _random_fraction(spots, row, narrow, own, _visible(spots.q[first], visibility))
+    h, k, el = (int(i) for i in angles.planes[plane])
     return PhaseOrientation(
-        log_factor=log_factor,
         contact=(h, k, el),
         probability=float(posterior[plane].sum() * fibre),
         mosaic_deg=width,
@@ -139,7 +129,6 @@ def phase_orientation(spots: Spots, visibility: Visibility) -> PhaseOrientation:
 def _powder(spots: Spots) -> PhaseOrientation:
     n = len(spots.q)
     return PhaseOrientation(
-        0.0,
         None,
         np.nan,
         np.nan,
@@ -147,23 +136,6 @@ def _powder(spots: Spots) -> PhaseOrientation:
         1.0 if n else np.nan,
         np.full(n, np.nan),
         np.ones(n, bool),
-    )
-
-
-def _densities(cell: Cell, lines: list[Hkl]) -> Float32:
-    """Return the density of each line along phi, (lines, planes, mosaics, 91), 1 = isotropic."""
-    shares = np.stack([angle_shares(cell, hkl) for hkl in lines])
-    table = _tilt_table()
-    flat = shares.reshape(-1, len(ANGLES)) @ table.reshape(len(ANGLES), -1)
-    return np.asarray(flat.reshape(*shares.shape[:2], *table.shape[1:]))
-
-
-@lru_cache(maxsize=1)
-def _tilt_table() -> Float32:
-    """Return (91 angles, mosaics, 91 phi)."""
-    return np.array(
-        [[tilted_density(a, m, ANGLES) for m in MOSAICS_DEG.tolist()] for a in ANGLES.tolist()],
-        np.float32,
     )
 
 

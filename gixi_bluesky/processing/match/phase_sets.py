@@ -14,7 +14,6 @@ __all__ = ["PhaseSet", "Standing", "best_set", "standings"]
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
-Bool = NDArray[np.bool_]
 
 MOST_PHASES = 8
 ACCEPTED_LOG_ODDS = 0.0  # a phase more probable than not explains its peaks away for others
@@ -54,11 +53,10 @@ class PhaseSet:
     trial: tuple[Int64, Int64]
 
 
-def best_set(tried: Trials, prior: Float64, explains: Bool) -> PhaseSet:
+def best_set(tried: Trials, prior: Float64) -> PhaseSet:
     """Accept the surest phase, weigh the others beside it, and so on; drop what is superseded.
 
     prior: (c,) log odds of each structure before its lines are compared with the frame
-    explains: (c, n_features) False where a structure's texture puts nothing at the feature's phi
     """
     phases: list[int] = []
     claims: list[Claims] = []
@@ -72,8 +70,7 @@ def best_set(tried: Trials, prior: Float64, explains: Bool) -> PhaseSet:
             break
         scale[best], amount[best] = weights.scale[best], weights.amount[best]
         phases.append(best)
-        claimed = tried.claims(best, int(scale[best]), int(amount[best]))
-        claims.append(claimed.where(explains[best]))
+        claims.append(tried.claims(best, int(scale[best]), int(amount[best])))
         weights = tried.weigh(_sum(claims, len(tried.features)))
     given = weights.log_factor + prior
     while True:

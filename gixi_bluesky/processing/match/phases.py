@@ -16,18 +16,22 @@ from gixi_bluesky.processing.match.bayes_factors import (
     Trials,
     trials,
 )
-from gixi_bluesky.processing.match.candidates import Candidate, matched_members, spots_of
+from gixi_bluesky.processing.match.candidates import Candidate
+from gixi_bluesky.processing.match.fibre_models import (
+    FEWEST_SPOTS,
+    FibreModels,
+    SpotList,
+    fibre_models,
+)
+from gixi_bluesky.processing.match.line_library import LineLibrary
 from gixi_bluesky.processing.match.lines import (
-    ExpectedLines,
     Features,
-    LineLibrary,
     Visibility,
     features_of,
     visibility_of,
 )
 from gixi_bluesky.processing.match.match_tables import match_peaks_table, matches_table
-from gixi_bluesky.processing.match.phase_orientation import RING_DEG, phase_orientation
-from gixi_bluesky.processing.match.phase_sets import PhaseSet, Standing, best_set, standings
+from gixi_bluesky.processing.match.phase_sets import Standing, best_set, standings
 from gixi_bluesky.processing.match.refinement import refine
 from gixi_bluesky.processing.match.zero_error import common_zero
 from gixi_bluesky.processing.settings import MatchingSettings
@@ -41,11 +45,9 @@ Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
 PHASES_EXPECTED, HIGHEST_PRIOR_ODDS = 2.0, 0.1  # of a frame; of one candidate
-PROMISING_LOG_ODDS, MOST_PROMISING = -6.0, 24  # the others are not weighed a second time
-SURE_CONTACT = 0.9
-EXPLAINED = 0.5  # of a feature's intensity must lie where a fibre puts any
+PROMISING_LOG_ODDS, MOST_PROMISING = -4.0, 24  # the others are not weighed a second time
+MOST_TEXTURED = 12  # are tried as fibres, by the lines that are found
 MOSTLY_OWN = 0.5
-LEAST_PROBABILITY = 1e-12
 LOWEST_REPORTED, FEWEST_REPORTED = 0.01, 5
 
 
@@ -91,7 +93,13 @@ class Matcher:
             for i, c in enumerate(ranked)
             if i < FEWEST_REPORTED or c.probability >= LOWEST_REPORTED
         ]
-        refined = refine(reported, peaks, visibility, self._settings.zero_error_inv_angstrom)
+        refined = refine(
+            reported,
+            peaks,
+            visibility,
+            self._settings.zero_error_inv_angstrom,
+            self._library.plane_angles,
+        )
         return matches_table(refined, features), match_peaks_table(refined, peaks)
 
     def weigh(
@@ -109,71 +117,101 @@ class Matcher:
             settings.max_lattice_strain,
             zero_sigma=settings.zero_error_inv_angstrom,
         )
-        lines = self._library.expected(visibility)
-        first = trials(lines, features, limits)
-        alone = first.weigh(Claims.none(len(features)))
-        odds = alone.log_factor + prior[first.owners]
-        best = np.argsort(-odds, kind="stable")[:MOST_PROMISING]
-        promising = np.sort(best[odds[best] > PROMISING_LOG_ODDS])
-        second = _with_common_zero(lines.of(first.owners[promising]), features, limits, prior)
-        found = self._best_set(second, peaks, visibility, prior)
-        tried = set(first.owners.tolist())
-        candidates = [
-            Candidate(structure, _bounded(expit(prior[index])), prior[index], first, -1, 0, 0)
-            for index, structure in enumerate(structures)
-            if index not in tried
-        ]
-        candidates += [
-            Candidate(
-                structures[owner], _bounded(expit(odds[slot])), float(odds[slot]),
-                first, slot, int(alone.scale[slot]), int(alone.amount[slot]),
-            )
-            for slot, owner in enumerate(first.owners)
-            if slot not in promising
-        ]  # fmt: skip
-        verdicts = standings(found)
-        groups = _groups(verdicts, [structures[owner].slug for owner in second.owners])
-        candidates += [
-            Candidate(
-                structures[owner], _bounded(one.probability), one.log_odds,
-                second, slot, one.scale, one.amount, one.accepted, groups.get(slot, ()),
-            )
-            for slot, (owner, one) in enumerate(zip(second.owners, verdicts, strict=True))
-        ]  # fmt: skip
-        return candidates
+        tried = trials(self._library.expected(visibility), features, limits)
+        alone = tried.weigh(Claims.none(len(features)))
+        models = self._textured(tried, alone, prior, SpotList.of(features, peaks), visibility)
+        sure = _sure_phases(tried, alone, prior[tried.owners])
+        zero, zero_sigma = common_zero(tried, sure, (alone.scale, alone.amount))
+        limits = replace(limits, zero=zero, zero_sigma=zero_sigma)
+        textured = trials(models.lines, features, limits, models.place)
+        chosen, log_prior = _likeliest_textures(textured, models, prior)
+        owners = models.structure[chosen]
+        judged = _judged(textured.of(chosen), log_prior, [structures[owner] for owner in owners])
+        return judged + _others(structures, tried, alone, prior, owners)
 
-    def _best_set(
-        self, tried: Trials, peaks: Peaks, visibility: Visibility, prior: Float64
-    ) -> PhaseSet:
-        """Find the best set of phases; a fibre explains peaks only where along phi it puts any."""
-        odds = prior[tried.owners]
-        explains = np.ones((len(tried.owners), len(tried.features)), bool)
-        found = best_set(tried, odds, explains)
-        if not (peaks.fwhm_phi < RING_DEG).any():
-            return found
-        for slot in found.phases:
-            pairs = tried.pairs(slot, int(found.trial[0][slot]), int(found.trial[1][slot]))
-            structure = self._library.structures[tried.owners[slot]]
-            spots = spots_of(structure, tried, pairs, peaks)
-            texture = phase_orientation(spots, visibility)
-            if not texture.probability > SURE_CONTACT:
-                continue
-            _, row = matched_members(tried, pairs)
-            within = np.bincount(row, spots.intensity * texture.allowed, len(pairs))
-            whole = np.bincount(row, spots.intensity, len(pairs))
-            explains[slot, tried.feature[pairs]] = within >= EXPLAINED * whole
-        return found if explains.all() else best_set(tried, odds, explains)
+    def _textured(
+        self,
+        tried: Trials,
+        alone: LogFactors,
+        prior: Float64,
+        spots: SpotList,
+        visibility: Visibility,
+    ) -> FibreModels:
+        """Return the candidates worth a second look as powders and, with spots, as fibres.
+
+        They are likely as powders, or by the lines that are found, whatever is missing.
+        """
+        by_lines = tried.weigh_found() if len(spots) >= FEWEST_SPOTS else alone
+        odds, found = (w.log_factor + prior[tried.owners] for w in (alone, by_lines))
+        powders = np.argsort(-odds, kind="stable")[:MOST_PROMISING]
+        hopeful = np.argsort(-found, kind="stable")[:MOST_TEXTURED]
+        slots = np.union1d(powders[odds[powders] > PROMISING_LOG_ODDS], hopeful[found[hopeful] > 0])
+        return fibre_models(
+            tried,
+            by_lines,
+            slots,
+            np.isin(slots, hopeful),
+            self._library.angles_of_owner,
+            spots,
+            visibility,
+        )
 
 
-def _with_common_zero(
-    lines: ExpectedLines, features: Features, limits: MatchLimits, prior: Float64
-) -> Trials:
-    """Estimate the common zero error from the likely phases and try all structures with it."""
-    rough = trials(lines, features, limits)
-    weights = rough.weigh(Claims.none(len(features)))
-    sure = _sure_phases(rough, weights, prior[rough.owners])
-    zero, zero_sigma = common_zero(rough, sure, (weights.scale, weights.amount))
-    return trials(lines, features, replace(limits, zero=zero, zero_sigma=zero_sigma))
+def _judged(tried: Trials, prior: Float64, structures: Sequence[Structure]) -> list[Candidate]:
+    """Return the candidates of the trials with their probabilities beside each other."""
+    verdicts = standings(best_set(tried, prior))
+    groups = _groups(verdicts, [structure.slug for structure in structures])
+    return [
+        Candidate(
+            structure, one.probability, one.log_odds, tried, slot, one.scale, one.amount,
+            one.accepted, groups.get(slot, ()),
+        )
+        for slot, (structure, one) in enumerate(zip(structures, verdicts, strict=True))
+    ]  # fmt: skip
+
+
+def _others(
+    structures: Sequence[Structure],
+    tried: Trials,
+    weights: LogFactors,
+    prior: Float64,
+    judged: Int64,
+) -> list[Candidate]:
+    """Return the candidates that were weighed alone, and those without a line in view."""
+    odds = prior.copy()
+    odds[tried.owners] += weights.log_factor
+    slot = np.full(len(structures), -1)
+    slot[tried.owners] = np.arange(len(tried.owners))
+    probability = expit(odds)
+    return [
+        Candidate(
+            structures[index], float(probability[index]), float(odds[index]), tried, at,
+            int(weights.scale[at]) if at >= 0 else 0, int(weights.amount[at]) if at >= 0 else 0,
+        )
+        for index, at in enumerate(slot.tolist())
+        if index not in set(judged.tolist())
+    ]  # fmt: skip
+
+
+def _likeliest_textures(
+    tried: Trials, models: FibreModels, prior: Float64
+) -> tuple[Int64, Float64]:
+    """Return the likeliest model of each candidate, and log odds that count its other models."""
+    weights = tried.weigh(Claims.none(len(tried.features)))
+    logs = weights.log_factor + models.log_weight[tried.owners]
+    structure = models.structure[tried.owners]
+    first = np.flatnonzero(np.diff(structure, prepend=-1))
+    if not len(first):
+        return first, np.zeros(0)
+    chosen = np.array([part[0] + np.argmax(logs[part]) for part in _ranges(first, len(logs))])
+    whole = np.logaddexp.reduceat(logs, first)
+    several = np.diff(first, append=len(logs)) > 1
+    whole -= np.where(several, np.log(2), 0)  # powder and fibre are equally likely
+    return chosen, prior[structure[first]] + whole - weights.log_factor[chosen]
+
+
+def _ranges(first: Int64, end: int) -> list[Int64]:
+    return np.split(np.arange(end), first[1:])
 
 
 def _sure_phases(tried: Trials, weights: LogFactors, prior: Float64) -> tuple[int, ...]:
@@ -200,7 +238,3 @@ def _groups(verdicts: Sequence[Standing], slugs: list[str]) -> dict[int, tuple[s
             members = (slot, *one.like)
             groups |= dict.fromkeys(members, tuple(slugs[s] for s in members))
     return groups
-
-
-def _bounded(probability: float) -> float:
-    return float(np.clip(probability, LEAST_PROBABILITY, 1 - LEAST_PROBABILITY))

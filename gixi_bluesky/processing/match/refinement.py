@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,8 @@ from gixi_bluesky.processing.match.candidates import Candidate, line_set, spots_
 from gixi_bluesky.processing.match.lattice import Lattice, refine_lattices
 from gixi_bluesky.processing.match.lines import Visibility
 from gixi_bluesky.processing.match.phase_orientation import PhaseOrientation, phase_orientation
+from gixi_bluesky.processing.match.plane_angles import PlaneAngles
+from gixi_bluesky.processing.structures.cif_files import Structure
 from gixi_bluesky.processing.tables import Peaks
 
 __all__ = ["Refined", "refine"]
@@ -36,12 +38,16 @@ class Refined:
 
 
 def refine(
-    candidates: Sequence[Candidate], peaks: Peaks, visibility: Visibility, zero_sigma: float
+    candidates: Sequence[Candidate],
+    peaks: Peaks,
+    visibility: Visibility,
+    zero_sigma: float,
+    angles_of: Callable[[Structure], PlaneAngles],
 ) -> list[Refined]:
     """Refine the accepted candidates' cells together, with the zero error, and their textures.
 
     A line places its phase only where that phase brings most of the feature's intensity.
-    zero_sigma: prior of the zero error, 1/angstrom
+    zero_sigma: prior of the zero error, 1/angstrom; angles_of: of a structure's lines
     """
     pairs = [c.pairs for c in candidates]
     accepted = [i for i, c in enumerate(candidates) if c.accepted]
@@ -56,7 +62,7 @@ def refine(
         orientation = None
         if i in lattices:
             spots = spots_of(candidate.structure, candidate.tried, matched, peaks)
-            orientation = phase_orientation(spots, visibility)
+            orientation = phase_orientation(spots, visibility, angles_of(candidate.structure))
         zero = fit.zero if accepted else candidate.tried.limits.zero
         refined.append(Refined(candidate, matched, zero, lattices.get(i), orientation))
     return refined

@@ -21,10 +21,10 @@ from peak_lists import (
 )
 
 from gixi_bluesky.processing.match.bayes_factors import Claims, MatchLimits, trials
+from gixi_bluesky.processing.match.line_library import LineLibrary
 from gixi_bluesky.processing.match.lines import (
     ExpectedLines,
     Features,
-    LineLibrary,
     visibility_of,
 )
 from gixi_bluesky.processing.match.phases import match

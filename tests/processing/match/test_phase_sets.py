@@ -9,7 +9,8 @@ import pytest
 from peak_lists import BY_SLUG, FRAME, FWHM, NOISE, SETTINGS, STRUCTURES, peak_table, powder
 
 from gixi_bluesky.processing.evaluation.candidate_sets import constrained, strained
-from gixi_bluesky.processing.match.lines import LineLibrary, features_of, visibility_of
+from gixi_bluesky.processing.match.line_library import LineLibrary
+from gixi_bluesky.processing.match.lines import features_of, visibility_of
 from gixi_bluesky.processing.match.phases import match
 from gixi_bluesky.processing.structures.cif_files import Structure
 from gixi_bluesky.processing.tables import Peaks

@@ -53,10 +53,6 @@ def test_mapbbr3_among_more_than_fifty_wrong_candidates(shared_data: Path, name:
 
 
 @DETECTORS
-@pytest.mark.xfail(
-    strict=True,
-    reason="CsCl, whose cell is 0.8 % smaller, keeps up to 0.13; pieces of rings leave NiO 0.07",
-)
 def test_lab6_among_more_than_fifty_wrong_candidates(shared_data: Path, name: str) -> None:
     frame, mask = lab6(shared_data)
     polar = remapped(frame, LAB6, mask, q_max_inv_angstrom=3.6)
