@@ -340,7 +340,7 @@ def _by_trial(
     n_slots, n_scales, _ = shape
     key = slot[line] * n_scales + scale
     sums = [np.bincount(key, row, n_slots * n_scales) for row in gained]
-    return np.stack(sums, axis=1).reshape(shape)
+    return np.asarray(np.stack(sums, axis=1).reshape(shape), np.float64)
 
 
 def _best_of_lines(pairs: Int64, line: Int64, likelihood: Float32) -> Int64:

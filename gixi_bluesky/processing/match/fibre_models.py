@@ -64,7 +64,9 @@ class SpotList:
             first=np.searchsorted(feature[narrow], np.arange(len(features) + 1)),
             phi=np.clip(np.rint(peaks.phi[members[narrow]]), 0, 90).astype(np.int64),
             intensity=strength[narrow],
-            rest=np.bincount(feature[~narrow], strength[~narrow], len(features)),
+            rest=np.asarray(
+                np.bincount(feature[~narrow], strength[~narrow], len(features)), np.float64
+            ),
         )
 
     def __len__(self) -> int:

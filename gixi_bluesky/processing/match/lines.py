@@ -139,7 +139,7 @@ def features_of(peaks: Peaks, visibility: Visibility) -> Features:
     reach = max(float(seen[-1] - seen[0]), 0.1) if seen.size else np.inf
     return Features(
         q=np.bincount(which, weight * q, len(groups)) / total,
-        error=total**-0.5,
+        error=np.asarray(total**-0.5, np.float64),
         fwhm=fwhm,
         intensity=np.array([_total(peaks, m) for m in members]),
         members=members,
