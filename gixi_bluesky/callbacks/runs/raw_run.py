@@ -8,10 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from gixi_bluesky.callbacks.documents.condition_lookup import ConditionLookup
-from gixi_bluesky.callbacks.documents.inbox import LeftOutImage
 from gixi_bluesky.callbacks.documents.parsing import (
     Datum,
     Descriptor,
@@ -24,11 +21,10 @@ from gixi_bluesky.callbacks.documents.parsing import (
     StreamResource,
 )
 from gixi_bluesky.callbacks.documents.value_sources import DarkStream
+from gixi_bluesky.callbacks.images.inline_images import inline_image
 from gixi_bluesky.callbacks.images.locations import (
     FrameRef,
-    InlineImage,
     Unreadable,
-    check_image,
 )
 from gixi_bluesky.callbacks.images.resources import (
     MAX_IMAGES_PER_EVENT,
@@ -244,7 +240,7 @@ class RunTracker:
             if isinstance(value, str):
                 ref = self._classic(value, image, stack, size)
             else:
-                ref = _inline(value, image, n, size)
+                ref = inline_image(value, image, n, size)
             yield from self._frame(event.seq_num, image, n, ref, descriptor, event)
 
     def _classic(
@@ -374,26 +370,6 @@ class RunTracker:
         reason = f"it has no stream {self._settings.stream!r}, which is input.stream"
         streams = ", ".join(repr(name) for name in sorted(offered))
         self._left_alone.add(self.start.uid, f"{reason}; there are images in {streams}")
-
-
-def _inline(value: Any, image: int, n: int, size: tuple[int, int] | None) -> FrameRef:
-    """Return image number `image` of the `n` that an event holds."""
-    if isinstance(value, LeftOutImage):
-        return Unreadable("dropped", value.reason)
-    try:
-        array = np.asarray(value)
-        if array.ndim > 2:
-            stack = array.reshape(-1, *array.shape[-2:])
-            if len(stack) != n:
-                message = f"the event holds {len(stack)} images; its descriptor announced {n}"
-                raise FrameError(message)
-            array = stack[image]
-        if size is not None and array.shape != size:
-            message = f"got an image of {array.shape}; its descriptor announced {size}"
-            raise FrameError(message)
-        return InlineImage(check_image(array))
-    except (TypeError, ValueError) as error:
-        return Unreadable("failed", str(error))
 
 
 def _keep(kept: OrderedDict[Any, Any], key: Any, value: Any) -> None:
