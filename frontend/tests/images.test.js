@@ -70,6 +70,16 @@ for (const [name, projection] of [
   });
 }
 
+test('the scales agree with the projections', () => {
+  const polar = polarProjection(GRID);
+  const [x, y] = polar.toPixel({ q: 1.3, phi: 40 });
+  near(polar.scales.x.toPixel(1.3), x);
+  near(polar.scales.y.toValue(y), 40);
+  const flat = cartesianProjection(GRID, 300);
+  near(flat.scales.x.toPixel(2), flat.toPixel({ q: 2, phi: 0 })[0]);
+  near(flat.scales.y.toPixel(2), flat.toPixel({ q: 2, phi: 90 })[1]);
+});
+
 test('q_z points upwards and q_xy to the right', () => {
   const { toPixel, height } = cartesianProjection(GRID, 300);
   const [x0, y0] = toPixel({ q: 3.6, phi: 0 });

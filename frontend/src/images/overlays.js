@@ -101,6 +101,7 @@ function drawLabels(context, toCanvas, { peaks, grid }, unit) {
     const [x, y] = toCanvas(outline({ ...peak, x0: peak.x1, y0: top, y1: top }, grid, 1)[0]);
     const text = peak.phase ? millerIndices(peak.hkl) : '?';
     const width = context.measureText(text).width + 3 * unit;
+    if (x + width > context.canvas.width || x < 0) continue;
     const free = taken.every(
       ([left, baseline, wide]) =>
         x > left + wide || x + width < left || Math.abs(y - baseline) > 13 * unit,

@@ -28,6 +28,10 @@ export function polarProjection({ qMax, nPhi, nQ }) {
       q: ((x - 0.5) / (nQ - 1)) * qMax,
       phi: ((nPhi - 0.5 - y) / (nPhi - 1)) * 90,
     }),
+    scales: {
+      x: linear(0.5, (nQ - 1) / qMax),
+      y: linear(nPhi - 0.5, -(nPhi - 1) / 90),
+    },
   };
 }
 
@@ -51,6 +55,19 @@ export function cartesianProjection({ qMax }, size = 640) {
       const [qXY, qZ] = [(x - 0.5) / scale, (size - 0.5 - y) / scale];
       return { q: Math.hypot(qXY, qZ), phi: Math.atan2(qZ, qXY) / RADIANS };
     },
+    scales: { x: linear(0.5, scale), y: linear(size - 0.5, -scale) },
+  };
+}
+
+/**
+ * @param {number} origin pixel of the value 0
+ * @param {number} step pixels a unit
+ * @returns {import('./ticks.js').Scale}
+ */
+function linear(origin, step) {
+  return {
+    toPixel: (value) => origin + value * step,
+    toValue: (pixel) => (pixel - origin) / step,
   };
 }
 

@@ -1,6 +1,7 @@
 import { useEffect, useRef, useState } from 'preact/hooks';
 
 import { drawOverlays, peakAt } from '../images/overlays.js';
+import { drawTicks } from '../images/ticks.js';
 import { panned, transform, whole, zoomed } from '../images/viewport.js';
 
 /**
@@ -61,9 +62,9 @@ export function PictureCanvas(props) {
     context.imageSmoothingEnabled = placed.sx < 1;
     const { left, top, sx, sy } = placed;
     context.drawImage(picture.canvas, left, top, picture.width * sx, picture.height * sy);
-    if (toCanvas && overlays) {
-      drawOverlays(context, toCanvas, overlays, window.devicePixelRatio || 1);
-    }
+    const unit = window.devicePixelRatio || 1;
+    if (projection) drawTicks(context, placed, projection.scales, size, unit);
+    if (toCanvas && overlays) drawOverlays(context, toCanvas, overlays, unit);
   });
 
   /** @param {PointerEvent | MouseEvent} event @returns {[number, number]} */
