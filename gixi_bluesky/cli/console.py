@@ -5,12 +5,26 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator
-from typing import Any, TextIO, TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 from rich.console import Console
 
-__all__ = ["complain", "errors", "keep_stdout_for_json", "output", "print_json", "progress", "say"]
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+__all__ = [
+    "complain",
+    "errors",
+    "filling",
+    "keep_stdout_for_json",
+    "output",
+    "print_json",
+    "progress",
+    "say",
+    "working",
+]
 
 T = TypeVar("T")
 
@@ -26,14 +40,31 @@ def say(message: str) -> None:
     errors.print(message, markup=False, highlight=False, soft_wrap=True)
 
 
-def progress(items: Iterable[T], total: int) -> Iterator[T]:
+def progress(items: Iterable[T], total: int, description: str = "images") -> Iterator[T]:
     """Yield the items, with a bar on stderr when that is a terminal and there are several."""
+    with _bar(hidden=total < 2) as bar:
+        yield from bar.track(items, total=total, description=description)
+
+
+@contextmanager
+def filling(total: int, description: str) -> Iterator[Callable[[int], None]]:
+    """Yield what sets how many of `total` are done, shown as a bar on a terminal's stderr."""
+    with _bar(hidden=False) as bar:
+        task = bar.add_task(description, total=total)
+        yield lambda done: bar.update(task, completed=done)
+
+
+def working(message: str) -> AbstractContextManager[object]:
+    """Show on a terminal's stderr that something goes on whose length is not known."""
+    return errors.status(message) if errors.is_terminal else nullcontext()
+
+
+def _bar(*, hidden: bool) -> Progress:
     from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
     columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
-    hidden = total < 2 or not errors.is_terminal
-    with Progress(*columns, console=errors, transient=True, disable=hidden) as bar:
-        yield from bar.track(items, total=total, description="images")
+    hidden = hidden or not errors.is_terminal
+    return Progress(*columns, console=errors, transient=True, disable=hidden)
 
 
 def complain(message: str) -> None:

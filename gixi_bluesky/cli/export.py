@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gixi_bluesky.cli.console import say
+from gixi_bluesky.cli.console import say, working
 from gixi_bluesky.cli.options import ResultsDirectory, ServerUri, StoreConfigFile
 
 if TYPE_CHECKING:
@@ -35,9 +35,10 @@ def export(
     if not (csv or nexus):
         raise typer.BadParameter("give --csv, --nexus or both")
     run = _find(uid, tiled, config, directory)
-    paths = write_csv(run, out) if csv else []
-    if nexus:
-        paths.append(write_nexus(run, out / f"{run.start['uid']}.nxs"))
+    with working(f"exporting {run.start['uid']}"):
+        paths = write_csv(run, out) if csv else []
+        if nexus:
+            paths.append(write_nexus(run, out / f"{run.start['uid']}.nxs"))
     for path in paths:
         say(f"wrote {path}")
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from gixi_bluesky.cli.console import complain, print_json, say
+from gixi_bluesky.cli.console import complain, print_json, progress, say
 from gixi_bluesky.cli.options import JsonLines
 
 __all__ = ["register"]
@@ -45,7 +45,7 @@ def register(
     all_ok = True
     with contextlib.closing(root.context):
         client = catalogue_at(root, catalogue)
-        for path in paths:
+        for path in progress(paths, len(paths), "files"):
             status, reason = "registered", ""
             try:
                 register_result(path, client)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gixi_bluesky.cli.console import output, print_json, say
+from gixi_bluesky.cli.console import output, print_json, progress, say
 from gixi_bluesky.cli.options import ConfigFile, JsonLines
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def reprocess(
         raw = catalogue_at(root, settings.tiled.raw) if broker is None else broker_catalogue(broker)
         runs = found_runs(raw, tuple(raw_uids or ()), _terms(search or []))
         say(f"{len(runs)} runs to analyse")
-        for replayed in replay(runs, settings, derived):
+        for replayed in progress(replay(runs, settings, derived), len(runs), "runs"):
             all_done &= replayed.derived_uid is not None
             report = _report(derived, replayed)
             if json:

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from gixi_bluesky.cli.console import say
+from gixi_bluesky.cli.console import filling, say, working
 
 __all__ = ["train"]
 
@@ -71,11 +71,15 @@ def train(
     say(f"simulating {_HELD_OUT_SEEDS * FRAMES_PER_SEED} held-out frames and the first to learn")
 
     def report(row: dict[str, float]) -> None:
+        done(int(row["seen"]))
         save_curve(out / loop.CURVE, out / "curve.png")
         say(f"{row['seen']} of {images} images: AP {row['ap0.3']:.3f} at IoU 0.3")
 
-    with simulators.simulation(
-        drawn, seeds, held_out, CALIBRATION[:_HELD_OUT_SEEDS], workers, space
+    with (
+        simulators.simulation(
+            drawn, seeds, held_out, CALIBRATION[:_HELD_OUT_SEEDS], workers, space
+        ),
+        filling(images, "images") as done,
     ):
         recipe = loop.Recipe.on(device, images, minutes, seed)
         recipe = replace(
@@ -84,5 +88,6 @@ def train(
             learning_rate=learning_rate or recipe.learning_rate,
         )
         loop.train(recipe, out, drawn, held_out, device, report, SIZES[size])
-    manifest = export.export(out, out, name or size, held_out, drawn, space)
+    with working("calibrating the scores"):
+        manifest = export.export(out, out, name or size, held_out, drawn, space)
     say(f"{out / manifest.name}.safetensors is written, sha256 {manifest.sha256[:12]}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 import time
 from pathlib import Path
@@ -14,8 +13,9 @@ import numpy as np
 
 from gixi_bluesky.errors import StoreError
 from gixi_bluesky.log import get_logger
-from gixi_bluesky.tiled_adapters.files.parts import PartWriter
-from gixi_bluesky.tiled_adapters.schema import IMAGE_KEY, IMAGES, TABLES
+from gixi_bluesky.tiled_adapters.files.file_process import file_process
+from gixi_bluesky.tiled_adapters.files.requests import Append, Begin, Close
+from gixi_bluesky.tiled_adapters.schema import IMAGE_DATASET, IMAGE_KEY, IMAGES, TABLES
 from gixi_bluesky.tiled_adapters.settings import OutputSettings, TiledSettings
 from gixi_bluesky.tiled_adapters.store.claims import store_errors
 from gixi_bluesky.tiled_adapters.store.composer import RunComposer
@@ -24,6 +24,7 @@ from gixi_bluesky.tiled_adapters.store.writer import DerivedRunStore
 __all__ = ["probe_store"]
 
 _SHAPE = (2, 3)
+_TIMEOUT_S = 30.0
 _log = get_logger()
 
 
@@ -57,12 +58,18 @@ def _probe_file(
     axes = (np.linspace(0, 1, _SHAPE[1]), np.linspace(0, 90, _SHAPE[0]))
     try:
         store("descriptor", composer.image_descriptor(*_SHAPE))
-        with contextlib.closing(PartWriter(directory, uid, composer.start, *axes)) as part:
-            part.append_images({0: image})
-            resource = composer.image_resource(part.uri, part.dataset, part.chunk_shape)
-            store("stream_resource", resource)
-            store("stream_datum", composer.image_datum(resource["uid"], 0, 1))
-            answer = _read_back(catalogue, uid)
+        # As in a run: HDF5 stays out of the process of the scan.
+        process = file_process()
+        process.start()
+        begin = Begin(directory.absolute(), uid, composer.start, *axes, 1, (), None)
+        part = process.ask(begin, _TIMEOUT_S).part
+        process.ask(Append(part, {0: image}, ()), _TIMEOUT_S)
+        uri = f"file://localhost{part}"
+        resource = composer.image_resource(uri, IMAGE_DATASET, (1, *_SHAPE))
+        store("stream_resource", resource)
+        store("stream_datum", composer.image_datum(resource["uid"], 0, 1))
+        answer = _read_back(catalogue, uid)
+        process.ask(Close(part), _TIMEOUT_S)
     finally:
         shutil.rmtree(directory / uid, ignore_errors=True)
     if answer.status_code != httpx.codes.OK:

@@ -19,6 +19,7 @@ from gixi_bluesky.log import get_logger
 from gixi_bluesky.processing.structures.cif_text import cif_blocks, cif_content
 from gixi_bluesky.processing.structures.crystals import crystal_of
 from gixi_bluesky.processing.structures.reflections import Lines, powder_lines
+from gixi_bluesky.processing.structures.stored_lines import stored_lines
 
 __all__ = [
     "Candidates",
@@ -147,7 +148,7 @@ def _structure(
         raise StructureFileError(message) from error
     key = (sha256, block.name, q_max)
     if key not in _lines:
-        _lines[key] = _powder_lines(small, path, q_max)
+        _lines[key] = stored_lines(key, lambda: _powder_lines(small, path, q_max))
         while len(_lines) > _LINES_KEPT:
             del _lines[next(iter(_lines))]
     name = _name(block, path)
