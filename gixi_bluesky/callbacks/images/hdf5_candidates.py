@@ -32,7 +32,7 @@ _SUMMARIES = re.compile(
     r"averaged?|integrated|maximum|mean|median|minimum|preview|projection|std|sum|summed|thumb"
     r"|thumbnails?|total"
 )
-_SERIES = re.compile(r"data_\d+")
+_SERIES = re.compile(r"data_\d{6,}")
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
 _SIGNAL, _PLOTTED, _DETECTOR, _ELSEWHERE, _SUMMARY = range(5)
 _PLOTTED_PLACES = ("/entry/data/data",)

@@ -23,12 +23,13 @@ from gixi_bluesky.callbacks.images.hdf5_candidates import (
     is_images,
     link_target,
 )
-from gixi_bluesky.errors import FrameError, UnavailableError
+from gixi_bluesky.errors import FrameError, RefusedPathError, UnavailableError
 from gixi_bluesky.processing.hdf5_files import Admit, Hdf5File, open_hdf5
 
 __all__ = ["AbsentFilesError", "Hdf5Images", "ImageDataset", "find_images"]
 
 _SHOWN = 10
+_PROGRAM = "/entry/process/program"  # in result files
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +71,22 @@ def find_images(path: Path, admit: Admit, name: str = "") -> Hdf5Images:
             if not is_images(node):
                 raise FrameError(_no_images(path, name, []))
             return Hdf5Images((_described(file, name, node),))
+        if not name and _is_result(file):
+            message = f"{path} is a result of this package; expected images of a detector"
+            raise FrameError(message)
         chosen = _chosen(path, file, node, "/" + name.strip("/"))
         if chosen.identity is not None:
             (only,) = chosen.names
             return Hdf5Images((_described(file, only, file.dataset(only)),))
     return _series(path, admit, chosen.names)
+
+
+def _is_result(file: Hdf5File) -> bool:
+    try:
+        program = file.dataset(_PROGRAM)
+    except (FrameError, RefusedPathError):
+        return False
+    return program.shape == () and program[()] == b"gixi_bluesky"
 
 
 def _chosen(path: Path, file: Hdf5File, top: h5py.Group, top_name: str) -> ImageCandidate:

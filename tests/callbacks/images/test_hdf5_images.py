@@ -236,3 +236,19 @@ def test_axes_of_one_before_the_image_do_not_matter(tmp_path, shape):
 )
 def test_what_counts_as_a_calibration(name, expected):
     assert is_calibration(name) is expected
+
+
+def test_datasets_that_are_numbered_otherwise_are_no_series(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["/entry/data_1"], file["/entry/data_2"] = STACK, STACK + 1
+    with pytest.raises(FrameError, match="2 places"):
+        open_image_file(tmp_path / "a.h5")
+
+
+def test_a_result_of_this_package_is_not_analysed_again(tmp_path):
+    with h5py.File(tmp_path / "a.nxs", "w") as file:
+        nexus(file, "/entry/polar", "NXdata", signal="intensity")["intensity"] = STACK
+        file["/entry/process/program"] = "gixi_bluesky"
+    with pytest.raises(FrameError, match="is a result of this package"):
+        open_image_file(tmp_path / "a.nxs")
+    assert open_image_file(tmp_path / "a.nxs", "/entry/polar").dataset == "/entry/polar/intensity"
