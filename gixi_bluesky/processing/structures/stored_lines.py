@@ -6,9 +6,9 @@ import hashlib
 import time
 from collections.abc import Callable
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 
-import gemmi
 import numpy as np
 import safetensors.numpy
 from safetensors import SafetensorError
@@ -64,7 +64,7 @@ def _read(content: bytes) -> Lines | None:
 @cache
 def _code() -> str:
     """Return the digest of the code that decides the lines."""
-    digest = hashlib.sha256(f"{np.__version__} {gemmi.__version__}".encode())
+    digest = hashlib.sha256(f"{np.__version__} {version('gemmi')}".encode())
     for module in (crystals, reflections, sites, symmetry):
         digest.update(Path(str(module.__file__)).read_bytes())
     return digest.hexdigest()
