@@ -82,6 +82,9 @@ def test_images_inside_events_of_a_real_run(start: Start, engine: RunEngine) -> 
     assert analysis.drain(20)
     assert found_q(stores.only) == [1.0] * 5
     assert stores.only.start["sample_name"] == "film"
+    raw = stores.only.start["gixi"]["raw_uid"]
+    sources = stores.only.table("frames").sort_values("frame")["source"].tolist()
+    assert sources == [f"{raw} event {number}" for number in range(1, 6)]
     status = analysis.status()
     assert (status["frames_received"], status["frames_done"], status["runs_closed"]) == (5, 5, 1)
     assert status["worker_alive"]

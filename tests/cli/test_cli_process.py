@@ -5,9 +5,13 @@ from __future__ import annotations
 import fabio
 import h5py
 import numpy as np
+import pandas as pd
 import pytest
 import tifffile
 import yaml
+
+from gixi_bluesky.callbacks.worker import sequence
+from gixi_bluesky.tiled_adapters.files.nexus import read_table
 
 pytestmark = pytest.mark.slow  # starts processes or networks in most tests
 
@@ -82,6 +86,54 @@ def test_out_holds_every_frame(run, config_file, image):
     with h5py.File(out) as file:
         assert file["/entry/polar/intensity"].shape == (2, 128, 256)
         assert set(file["/entry/peaks/frame"][()]) == {0, 1}
+        frames = read_table(file["entry"], "frames")
+        assert file["/entry/title"].asstr()[()] == image.parent.name
+    assert frames["source"].tolist() == [str(image)] * 2
+    assert frames["raw_time"].tolist() == [image.stat().st_mtime] * 2
+
+
+def test_an_image_that_failed_keeps_its_row_and_number(run, config_file, image):
+    out, absent = image.with_name("found.h5"), image.with_name("absent.tif")
+    result = run("process", absent, image, "--config", config_file, "--out", out)
+    assert result.exit_code == 1
+    with h5py.File(out) as file:
+        frames = read_table(file["entry"], "frames")
+        assert file["/entry/polar/frame"][()].tolist() == [1]
+    assert frames["status"].tolist() == ["unavailable", "ok"]
+    assert frames["source"].tolist() == [str(absent), str(image)]
+
+
+def test_a_place_that_cannot_be_written_fails_at_the_start(run, config_file, image):
+    out = image.parent / "nowhere" / "found.h5"
+    result = run("process", image, "--config", config_file, "--out", out)
+    assert result.exit_code == 2
+    assert "results cannot be written to" in result.stderr
+    assert "peaks" not in result.stdout
+
+
+def test_what_is_done_when_it_is_interrupted_is_kept(run, config_file, image, monkeypatch):
+    analyse = sequence.analyse_in_order
+
+    def interrupted(pool, jobs):
+        yield next(analyse(pool, jobs))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sequence, "analyse_in_order", interrupted)
+    out = image.with_name("found.h5")
+    result = run("process", image, image, image, "--config", config_file, "--out", out)
+    assert result.exit_code != 0
+    assert "with 1 of 3 images, as it was interrupted" in result.stderr
+    with h5py.File(out) as file:
+        assert file["/entry/polar/intensity"].shape[0] == 1
+
+
+def test_all_peaks_of_all_images_go_into_a_csv_file(run, lines, config_file, image):
+    table = image.with_name("peaks.csv")
+    result = run("process", image, image, "--config", config_file, "--json", "--csv", table)
+    rows = pd.read_csv(table)
+    assert len(rows) == sum(len(found["peaks"]) for found in lines(result))
+    assert set(rows["image"]) == {str(image)}
+    assert "MAPbBr3" in set(rows["phase"])
 
 
 def test_the_table_for_people_names_the_lines(run, config_file, image):
