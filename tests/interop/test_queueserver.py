@@ -16,6 +16,8 @@ import pytest
 import yaml
 from foreign_environment import ROOT, foreign_environment
 
+pytestmark = pytest.mark.timeout(900)  # packages are installed at the first use
+
 IMAGING = """
 import numpy as np
 from ophyd import Signal, Device, Component
