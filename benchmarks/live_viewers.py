@@ -1,4 +1,4 @@
-"""What viewers of the live view cost the analysis: films of the demo with and without them.
+"""The cost of viewers of the live view to the analysis: films of the demo with and without them.
 
 Films are played in turn without and with viewers by one `demo --live`, so that both kinds see the
 same machine. A viewer here is what a tab is to the server: a websocket for the catalogue and each
@@ -146,8 +146,8 @@ def main() -> None:
             messages, size = asyncio.run(view(server, uid, viewers))
             seconds = server.seconds_per_frame(uid)
             times[watched].append(seconds)
-            told = f", {messages} messages, {size / 1e6:.0f} MB" if watched else ""
-            print(f"film {film + 1}, {viewers} viewers: {seconds:.3f} s/frame{told}", flush=True)
+            note = f", {messages} messages, {size / 1e6:.0f} MB" if watched else ""
+            print(f"film {film + 1}, {viewers} viewers: {seconds:.3f} s/frame{note}", flush=True)
     alone, with_viewers = (statistics.median(times[kind]) for kind in (False, True))
     print(f"medians {alone:.3f} and {with_viewers:.3f} s/frame: ratio {with_viewers / alone:.3f}")
 

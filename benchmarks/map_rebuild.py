@@ -1,4 +1,4 @@
-"""How long new maps take, how long a frame takes once they are there, and what dark and flat add.
+"""Times of new maps, of a frame with existing maps, and of dark and flat corrections.
 
     python benchmarks/map_rebuild.py
 

@@ -1,4 +1,4 @@
-"""How long queries take in a catalogue of many derived runs: python benchmarks/queries.py [RUNS].
+"""Times of queries in a catalogue of many derived runs: python benchmarks/queries.py [RUNS].
 
 The catalogue is filled through its database, which is much faster than writing runs; every
 hundredth run holds the phase and the peak that are looked for.

@@ -1,4 +1,4 @@
-"""What determines a result: one object for the derived run, the HDF5 file and Tiled."""
+"""Provenance of a result: one object for the derived run, the HDF5 file and Tiled."""
 
 from __future__ import annotations
 

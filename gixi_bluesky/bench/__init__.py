@@ -1,4 +1,4 @@
-"""How fast the chain is on this machine: set-up and frames, timing, and what it ran on."""
+"""Benchmark of the chain on this machine: set-up, frames, timing, and the machine."""
 
 from gixi_bluesky.bench.chains import ChainTimes, Rate, StageSummary, time_chains
 from gixi_bluesky.bench.frames import beamline, require_free_size, simulated_frames

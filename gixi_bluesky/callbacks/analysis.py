@@ -137,7 +137,7 @@ class Analysis:
         return self._exit_wait_s
 
     def on_close(self, undo: Callable[[], object]) -> None:
-        """Have `undo` called when this analysis closes."""
+        """Register `undo`, which is called when this analysis closes."""
         self._on_close.append(undo)
 
     def __enter__(self) -> Self:

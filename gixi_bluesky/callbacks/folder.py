@@ -85,7 +85,7 @@ class FolderRun:
 
     @property
     def n_frames(self) -> int:
-        """How many images were sent."""
+        """Number of images that were sent."""
         return len(self._names)
 
     def name_of(self, frame: int) -> str:

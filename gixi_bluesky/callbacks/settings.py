@@ -37,7 +37,7 @@ Pairs = BeforeValidator(_mapping)
 
 
 class InputSettings(Settings):
-    """What is analysed: the stream and image key, and the runs by their start document."""
+    """The selection to analyse: stream and image key, and the runs by their start document."""
 
     stream: str = "primary"
     data_key: str | None = Field(None, description="null: exactly one 2-D image key must exist")

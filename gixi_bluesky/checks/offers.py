@@ -1,4 +1,4 @@
-"""What an image file offers of its own: calibrations that the configuration does not use."""
+"""Calibrations in an image file that the configuration does not use."""
 
 from __future__ import annotations
 

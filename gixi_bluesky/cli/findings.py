@@ -1,4 +1,4 @@
-"""How findings of `check` are shown."""
+"""Output of the findings of `check`."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ _KINDS = {"segment": "seg"}
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """Which peaks are shown: all, or those of a fit that worked and with at least this snr."""
+    """The selection of peaks: all, or those with a good fit and at least this snr."""
 
     all_peaks: bool = False
     min_snr: float = 2.0

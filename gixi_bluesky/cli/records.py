@@ -21,7 +21,7 @@ _MATCH_PEAK = ["peak", "h", "k", "l", "dq"]
 
 @dataclass(frozen=True, slots=True)
 class FrameRecord:
-    """What was found in one image; the tables have the columns of the derived run."""
+    """The result of one image; the tables have the columns of the derived run."""
 
     image: str
     status: str = "ok"

@@ -108,7 +108,7 @@ class DiskThread:
         return result
 
     def end(self, last: Callable[[], object] = lambda: None, timeout: float = 1.0) -> None:
-        """Have `last` called after all other calls, then end the thread; wait for that, not longer.
+        """Call `last` after all other calls, then end the thread; wait for that, not longer.
 
         `last` is called here if there was no call. What it raises is dropped.
         """

@@ -51,7 +51,7 @@ _MANY_OUTLIERS = 100  # cosmic rays strike a few pixels of most frames
 
 @dataclass(frozen=True, slots=True)
 class _Exposure:
-    """How a frame was taken: the dark that its run brought, and how many exposures it sums."""
+    """The exposure of a frame: the dark of its run, and the number of summed exposures."""
 
     dark: Dark | None = None
     number: int = 1
@@ -179,7 +179,7 @@ class Pipeline:
 
     @cached_property
     def provenance(self) -> Provenance:
-        """What decides the results of this pipeline, and what it ran on."""
+        """Provenance of the results of this pipeline, and the device it runs on."""
         return provenance_of(self._config, self.detector, self.structures, self.steps)
 
     def remapper(self, shape: tuple[int, int], conditions: Conditions | None = None) -> Remapper:
@@ -188,7 +188,7 @@ class Pipeline:
 
     @property
     def maps_built(self) -> int:
-        """How often maps had to be built: at first use, and when the geometry changes."""
+        """Number of times that maps were built: at first use, and when the geometry changes."""
         return self._maps.built
 
     def _conditions(self, given: Conditions, angle_deg: float | None = None) -> Conditions:

@@ -88,7 +88,7 @@ ArmAngle = Annotated[float, Field(gt=-90, lt=90)]
 
 
 class GeometrySettings(Settings):
-    """Where the detector is; either the explicit numbers, a PONI file or a NeXus file."""
+    """The geometry: explicit numbers, a PONI file or a NeXus file."""
 
     wavelength_angstrom: PositiveFloat | PerFrame | None = None
     energy_kev: PositiveFloat | PerFrame | None = None
@@ -187,7 +187,7 @@ class GeometrySettings(Settings):
 
     @property
     def changes_per_frame(self) -> tuple[str, ...]:
-        """Where wavelength and distance come from, if they come with each frame."""
+        """Sources of wavelength and distance, if they come with each frame."""
         values = (self.wavelength_angstrom, self.energy_kev, self.distance_mm)
         return tuple(str(value) for value in values if isinstance(value, GivenPerFrame))
 
@@ -277,7 +277,7 @@ class ContrastSettings(Settings):
 
 
 class DetectorSettings(Settings):
-    """Which weights find the peaks, on which device, above which score."""
+    """The detector of peaks: weights, device and score threshold."""
 
     weights: WeightsName = Field(
         "default", description="default, classical, gixi-2022, … or a path"

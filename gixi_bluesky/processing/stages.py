@@ -19,7 +19,7 @@ class StageTimes:
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
-        """Take the time of what happens inside."""
+        """Measure the time of the context."""
         wall, cpu = time.perf_counter(), time.process_time()
         yield
         self.wall[stage] = time.perf_counter() - wall

@@ -192,7 +192,7 @@ class Matches(Table):
 
 @dataclass(frozen=True, slots=True)
 class MatchPeaks(Table):
-    """Which reflection of which phase explains which peak, a row each."""
+    """The reflections assigned to peaks, a row each."""
 
     peak: Int64 = _column("", "index of the peak within its frame", "<i8")
     phase: NDArray[np.object_] = _column("", "slug of the phase", "<U64")

@@ -1,4 +1,4 @@
-"""What travels between the stages: images, cuts, detections and the result of one frame."""
+"""Data between the stages: images, cuts, detections and the result of one frame."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ class Detections:
 
 @dataclass(frozen=True, slots=True)
 class FrameResult:
-    """What the pipeline says of one frame.
+    """The result of the pipeline for one frame.
 
     polar: the remapped image with variance and pixel counts
     cartesian: the image that was searched where `grid.space` is cartesian, else None

@@ -96,7 +96,7 @@ class FrameArray:
 
 @dataclass(frozen=True, slots=True)
 class StoredRows:
-    """How many rows of an array a file holds."""
+    """Number of rows of an array in a file."""
 
     array: FrameArray
     rows: int

@@ -21,7 +21,7 @@ _SECRET = re.compile(r"[@?#\\\s\x00-\x1f]|api[-_.]?key|(key|token|password|secre
 
 
 class OutputSettings(Settings):
-    """Where arrays go, how many of them, and how often results are flushed."""
+    """Output of results: arrays, their number, and the interval of flushes."""
 
     directory: Path = Path("results")
     images: str = Field("all", description="all | none | every_N, N a number")

@@ -1,4 +1,4 @@
-"""What the page shows of consumers and disks: their heartbeats and the space that is left."""
+"""The health of consumers and disks for the page: heartbeats and free space."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _OK = 200
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """Where a server looks.
+    """The folders that a server watches.
 
     heartbeats: folder of the files that `consume --heartbeat` and Slurm jobs write, None = nowhere
     storage: folder whose disk must not be full, None = none
@@ -70,16 +70,16 @@ class Health:
 
 
 def _consumers(folder: Path | None) -> list[dict[str, Any]]:
-    """Return the heartbeats of a folder; a file that is none of ours is left out."""
+    """Return the heartbeats of a folder; other files are left out."""
     found = []
     for path in sorted(folder.glob("*.json"))[:_MOST_FILES] if folder else ():
         try:
             heartbeat = read_heartbeat(path)
         except (OSError, GixiError):
             continue
-        told = asdict(heartbeat)
+        values = asdict(heartbeat)
         age = max(0.0, time.time() - heartbeat.time)
-        found.append({**told, "name": f"{path.stem} on {heartbeat.host}", "age_s": age})
+        found.append({**values, "name": f"{path.stem} on {heartbeat.host}", "age_s": age})
     return found
 
 

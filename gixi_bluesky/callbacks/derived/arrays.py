@@ -106,7 +106,7 @@ class RunArrays:
         return self._keeps(frame, self._output.image_step)
 
     def keeps_q_image(self, frame: int) -> bool:
-        """Say whether the image of a frame on (q_xy, q_z) is stored."""
+        """Return whether the image of a frame on (q_xy, q_z) is stored."""
         return self._keeps(frame, self._output.q_image_step)
 
     def save(
@@ -277,7 +277,7 @@ class RunArrays:
 
 
 def _add_reasons(tables: Mapping[str, Mapping[str, list[Any]]], reasons: Mapping[int, str]) -> None:
-    """Say in the rows of `frames` why something of them is not stored."""
+    """Write into the rows of `frames` why data of them are not stored."""
     frames = tables.get("frames", {"frame": [], "reason": []})
     for place, frame in enumerate(frames["frame"]):
         if frame in reasons and not frames["reason"][place]:

@@ -83,7 +83,7 @@ class StoredFrames(Protocol):
 
     @property
     def image_reader(self) -> Callable[[int], NDArray[np.float32] | None]:
-        """What returns the image of a frame as `image` does, for use after `restore`."""
+        """A function that returns the image of a frame as `image` does, for use after `restore`."""
 
     def table(self, stream: str) -> pd.DataFrame:
         """Return the stored rows of a stream, without any if it is not there."""

@@ -49,7 +49,7 @@ class StoredRun:
 
     @property
     def image_reader(self) -> Callable[[int], NDArray[np.float32] | None]:
-        """What returns the image of a frame, without the tables of this object."""
+        """A function that returns the image of a frame, without the tables of this object."""
         return self._image
 
     def __iter__(self) -> Iterator[OrderedFrame]:

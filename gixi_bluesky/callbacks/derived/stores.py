@@ -1,4 +1,4 @@
-"""Where derived runs go: Tiled, or HDF5 files alone."""
+"""Stores of derived runs: Tiled, or HDF5 files alone."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _SWEEP_PATIENCE = 4.0
 
 
 class RunStore(Protocol):
-    """Where one derived run goes.
+    """The store of one derived run.
 
     keeps_rows: whether rows are stored here; False = they are in the HDF5 files alone
     trouble: faults of the disk, and what is done instead; "" = none

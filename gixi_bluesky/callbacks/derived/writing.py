@@ -75,7 +75,7 @@ class RunWriter:
 
     @property
     def n_frames(self) -> int:
-        """How many frames have a row."""
+        """Number of frames that have a row."""
         return self._summary.n_frames
 
     def open(self) -> frozenset[int]:

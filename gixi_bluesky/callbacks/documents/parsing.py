@@ -64,7 +64,7 @@ class RunStart:
 
     @property
     def purpose(self) -> str:
-        """What the run is for; "gixi" marks our own."""
+        """Purpose of the run; "gixi" marks derived runs."""
         return str(self.metadata.get("purpose", ""))
 
 
@@ -114,7 +114,7 @@ class Resource:
 
 @dataclass(frozen=True, slots=True)
 class Datum:
-    """What one event holds of a classic resource."""
+    """The part of a classic resource that belongs to one event."""
 
     datum_id: str
     resource: str

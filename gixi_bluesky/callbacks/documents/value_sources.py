@@ -104,7 +104,7 @@ class DarkRun(FetchedFile):
 
 
 class RunGeometrySettings(GeometrySettings):
-    """Where the detector is; numbers may come from the documents of each run."""
+    """The geometry; numbers may come from the documents of each run."""
 
     wavelength_angstrom: PositiveFloat | WavelengthFromDocument | None = None
     energy_kev: PositiveFloat | EnergyFromDocument | None = None

@@ -1,1 +1,1 @@
-"""Where the pixels of a frame are stored, and reading them within bounds."""
+"""Locations of the pixels of a frame, and readers with bounds."""

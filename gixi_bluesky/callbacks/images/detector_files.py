@@ -55,7 +55,7 @@ class ImagePart:
 
     @property
     def n_images(self) -> int:
-        """How many images it holds."""
+        """Number of images."""
         return math.prod(self.leading)
 
 
@@ -77,7 +77,7 @@ class ImageFile:
 
     @property
     def n_images(self) -> int:
-        """How many images it holds."""
+        """Number of images."""
         return sum(part.n_images for part in self.parts)
 
     @property
@@ -171,7 +171,7 @@ class NamedImages:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a user should know: which dataset was taken, and what is not there."""
+        """Notes for the user: the dataset that was chosen, and missing datasets."""
         taken = (f"the images are {self.file.dataset}",) if self.file.dataset else ()
         return taken + self.file.notes
 

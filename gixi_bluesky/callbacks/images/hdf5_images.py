@@ -1,4 +1,4 @@
-"""Which datasets of an HDF5 file are its images, by the rules of NeXus and Dectris.
+"""The datasets of an HDF5 file that are its images, by the rules of NeXus and Dectris.
 
 Masks, flat fields and what else belongs to the detector are never images, whatever their size and
 whatever leads to them. Of the rest, the best place wins: the signal of the default plot; the signal
@@ -43,7 +43,7 @@ class ImageDataset:
 
     @property
     def n_images(self) -> int:
-        """How many images it holds."""
+        """Number of images."""
         return math.prod(self.leading)
 
 

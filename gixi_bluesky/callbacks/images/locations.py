@@ -1,4 +1,4 @@
-"""Where the pixels of one frame are, and the reader that fetches them."""
+"""Locations of the pixels of one frame, and the reader that fetches them."""
 
 from __future__ import annotations
 

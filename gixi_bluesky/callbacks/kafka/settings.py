@@ -82,7 +82,7 @@ _ALLOWED = frozenset(
 
 
 class KafkaSettings(Settings):
-    """Where documents come from, and where derived documents and refused messages go."""
+    """The source of documents, and the topics of derived documents and refused messages."""
 
     bootstrap: str | None = Field(None, description="host:port of one or more brokers, by commas")
     topics: tuple[str, ...] = ()

@@ -26,7 +26,7 @@ class Blocks:
 
     @property
     def descriptors(self) -> tuple[int, ...]:
-        """What the process inherits."""
+        """Descriptors that the process inherits."""
         return tuple(block.descriptor for block in self._blocks)
 
     def shared(self, job: Job) -> Job:

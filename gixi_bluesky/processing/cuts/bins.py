@@ -1,4 +1,4 @@
-"""Which pixels of a detector belong to which bin of one cut."""
+"""Assignment of detector pixels to the bins of one cut."""
 
 from __future__ import annotations
 

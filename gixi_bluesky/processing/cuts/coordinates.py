@@ -1,4 +1,4 @@
-"""Where the pixels of a detector lie along and across a cut, and how much of a bin they cover."""
+"""Coordinates of detector pixels along and across a cut, and their share of a bin's area."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which library runs a network on the CPU, and on how many threads."""
+"""The choice of the library that runs a network on the CPU, and of its threads."""
 
 from __future__ import annotations
 

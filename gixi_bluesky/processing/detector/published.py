@@ -69,7 +69,7 @@ def fetch(name: str) -> Manifest:
 
 
 def _download(folder: Path) -> Path:
-    """Let pip fetch the source archive; pip compares the hash before it opens the archive."""
+    """Fetch the source archive by pip, which compares the hash before it opens the archive."""
     requirements = folder / "requirements.txt"
     requirements.write_text(f"{_REQUIREMENT} --hash=sha256:{_SHA256}\n", encoding="utf-8")
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary", "gixi"]

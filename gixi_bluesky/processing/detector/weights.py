@@ -102,7 +102,7 @@ class FittingGrids(Settings):
 
 
 class Manifest(Settings):
-    """What a weights file is, how to feed it and where it is from."""
+    """The manifest of a weights file: network, input and origin."""
 
     name: str
     network: str = Field(description="which network reads the weights, such as faster-rcnn")
@@ -136,7 +136,7 @@ class ListedWeights:
 
 
 def cache_directory() -> Path:
-    """Where fetched weights are kept, per user."""
+    """Return the folder of fetched weights of this user."""
     return platformdirs.user_cache_path("gixi_bluesky") / "weights"
 
 

@@ -1,1 +1,1 @@
-"""Where detector pixels lie in reciprocal space: instrument, calibration files and grids."""
+"""Geometry of detector pixels in reciprocal space: instrument, calibration files and grids."""

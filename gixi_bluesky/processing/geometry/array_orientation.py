@@ -1,4 +1,4 @@
-"""How the array as read is turned so that q_z grows with the row and y with the column."""
+"""Orientation of the array as read, after which q_z grows with the row and y with the column."""
 
 from __future__ import annotations
 

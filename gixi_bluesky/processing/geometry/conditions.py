@@ -1,4 +1,4 @@
-"""What may differ from frame to frame: angles, energy, distance, the beam's intensity."""
+"""Conditions that may change from frame to frame: angles, energy, distance, beam intensity."""
 
 from __future__ import annotations
 

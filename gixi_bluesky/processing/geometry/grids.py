@@ -20,7 +20,7 @@ _SIGNS = {"fold": (1, -1), "right": (1,), "left": (-1,)}
 
 
 class Grid(Protocol):
-    """What the remap asks of a grid."""
+    """The interface of a grid to the remap."""
 
     @property
     def shape(self) -> tuple[int, int]:

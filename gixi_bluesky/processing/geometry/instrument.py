@@ -1,4 +1,4 @@
-"""Where a detector pixel lies in reciprocal space, and back.
+"""Conversion of detector pixels to reciprocal space, and back.
 
 The laboratory frame and the tilts are pyFAI's (Kieffer & Karkoulis, J. Phys. Conf. Ser. 425
 (2013) 202012): a pixel at (p1, p2) on the detector sits at R3 R2 R1 (p1 - poni1, p2 - poni2, L),
@@ -269,7 +269,7 @@ class Geometry:
 
 
 def orientation_of(settings: GeometrySettings) -> Orientation:
-    """How frames are turned: `flip` or `orientation`, else what the PONI file states, else not."""
+    """Return how frames are turned: by `flip` or `orientation`, else by the PONI file, else not."""
     if settings.flip is not None:
         return Orientation.from_flip(settings.flip)
     if settings.orientation is not None:

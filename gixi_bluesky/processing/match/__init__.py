@@ -1,1 +1,1 @@
-"""Which phases explain the peaks of a frame, with a probability each."""
+"""Matching of the peaks of a frame to phases, with a probability each."""

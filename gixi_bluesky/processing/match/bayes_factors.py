@@ -1,4 +1,4 @@
-"""How strongly the peaks of a frame speak for each structure: Bayes factors over their lines.
+"""Bayes factors of each structure, present against absent, from the peaks of a frame.
 
 All candidates are tried at once: their pairs of line and feature lie in common arrays, so that a
 hundred of them cost a few array operations.
@@ -38,7 +38,7 @@ SNR_HALF_FOUND, SNR_SPREAD = 8.0, 1.0  # half of the lines of this SNR are found
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """What accepted phases explain of each feature: (n_features,) each.
+    """The part of each feature that accepted phases explain: (n_features,) each.
 
     intensity: expected from them, 0 = not claimed
     position: density of finding the feature where it is, if it is theirs

@@ -1,4 +1,4 @@
-"""Which lines of the candidates lie near which features, at every trial scale of the lattice."""
+"""Pairs of candidate lines and features that lie near each other, at every trial scale."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ GATE_SIGMAS = 3.5
 
 @dataclass(frozen=True, slots=True)
 class MatchLimits:
-    """How far lines may lie from where a CIF puts them.
+    """Limits of the distance of lines from their position in a CIF.
 
     max_dq: 1/angstrom; max_strain: relative
     zero, zero_sigma: shift that all lines of the frame share and its standard error, 1/angstrom

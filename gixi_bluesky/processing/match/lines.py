@@ -1,4 +1,4 @@
-"""What a frame shows and what structures should show in it, along |q| alone."""
+"""Features of a frame and expected lines of structures, along |q| alone."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Features:
 
 @dataclass(frozen=True, slots=True)
 class Visibility:
-    """Where a line can be seen, and what it must exceed.
+    """The noise and the visible range that decide where a line can be seen.
 
     q: (n_q,) axis; noise: (n_q,) error of a whole ring's intensity, inf = no data
     share: (n_q,) of a whole ring that is in view
@@ -148,7 +148,7 @@ def features_of(peaks: Peaks, visibility: Visibility) -> Features:
 
 
 def _one_line(peaks: Peaks, group: list[int], index: int, resolution: float) -> bool:
-    """Say whether a peak shows the line of a group: pieces and doubles are nearer than a width."""
+    """Return whether a peak belongs to the line of a group, nearer than a width as pieces are."""
     q, first = float(peaks.q[index]), group[0]
     error = math.hypot(peaks.q_error[index], peaks.q_error[first])
     if q - peaks.q[first] <= min(math.hypot(POSITION_ERROR * q, 2 * error), resolution):
@@ -161,7 +161,7 @@ def _one_line(peaks: Peaks, group: list[int], index: int, resolution: float) -> 
 
 
 def _in_flank(peaks: Peaks, weak: int, strong: int) -> bool:
-    """Say whether a peak is weaker than the flank of another one at its place."""
+    """Return whether a peak is weaker than the flank of another one at its place."""
     apart_phi = abs(peaks.phi[weak] - peaks.phi[strong])
     if apart_phi > 0.5 * (peaks.fwhm_phi[weak] + peaks.fwhm_phi[strong]):
         return False

@@ -1,4 +1,4 @@
-"""How a phase is oriented: its contact plane, mosaic spread and random fraction."""
+"""Orientation of a phase: contact plane, mosaic spread and random fraction."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which set of phases explains a frame best, and what each phase is worth beside the others."""
+"""The set of phases that explains a frame best, and the probability of each phase."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which phases explain the peaks of a frame, with a probability each and hkl per peak."""
+"""Matching of a frame: the phases with their probabilities, and hkl of each peak."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much of a tilted direction a frame sees, over what it sees of a random one."""
+"""The visible share of a tilted direction relative to that of a random one."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _COLUMNS = 64  # of the image, at which the view is known
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What is in view at (c) columns.
+    """The visible directions at (c) columns.
 
     q: (c,) 1/angstrom; brought: (c, 91 angles, mosaics) intensity in view of a direction at each
     angle to the plane, 1 = as much as of a powder

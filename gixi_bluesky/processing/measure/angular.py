@@ -40,7 +40,7 @@ _CORE_HEIGHT = 0.05  # of the radial Gaussians; what is used along q
 
 @dataclass(frozen=True, slots=True)
 class AngularFits:
-    """What the profiles along phi say: (n,) each, in rows; a ring's width has no error."""
+    """Results of the profiles along phi: (n,) each, in rows; a ring's width has no error."""
 
     centre: Float64
     centre_error: Float64

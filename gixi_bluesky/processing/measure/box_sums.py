@@ -85,7 +85,7 @@ class BoxSums:
 
 @dataclass(frozen=True, slots=True)
 class _Weights:
-    """What the pixel counts of an image say, which all frames of one geometry have in common.
+    """The weights that follow from the pixel counts, equal for all frames of one geometry.
 
     weight: (rows, columns) as in `BoxSums`, weight_sums its integral; held: bins with any weight
     counts: integral of `held`; count: their number

@@ -43,7 +43,7 @@ _SURE_MISFIT = 3.0  # standard deviations of chi2 from one
 
 @dataclass(frozen=True, slots=True)
 class RadialFits:
-    """What the profiles along q say: (n,) each, in columns and mean counts.
+    """Results of the profiles along q: (n,) each, in columns and mean counts.
 
     sigma: of the peak before it was averaged over cells; log_sigma_error: of its logarithm
     bell: (n, m) the fitted Gaussian of height 1; under: (n, m) the background under it

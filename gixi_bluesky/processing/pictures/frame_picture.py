@@ -36,7 +36,7 @@ _INCHES, _CUT_INCHES = (10.0, 3.4), 2.3
 
 @dataclass(frozen=True, slots=True)
 class FramePicture:
-    """What the picture shows.
+    """The content of the picture.
 
     frame: (rows, columns) counts after `orient`; q_map: the same on (q_xy, q_z)
     cuts: the settings of the cuts that `result` holds

@@ -46,7 +46,7 @@ class Dark:
 
 @dataclass(frozen=True, slots=True)
 class PixelCorrection:
-    """What is done to each pixel before the frame is remapped; arrays as frames after `orient`.
+    """Correction of each pixel before the remap; arrays as frames after `orient`.
 
     dark, dark_variance: (rows, columns) float32, counts and counts²; inverse_flat: 1 / flat
     usable: (rows, columns), False where the dark or the flat says nothing

@@ -1,4 +1,4 @@
-"""Which pixels are data: mask files, gaps, dead and saturated pixels; True in a mask = masked."""
+"""Masks of pixels without data: mask files, gaps, dead and saturated pixels; True = masked."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ class OwnCalibrations:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What there is, by the key of the configuration."""
+        """The calibrations by the key of the configuration."""
         values = {
             "geometry.mask": self.mask,
             "corrections.flat": self.flat,

@@ -299,7 +299,7 @@ class _Lacking:
 
 @dataclass(frozen=True, slots=True)
 class _Spread:
-    """How dark and flat change the noise of each cell, (grid rows, grid columns).
+    """The effect of dark and flat on the noise of each cell, (grid rows, grid columns).
 
     A pixel's variance is (gain · raw + floor + dark variance) / flat², raw = counts · flat + dark;
     each term is taken as the mean over the cell's pixels.

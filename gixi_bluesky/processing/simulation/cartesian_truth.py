@@ -1,4 +1,4 @@
-"""What there is to find in a simulated frame on (q_xy, q_z): compact peaks; rings are background.
+"""The true peaks of a simulated frame on (q_xy, q_z): compact peaks; rings are background.
 
 A peak reaches q ± FWHM/2 and along phi to 13.5 % of its maximum, as on the polar grid. Its box is
 what the fit takes a box for, in columns and rows: q_xy ± FWHM/2, and q_z to 13.5 % of the maximum
@@ -43,7 +43,7 @@ _PHI_ROWS, _Q_COLUMNS = 512, 1024  # of the map of all other scatter at the plac
 
 
 class _Outline(Protocol):
-    """What a peak covers, how sure its box is, and how it shines."""
+    """The extent of a peak, its compactness, and its counts."""
 
     @property
     def box(self) -> Float64:
@@ -51,7 +51,7 @@ class _Outline(Protocol):
 
     @property
     def fill(self) -> float:
-        """How compact it is, 0…1."""
+        """Compactness, 0…1."""
 
     def covers(self, q_xy: Float64, q_z: Float64, cell: tuple[float, float]) -> Bool:
         """Return which cells of size (q_xy, q_z) it touches, by their centres."""

@@ -111,7 +111,7 @@ class ChangingPhase:
 
 @dataclass(frozen=True, slots=True)
 class SeriesTruth:
-    """What there is in one frame, and which reflection each peak is.
+    """The true peaks of one frame, and the reflection of each.
 
     peaks: as in a single frame, boxes in bins of the grid; `phase` without the arc
     reflection: (m,) numbers that stay from frame to frame

@@ -61,7 +61,7 @@ class _Setup:
 
 @dataclass(frozen=True, slots=True)
 class _Film:
-    """What films are drawn.
+    """The distribution of films that are drawn.
 
     textures: chances of powder, fibre, both mixed, and single grains on a powder
     counts: of a powder's strongest line over the noise, from … to; spots gather a ring's on top

@@ -1,4 +1,4 @@
-"""Which seeds and structures are for training, for calibration, and for evaluation only."""
+"""Seeds and structures reserved for training, for calibration, and for evaluation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How crystallites are oriented, and the intensity along a ring that follows from it."""
+"""Orientation of crystallites, and the resulting intensity along a ring."""
 
 from __future__ import annotations
 

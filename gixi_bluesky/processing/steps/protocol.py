@@ -1,4 +1,4 @@
-"""What a step is, and what it is given."""
+"""The protocol of a step and its input."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class StepColumn:
 
 
 class StepFrame(Protocol):
-    """What a step is called with: the result of one frame, as `pipeline(frame)` returns it."""
+    """The argument of a step: the result of one frame, as `pipeline(frame)` returns it."""
 
     @property
     def peaks(self) -> pd.DataFrame: ...  # noqa: D102

@@ -1,4 +1,4 @@
-"""What a cell contains, compared with the formula that its CIF states."""
+"""Comparison of a cell's content with the formula of its CIF."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""How crystallites are oriented: pole figures of rings, and the numbers that sum them up."""
+"""Orientation of crystallites: pole figures of rings, and orientation parameters."""

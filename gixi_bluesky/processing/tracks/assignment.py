@@ -1,4 +1,4 @@
-"""Which peak continues which track: the least total cost among pairs that may belong together."""
+"""Assignment of peaks to tracks by the least total cost among possible pairs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much of a phase there is in each frame: what the courses of its lines have in common."""
+"""The amount of a phase in each frame: the common course of its lines."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ class CoursePlan:
 
     @property
     def n_tracks(self) -> int:
-        """How many tracks have a number."""
+        """Number of numbered tracks."""
         return self._n_tracks
 
     def add(self, frame: TrackedFrame) -> None:

@@ -33,7 +33,7 @@ _LEAST_SEEN = 0.3  # share of the peak's profile that must hold data
 
 @dataclass(frozen=True, slots=True)
 class Forced:
-    """What was measured at (n,) places; NaN where the image has no data there.
+    """Measurements at (n,) places; NaN where the image has no data.
 
     q, q_error: 1/angstrom, NaN where the peak is too weak to be placed
     intensity, intensity_error: counts deg/angstrom, as in `Peaks`; the intensity may be negative

@@ -42,7 +42,7 @@ class CourseBins:
 
     @property
     def width(self) -> int:
-        """How many frames a bin holds."""
+        """Number of frames in a bin."""
         return self._width
 
     def add(self, frames: Int64, tracks: Int64, intensity: Float64, error: Float64) -> None:
@@ -87,7 +87,7 @@ class CourseBins:
 
 
 class Ledger:
-    """Which tracks belong to which phase, and the course of each.
+    """The tracks of each phase, and their courses.
 
     It returns what `track_table` and `phase_table` return for all rows of a run.
     """

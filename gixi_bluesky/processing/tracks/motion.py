@@ -1,4 +1,4 @@
-"""Where tracks are expected: |q| by a Kalman filter of position and rate, the rest by averages."""
+"""Expected places of tracks: |q| by a Kalman filter of position and rate, the rest by averages."""
 
 from __future__ import annotations
 

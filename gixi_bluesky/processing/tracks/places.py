@@ -14,7 +14,7 @@ Float64 = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where to measure: (n,) each; |q| and FWHM in 1/angstrom, phi and FWHM in deg."""
+    """Places to measure: (n,) each; |q| and FWHM in 1/angstrom, phi and FWHM in deg."""
 
     q: Float64
     phi: Float64

@@ -35,7 +35,7 @@ class Tracker:
 
     @property
     def n_tracks(self) -> int:
-        """How many numbers were given."""
+        """Number of numbered tracks."""
         return self._next
 
     @property

@@ -30,7 +30,7 @@ _LEAST_ERROR = 3e-4  # of a mean q, relative, with what calibration leaves
 
 @dataclass(frozen=True, slots=True)
 class Unexplained:
-    """What a scientist may look for another CIF with.
+    """Unexplained lines, for a search for further CIFs.
 
     lines: a row a track; tracks of one `group` grow together, those of one `line` have one |q|;
         `q_error` is the standard error of the mean q; group -1 = alone

@@ -34,7 +34,7 @@ _READERS = 4  # threads that keep a GPU fed
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How to train; stored in the manifest.
+    """Settings of a training; stored in the manifest.
 
     images: number of training images seen in total; the learning rate falls to zero there
     minutes: or there, if the training has then taken that long, resumptions counted together

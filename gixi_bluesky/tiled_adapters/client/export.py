@@ -91,7 +91,7 @@ class TiledRun:
 
     @property
     def n_images(self) -> int:
-        """How many image rows there are."""
+        """Number of image rows."""
         return 0 if self._images is None else int(self._images.shape[0])
 
     def image(self, row: int) -> NDArray[np.float32]:
@@ -143,12 +143,12 @@ class FileRun:
 
     @property
     def n_images(self) -> int:
-        """How many image rows there are."""
+        """Number of image rows."""
         return int(self._images.shape[0])
 
     @property
     def arrays(self) -> list[StoredRows]:
-        """What the file holds of cuts and q images."""
+        """The cuts and q images of the file."""
         arrays = stored_arrays(self._file)
         return [StoredRows(array, len(self._file[array.dataset])) for array in arrays]
 

@@ -56,7 +56,7 @@ class GIXIRun(BlueskyRunV3):
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """What determines the results: configuration, weights, structures, versions."""
+        """Provenance of the results: configuration, weights, structures, versions."""
         return dict(self.metadata["start"]["gixi"].get("provenance", {}))
 
     @property

@@ -56,7 +56,7 @@ class Onset:
 
 @dataclass(frozen=True, slots=True)
 class OverviewData:
-    """What the panels show.
+    """The content of the panels.
 
     seconds: time of each analysed frame by its number
     profiles: robust mean over phi of the polar image by frame number, (n_q,) each

@@ -109,7 +109,7 @@ class PartWriter:
 
     @property
     def arrays(self) -> tuple[StoredRows, ...]:
-        """What the part holds of arrays beside the polar images."""
+        """The arrays of the part beside the polar images."""
         return tuple(
             StoredRows(array, len(self._file[dataset])) for dataset, array in self._arrays.items()
         )

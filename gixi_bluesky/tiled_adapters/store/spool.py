@@ -92,7 +92,7 @@ class SpoolFile:
 
     @property
     def place(self) -> str:
-        """Where the documents are, for messages."""
+        """Location of the documents, for messages."""
         return "memory" if self.path is None else str(self.path)
 
     @property

@@ -1,4 +1,4 @@
-"""How documents lie in a spool file: framed so that records behind damaged bytes can be found.
+"""The records of a spool file, framed so that records behind damaged bytes can be found.
 
 A record is a sync mark, the length of its body, the CRC-32 of that header, the CRC-32 of the body,
 and the body: msgpack of [serial, flush, name, document].

@@ -134,7 +134,7 @@ class SpooledStore:
             return delivery.store.read(stream)
 
     def refresh_live(self, summary: Mapping[str, Any]) -> None:
-        """Have the running summary sent when there is nothing else to send."""
+        """Send the running summary when there is nothing else to send."""
         self._raise_over()
         self._live = dict(summary)
         self._wake.set()

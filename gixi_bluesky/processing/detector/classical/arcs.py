@@ -299,7 +299,7 @@ def _is_one_pixel(width: float, height: float, rows: int, n_phi: int, q: float) 
 def _phi_extent(
     candidate: _Candidate, z: float, amplitude: Profile, information: Profile
 ) -> tuple[float, float]:
-    """Where the profile along phi is above 13.5 % of its maximum, in (fractional) blocks.
+    """Return where the profile along phi exceeds 13.5 % of its maximum, in (fractional) blocks.
 
     The profile is averaged over an eighth of the arc, so that the grain of a ring is not its
     maximum, and at least over what gives a significance of about 4 each.

@@ -1,4 +1,4 @@
-"""How significant a peak of a given width and height is at every place of a polar image.
+"""Significance of a peak of a given width and height at every place of a polar image.
 
 Along q each profile is fitted with a Gaussian on a parabola by weighted least squares, the weights
 being the number of valid pixels, so that gaps, the missing wedge and the halo of a wet film are

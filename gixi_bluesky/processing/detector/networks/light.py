@@ -32,7 +32,7 @@ _ONEDNN: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-
 
 @dataclass(frozen=True, slots=True)
 class Proposals:
-    """What the first stage says of every anchor of one batch.
+    """The output of the first stage for every anchor of one batch.
 
     anchors: (a, 4) [q0, phi0, q1, phi1] pixels; logits: (n, a); deltas: (n, a, 4)
     sizes: (rows, columns) of each level, whose cells hold two anchors each, in row-major order

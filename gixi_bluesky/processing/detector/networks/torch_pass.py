@@ -142,7 +142,7 @@ def detect(net: LightNet, images: Tensor) -> list[Detections]:
 def judged(
     net: LightNet, maps: Sequence[Tensor], proposals: Proposals, shape: tuple[int, int]
 ) -> list[Detections]:
-    """Have the second stage judge what the first proposes in images of `shape`, each its own."""
+    """Return the detections of the second stage for the proposals of each image of `shape`."""
     proposed = _proposed(proposals)
     counts = [len(boxes) for boxes, _ in proposed]
     device = proposals.logits.device

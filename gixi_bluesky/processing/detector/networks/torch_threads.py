@@ -1,4 +1,4 @@
-"""How many threads torch uses while a network runs."""
+"""The number of threads that torch uses while a network runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["on_threads"]
 
 @contextmanager
 def on_threads(count: int) -> Iterator[None]:
-    """Let torch use `count` threads inside."""
+    """Set the number of torch's threads to `count` inside the context."""
     before = torch.get_num_threads()
     if before == count:
         yield
