@@ -56,10 +56,11 @@ page-quick:                   ## the same where there is a Node already
 interop: $(VENV)/.ready-dev   ## with packages of others, each in an environment of its own below .interop/
 	GIXI_INTEROP=1 PYTHONPATH=tests/interop $(BIN)/python -m pytest tests/interop
 
-soak: $(VENV)/.ready-dev      ## the long campaigns; ROUNDS=3 SEED=7 KILLS=10 DOCUMENTS=100000 EXAMPLES=2000: so many
+soak: $(VENV)/.ready-dev      ## the long campaigns; ROUNDS=3 SEED=7 KILLS=30 MISHAPS=30 DOCUMENTS=100000; resumed when stopped
 	GIXI_FUZZ_EXAMPLES=$(or $(EXAMPLES),2000) \
 	  $(BIN)/python -m pytest tests/hostile/test_fuzzing.py --timeout 0 --durations 0
 	GIXI_SOAK_ROUNDS=$(ROUNDS) GIXI_SOAK_SEED=$(SEED) GIXI_SOAK_KILLS=$(KILLS) \
+	  GIXI_SOAK_MISHAPS=$(MISHAPS) GIXI_SOAK_STATE=$(CURDIR)/.soak-state.json \
 	  GIXI_FUZZ_DOCUMENTS=$(DOCUMENTS) GIXI_FUZZ_STATE=$(CURDIR)/.soak-documents.json \
 	  $(BIN)/python -m pytest -m soak --timeout 0 --durations 0
 

@@ -33,6 +33,7 @@ from uuid import uuid4
 
 import httpx
 import numpy as np
+import pandas as pd
 import psutil
 from bluesky_tiled_plugins import TiledWriter
 from tiled.client import from_uri
@@ -51,6 +52,7 @@ from gixi_bluesky.tiled_adapters.store.writer import RunState
 
 KEY = "benchmark0key"
 POLL_S = 0.2
+LAST_LOOK_S = 30.0
 SHAPE = (512, 1024)
 PHASES = 5
 GEOMETRY = {
@@ -113,6 +115,9 @@ class Server:
 class StockStore:
     """Gives the documents of a derived run to the stock TiledWriter."""
 
+    keeps_rows = True
+    trouble = ""
+
     def __init__(self, client: Any, batch_size: int) -> None:
         self._writer = TiledWriter(client, normalizer=None, batch_size=batch_size)
 
@@ -127,6 +132,14 @@ class StockStore:
 
     def refresh_live(self, summary: Any) -> None:
         """Leave it: the stock writer has no place for it."""
+
+    def read(self, _stream: str) -> pd.DataFrame:
+        """Return no rows: a run is never resumed here."""
+        return pd.DataFrame()
+
+    def serves(self, _uid: str, _finished: Any) -> bool:
+        """Return False: the parts stay."""
+        return False
 
     def close(self) -> None:
         """Leave it: nothing is held."""
@@ -150,7 +163,8 @@ def outcomes(n: int, peaks: int) -> list[Outcome]:
             if column.dtype == "<i8":
                 values[column.name] = np.arange(rows)
             elif column.dtype.startswith("<U"):
-                words = [f"{text[column.name]}{k % PHASES}" for k in range(rows)]
+                word = text.get(column.name, "")
+                words = [f"{word}{k % PHASES}" if word else "" for k in range(rows)]
                 values[column.name] = np.array(words, dtype=object)
         return of(**values)
 
@@ -185,7 +199,7 @@ def measure(name: str, server: Server, options: argparse.Namespace) -> None:
     run.step()
     spawn = multiprocessing.get_context("spawn")
     ours, theirs = spawn.Pipe()
-    reader = spawn.Process(target=watch, args=(theirs, server.uri, run.documents.uid))
+    reader = spawn.Process(target=watch, args=(theirs, server.uri, run.documents.uid), daemon=True)
     reader.start()
     ours.recv()  # it is there
     made: list[float] = []
@@ -201,7 +215,7 @@ def measure(name: str, server: Server, options: argparse.Namespace) -> None:
         if run.last_error:
             raise RuntimeError(run.last_error)
     cpu = time.process_time() - used[0], server.cpu_s() - used[1]
-    ours.send("end")
+    ours.send(len(made))
     looks = ours.recv()
     reader.join()
     producer.join()
@@ -241,7 +255,10 @@ def produce(
 
 
 def watch(said: Any, uri: str, uid: str) -> None:
-    """Poll the number of frames until the end is signalled; then send counts and times."""
+    """Poll the number of frames until the number that is sent is reached; send counts and times.
+
+    Frames that are not seen within half a minute after that are never seen.
+    """
     run = from_uri(uri, api_key=KEY)["gixi"][uid]
 
     def look() -> tuple[float, int]:
@@ -253,9 +270,10 @@ def watch(said: Any, uri: str, uid: str) -> None:
 
     looks = [look()]  # the first loads what a client needs
     said.send("here")
-    last = False
-    while not last:
-        last = said.poll(POLL_S)
+    expected, until = -1, float("inf")
+    while looks[-1][1] != expected and time.monotonic() < until:
+        if said.poll(POLL_S):
+            expected, until = said.recv(), time.monotonic() + LAST_LOOK_S
         looks.append(look())
     said.send(looks)
     run.context.close()
@@ -267,6 +285,9 @@ def report(name: str, made: Any, looks: list[tuple[float, int]], cpu: tuple[floa
     for moment, seen in looks:
         seen_at[before:seen] = moment
         before = max(before, seen)
+    if unseen := int(np.isnan(seen_at).sum()):
+        print(f"{name:6s} {unseen} of {len(made)} frames were never seen by another client")
+        return
     lags = seen_at - made
     first, second = np.array_split(lags, 2)
     # Until the last is seen: a writer that stores all at the end is then slow, not undefined.

@@ -12,7 +12,7 @@ import pytest
 from kafka_broker import Broker
 from kafka_site import Site, assert_whole, tables, wait_for
 from served import Server
-from soak import soak_seeds
+from soak import soak_round, soak_seeds
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
 
@@ -92,7 +92,11 @@ def assert_as_if_undisturbed(site: Disturbed, poison: list[tuple[int, int]]) -> 
 @pytest.mark.parametrize("seed", soak_seeds())
 def test_a_long_campaign(site: Disturbed, seed: int) -> None:
     """Twelve mishaps of random kinds at random moments, over runs of two engines."""
-    chance = Random(seed)
+    with soak_round("kafka", seed):
+        disturb(site, Random(seed))
+
+
+def disturb(site: Disturbed, chance: Random) -> None:
     consumers = [site.consumer(f"first-{n}", GIXI_FAKE_SECONDS="0.05") for n in range(3)]
     poison: list[tuple[int, int]] = []
 

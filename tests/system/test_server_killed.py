@@ -8,7 +8,7 @@ from random import Random
 
 import pytest
 from served import Server, kill_during_run
-from soak import soak_kills
+from soak import soak_kills, soak_steps
 
 pytestmark = pytest.mark.system
 
@@ -32,6 +32,5 @@ def test_a_server_killed_five_times_in_mid_run_costs_nothing_and_nobody_waits(
 
 @pytest.mark.soak
 def test_a_hundred_kills_of_the_server(server: Server) -> None:
-    moments = Random(20261123)
-    for kills in soak_kills(each=2):
+    for kills, moments in soak_steps("server", soak_kills(), each=2):
         kill_during_run(server, moments, kills)

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 from killed_writers import Writer, assert_like_undisturbed, kill_writers
-from soak import soak_kills
+from soak import soak_kills, soak_steps
 
 from gixi_bluesky.tiled_adapters.server.embedded import EmbeddedServer, embedded_server
 
@@ -31,8 +31,7 @@ def test_a_run_whose_writer_was_killed_five_times_holds_each_frame_once(
 
 @pytest.mark.soak
 def test_a_hundred_kills_of_writers(server: EmbeddedServer) -> None:
-    moments = random.Random(20261123)
-    for kills in soak_kills(each=5):
+    for kills, moments in soak_steps("writers", soak_kills(), each=5):
         kill_writers(server, moments, kills)
 
 

@@ -41,6 +41,7 @@ class Delivery:
         self._new_store = new_store
         self._position = 0
         self._tables: dict[str, str] = {}
+        self._resources: set[str] = set()
         self._rows: dict[str, int] = {}
 
     @property
@@ -93,12 +94,21 @@ class Delivery:
             if record is None:
                 break
             stream = self._tables.get(record.doc.get("descriptor", ""), "")
+            if self._lacks_resource(record):
+                _log.warning("images_without_resource", spool=self._spool.place)
+                position = record.end
+                continue
             if not waiting.take(record, stream, self.state.committed):
                 if position == self._position:
                     return self._single(record), record.end
                 break
             position = record.end
         return waiting.documents(), position
+
+    def _lacks_resource(self, record: Record) -> bool:
+        """Say whether a record announces images of a file whose own record was lost."""
+        resource = record.doc.get("stream_resource")
+        return record.name == "stream_datum" and resource not in self._resources
 
     def _single(self, record: Record) -> list[Document]:
         if record.name in {"start", SESSION}:
@@ -121,6 +131,8 @@ class Delivery:
         for name, doc in documents:
             if name == "descriptor":
                 self._tables[doc["uid"]] = doc["name"]
+            if name == "stream_resource":
+                self._resources.add(doc["uid"])
             stream = self._tables[doc["descriptor"]] if name == "event_page" else ""
             if is_table(stream):
                 before = rows.get(stream, 0)

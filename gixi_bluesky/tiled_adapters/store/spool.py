@@ -253,6 +253,10 @@ class SpoolFile:
             if (missing := record.serial - self._serial) > 0:
                 self.lost_records += missing
                 last_lost = record.serial - 1
+            if record.name == "event_page" and record.doc.get("descriptor") not in self._tables:
+                # Nobody can say which table its rows belong to: its frames must be done again.
+                self.lost_records += 1
+                last_lost = record.serial
             if record.name == SESSION:
                 self._sessions.append((record.begin, frozenset(done)))
                 done = set()

@@ -19,8 +19,9 @@ from tiled_servers import columns, descriptor, page
 from gixi_bluesky.errors import StoreError
 from gixi_bluesky.tiled_adapters.schema import STREAMS
 from gixi_bluesky.tiled_adapters.store.spool import SpoolFile
-from gixi_bluesky.tiled_adapters.store.spool_folder import spool_files
+from gixi_bluesky.tiled_adapters.store.spool_folder import SPOOL_FOLDER, spool_files
 from gixi_bluesky.tiled_adapters.store.spooled_store import send_leftovers
+from gixi_bluesky.tiled_adapters.store.writer import RunState
 
 UID = "5a0ae9e9-6a1c-4f0c-8bb4-56f3a5f6ab2f"
 N_FRAMES = 6
@@ -209,3 +210,52 @@ def test_a_spool_that_opens_too_late_is_free_for_the_next(
             break
     assert spool.start == {"uid": "run"}
     spool.remove()
+
+
+def test_pages_whose_descriptor_was_lost_leave_their_frames_undone(tmp_path: Path) -> None:
+    path = tmp_path / "run.spool"
+    spool = SpoolFile(path, {"uid": UID})
+    for stream in STREAMS:
+        if stream != "match_peaks":
+            spool.append("descriptor", descriptor(UID, stream))
+    for frame in range(N_FRAMES):
+        for stream in STREAMS:
+            if stream != "match_peaks" or frame > 1:
+                spool.append("event_page", page(UID, stream, 1, columns(stream, [frame])))
+    spool.close()
+    spool = SpoolFile(path, {"uid": UID})
+    assert finished_frames(spool) == {0, 1}
+    assert spool.lost_records == N_FRAMES - 2
+    spool.close()
+
+
+class Recorded:
+    """A store that keeps the names of what it is given."""
+
+    def __init__(self, names: list[str]) -> None:
+        self.names = names
+
+    def open(self, _: Any) -> RunState:
+        return RunState(frozenset(), {})
+
+    def __call__(self, name: str, _: Any) -> None:
+        self.names.append(name)
+
+    def close(self) -> None:
+        pass
+
+
+def test_images_whose_resource_was_lost_do_not_keep_a_spool_from_being_sent(
+    tmp_path: Path,
+) -> None:
+    spool = SpoolFile(tmp_path / SPOOL_FOLDER / "run.spool", {"uid": UID})
+    for resource in ("lost", "kept"):
+        if resource == "kept":
+            spool.append("stream_resource", {"uid": resource})
+        datum = {"uid": f"{resource}/0", "stream_resource": resource, "descriptor": "d"}
+        spool.append("stream_datum", datum)
+    spool.close()
+    names: list[str] = []
+    send_leftovers(tmp_path, lambda: Recorded(names), threading.Event())  # type: ignore[arg-type, return-value]
+    assert names == ["stream_resource", "stream_datum"]
+    assert spool_files(tmp_path) == []
