@@ -12,6 +12,7 @@ function tables() {
     matches: new RowTable(['phase']),
     match_peaks: new RowTable(['peak', 'phase', 'h', 'k', 'l']),
     courses: new RowTable(['track']),
+    textures: new RowTable(['name']),
   };
   made.frames.append({ frame: [1, 0, 2], raw_time: [102, 100, 104], latency: [1, 1, 1] });
   made.peaks.append({
@@ -81,6 +82,20 @@ test('the strongest tracks are drawn, and the one that was chosen', () => {
   assert.deepEqual(series.trackIntensities(made, at, 1).map((curve) => curve.y), [[50, 60]]);
   assert.equal(series.trackIntensities(made, at, 1, 4).length, 2);
   assert.deepEqual(series.trackIntensities(made, at, 1)[0].low, [48, 58]);
+});
+
+test('textures and sensors are drawn over the same time', () => {
+  const made = tables();
+  made.textures.append({
+    frame: [1, 2], name: ['ring', 'ring'], hermans: [0.2, 0.4], hermans_error: [0.1, 0.1],
+  });
+  const axis = series.timeAxis(made.frames);
+  const [ring] = series.textures(made, axis.at);
+  assert.deepEqual([ring.label, ring.x, ring.y], ['ring', [2, 4], [0.2, 0.4]]);
+  const columns = { time: [100, 102, 104], heater: [20, 30, 40] };
+  const [heater] = series.rawScalar(columns, 'heater', axis.start);
+  assert.deepEqual([heater.x, heater.y], [[0, 2, 4], [20, 30, 40]]);
+  assert.deepEqual(series.rawScalar(columns, 'absent', axis.start), []);
 });
 
 test('unexplained peaks have a curve of their own', () => {

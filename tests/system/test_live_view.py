@@ -23,7 +23,7 @@ from gixi_bluesky.web import page_address, viewing_key
 
 pytestmark = [pytest.mark.system, pytest.mark.server]
 
-FRAMES = 8
+FRAMES = 6
 HOSTILE = "<script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'>"
 
 

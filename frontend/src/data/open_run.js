@@ -8,6 +8,7 @@ import { RowTable } from './row_table.js';
 
 const REDRAW_MS = 150;
 const LOOK_MS = 1500;
+const RARELY_MS = 10_000;
 
 /** Columns that the page reads, and those that identify a row of a frame. */
 const TABLES = {
@@ -37,6 +38,10 @@ const TABLES = {
   match_peaks: {
     keys: ['peak', 'phase', 'h', 'k', 'l'],
     columns: ['frame', 'peak', 'phase', 'h', 'k', 'l', 'dq'],
+  },
+  textures: {
+    keys: ['name'],
+    columns: ['frame', 'name', 'phase', 'hermans', 'hermans_error'],
   },
   courses: {
     keys: ['track'],
@@ -121,7 +126,9 @@ export class OpenRun {
     }
     const all = this.#feeds.size === Object.keys(TABLES).length;
     if (!this.#closed && !all && this.growing()) {
-      this.#looking = /** @type {any} */ (setTimeout(() => void this.#look(), LOOK_MS));
+      // Some runs have no textures or tracks at all.
+      const pause = this.#feeds.has('frames') ? RARELY_MS : LOOK_MS;
+      this.#looking = /** @type {any} */ (setTimeout(() => void this.#look(), pause));
     }
   }
 
@@ -173,10 +180,29 @@ export class OpenRun {
 
   /** @returns {Promise<ImageStack | null>} the raw run's images, null where it is not here */
   async rawImages() {
-    const { raw_uid: uid, raw_stream: stream, raw_data_key: key, provenance } = this.start.gixi;
+    const { parent, keys } = this.#rawStream();
+    return this.#stack(parent, [...keys, this.start.gixi.raw_data_key]);
+  }
+
+  /** @returns {Promise<import('../tiled/api.js').Columns>} numbers of the raw run's events */
+  async rawScalars() {
+    const { parent, keys } = this.#rawStream();
+    const table = await this.api.find(parent, [...keys, 'internal'], ['structure_family']);
+    if (!table) return {};
+    const columns = await this.api.table([parent, ...keys, 'internal'].join('/'), []);
+    return Object.fromEntries(
+      Object.entries(columns).filter(
+        ([name, values]) =>
+          !name.startsWith('ts_') && name !== 'seq_num' && Number.isFinite(values[0]),
+      ),
+    );
+  }
+
+  #rawStream() {
+    const { raw_uid: uid, raw_stream: stream, provenance } = this.start.gixi;
     const parent = this.path.split('/').slice(0, -2).join('/');
     const catalogue = String(provenance?.config?.tiled?.raw ?? 'raw').split('/');
-    return this.#stack(parent, [...catalogue, uid, stream, key]);
+    return { parent, keys: [...catalogue, uid, stream] };
   }
 
   /**

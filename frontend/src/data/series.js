@@ -4,7 +4,7 @@ import { PRESENT } from './run_info.js';
 
 /**
  * @typedef {import('./row_table.js').RowTable} RowTable
- * @typedef {Record<'frames' | 'peaks' | 'matches' | 'match_peaks' | 'courses', RowTable>} Tables
+ * @typedef {Record<'frames' | 'peaks' | 'matches' | 'match_peaks' | 'courses' | 'textures', RowTable>} Tables
  * @typedef {{label: string, slug?: string, unit: string, x: number[], y: number[],
  *   low?: number[], high?: number[], points?: boolean}} Curve
  */
@@ -180,6 +180,46 @@ export function lattice(tables, at) {
       label: `${slug} ${'abc'[edges.indexOf(values)]}`,
     }));
   });
+}
+
+/**
+ * Hermans' orientation parameter of each texture, with 1 sigma.
+ * @param {Tables} tables
+ * @param {(frame: number) => number} at
+ * @returns {Curve[]}
+ */
+export function textures({ textures: table }, at) {
+  const [frames, names, value, error] = ['frame', 'name', 'hermans', 'hermans_error'].map((name) =>
+    table.column(name),
+  );
+  return [...new Set(names)].sort().map((name) => {
+    const rows = rowsWhere(names, name);
+    const one = curve('', '', rows, (row) => at(frames[row]), (row) => value[row]);
+    const errors = curve('', '', rows, (row) => at(frames[row]), (row) => error[row]);
+    return {
+      ...one,
+      label: String(name),
+      low: one.y.map((y, row) => y - errors.y[row]),
+      high: one.y.map((y, row) => y + errors.y[row]),
+    };
+  });
+}
+
+/**
+ * A number that the raw run holds for each event, such as a temperature.
+ * @param {import('../tiled/api.js').Columns} columns
+ * @param {string} name
+ * @param {number} start time of the first frame, NaN = events count
+ * @returns {Curve[]}
+ */
+export function rawScalar(columns, name, start) {
+  const values = columns[name];
+  if (!values) return [];
+  const times = columns.time;
+  const rows = Array.from({ length: values.length }, (_, row) => row);
+  const x = (/** @type {number} */ row) =>
+    Number.isFinite(start) && times ? times[row] - start : row;
+  return [{ ...curve('', '', rows, x, (row) => values[row]), label: name }];
 }
 
 /**

@@ -1,6 +1,8 @@
 import uPlot from 'uplot';
 import { useEffect, useRef } from 'preact/hooks';
 
+import { textScale } from '../unit.js';
+
 /**
  * @typedef {import('../data/series.js').Curve} Curve
  * @typedef {object} Props
@@ -60,8 +62,9 @@ function options(latest, box) {
   const style = getComputedStyle(box);
   const ink = style.color;
   const grid = { stroke: style.borderTopColor, width: 1 };
-  const font = '12px system-ui, sans-serif';
-  const axis = { stroke: ink, grid, ticks: grid, font, labelFont: font, labelSize: 18 };
+  const scale = textScale();
+  const font = `${12 * scale}px system-ui, sans-serif`;
+  const axis = { stroke: ink, grid, ticks: grid, font, labelFont: font, labelSize: 18 * scale };
   return {
     ...sizeOf(box),
     scales: {
@@ -69,8 +72,8 @@ function options(latest, box) {
       y: { distr: log ? 3 : 1, ...(yRange ? { range: yRange } : {}) },
     },
     axes: [
-      { ...axis, label: xLabel, size: 32 },
-      { ...axis, label: yLabel, size: 58 },
+      { ...axis, label: xLabel, size: 32 * scale },
+      { ...axis, label: yLabel, size: 58 * scale },
     ],
     cursor: { sync: { key: 'time' }, drag: { x: false, y: false } },
     legend: { live: false },
@@ -79,9 +82,9 @@ function options(latest, box) {
       ...curves.map((curve, place) => ({
         label: curve.label,
         stroke: colour(curve, place),
-        width: curve.points ? 0 : 2,
+        width: curve.points ? 0 : 2 * scale,
         ...(curve.points ? { paths: () => null } : {}),
-        points: { show: curve.points ? true : undefined, size: 5, fill: colour(curve, place) },
+        points: { show: curve.points ? true : undefined, size: 5 * scale, fill: colour(curve, place) },
         spanGaps: false,
       })),
     ],

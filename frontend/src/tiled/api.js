@@ -87,7 +87,7 @@ export class TiledAPI {
   /**
    * Rows of a table by column; columns that the table does not have are left out.
    * @param {string} path
-   * @param {string[]} columns
+   * @param {string[]} columns none = all of them
    * @returns {Promise<Columns>}
    */
   async table(path, columns) {
@@ -168,13 +168,13 @@ export class TiledAPI {
 /**
  * Columns of an Arrow file, numbers as typed arrays where nothing is missing.
  * @param {Uint8Array} bytes
- * @param {string[]} wanted
+ * @param {string[]} wanted none = all of them
  * @returns {Columns}
  */
 export function columnsOf(bytes, wanted) {
   // 8-byte numbers are read in place; in a message they may begin anywhere.
   const table = tableFromIPC(bytes.byteOffset % 8 ? bytes.slice() : bytes);
-  const names = wanted.filter((name) => table.names.includes(name));
+  const names = wanted.length ? wanted.filter((name) => table.names.includes(name)) : table.names;
   return Object.fromEntries(names.map((name) => [name, table.getChild(name).toArray()]));
 }
 

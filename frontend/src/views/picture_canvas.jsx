@@ -3,6 +3,7 @@ import { useEffect, useRef, useState } from 'preact/hooks';
 import { drawOverlays, peakAt } from '../images/overlays.js';
 import { drawTicks } from '../images/ticks.js';
 import { panned, transform, whole, zoomed } from '../images/viewport.js';
+import { canvasUnit } from '../unit.js';
 
 /**
  * @typedef {import('../images/picture.js').Picture} Picture
@@ -62,7 +63,7 @@ export function PictureCanvas(props) {
     context.imageSmoothingEnabled = placed.sx < 1;
     const { left, top, sx, sy } = placed;
     context.drawImage(picture.canvas, left, top, picture.width * sx, picture.height * sy);
-    const unit = window.devicePixelRatio || 1;
+    const unit = canvasUnit();
     if (projection) drawTicks(context, placed, projection.scales, size, unit);
     if (toCanvas && overlays) drawOverlays(context, toCanvas, overlays, unit);
   });
@@ -96,7 +97,7 @@ export function PictureCanvas(props) {
     const still = drag.current && !drag.current.moved;
     drag.current = null;
     if (!still || !toCanvas || !overlays || !props.onPeak) return;
-    const found = peakAt(overlays.peaks, at(event), toCanvas, overlays.grid, 12);
+    const found = peakAt(overlays.peaks, at(event), toCanvas, overlays.grid, 12 * canvasUnit());
     props.onPeak(found?.peak ?? null);
   };
   /** @param {WheelEvent} event */

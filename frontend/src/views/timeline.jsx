@@ -1,4 +1,4 @@
-import { useMemo, useState } from 'preact/hooks';
+import { useEffect, useMemo, useRef, useState } from 'preact/hooks';
 
 import {
   frameColumn,
@@ -6,6 +6,8 @@ import {
   peakPositions,
   phaseIntensities,
   probabilities,
+  rawScalar,
+  textures,
   timeAxis,
   trackIntensities,
 } from '../data/series.js';
@@ -15,6 +17,8 @@ import { exportCsv, exportPng, exportSvg } from '../plots/export.js';
 import { Waterfall } from '../plots/waterfall.jsx';
 
 const CUTS = 'Cuts';
+const RAW = 'Sensors';
+const RAW_MS = 3000;
 const TRACK_COLOURS = [
   '#56b4e9', '#e69f00', '#009e73', '#cc79a7', '#0072b2', '#d55e00', '#f0e442', '#999999',
 ];
@@ -24,10 +28,12 @@ const TRACK_COLOURS = [
  * @typedef {import('../data/open_run.js').OpenRun} OpenRun
  * @typedef {import('../data/series.js').Curve} Curve
  * @typedef {ReturnType<typeof timeAxis>} Axis
+ * @typedef {{columns: import('../tiled/api.js').Columns, name: string}} Raw numbers of the raw
+ *   run's events, and which of them is drawn
  * @typedef {object} View
  * @property {string} name
  * @property {string} yLabel
- * @property {(run: OpenRun, axis: Axis, track: number | null) => Curve[]} curves
+ * @property {(run: OpenRun, axis: Axis, track: number | null, raw: Raw) => Curve[]} curves
  * @property {[number, number]} [range]
  * @property {boolean} [lines] whether the lines of structures are marked at the side
  */
@@ -58,6 +64,12 @@ const VIEWS = [
   },
   { name: 'Lattice', yLabel: 'cell (Å)', curves: (run, { at }) => lattice(run.tables, at) },
   {
+    name: 'Texture',
+    yLabel: "Hermans' parameter",
+    range: [-0.55, 1.05],
+    curves: (run, { at }) => textures(run.tables, at),
+  },
+  {
     name: 'Total',
     yLabel: 'total intensity (counts)',
     curves: (run, { at }) => [frameColumn(run.tables, at, 'total_intensity', 'counts')],
@@ -66,6 +78,11 @@ const VIEWS = [
     name: 'Latency',
     yLabel: 'latency (s)',
     curves: (run, { at }) => [frameColumn(run.tables, at, 'latency', 's')],
+  },
+  {
+    name: RAW,
+    yLabel: '',
+    curves: (_run, { start }, _track, raw) => rawScalar(raw.columns, raw.name, start),
   },
 ];
 
@@ -81,7 +98,11 @@ export function Timeline({ state, run, colour }) {
   const axis = useMemo(() => timeAxis(run.tables.frames), [run, version]);
   const selected = run.tables.peaks.rows(frame).find((row) => row.peak === state.peak.value);
   const track = selected?.track >= 0 ? selected?.track : null;
-  const curves = useMemo(() => view.curves(run, axis, track), [run, version, name, track]);
+  const [raw, choose] = useRaw(run, version, name === RAW);
+  const curves = useMemo(
+    () => view.curves(run, axis, track, raw),
+    [run, version, name, track, raw],
+  );
   const chosen = state.lines.value;
   const present = new Set(curves.map((curve) => curve.slug));
   const marks = view.lines
@@ -97,7 +118,7 @@ export function Timeline({ state, run, colour }) {
         ? UNEXPLAINED
         : TRACK_COLOURS[place % TRACK_COLOURS.length];
   const title = `${state.info.value?.sample ?? ''} ${view.name}`.trim();
-  const exported = { curves, title, xLabel: axis.label, yLabel: view.yLabel, colour: colourOf };
+  const exported = { curves, title, xLabel: axis.label, yLabel: name === RAW ? raw.name : view.yLabel, colour: colourOf };
   return (
     <section class="timeline" data-testid="timeline">
       <div class="tabs" role="tablist">
@@ -106,6 +127,17 @@ export function Timeline({ state, run, colour }) {
             {one}
           </button>
         ))}
+        {name === RAW && (
+          <select
+            aria-label="Sensor"
+            value={raw.name}
+            onChange={(event) => choose(event.currentTarget.value)}
+          >
+            {Object.keys(raw.columns).filter((one) => one !== 'time').map((one) => (
+              <option key={one}>{one}</option>
+            ))}
+          </select>
+        )}
         <span class="exports">
           <button class="quiet" onClick={() => exportCsv(exported)}>
             CSV
@@ -125,7 +157,7 @@ export function Timeline({ state, run, colour }) {
           curves={curves}
           colour={colourOf}
           xLabel={axis.label}
-          yLabel={view.yLabel}
+          yLabel={name === RAW ? raw.name : view.yLabel}
           yRange={view.range}
           marks={marks}
           spans={onsets(state, axis.start, colour)}
@@ -138,6 +170,28 @@ export function Timeline({ state, run, colour }) {
       )}
     </section>
   );
+}
+
+/**
+ * What the raw run recorded beside the images; read again while the run grows.
+ * @param {OpenRun} run
+ * @param {number} version
+ * @param {boolean} wanted
+ * @returns {[Raw, (name: string) => void]}
+ */
+function useRaw(run, version, wanted) {
+  const [columns, setColumns] = useState(/** @type {Raw['columns']} */ ({}));
+  const [chosen, choose] = useState('');
+  const asked = useRef(0);
+  useEffect(() => {
+    if (!wanted || Date.now() - asked.current < RAW_MS) return;
+    asked.current = Date.now();
+    run.rawScalars().then(setColumns, () => {});
+  }, [run, version, wanted]);
+  const names = Object.keys(columns).filter((name) => name !== 'time');
+  const name = names.includes(chosen) ? chosen : (names[0] ?? '');
+  const raw = useMemo(() => ({ columns, name }), [columns, name]);
+  return [raw, choose];
 }
 
 /**
