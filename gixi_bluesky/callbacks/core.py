@@ -354,7 +354,7 @@ class AnalysisCore:
         del self._runs[ended.run_uid]  # last: `drain` looks for it
 
     def _run_of(self, frame: Frame) -> RunPublisher | None:
-        """Return the run of a frame, None when it was forgotten and perhaps begun anew since."""
+        """Return the run of a frame, None when it was forgotten and possibly restarted since."""
         run = self._runs.get(frame.run_uid)
         return run if run is not None and frame.received >= run.since else None
 

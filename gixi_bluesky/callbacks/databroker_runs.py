@@ -16,9 +16,9 @@ __all__ = ["broker_catalogue", "stored_documents"]
 
 
 def broker_catalogue(name: str) -> Any:
-    """Return a client of the catalogue that databroker knows by this name, a profile of Tiled.
+    """Return a client of a databroker catalogue, which is a profile of Tiled.
 
-    Raises ConfigError where databroker is not installed or knows no such catalogue.
+    Raises ConfigError where databroker is not installed or has no such catalogue.
     """
     try:
         import databroker
@@ -27,7 +27,7 @@ def broker_catalogue(name: str) -> Any:
         raise ConfigError(message) from error
     if name not in set(databroker.catalog):
         known = ", ".join(sorted(databroker.catalog)) or "none"
-        message = f"databroker knows no catalogue {name!r}; the profiles of Tiled are: {known}"
+        message = f"databroker has no catalogue {name!r}; the profiles of Tiled are: {known}"
         raise ConfigError(message)
     catalogue = databroker.catalog[name]
     try:

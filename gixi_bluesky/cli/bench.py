@@ -70,7 +70,7 @@ def bench(
     shipped structures.
     """
     if image is not None and config is None:
-        raise typer.BadParameter("--image needs the --config that knows its geometry")
+        raise typer.BadParameter("--image needs a --config with its geometry")
     import cv2
     import torch
 

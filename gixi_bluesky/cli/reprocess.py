@@ -23,7 +23,7 @@ def reprocess(
         str,
         typer.Argument(
             metavar="TILED_URI|databroker:NAME",
-            help="Server, the key is in TILED_API_KEY; or a catalogue that databroker knows.",
+            help="Server, the key is in TILED_API_KEY; or a catalogue of databroker.",
         ),
     ],
     config: ConfigFile,

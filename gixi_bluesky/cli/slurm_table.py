@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["consumer_table"]
 
-_NUMBERS = ("starts", "lag", "frames", "frames/s", "heard (s ago)")
+_NUMBERS = ("starts", "lag", "frames", "frames/s", "heartbeat (s ago)")
 
 
 def consumer_table(job_id: int, consumers: Sequence[ConsumerStatus]) -> Table:

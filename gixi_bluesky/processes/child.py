@@ -42,7 +42,7 @@ class Start:
 
 
 class ChildProcess(Peer):
-    """A Python process that runs one function of ours with a connection to this process.
+    """A Python process that runs one function of this package with a connection to this process.
 
     It is not a multiprocessing.Process, which would run the user's script again and so needs a
     main guard. The child has the parent's import path, with the standard library first, its own

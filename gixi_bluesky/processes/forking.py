@@ -128,7 +128,7 @@ class ForkedCopy(Peer):
 
 
 def can_fork() -> bool:
-    """Return whether a copy of this process would work: no threads but ours, no GPU in use."""
+    """Return whether a copy of this process would work: no foreign threads, no GPU in use."""
     import sys
 
     torch = sys.modules.get("torch")

@@ -1,4 +1,4 @@
-"""Arrays in, peaks and phases out; knows nothing of Bluesky, Tiled or Kafka."""
+"""Analysis of arrays: peaks and phases, independent of Bluesky, Tiled and Kafka."""
 
 from __future__ import annotations
 

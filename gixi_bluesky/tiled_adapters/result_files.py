@@ -1,7 +1,7 @@
 """The Tiled adapter of result files: mimetype application/x-gixi-hdf5.
 
 For files that hold no run of their own, as `process --out` and `export --nexus` make them. Another
-server than ours takes the adapter by its configuration:
+server loads the adapter by its configuration:
 
     catalog:
       adapters_by_mimetype:

@@ -198,7 +198,7 @@ def commit_order(streams: Iterable[str]) -> list[str]:
 def stored_columns(stream: str) -> tuple[Column, ...]:
     """Return the columns of a stored table in their order, without `seq_num` and `time`.
 
-    Raises KeyError for the table of a step, whose columns only its step knows.
+    Raises KeyError for the table of a step, whose columns only its step defines.
     """
     return TABLES[stream].columns
 

@@ -72,7 +72,7 @@ def uids(runs: list[Any]) -> list[str]:
 def test_a_run_is_written_read_and_queried_while_it_grows_and_after(server: Server) -> None:
     raw_uid = str(uuid4())
     catalogue = server.catalog("gixi")
-    assert queries.knows(catalogue)
+    assert queries.has_fast_queries(catalogue)
     writing = RunWriting(catalogue, server.directory, start_document(raw_uid=raw_uid))
     writing.flush([0, 1])
     for probability, tell in ((0.7, writing.store.refresh_live), (0.9, None)):

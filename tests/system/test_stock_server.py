@@ -73,6 +73,6 @@ def test_it_shows_result_files_and_answers_our_queries(tmp_path: Path) -> None:
         assert node["peaks"].read()["q"].tolist() == [1.0, 2.0]
         assert node["polar_image"].shape == (2, N_PHI, N_Q)
         assert node.metadata["configuration"] == {"a": 1}
-        assert queries.knows(root), "the adapter brings them"
+        assert queries.has_fast_queries(root), "the adapter brings them"
         assert queries.with_phase(root, "MAPbBr3") == []
         root.context.close()

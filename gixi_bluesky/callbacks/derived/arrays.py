@@ -242,7 +242,7 @@ class RunArrays:
         tables: Mapping[str, Mapping[str, list[Any]]],
         arrays: Rows,
     ) -> None:
-        """Commit frames without their arrays; their rows are owed to the part."""
+        """Commit frames without their arrays; their rows are written to the part later."""
         frames = tables.get("frames", {"frame": [], "reason": []})
         step = max(self._output.row_step, 1)
         curves = {

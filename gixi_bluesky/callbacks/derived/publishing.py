@@ -186,7 +186,7 @@ class RunPublisher:
                 self._give_up(str(error))
             else:
                 self._wait_for_writer(self._renew, error)
-        except Exception as error:  # whatever a store raises is tried again, later
+        except Exception as error:  # any error of a store is followed by a retry
             self._postpone(error)
 
     def close(self) -> None:

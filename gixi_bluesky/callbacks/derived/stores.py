@@ -78,8 +78,8 @@ def store_builder(
     output, tiled = config.output, config.tiled
     if output.arrays == "external":
         file_process().start()
-    ours = client is None and tiled.uri is not None
-    if ours:
+    own_client = client is None and tiled.uri is not None
+    if own_client:
         client = derived_catalogue(tiled)
     if client is None:
         if output.arrays != "external":
@@ -100,7 +100,7 @@ def store_builder(
         sweep_s=None if spool is None else session_s,
         timeout_s=output.storage_timeout_s,
     )
-    if ours:
+    if own_client:
         weakref.finalize(stores, client.context.close)
     return stores
 

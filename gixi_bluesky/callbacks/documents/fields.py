@@ -62,7 +62,7 @@ def row(doc: Mapping[str, Any], key: str) -> Sequence[Any]:
     if not is_row(value):
         message = f"{key}: got {_brief(value)}; expected a list"
         raise DocumentError(message)
-    if len(value) > MAX_EVENTS:  # type: ignore[arg-type] # _is_row knows its length
+    if len(value) > MAX_EVENTS:  # type: ignore[arg-type] # _is_row checked its length
         message = f"{key}: got more than {MAX_EVENTS} rows in one document"
         raise DocumentError(message)
     return value  # type: ignore[return-value] # checked by _is_row

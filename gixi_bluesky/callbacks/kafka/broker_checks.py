@@ -81,9 +81,9 @@ def _of_size(
             f"{topic} takes messages of {limit} bytes and an image has {image_bytes}: events that "
             "hold images will be missing; have max.message.bytes raised, or write files"
         )
-    ours = int(settings.max_message_mib * (1 << 20))
-    if ours < image_bytes:
-        yield f"kafka.max_message_mib allows {ours} bytes and an image has {image_bytes}; raise it"
+    limit = int(settings.max_message_mib * (1 << 20))
+    if limit < image_bytes:
+        yield f"kafka.max_message_mib allows {limit} bytes and an image has {image_bytes}; raise it"
 
 
 def _members(admin: Any, group: str) -> int:

@@ -1,4 +1,4 @@
-"""Clients of librdkafka made from the settings; the only place that knows its options."""
+"""Clients of librdkafka made from the settings; the only place with its options."""
 
 from __future__ import annotations
 

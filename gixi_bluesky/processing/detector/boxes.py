@@ -64,7 +64,7 @@ def suppress(
     if not len(boxes):
         return np.empty(0, np.intp)
     rectangles = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
-    corners: Any = rectangles.astype(np.float64)  # OpenCV's stub knows sequences only
+    corners: Any = rectangles.astype(np.float64)  # OpenCV's stub declares sequences only
     probabilities: Any = scores.astype(np.float32)
     kept = cv2.dnn.NMSBoxes(corners, probabilities, 0.0, iou)
     return np.asarray(kept, np.intp).reshape(-1)

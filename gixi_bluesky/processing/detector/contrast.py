@@ -3,7 +3,7 @@
 Intensities are never measured on these images. No data (NaN) enters no minimum, maximum or
 histogram and stays NaN. The recipe is the published one of GIXD peak detection (Starostin 2022):
 scale to 0…1, log(strength · x + 1), scale, 5000 grey levels, contrast-limited adaptive histogram
-equalisation, scale; only the percentiles of the first step are ours.
+equalisation, scale; only the percentiles of the first step differ.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ _REQUIREMENT = "gixi==0.0.1"
 _SHA256 = "c1a202452a009c01e4c8a24da026bb92d3a0031b6cc88cd8d506181655620218"
 _TIMEOUT_S = 600
 
-# Where the parts of the published network stand in ours.
+# Names of the parts of the published network in this package's network.
 _PARTS = {
     "backbone.backbone.": "backbone.",
     "backbone.fpn.": "pyramid.",
@@ -109,7 +109,7 @@ def _state(archive: bytes, member: str) -> dict[str, Tensor]:
 
 
 def convert(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Name the tensors of the published network as ours; its constants are in the manifest."""
+    """Rename the tensors of the published network; its constants are in the manifest."""
     converted = {}
     for key, tensor in state.items():
         if key.startswith(_CONSTANTS):

@@ -38,7 +38,7 @@ class Poni:
 
     @property
     def sha256(self) -> str:
-        """Hash of what it states, whatever else its file holds."""
+        """Hash of the calibration, independent of the rest of its file."""
         numbers = {key: value for key, value in asdict(self).items() if key != "path"}
         return hashlib.sha256(json.dumps(numbers, sort_keys=True).encode()).hexdigest()
 

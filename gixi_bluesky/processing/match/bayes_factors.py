@@ -149,7 +149,7 @@ class Trials:
         return self._summed(logs)
 
     def weigh_found(self) -> LogFactors:
-        """Weigh without claims as if a texture had hidden each line that speaks against."""
+        """Weigh without claims as if a texture had hidden each line that reduces the odds."""
         line, scale = self.line[self.starts], self.pairs_of.scale[self.starts]
         gained = np.maximum(self.gained + self.log_missed[:, line], 0)
         prior = _strain_prior(self.scales)[:, None]

@@ -100,7 +100,7 @@ class FibreModels:
     spots: SpotList
 
     def place(self, line: Int64, feature: Int64) -> tuple[Float32, Bool]:
-        """Return by how much the phi of a feature's spots speaks for a line, and if it explains it.
+        """Return how much the phi of a feature's spots supports a line, and if it explains it.
 
         The factor is the density of the spots under the fibre over that of any other origin, a
         tenth of strays included; n spots of one line count as the root of n.

@@ -99,7 +99,7 @@ def refine_lattices(phases: Sequence[LineSet], zero_sigma: float) -> LatticeFit:
 
     Least squares of q = |h B(cell)| + zero. Each line errs by its fit's error and by an unknown
     position error, a constant times q, over which the fits are averaged with their restricted
-    likelihood; so the covariance knows the scatter of the lines. Priors, as observations: strain
+    likelihood; so the covariance includes the scatter of the lines. Priors, as observations: strain
     1 % and zero_sigma (1/angstrom).
     """
     free = [free_parameters(p.cell, p.system) for p in phases]

@@ -57,7 +57,7 @@ def measure(searched: PolarImage | CartesianImage, detections: Detections) -> Pe
 
 
 def surely_seen(peaks: Peaks) -> Peaks:
-    """Return the peaks above the noise, numbered anew; a negative intensity is no peak."""
+    """Return the peaks above the noise, renumbered; a negative intensity is no peak."""
     kept = np.flatnonzero(peaks.snr >= _LEAST_SNR)
     columns = {name: values[kept] for name, values in peaks.items()}
     columns["peak"] = np.arange(len(kept), dtype=np.int64)

@@ -1,4 +1,4 @@
-"""From fits in pixels of the image that was searched to |q| and phi, whatever its axes are."""
+"""Conversion of fits in pixels of the searched image to |q| and phi."""
 
 from __future__ import annotations
 

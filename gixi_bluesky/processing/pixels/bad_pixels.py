@@ -27,7 +27,7 @@ _RESTLESS = 10.0  # variance of a blinking pixel over that of its surroundings
 class BadPixels:
     """Unusable pixels, (rows, columns) each, as frames are read; no pixel is in two.
 
-    absent: marked as no data in every frame; dead: without counts amid others that have some
+    absent: marked as no data in every frame; dead: without counts, unlike their neighbours
     hot: far above all neighbours; blinking: far more restless than its surroundings
     """
 

@@ -51,7 +51,7 @@ def read_reference(
 
 
 def read_any_size(path: str | Path, what: str, *, stack: bool = False) -> NDArray[Any]:
-    """Read an image as `read_reference` does, of whatever size it is."""
+    """Read an image of any size, otherwise as `read_reference`."""
     path = Path(path)
     most = 3 if stack else 2
     try:

@@ -113,7 +113,7 @@ class PixelCorrection:
     def __call__(self, frame: NDArray[Any], exposures: int = 1) -> Float32:
         """Return corrected counts (rows, columns) of a frame after `orient`; no data is NaN.
 
-        exposures: how many the frame is the sum of; a sum knows its saturated pixels already
+        exposures: how many the frame is the sum of; saturated pixels of a sum are already marked
         """
         invalid = invalid_pixels(frame, self.dummy)
         if self.saturation is not None and exposures == 1:

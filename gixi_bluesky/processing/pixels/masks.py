@@ -41,7 +41,7 @@ def load_mask(
 
 
 def mask_of_any_size(mask: MaskFile) -> Bool:
-    """Read a mask as `load_mask` does, of whatever size it is."""
+    """Read a mask of any size, otherwise as `load_mask`."""
     return _masked(read_any_size(mask.file, "mask"), mask)
 
 

@@ -138,7 +138,7 @@ class NarrowCells:
         """
         sides = tuple(_Side.of(rows, columns, shape) for rows, columns in centers)
         seen = np.any([side.on for side in sides], axis=0)
-        # The smaller extent on the side where it is smaller; NaN where no side knows it.
+        # The smaller extent on the side where it is smaller; NaN where no side has it.
         extent = np.fmin.reduce(
             [np.where(side.on, np.minimum(*side.size), np.nan) for side in sides]
         )

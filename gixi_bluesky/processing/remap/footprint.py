@@ -88,7 +88,7 @@ class Footprint:
         cells = NarrowCells.of(centers, grid.centers()[0][1] >= lowest, valid.shape, held)
         pixels, blocks, window = _matrices(cell, valid, cells)
         weight = (_row_sums(pixels) + _row_sums(blocks)).reshape(grid.shape)
-        # A block's entry speaks for four pixels.
+        # A block's entry stands for four pixels.
         squares = (_row_sums(pixels, 2) + _row_sums(blocks, 2) / 4).reshape(grid.shape)
         full_weight = np.where(cells.narrow, cells.area, held)
         data = cells.reachable & _enough(weight, full_weight)

@@ -3,7 +3,7 @@
 Rings and segments are Gaussians in |q|, all around or over part of phi, their brightness modulated
 by Perlin noise (Perlin, SIGGRAPH 1985), on a smooth background with more of it, and Gaussian noise
 on top: no detector, no gaps, no counting statistics, no missing wedge. After the description in
-Starostin et al., npj Comput. Mater. 8 (2022) 101; the numbers are ours.
+Starostin et al., npj Comput. Mater. 8 (2022) 101; the numbers are chosen here.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ TRAINING = range(900_000)
 CALIBRATION = range(900_000, 910_000)
 EVALUATION = range(910_000, 1 << 31)
 
-# Shipped structures that no network of ours is trained on.
+# Shipped structures that are excluded from training.
 _HELD_OUT = ("CsPbBr3", "LaB6", "PbBr2")
 _Q_MAX = 5.0  # 1/angstrom, the farthest a simulated detector reaches
 

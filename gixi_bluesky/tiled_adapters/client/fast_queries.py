@@ -11,7 +11,7 @@ from tiled.queries import QueryValueError, register
 
 from gixi_bluesky.tiled_adapters.schema import Q_BIN, q_bin
 
-__all__ = ["MAX_BINS", "PeakNear", "PhaseReached", "bins_between", "knows"]
+__all__ = ["MAX_BINS", "PeakNear", "PhaseReached", "bins_between", "has_fast_queries"]
 
 MAX_BINS = 100  # of a range that is searched bin by bin; a wider range returns all runs with peaks
 _PEAK, _PHASE = "gixi_peak_near", "gixi_phase_reached"
@@ -84,6 +84,6 @@ def bins_between(lowest: float, highest: float) -> list[str]:
     return [q_bin((number + 0.5) * Q_BIN) for number in range(first, last + 2)]
 
 
-def knows(client: Any) -> bool:
+def has_fast_queries(client: Any) -> bool:
     """Return whether the server has the plugin; a server without it ignores these queries."""
     return {_PEAK, _PHASE} <= set(client.context.server_info.queries)

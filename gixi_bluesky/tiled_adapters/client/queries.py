@@ -20,7 +20,7 @@ from gixi_bluesky.tiled_adapters.client.fast_queries import (
     PeakNear,
     PhaseReached,
     bins_between,
-    knows,
+    has_fast_queries,
 )
 from gixi_bluesky.tiled_adapters.run_names import LEAST_PREFIX, one_with_prefix
 from gixi_bluesky.tiled_adapters.schema import PURPOSE
@@ -187,7 +187,7 @@ def _search_fast(
     alternatives: Iterable[Iterable[Any]],
     matches: Callable[[Any], bool],
 ) -> list[Any]:
-    if knows(client):
+    if has_fast_queries(client):
         try:
             return _search(client, [[query]], matches)
         except ClientError as error:

@@ -282,7 +282,7 @@ class SpoolFile:
         return self._tables.get(record.doc.get("descriptor", "")) == "frames"
 
     def _note(self, name: str, doc: Mapping[str, Any]) -> None:
-        """Remember the name of a table; a page of `frames` ends a flush."""
+        """Record the name of a table; a page of `frames` ends a flush."""
         if name == "descriptor":
             self._tables[doc.get("uid", "")] = doc.get("name", "")
         elif name in {"start", SESSION} or self._tables.get(doc.get("descriptor", "")) == "frames":

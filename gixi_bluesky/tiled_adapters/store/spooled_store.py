@@ -169,7 +169,7 @@ class SpooledStore:
         self._ended = True
         done = self._delivery.complete or self._delivery.caught_up
         self._delivery.close()
-        # What the disk refuses now stays on it, and is sent again: Tiled knows what it has.
+        # Documents that the disk cannot remove now are sent again; Tiled leaves out doubles.
         with contextlib.suppress(OSError):
             _put_away(self._spool, sent=done or isinstance(self._over, RunCompleteError))
 
@@ -269,7 +269,7 @@ class SpooledStore:
                 self._over = error
                 self._tried.set()
                 return
-            except Exception as error:  # whatever a store raises is tried again, later
+            except Exception as error:  # any error of a store is followed by a retry
                 self._error = error
                 self._pause(retry.failed(), error)
                 continue

@@ -9,7 +9,7 @@ from tiled.client import from_uri
 from tiled.server import SimpleTiledServer
 
 from gixi_bluesky.tiled_adapters import queries
-from gixi_bluesky.tiled_adapters.client.fast_queries import knows
+from gixi_bluesky.tiled_adapters.client.fast_queries import has_fast_queries
 from gixi_bluesky.tiled_adapters.schema import q_bin
 
 pytestmark = pytest.mark.system
@@ -28,7 +28,7 @@ def test_a_server_that_has_the_names_but_no_answers_is_asked_the_slow_way(tmp_pa
             "one", metadata={"start": start, "stop": {"exit_status": "success", "gixi": summary}}
         )
 
-        assert knows(client), "the case that this test is about"
+        assert has_fast_queries(client), "the case that this test is about"
         assert len(queries.with_phase(client, "MAPbBr3", 0.9)) == 1
         assert queries.with_phase(client, "MAPbBr3", 0.98) == []
         assert len(queries.with_peak(client, 1.06, 0.01)) == 1

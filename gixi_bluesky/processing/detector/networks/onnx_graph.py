@@ -110,7 +110,7 @@ class _DensePart(nn.Module):
 
 
 def _plain(net: LightNet) -> LightNet:
-    """Return a copy with the usual memory layout: ONNX knows no other."""
+    """Return a copy with the usual memory layout, the only one that ONNX supports."""
     return copy.deepcopy(net).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload] # torch's stub lacks it
 
 

@@ -171,9 +171,9 @@ def _proposed(proposals: Proposals) -> list[tuple[Float32, Float32]]:
     boxes = _array(decoded).reshape(*index.shape, 4)
     proposed = []
     for i, count in enumerate(likely):
-        ours, first = boxes[i, :count], scores[i, :count]
-        kept = suppress(ours, first, PROPOSAL_IOU)[:PROPOSALS]
-        proposed.append((ours[kept], first[kept]))
+        boxes_of_image, first = boxes[i, :count], scores[i, :count]
+        kept = suppress(boxes_of_image, first, PROPOSAL_IOU)[:PROPOSALS]
+        proposed.append((boxes_of_image[kept], first[kept]))
     return proposed
 
 
