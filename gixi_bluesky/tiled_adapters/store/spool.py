@@ -254,7 +254,7 @@ class SpoolFile:
                 self.lost_records += missing
                 last_lost = record.serial - 1
             if record.name == "event_page" and record.doc.get("descriptor") not in self._tables:
-                # Nobody can say which table its rows belong to: its frames must be done again.
+                # The table of its rows is unknown: its frames must be analysed again.
                 self.lost_records += 1
                 last_lost = record.serial
             if record.name == SESSION:
