@@ -106,7 +106,7 @@ class Delivery:
         return waiting.documents(), position
 
     def _lacks_resource(self, record: Record) -> bool:
-        """Say whether a record announces images of a file whose own record was lost."""
+        """Return whether a record announces images of a file whose own record was lost."""
         resource = record.doc.get("stream_resource")
         return record.name == "stream_datum" and resource not in self._resources
 
