@@ -29,6 +29,14 @@ camera = Camera("", name="camera")
 """
 
 
+_PERMISSIONS = """
+from pathlib import Path
+import bluesky_queueserver
+folder = Path(bluesky_queueserver.__file__).parent / "profile_collection_sim"
+print(folder / "user_group_permissions.yaml")
+"""
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -64,6 +72,10 @@ def manager(tmp_path: Path) -> Iterator[Callable[..., str]]:
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
     script = (ROOT / "examples" / "queueserver_startup.py").read_text()
     (tmp_path / "startup.py").write_text(script + IMAGING)
+    shipped = subprocess.run(
+        [commands / "python", "-c", _PERMISSIONS], capture_output=True, text=True, check=True
+    )
+    shutil.copy(shipped.stdout.strip(), tmp_path)
     ports = [free_port() for _ in range(3)]
     environment = os.environ | {
         "GIXI_CONFIG": str(tmp_path / "config.yaml"),
@@ -79,6 +91,8 @@ def manager(tmp_path: Path) -> Iterator[Callable[..., str]]:
         [
             *(commands / "start-re-manager", "--startup-script", tmp_path / "startup.py"),
             *("--keep-re", "--redis-addr", f"localhost:{ports[0]}"),
+            *("--existing-plans-devices", tmp_path / "existing_plans_and_devices.yaml"),
+            *("--user-group-permissions", tmp_path / "user_group_permissions.yaml"),
             *("--zmq-control-addr", f"tcp://*:{ports[1]}"),
             *("--zmq-info-addr", f"tcp://*:{ports[2]}"),
         ],
