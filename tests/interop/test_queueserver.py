@@ -7,6 +7,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -132,7 +133,7 @@ def test_a_queued_plan_is_analysed(manager: Callable[..., str], tmp_path: Path) 
     (result,) = until(lambda: list((tmp_path / "results").glob("*.nxs")), 120, "the derived run")
     listed = subprocess.run(
         [
-            *("python", "-m", "gixi_bluesky", "list", "--json"),
+            *(sys.executable, "-m", "gixi_bluesky", "list", "--json"),
             *("--directory", str(tmp_path / "results")),
         ],
         env=os.environ | {"PYTHONPATH": str(ROOT)},
