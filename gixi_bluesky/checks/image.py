@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["check_image"]
 
 _LEAST_DATA = 0.5
+_SIDES = "on the right of the beam against the left"
 
 
 def check_image(config: Config, label: str, frame: NDArray[Any]) -> tuple[str, list[str]]:
@@ -50,7 +51,7 @@ def check_image(config: Config, label: str, frame: NDArray[Any]) -> tuple[str, l
         *shifts,
         *offers(config, file, setup.geometry, shape),
         # The comparison of the sides has its own message.
-        *(one for one in result.warnings if "left: check" not in one),
+        *(one for one in result.warnings if _SIDES not in one),
     ]
     detail = (
         f"{label}: {len(result.peaks)} peaks in {sum(result.seconds.values()):.2f} s; the mask "
