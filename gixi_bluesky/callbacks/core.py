@@ -85,7 +85,7 @@ class AnalysisCore:
         self._config = config.model_copy(update={"output": output})
         self._new_store = store
         configured = configured_folds(config.steps, textures=bool(config.textures))
-        followed = with_tracks(configured) if config.tracks.follow else configured
+        followed = with_tracks(configured, config) if config.tracks.follow else configured
         self._folds = folds or followed
         self._redelivered = redelivered
         self._echo = echo

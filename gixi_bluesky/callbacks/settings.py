@@ -9,8 +9,10 @@ from pydantic import BeforeValidator, Field, field_validator
 
 from gixi_bluesky.processing.settings import (
     CorrectionSettings,
+    DetectorSettings,
     FilePath,
     GeometrySettings,
+    GridSettings,
     PositiveFloat,
     Settings,
 )
@@ -131,6 +133,10 @@ class AnalysisConfig(StoreConfig, Protocol):
     def queue(self) -> QueueSettings: ...  # noqa: D102
     @property
     def steps(self) -> tuple[StepSettings, ...]: ...  # noqa: D102
+    @property
+    def grid(self) -> GridSettings: ...  # noqa: D102
+    @property
+    def detector(self) -> DetectorSettings: ...  # noqa: D102
     @property
     def tracks(self) -> TrackSettings: ...  # noqa: D102
     @property

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from gixi_bluesky.processing.evaluation.onsets import OnsetReport
     from gixi_bluesky.processing.evaluation.series_scorecard import SeriesScore
 
-__all__ = ["evaluate_series"]
+__all__ = ["evaluate_series", "evaluate_weak_peaks"]
 
 
 def evaluate_series(seed: int | None, count: int, weights: str | None, *, json: bool) -> None:
@@ -45,6 +45,19 @@ def evaluate_series(seed: int | None, count: int, weights: str | None, *, json: 
         _show(means, onsets, count)
 
 
+def evaluate_weak_peaks(seed: int | None, count: int, weights: str, *, json: bool) -> None:
+    """Print how many weak peaks are found in `count` simulated series of twenty frames."""
+    from gixi_bluesky.processing.detector import load_detector
+    from gixi_bluesky.processing.evaluation.weak_peaks import SUMS_SEED, weak_peaks
+
+    first = SUMS_SEED if seed is None else seed
+    found = weak_peaks(first, count, load_detector(weights))
+    if json:
+        print_json({"weak_peaks": found.summary(), "seed": first})
+    else:
+        _show_numbers("weak peaks of series of 20 frames", found.summary())
+
+
 def _means(scores: Sequence[SeriesScore]) -> dict[str, dict[str, float]]:
     """Return the mean of each number by tracker, and the median of the switches."""
     means = {}
@@ -64,7 +77,14 @@ def _show(means: dict[str, dict[str, float]], onsets: OnsetReport, count: int) -
     for name in next(iter(means.values())):
         table.add_row(name, *(f"{mean[name]:.3f}" for mean in means.values()))
     output.print(table)
-    table = Table("", "", box=SIMPLE_HEAD, title="onsets of phases")
-    for name, value in onsets.summary().items():
+    _show_numbers("onsets of phases", onsets.summary())
+
+
+def _show_numbers(title: str, numbers: dict[str, float | int]) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table("", "", box=SIMPLE_HEAD, title=title)
+    for name, value in numbers.items():
         table.add_row(name, f"{value:.3f}" if isinstance(value, float) else str(value))
     output.print(table)

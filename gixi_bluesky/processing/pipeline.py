@@ -167,6 +167,8 @@ class Pipeline:
         """
         # Imported late: pandas takes half a second, which analysis processes do without.
         from gixi_bluesky.processing.tracks.series import follow
+        from gixi_bluesky.processing.tracks.sum_search import search_with
+        from gixi_bluesky.processing.tracks.sums import SumTracks
 
         results = [
             replace(self(frame, incidence_angle_deg), index=index)
@@ -175,7 +177,9 @@ class Pipeline:
         if times is not None and len(times) != len(results):
             message = f"got {len(times)} times for {len(results)} frames; expected one for each"
             raise FrameError(message)
-        return follow(results, times)
+        sums_of = self._config.tracks.sums_of if self._config.grid.space == "polar" else 0
+        search = search_with(self.detector, self._config.detector)
+        return follow(results, times, SumTracks(search, sums_of) if sums_of else None)
 
     @cached_property
     def provenance(self) -> Provenance:

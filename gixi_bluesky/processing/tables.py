@@ -239,6 +239,8 @@ class Courses(Table):
     upper_limit: Float64 = _column("counts deg/angstrom", "95 % upper limit of the intensity")
     detected: Int64 = _column("", "1 = the detector found the peak in this frame, else 0", "<i8")
     reason: NDArray[np.object_] = _column("", "why there is no measurement, else empty", "<U200")
+    place_q: Float64 = _column("1/angstrom", "|q| at which the intensity is measured")
+    place_phi: Float64 = _column("deg", "polar angle at which the intensity is measured")
 
 
 def numbered(table: Table, index: int, *, track: bool = False) -> pd.DataFrame:

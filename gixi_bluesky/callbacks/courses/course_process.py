@@ -7,7 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,8 +28,9 @@ from gixi_bluesky.log import get_logger
 from gixi_bluesky.processes.child import ChildProcess, ProcessEndedError
 from gixi_bluesky.processes.limits import Limits
 from gixi_bluesky.processes.loops import Loop
+from gixi_bluesky.processing.settings import DetectorSettings
 
-__all__ = ["Axes", "CourseProcess"]
+__all__ = ["Axes", "CourseProcess", "MeanSearch"]
 
 Image = NDArray[np.float32]
 Axes = tuple[NDArray[np.float64], NDArray[np.float64]]
@@ -49,6 +50,13 @@ _PAUSE_S = 0.2  # longer with each failure
 _log = get_logger()
 
 
+class MeanSearch(NamedTuple):
+    """The detector that searches the means of so many frames, 0 = none."""
+
+    detector: DetectorSettings
+    frames: int
+
+
 @dataclass(frozen=True, slots=True)
 class _Waiting:
     """A record that is to be written, and the image that belongs to it."""
@@ -60,10 +68,11 @@ class _Waiting:
 class CourseProcess:
     """Passes frames to a child process and returns rows of `courses`; never blocks its caller.
 
-    The child starts with the first track. It keeps its state in files that this process holds, so
-    that another one goes on when it dies or hangs. What waits here is bounded: images are left out
-    then, and read again from what is stored.
+    The child starts with the first track, or with the frames of the first mean. It keeps its state
+    in files that this process holds, so that another one goes on when it dies or hangs. What waits
+    here is bounded: images are left out then, and read again from what is stored.
 
+    search: how means of frames are searched; None = they are not
     axes: q (n_q,) 1/angstrom and phi (n_phi,) deg of the images, unless the first frame has others
     stored_image: returns the image that the run has stored of a frame, None without one
     timeout_s: after which a child that does not answer is replaced
@@ -73,6 +82,7 @@ class CourseProcess:
     def __init__(
         self,
         axes: Axes,
+        search: MeanSearch | None = None,
         stored_image: Callable[[int], Image | None] = lambda _: None,
         *,
         timeout_s: float = _TIMEOUT_S,
@@ -83,6 +93,7 @@ class CourseProcess:
         self.phases: Mapping[str, Any] = {}
         self.received = 0
         self._axes, self._axes_seen = axes, False
+        self._search = search or MeanSearch(DetectorSettings(), 0)
         self._timeout_s = timeout_s
         self._most_image_bytes = most_image_bytes
         self._changed = threading.Condition()
@@ -91,8 +102,8 @@ class CourseProcess:
         self._rows: deque[Rows] = deque()
         self._n_rows = 0
         self._finishing = self._complete = self._summarised = self._due = False
-        self._frames = self._frames_summarised = 0
-        self._has_tracks = False
+        self._frames = self._frames_summarised = self._written = 0
+        self._needed = False
         self._failures = 0
         self._files: _Files | None = None
         self._child: ChildProcess | None = None
@@ -142,7 +153,7 @@ class CourseProcess:
     @property
     def finished(self) -> bool:
         """True if all rows were returned, after `finish`."""
-        nothing = not self._has_tracks and not self._waiting
+        nothing = not self._needed and not self._waiting
         return self._finishing and not self._rows and (nothing or self._summarised)
 
     def close(self) -> None:
@@ -178,13 +189,13 @@ class CourseProcess:
             with self._changed:
                 image = self._waiting.popleft().image
                 self._waiting_bytes -= 0 if image is None else image.nbytes
-        if self._has_tracks and not self._loop.stopping and self._n_rows < _MOST_ROWS:
+        if self._needed and not self._loop.stopping and self._n_rows < _MOST_ROWS:
             self._work()
 
     def _has_work(self) -> bool:
         if self._loop.stopping or self._waiting:
             return True
-        if self.error or not self._has_tracks or self._n_rows >= _MOST_ROWS:
+        if self.error or not self._needed or self._n_rows >= _MOST_ROWS:
             return False
         return self._due or (self._finishing and not self._summarised)
 
@@ -194,9 +205,11 @@ class CourseProcess:
             if waiting.image is not None:
                 slot = files.images.put(record.tracked.number, waiting.image)
                 record = replace(record, slot=slot)
-            self._has_tracks = self._has_tracks or len(record.tracked.tracks) > 0
+            self._written += 1
+            enough = 0 < self._search.frames <= self._written
+            self._needed |= enough or len(record.tracked.tracks) > 0
         files.records.append(record)
-        self._due = self._has_tracks
+        self._due = self._needed
         self._complete = self._summarised = False
 
     def _work(self) -> None:
@@ -250,7 +263,7 @@ class CourseProcess:
         child.start()
         q, phi = files.axes
         records, images, results = files.descriptors
-        child.send(CourseFiles(records, images, results, q, phi))
+        child.send(CourseFiles(records, images, results, q, phi, *self._search))
         self._child = child
         child.receive(_START_S)
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gixi_bluesky.processing.settings import DetectorSettings
 from gixi_bluesky.processing.tables import Matches, MatchPeaks
 from gixi_bluesky.processing.tracks.course_plan import TrackedFrame
 
@@ -25,6 +26,7 @@ class CourseFiles:
     images: slots of images, written by the parent
     results: what was measured, written by the child
     q, phi: axes of the images, (n_q,) 1/angstrom and (n_phi,) deg
+    sums_of: number of frames whose mean is searched with the `detector`, 0 = none
     """
 
     records: int
@@ -32,6 +34,8 @@ class CourseFiles:
     results: int
     q: NDArray[np.float64]
     phi: NDArray[np.float64]
+    detector: DetectorSettings
+    sums_of: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,7 @@ class FollowedFrame:
     match_peaks: MatchPeaks
     slot: int
     reason: str
+    incidence_angle_deg: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gixi_bluesky.callbacks.courses.course_process import Axes, CourseProcess
+from gixi_bluesky.callbacks.courses.course_process import Axes, CourseProcess, MeanSearch
 from gixi_bluesky.callbacks.courses.messages import FollowedFrame, Rows, StoredCourses
 from gixi_bluesky.callbacks.derived.folds import (
     FoldBuilder,
@@ -18,10 +19,12 @@ from gixi_bluesky.callbacks.derived.folds import (
     StoredFrames,
 )
 from gixi_bluesky.callbacks.runs.actions import RawRun
+from gixi_bluesky.callbacks.settings import AnalysisConfig
 from gixi_bluesky.callbacks.worker.jobs import Ready
 from gixi_bluesky.errors import StoreError
 from gixi_bluesky.processing.tables import Peaks
 from gixi_bluesky.processing.tracks.courses import tracked_frame
+from gixi_bluesky.processing.tracks.settings import FEWEST_BINS
 from gixi_bluesky.processing.tracks.tracker import Tracker
 from gixi_bluesky.tiled_adapters.schema import TABLES, StreamTable
 
@@ -118,6 +121,7 @@ class TrackFold:
             match_peaks=frame.match_peaks,
             slot=-1,
             reason=reason,
+            incidence_angle_deg=_angle(frame),
         )
         self._courses.put(followed, frame.image, axes)
 
@@ -139,11 +143,15 @@ class TrackFold:
         }
 
 
-def with_tracks(build: FoldBuilder) -> FoldBuilder:
+def with_tracks(build: FoldBuilder, config: AnalysisConfig) -> FoldBuilder:
     """Return a function that builds the tracks of a run before its other folds."""
+    sums_of = config.tracks.sums_of if config.grid.space == "polar" else 0
+    search = MeanSearch(config.detector, sums_of)
 
     def folds(raw: RawRun, ready: Ready) -> Sequence[FrameFold]:
-        return (TrackFold(_axes(ready)), *build(raw, ready))
+        axes = _axes(ready)
+        searched = search if min(map(len, axes)) >= FEWEST_BINS else None
+        return (TrackFold(axes, CourseProcess(axes, searched)), *build(raw, ready))
 
     return folds
 
@@ -152,6 +160,13 @@ def _axes(ready: Ready) -> Axes:
     grid = ready.provenance.config["grid"]
     n_phi, n_q = grid["shape"]
     return np.linspace(0.0, grid["q_max_inv_angstrom"], n_q), np.linspace(0.0, 90.0, n_phi)
+
+
+def _angle(frame: OrderedFrame) -> float:
+    if frame.result is not None:
+        return frame.result.incidence_angle_deg
+    rows = frame.stored.get("frames")
+    return math.nan if rows is None else float(rows["incidence_angle_deg"].iloc[0])
 
 
 def _peaks(frame: OrderedFrame) -> Peaks:

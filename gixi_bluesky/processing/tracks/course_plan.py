@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_left
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gixi_bluesky.processing.tracks.places import Places
+from gixi_bluesky.processing.tracks.places import Places, coincide
 
-__all__ = ["CoursePlan", "Task", "TrackedFrame"]
+__all__ = ["FIRST_SUM_TRACK", "CoursePlan", "Task", "TrackedFrame"]
 
 Int64 = NDArray[np.int64]
 
 _OWN = -1
+FIRST_SUM_TRACK = 1_000_000  # found in means of frames; those of single frames count from 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class _Birth:
 
 
 class CoursePlan:
-    """Lists what is due in each frame; keeps 24 bytes a frame, and the places of new tracks.
+    """Lists what is due in each frame; keeps 32 bytes a frame, and the places of new tracks.
 
     A track that gets its number in frame n is measured in the frames before at its place in frame
     n, and from then on where it is expected. Tasks depend on the frames in their order alone, so
@@ -60,10 +60,12 @@ class CoursePlan:
         self._numbers = array("q")
         self._known = array("q")  # births up to each frame, its own included
         self._next = array("q")  # the next birth that is due in each frame
+        self._fixed: list[_Birth] = []
+        self._next_fixed = array("q")
         self._n_tracks = 0
         self._own_due: dict[int, None] = {}  # positions, in order
         self._swept = 0  # frames before have no births due, up to `_swept_births`
-        self._swept_births = 0
+        self._swept_births = (0, 0)
 
     def __len__(self) -> int:
         return len(self._numbers)
@@ -81,14 +83,14 @@ class CoursePlan:
             self._n_tracks = int(frame.tracks[-1]) + 1
         self._numbers.append(frame.number)
         self._known.append(len(self._births))
+        self._next_fixed.append(0)
         self._next.append(_OWN if len(frame.tracks) else len(self._births))
         if len(frame.tracks):
             self._own_due[len(self._numbers) - 1] = None
 
-    def position(self, frame: int) -> int | None:
-        """Return the position of a frame among those that were added, None if it was not."""
-        at = bisect_left(self._numbers, frame)
-        return at if at < len(self._numbers) and self._numbers[at] == frame else None
+    def add_fixed(self, tracks: Int64, places: Places) -> None:
+        """Take tracks whose places stay; they are due in all frames, earlier and later ones."""
+        self._fixed.append(_Birth(tracks, places))
 
     def number(self, position: int) -> int:
         """Return the number of the frame at a position."""
@@ -102,7 +104,7 @@ class CoursePlan:
 
     def births_due(self) -> int | None:
         """Return the first position where later tracks are due; None without one."""
-        births = len(self._births)
+        births = len(self._births), len(self._fixed)
         if self._swept_births != births:
             self._swept, self._swept_births = 0, births
         while self._swept < len(self._numbers) and not self._is_due(self._swept):
@@ -126,12 +128,18 @@ class CoursePlan:
                 beside = placed.chosen(placed.near(birth.places))
                 tasks.append(Task(birth.tracks, birth.places, beside))
             placed = placed.joined(birth.places)
+        for birth in self._fixed[self._next_fixed[position] :]:
+            near = own.places.near(birth.places) & ~coincide(own.places, birth.places)
+            tasks.append(Task(birth.tracks, birth.places, own.places.chosen(near)))
         return tasks
 
     def done(self, position: int) -> None:
         """Record that all that was due in a frame was measured."""
         self._next[position] = len(self._births)
+        self._next_fixed[position] = len(self._fixed)
         self._own_due.pop(position, None)
 
     def _is_due(self, position: int) -> bool:
+        if self._next_fixed[position] < len(self._fixed):
+            return True
         return max(self._next[position], self._known[position]) < len(self._births)

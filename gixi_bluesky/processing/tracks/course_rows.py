@@ -54,6 +54,8 @@ def _task_rows(
             "frame": frame.number,
             "track": track,
             "detected": int(track in frame.detected),
+            "place_q": float(task.places.q[i]),
+            "place_phi": float(task.places.phi[i]),
         }
         if found is None:
             row |= {"reason": reason}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,8 +11,12 @@ from numpy.typing import NDArray
 from gixi_bluesky.processing.tables import Courses, Peaks
 from gixi_bluesky.processing.tracks.course_plan import CoursePlan, TrackedFrame
 from gixi_bluesky.processing.tracks.course_rows import Row, measured_rows
+from gixi_bluesky.processing.tracks.places import Places
 from gixi_bluesky.processing.tracks.tracker import Tracker
 from gixi_bluesky.processing.types import PolarImage
+
+if TYPE_CHECKING:
+    from gixi_bluesky.processing.tracks.sums import SumTracks
 
 __all__ = ["CourseFold", "tracked_frame"]
 
@@ -37,6 +42,11 @@ class CourseFold:
     def complete(self) -> bool:
         """True if every track was measured in every frame."""
         return self._plan.complete
+
+    @property
+    def places(self) -> Places:
+        """Where each track is expected in the latest frame."""
+        return self._tracker.places[1]
 
     def step(self, frame: int, peaks: Peaks) -> Int64:
         """Return the track of each peak of a frame, (m,), -1 = none; frames in order."""
@@ -64,6 +74,22 @@ class CourseFold:
                 rows += measured_rows(frame, tasks, found, stored)
         table: Courses = Courses.from_rows(rows)
         return table
+
+    def find_in_means(
+        self, sums: SumTracks, image: Callable[[int], tuple[PolarImage, float] | None]
+    ) -> None:
+        """Add tracks that only means of frames show; after the last frame.
+
+        image: returns the polar image of a frame and its incidence angle, None without one
+        """
+        for frame in self._frames:
+            found = image(frame.number)
+            if found is None:
+                continue
+            polar, angle = found
+            new = sums.add(polar.intensity, angle, (polar.q, polar.phi), frame.places)
+            if new is not None:
+                self._plan.add_fixed(*new)
 
     def _add(self, number: int, numbers: Int64) -> None:
         frame = tracked_frame(number, numbers, self._tracker)

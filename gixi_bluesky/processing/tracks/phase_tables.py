@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from gixi_bluesky.processing.tracks.common_course import Course, common_course
+from gixi_bluesky.processing.tracks.course_plan import FIRST_SUM_TRACK
 from gixi_bluesky.processing.tracks.onset import Interval, end_of, onset_of
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "phase_row",
     "phase_table",
     "track_table",
+    "with_sum_tracks",
 ]
 
 Float64 = NDArray[np.float64]
@@ -33,6 +35,7 @@ TRACK_COLUMNS = (
 LEAST_SHARE = 0.25  # of a track's peaks that must name a phase, each by its probability
 LEAST_PROBABILITY = 0.5  # of a phase that is listed, in two frames at least
 TRUSTED_FRAMES = 2
+_SAME_Q, _SAME_PHI = 0.004, 4.0  # relative; deg
 _ONSET_COLUMNS = tuple(
     f"{what}_{kind}{bound}"
     for what in ("onset", "end")
@@ -67,6 +70,43 @@ def track_table(
     tracks[["phase", "hkl"]] = tracks[["phase", "hkl"]].fillna("")
     tracks = tracks.sort_values("n_frames", ascending=False, kind="stable", ignore_index=True)
     return tracks[list(TRACK_COLUMNS)]
+
+
+def with_sum_tracks(tracks: pd.DataFrame, courses: pd.DataFrame) -> pd.DataFrame:
+    """Return the table with the tracks that were found in means of frames only.
+
+    They have no phase, no detections, and `sum` as their kind; n_frames counts the frames in which
+    the intensity is three standard errors above zero. Where a peak of a single frame was followed
+    at the same place later on, that track stands for both.
+    """
+    mine = courses[courses["track"] >= FIRST_SUM_TRACK]
+    rows = []
+    for track, course in mine.groupby("track"):
+        q, phi = float(course["place_q"].median()), float(course["place_phi"].median())
+        beside = (tracks["q"] - q).abs() < _SAME_Q * q
+        if (beside & ((tracks["phi"] - phi).abs() < _SAME_PHI)).any():
+            continue
+        seen = course[course["intensity"] > 3 * course["intensity_error"]]
+        frames = seen["frame"] if len(seen) else course["frame"]
+        rows.append(
+            {
+                "track": track,
+                "phase": "",
+                "hkl": "",
+                "n_frames": len(seen),
+                "n_detections": 0,
+                "first_frame": frames.min(),
+                "last_frame": frames.max(),
+                "q": q,
+                "phi": phi,
+                "kind": "sum",
+                "intensity": course["intensity"].max(),
+            }
+        )
+    if not rows:
+        return tracks
+    found = pd.DataFrame(rows)[list(TRACK_COLUMNS)]
+    return found if not len(tracks) else pd.concat([tracks, found], ignore_index=True)
 
 
 def _explanations(

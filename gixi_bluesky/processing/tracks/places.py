@@ -7,9 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Places"]
+__all__ = ["Places", "coincide"]
 
 Float64 = NDArray[np.float64]
+
+_APART_FWHM = 0.8  # of the narrower one
+_LEAST_SHARED = 0.3  # of the longer arc
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,3 +48,16 @@ class Places:
         apart = np.abs(self.q[:, None] - others.q)
         reach = widths * np.maximum(self.fwhm_q[:, None], others.fwhm_q)
         return np.asarray((apart < reach).any(axis=1))
+
+
+def coincide(places: Places, others: Places) -> NDArray[np.bool_]:
+    """(n,) which places are those of others: close along q, and much the same arc."""
+    if not len(others) or not len(places):
+        return np.zeros(len(places), bool)
+    narrow = np.minimum(places.fwhm_q[:, None], others.fwhm_q)
+    near = np.abs(places.q[:, None] - others.q) < _APART_FWHM * narrow
+    half, other_half = places.fwhm_phi[:, None] / 2, others.fwhm_phi / 2
+    low = np.maximum(places.phi[:, None] - half, others.phi - other_half)
+    high = np.minimum(places.phi[:, None] + half, others.phi + other_half)
+    shared = (high - low) / (2 * np.maximum(half, other_half))
+    return np.asarray((near & (shared > _LEAST_SHARED)).any(axis=1))

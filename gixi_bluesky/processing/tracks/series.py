@@ -8,7 +8,13 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from gixi_bluesky.processing.tracks.courses import CourseFold
-from gixi_bluesky.processing.tracks.phase_tables import phase_courses, phase_table, track_table
+from gixi_bluesky.processing.tracks.phase_tables import (
+    phase_courses,
+    phase_table,
+    track_table,
+    with_sum_tracks,
+)
+from gixi_bluesky.processing.tracks.sums import SumTracks
 from gixi_bluesky.processing.tracks.unexplained import Unexplained, unexplained_lines
 from gixi_bluesky.processing.types import FrameResult
 
@@ -35,20 +41,30 @@ class SeriesResult:
     unexplained: Unexplained
 
 
-def follow(results: Sequence[FrameResult], times: Sequence[float] | None = None) -> SeriesResult:
+def follow(
+    results: Sequence[FrameResult],
+    times: Sequence[float] | None = None,
+    sums: SumTracks | None = None,
+) -> SeriesResult:
     """Follow the peaks of analysed frames, given in order of their `index`.
 
     times: of the results, in any unit
+    sums: finds peaks that only means of frames show; None = they are not searched
     """
     fold = CourseFold()
     tracked = [replace(one, tracks=fold.step(one.index, one.peak_table)) for one in results]
     by_index = {one.index: one for one in tracked}
+    if sums is not None:
+        fold.find_in_means(
+            sums, lambda frame: (by_index[frame].polar, by_index[frame].incidence_angle_deg)
+        )
     courses = fold.measure(lambda frame: by_index[frame].polar)
     rows = pd.DataFrame(dict(courses.items()))
     rows = rows.sort_values(["frame", "track"], kind="stable", ignore_index=True)
     peaks = _joined([one.peaks for one in tracked])
     matches = _joined([one.matches for one in tracked])
     tracks = track_table(peaks, _joined([one.match_peaks for one in tracked]), matches)
+    tracks = with_sum_tracks(tracks, rows)
     moments: Mapping[int, float] = (
         {} if times is None else dict(zip(by_index, map(float, times), strict=True))
     )

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from gixi_bluesky.processing.tracks.course_plan import FIRST_SUM_TRACK
 from gixi_bluesky.processing.tracks.indexing import FEWEST_LINES, propose_cells
 from gixi_bluesky.processing.tracks.phase_tables import course_matrix
 
@@ -46,7 +47,9 @@ def unexplained_lines(tracks: pd.DataFrame, courses: pd.DataFrame) -> Unexplaine
 
     tracks: as `track_table` returns them; courses: rows of `courses`
     """
-    open_ones = tracks[(tracks["phase"] == "") & (tracks["n_frames"] >= _FEWEST_FRAMES)]
+    # Weak lines of known phases are among those that only means show, and none is matched.
+    single = tracks[tracks["track"] < FIRST_SUM_TRACK]
+    open_ones = single[(single["phase"] == "") & (single["n_frames"] >= _FEWEST_FRAMES)]
     members = _grouped(courses, open_ones["track"].to_numpy(np.int64))
     lines = []
     for number, group in enumerate(members):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -16,14 +17,16 @@ from fakes import fake_config
 from waiting import wait_until
 
 from gixi_bluesky.callbacks.courses import course_process
-from gixi_bluesky.callbacks.courses.course_process import CourseProcess
+from gixi_bluesky.callbacks.courses.course_process import CourseProcess, MeanSearch
 from gixi_bluesky.callbacks.derived.stores import LocalStore
 from gixi_bluesky.callbacks.derived.track_fold import TrackFold
 from gixi_bluesky.callbacks.worker.jobs import Analysed, Outcome
+from gixi_bluesky.processing.settings import DetectorSettings
 from gixi_bluesky.processing.simulation import ChangingPhase, Growth, Halo, Series, SeriesGrid
 from gixi_bluesky.processing.simulation.peak_lists import peak_list
 from gixi_bluesky.processing.structures.cif_files import read_structure, shipped_cifs
-from gixi_bluesky.processing.tables import Matches, MatchPeaks
+from gixi_bluesky.processing.tables import Matches, MatchPeaks, Peaks
+from gixi_bluesky.processing.tracks.course_plan import FIRST_SUM_TRACK
 
 pytestmark = pytest.mark.slow  # starts processes or networks in most tests
 
@@ -183,3 +186,29 @@ def test_images_that_were_not_kept_are_read_from_what_is_stored(frames, undistur
     found, tracks, _ = end(publisher)
     pd.testing.assert_frame_equal(found, undisturbed[0])
     assert tracks == undisturbed[1]
+
+
+def test_means_are_searched_in_the_process_and_again_after_a_restart(frames, tmp_path):
+    search = MeanSearch(DetectorSettings(weights="classical"), 6)
+
+    def begun(folder):
+        fold = TrackFold(AXES, CourseProcess(AXES, search))
+        return Publisher(folder, LocalStore(fake_config(folder).output), folds=[fold])
+
+    # The detector of single frames found nothing; of a mean it finds the strong lines.
+    frames = [replace(one, peaks=Peaks.empty(), match_peaks=MatchPeaks.empty()) for one in frames]
+    whole = begun(tmp_path / "whole")
+    feed(whole, frames, range(N_FRAMES))
+    expected, _, _ = end(whole)
+    assert (expected["track"] >= FIRST_SUM_TRACK).all()
+    assert len(expected) == expected["track"].nunique() * N_FRAMES > 0
+    first = begun(tmp_path / "parts")
+    feed(first, frames, range(11))
+    first.run.close()
+    second = begun(tmp_path / "parts")
+    second.run.step()
+    for number in range(11):
+        second.run.skip(frame(number))
+    feed(second, frames, range(11, N_FRAMES))
+    courses, _, _ = end(second)
+    pd.testing.assert_frame_equal(courses, expected)
