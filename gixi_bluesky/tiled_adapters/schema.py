@@ -24,7 +24,6 @@ from gixi_bluesky.processing.tables import (
 )
 
 __all__ = [
-    "FRAME_STATUS",
     "IMAGES",
     "IMAGE_DATASET",
     "IMAGE_KEY",
@@ -66,8 +65,6 @@ STREAMS = ("peaks", "matches", "match_peaks", "frames")
 IMAGES = "images"
 IMAGE_KEY = "polar_image"
 IMAGE_DATASET = "/entry/polar/intensity"
-
-FRAME_STATUS = ("ok", "dropped", "unavailable", "failed")
 
 # Width of the bins of |q| by which runs are found, 1/angstrom.
 Q_BIN = 0.01

@@ -15,7 +15,7 @@ from gixi_bluesky.processing.measure.profiles import RadialProfiles, box_cells, 
 from gixi_bluesky.processing.tracks.places import Places
 from gixi_bluesky.processing.types import PolarImage
 
-__all__ = ["Forced", "ForcedMeasurement", "measure_at"]
+__all__ = ["Forced", "ForcedMeasurement"]
 
 Float64 = NDArray[np.float64]
 Bool = NDArray[np.bool_]
@@ -81,11 +81,6 @@ class ForcedMeasurement:
         bright = measured & (intensity > _PLACED_SNR * error)
         q, q_error = _positions(profiles, weight, height, sigma, bright)
         return Forced(places.q + q * dq, q_error * dq, intensity, error)
-
-
-def measure_at(image: PolarImage, places: Places) -> Forced:
-    """Return what `ForcedMeasurement` finds at the places in an image."""
-    return ForcedMeasurement(image).at(places)
 
 
 def _boxes(image: PolarImage, places: Places) -> NDArray[np.float32]:

@@ -10,7 +10,7 @@ from gixi_bluesky.processing.simulation import ChangingPhase, Growth, Halo, Seri
 from gixi_bluesky.processing.simulation.peak_lists import peak_list
 from gixi_bluesky.processing.structures.cif_files import read_structure, shipped_cifs
 from gixi_bluesky.processing.tracks.courses import CourseFold
-from gixi_bluesky.processing.tracks.forced import measure_at
+from gixi_bluesky.processing.tracks.forced import ForcedMeasurement
 from gixi_bluesky.processing.tracks.places import Places
 
 N_FRAMES = 24
@@ -58,7 +58,7 @@ def strong(series):
 
 def test_the_intensity_is_that_of_the_simulation(series):
     truth, chosen, places = strong(series)
-    forced = measure_at(series.polar(N_FRAMES - 1), places)
+    forced = ForcedMeasurement(series.polar(N_FRAMES - 1)).at(places)
     ratio = forced.intensity / truth.intensity[chosen]
     assert np.median(ratio) == pytest.approx(1.0, abs=0.12)  # the wedge hides a tenth of a ring
 
@@ -66,7 +66,7 @@ def test_the_intensity_is_that_of_the_simulation(series):
 def test_errors_are_as_large_as_the_scatter_and_nothing_is_measured_as_nothing(series):
     _, _, places = strong(series)
     images = [replace(series, seed=1000 + i).polar(4) for i in range(12)]
-    forced = [measure_at(image, places) for image in images]
+    forced = [ForcedMeasurement(image).at(places) for image in images]
     substrate = series.truth(4).peaks.q
     free = ~np.array([np.any(np.abs(substrate - q) < 0.04) for q in places.q])
     z = np.array([one.intensity / one.intensity_error for one in forced])[:, free]
@@ -77,7 +77,7 @@ def test_errors_are_as_large_as_the_scatter_and_nothing_is_measured_as_nothing(s
 
 def test_a_place_off_the_image_and_in_a_gap_has_no_data(series):
     places = Places(*(np.array(v) for v in ([9.0, 1.025], [40.0, 27.0], [0.02] * 2, [8.0, 5.0])))
-    forced = measure_at(series.polar(3), places)
+    forced = ForcedMeasurement(series.polar(3)).at(places)
     assert np.isnan(forced.intensity).all()
     assert np.isnan(forced.intensity_error).all()
 
