@@ -1,7 +1,7 @@
 /** An image made ready to be drawn: its colours, and what lies under the cursor. */
 
 import { palette } from './colour_maps.js';
-import { levels, NO_DATA, validCounts } from './contrast.js';
+import { FINITE, levels, NO_DATA, validCounts } from './contrast.js';
 import { polarIndex } from './projection.js';
 
 /**
@@ -32,14 +32,12 @@ const knownIndices = [];
  */
 export function projectedPicture(image, grid, projection, contrast, colours) {
   const index = indexOf(grid, projection);
-  const shown = levelsOf(image, contrast, Number.isFinite);
+  const shown = levelsOf(image, contrast, FINITE);
   const { width, height } = projection;
   return {
     width,
     height,
-    canvas: paint(width, height, colours, (pixel) =>
-      index[pixel] < 0 ? NO_DATA : shown[index[pixel]],
-    ),
+    canvas: paint(width, height, colours, shown, index),
     value: (x, y) => {
       const place = index[Math.floor(y) * width + Math.floor(x)];
       return place >= 0 ? image.values[place] : NaN;
@@ -61,7 +59,7 @@ export function detectorPicture(image, dtype, contrast, colours) {
   return {
     width,
     height,
-    canvas: paint(width, height, colours, (pixel) => shown[pixel]),
+    canvas: paint(width, height, colours, shown, null),
     value: (x, y) => values[Math.floor(y) * width + Math.floor(x)] ?? NaN,
   };
 }
@@ -69,7 +67,7 @@ export function detectorPicture(image, dtype, contrast, colours) {
 /**
  * @param {Image} image
  * @param {Contrast} contrast
- * @param {(value: number) => boolean} valid
+ * @param {import('./contrast.js').Valid} valid
  */
 function levelsOf(image, contrast, valid) {
   const known = knownLevels.get(image) ?? new Map();
@@ -101,9 +99,10 @@ function indexOf(grid, projection) {
  * @param {number} width
  * @param {number} height
  * @param {string} colours
- * @param {(pixel: number) => number} level
+ * @param {Uint16Array} shown levels of the image
+ * @param {Int32Array | null} index of each pixel in the image, null = the same
  */
-function paint(width, height, colours, level) {
+function paint(width, height, colours, shown, index) {
   const canvas = document.createElement('canvas');
   canvas.width = width;
   canvas.height = height;
@@ -111,7 +110,14 @@ function paint(width, height, colours, level) {
   const data = context.createImageData(width, height);
   const pixels = new Uint32Array(data.data.buffer);
   const colour = palette(colours);
-  for (let pixel = 0; pixel < pixels.length; pixel++) pixels[pixel] = colour[level(pixel)];
+  if (index) {
+    for (let pixel = 0; pixel < pixels.length; pixel++) {
+      const place = index[pixel];
+      pixels[pixel] = colour[place < 0 ? NO_DATA : shown[place]];
+    }
+  } else {
+    for (let pixel = 0; pixel < pixels.length; pixel++) pixels[pixel] = colour[shown[pixel]];
+  }
   context.putImageData(data, 0, 0);
   return canvas;
 }
