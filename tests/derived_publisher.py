@@ -45,8 +45,11 @@ def cut_of(value: float, axis: Any = AXIS) -> Cut:
     return Cut("film", "q", "1/angstrom", axis, intensity, ones / 2, ones.astype(int), ones)
 
 
-def analysed(value: float, *, keep: bool = True, cuts: Any = None) -> Analysed:
-    result = FakePipeline(fake_config(Path()))(np.full((4, 4), value))
+def analysed(
+    value: float, *, keep: bool = True, cuts: Any = None, q_image: bool = False
+) -> Analysed:
+    result = FakePipeline(fake_config(Path()))(np.full((4, 4), value), q_image=q_image)
+    on_q = result.q_image
     image = result.polar_image if keep else None
     return Analysed(
         result.peak_table,
@@ -58,6 +61,8 @@ def analysed(value: float, *, keep: bool = True, cuts: Any = None) -> Analysed:
         0.5,
         float(np.nansum(result.polar_image)),
         cuts=cuts or {},
+        q_axes=None if on_q is None else (on_q.q_xy, on_q.q_z),
+        q_image=None if on_q is None else on_q.intensity,
     )
 
 
@@ -96,7 +101,8 @@ class Publisher:
 
     def add(self, number: int, value: float = 10.0, cuts: Any = None, **options: Any) -> None:
         keep = self.run.keeps_image(frame(number))
-        result = analysed(value, keep=keep, cuts=cuts)
+        q_image = self.run.keeps_q_image(frame(number))
+        result = analysed(value, keep=keep, cuts=cuts, q_image=q_image)
         self.run.add(frame(number, **options), Outcome("ok", result=result))
 
     def finish(self, clock: Any = None) -> None:

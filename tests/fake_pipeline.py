@@ -13,7 +13,7 @@ import numpy as np
 from gixi_bluesky.errors import FrameError, WeightsError
 from gixi_bluesky.processing.geometry.conditions import Conditions
 from gixi_bluesky.processing.tables import Matches, MatchPeaks, Peaks
-from gixi_bluesky.processing.types import FrameResult, PolarImage
+from gixi_bluesky.processing.types import CartesianImage, FrameResult, PolarImage
 from gixi_bluesky.provenance import Provenance, result_hash
 
 N_PHI, N_Q = 16, 32
@@ -53,6 +53,7 @@ class FakePipeline:
         exposures: int = 1,
         dark: Any = None,
         conditions: Conditions | None = None,
+        q_image: bool = False,
     ) -> FrameResult:
         if conditions is not None and incidence_angle_deg is None:
             incidence_angle_deg = conditions.incidence_angle_deg
@@ -80,6 +81,7 @@ class FakePipeline:
             match_peak_table=MatchPeaks.from_rows([hkl]),
             incidence_angle_deg=self._angle if incidence_angle_deg is None else incidence_angle_deg,
             seconds={"all": 0.0},
+            q_image=q_image_of(image) if q_image else None,
         )
 
 
@@ -92,6 +94,12 @@ class FollowedPipeline(FakePipeline):
         del row["frame"], row["track"]
         row |= {"q": 1.5, "phi": 45.0, "fwhm_q": 0.3, "fwhm_phi": 40.0, "snr": 50.0}
         return replace(result, peak_table=Peaks.from_rows([row]))
+
+
+def q_image_of(image: Any) -> CartesianImage:
+    """Return the image as if its cells were those of (q_z, q_xy)."""
+    axes = np.linspace(-1, 3, N_Q), np.linspace(0, 3, N_PHI)
+    return CartesianImage(image, image, image, q_xy=axes[0], q_z=axes[1])
 
 
 def misbehave(sign: int) -> None:

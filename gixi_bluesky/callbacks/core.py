@@ -112,6 +112,7 @@ class AnalysisCore:
             self._deliver,
             wanted=self._wanted,
             keeps_image=self._keeps_image,
+            keeps_q_image=self._keeps_q_image,
             ready=self._is_ready,
             factory=factory,
         )
@@ -374,6 +375,10 @@ class AnalysisCore:
     def _keeps_image(self, frame: Frame) -> bool:
         run = self._run_of(frame)
         return run is not None and run.keeps_image(frame)
+
+    def _keeps_q_image(self, frame: Frame) -> bool:
+        run = self._run_of(frame)
+        return run is not None and run.keeps_q_image(frame)
 
     def _deliver(self, frame: Frame, outcome: Outcome) -> None:
         self._count(outcome.status)

@@ -21,8 +21,10 @@ from gixi_bluesky.cli.live_view import live
 from gixi_bluesky.cli.mask import mask
 from gixi_bluesky.cli.plot import plot
 from gixi_bluesky.cli.process import process
+from gixi_bluesky.cli.publish import publish
 from gixi_bluesky.cli.register import register
 from gixi_bluesky.cli.reprocess import reprocess
+from gixi_bluesky.cli.reproduce import reproduce
 from gixi_bluesky.cli.serve import serve
 from gixi_bluesky.cli.slurm import slurm_app
 from gixi_bluesky.cli.train import train
@@ -95,6 +97,8 @@ app.command()(register)
 app.command()(serve)
 app.command()(live)
 app.command()(export)
+app.command()(publish)
+app.command()(reproduce)
 app.command()(check)
 app.command()(mask)
 app.command()(train)

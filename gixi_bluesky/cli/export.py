@@ -11,9 +11,9 @@ from gixi_bluesky.cli.console import say, working
 from gixi_bluesky.cli.options import ResultsDirectory, ServerUri, StoreConfigFile
 
 if TYPE_CHECKING:
-    from gixi_bluesky.tiled_adapters.client.export import ReadableRun
+    from gixi_bluesky.tiled_adapters.client.readable_runs import ReadableRun
 
-__all__ = ["export"]
+__all__ = ["export", "found_run"]
 
 
 def export(
@@ -21,6 +21,9 @@ def export(
         str, typer.Argument(help="Uid of the derived run; on a server also of the raw run.")
     ],
     csv: Annotated[bool, typer.Option("--csv", help="Write one CSV file a table.")] = False,
+    cuts: Annotated[
+        bool, typer.Option("--cuts", help="Write each cut of each frame in three columns.")
+    ] = False,
     nexus: Annotated[
         bool, typer.Option("--nexus", help="Write one NeXus file with tables and images.")
     ] = False,
@@ -30,22 +33,27 @@ def export(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the files.")] = Path(),
 ) -> None:
     """Write the peaks, phases and images of a run to self-contained files."""
-    from gixi_bluesky.tiled_adapters.client.export import write_csv, write_nexus
+    from gixi_bluesky.tiled_adapters.client.export import write_csv, write_cuts, write_nexus
 
-    if not (csv or nexus):
-        raise typer.BadParameter("give --csv, --nexus or both")
-    run = _find(uid, tiled, config, directory)
+    if not (csv or nexus or cuts):
+        raise typer.BadParameter("give --csv, --cuts, --nexus or several of them")
+    run = found_run(uid, tiled, config, directory)
+    if cuts and not run.cuts:
+        raise typer.BadParameter(f"run {run.start['uid']} has no cuts")
     with working(f"exporting {run.start['uid']}"):
         paths = write_csv(run, out) if csv else []
+        if cuts:
+            paths += write_cuts(run, out)
         if nexus:
             paths.append(write_nexus(run, out / f"{run.start['uid']}.nxs"))
     for path in paths:
         say(f"wrote {path}")
 
 
-def _find(uid: str, tiled: str | None, config: Path | None, directory: Path) -> ReadableRun:
+def found_run(uid: str, tiled: str | None, config: Path | None, directory: Path) -> ReadableRun:
+    """Return a run of a server, or of the results directory where none is named."""
     from gixi_bluesky.config import load_config
-    from gixi_bluesky.tiled_adapters.client.export import FileRun, TiledRun, derived_run
+    from gixi_bluesky.tiled_adapters.client.readable_runs import FileRun, TiledRun, derived_run
     from gixi_bluesky.tiled_adapters.connection import derived_catalogue
     from gixi_bluesky.tiled_adapters.settings import TiledSettings
 

@@ -22,6 +22,7 @@ from gixi_bluesky.cli.records import FrameRecord
 from gixi_bluesky.config import Config
 from gixi_bluesky.metrics import serve_metrics
 from gixi_bluesky.tiled_adapters.files.requests import Finished
+from gixi_bluesky.tiled_adapters.schema import complete_columns, is_table
 from gixi_bluesky.tiled_adapters.store.writer import RunState
 
 __all__ = ["watched"]
@@ -115,7 +116,9 @@ class _ReportingStore:
         if name == "descriptor":
             self._streams[doc["uid"]] = doc["name"]
         elif name == "event_page":
-            self._page(self._streams[doc["descriptor"]], pd.DataFrame(doc["data"]))
+            stream = self._streams[doc["descriptor"]]
+            if is_table(stream):
+                self._page(stream, pd.DataFrame(doc["data"]))
 
     def _page(self, stream: str, rows: pd.DataFrame) -> None:
         """Keep a page until the page of `frames`, the last of a flush, says which frames it is."""
@@ -147,17 +150,21 @@ def _stored_frames(
             for stream, rows in tables.items()
             if stream.startswith("step_")
         }
-        none = pd.DataFrame()
         yield FrameRecord(
             name,
             frame["status"],
             frame["reason"],
-            peaks=tables.get("peaks", none),
-            matches=tables.get("matches", none),
-            match_peaks=tables.get("match_peaks", none),
-            textures=tables.get("textures", none),
+            peaks=tables.get("peaks", _no_rows("peaks")),
+            matches=tables.get("matches", _no_rows("matches")),
+            match_peaks=tables.get("match_peaks", _no_rows("match_peaks")),
+            textures=tables.get("textures", _no_rows("textures")),
             steps=steps,
         )
+
+
+def _no_rows(stream: str) -> pd.DataFrame:
+    """Return a table of a flush in which no frame had a row of it."""
+    return complete_columns(pd.DataFrame(), stream)
 
 
 def _place(config: Config) -> str:

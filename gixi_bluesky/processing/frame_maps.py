@@ -133,6 +133,12 @@ class FrameMaps:
         if not self._cuts:
             return Maps(remapper, None, setup.notes)
         cuts = CutMaps(
-            self._cuts, setup.geometry, config.grid, corrections, setup.valid, setup.pixels
+            self._cuts,
+            setup.geometry,
+            config.grid,
+            corrections,
+            setup.valid,
+            setup.pixels,
+            changing=bool(config.geometry.changes_per_frame),
         )
         return Maps(remapper, cuts, setup.notes)

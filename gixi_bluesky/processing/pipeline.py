@@ -69,6 +69,7 @@ class _Remapped:
     warnings: tuple[str, ...] = ()
     cuts: Mapping[str, Cut] = field(default_factory=dict)
     replaced: int = 0
+    q_image: CartesianImage | None = None
 
 
 class Pipeline:
@@ -108,16 +109,19 @@ class Pipeline:
         dark: Dark | None = None,
         exposures: int = 1,
         conditions: Conditions | None = None,
+        q_image: bool = False,
     ) -> FrameResult:
         """Analyse one frame: (rows, columns), any real dtype; None = the configuration's angle.
 
         dark: where the configuration takes it from the run
         exposures: how many the frame is the sum of, see `FrameSum`
         conditions: what differs from frame to frame, where the configuration does not fix it
+        q_image: return the frame on (q_z, q_xy), too
         Raises FrameError for an image that cannot be analysed.
         """
         wanted = self._conditions(conditions or Conditions(), incidence_angle_deg)
-        remapped = self._remap(np.asarray(frame), wanted, _Exposure(dark, exposures))
+        exposure = _Exposure(dark, exposures)
+        remapped = self._remap(np.asarray(frame), wanted, exposure, q_image=q_image)
         return self._finish([remapped], first=0)[0]
 
     def batch(
@@ -230,7 +234,14 @@ class Pipeline:
             self._dark_pixels = {key: remapper.pixels.with_dark(dark, turn.apply)}
         return self._dark_pixels[key]
 
-    def _remap(self, frame: NDArray[Any], conditions: Conditions, exposure: _Exposure) -> _Remapped:
+    def _remap(
+        self,
+        frame: NDArray[Any],
+        conditions: Conditions,
+        exposure: _Exposure,
+        *,
+        q_image: bool = False,
+    ) -> _Remapped:
         require_image(frame)
         times = StageTimes()
         rows, columns = frame.shape
@@ -245,6 +256,7 @@ class Pipeline:
             turned, replaced = self._without_outliers(remapper, frame)
             how = self._pixels(remapper, exposure.dark), exposure.number
             polar, cartesian = remapper(turned, *how), remapper.cartesian(turned, *how)
+            on_q = remapper.q_image(turned, *how) if q_image else None
         with times.timed("cuts"):
             cuts = _cut(maps, turned, polar, conditions, how)
         if not cuts:
@@ -252,12 +264,13 @@ class Pipeline:
         if conditions.monitor is not None:
             polar = polar.over(conditions.monitor)
             cartesian = cartesian and cartesian.over(conditions.monitor)
+            on_q = on_q and on_q.over(conditions.monitor)
         with times.timed("contrast"):
             prepared = self.detector.prepare((cartesian or polar).intensity)
         with times.timed("sides"):
             warnings = notes + self._compare_sides(remapper, turned) + _reported(replaced)
         angle = conditions.incidence_angle_deg or 0.0
-        return _Remapped(polar, cartesian, prepared, angle, times, warnings, cuts, replaced)
+        return _Remapped(polar, cartesian, prepared, angle, times, warnings, cuts, replaced, on_q)
 
     def _without_outliers(
         self, remapper: Remapper, frame: NDArray[Any]
@@ -312,6 +325,7 @@ class Pipeline:
             cpu_seconds=times.cpu,
             warnings=one.warnings,
             replaced_pixels=one.replaced,
+            q_image=one.q_image,
             index=index,
             cartesian=one.cartesian,
             cuts={name: one.cuts[name] for name in self._config.cuts},

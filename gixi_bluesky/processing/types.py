@@ -154,6 +154,7 @@ class FrameResult:
     step_rows: by step and column, the rows of the steps without a state
     tracks: (m,) of the peaks, -1 = none; None where the frame was analysed by itself
     replaced_pixels: of the frame, far above all their neighbours
+    q_image: the frame on (q_z, q_xy) as it is stored, where it was asked for
     """
 
     polar: PolarImage
@@ -171,6 +172,7 @@ class FrameResult:
     step_rows: Mapping[str, Mapping[str, list[Any]]] = field(default_factory=dict)
     tracks: Int64 | None = None
     replaced_pixels: int = 0
+    q_image: CartesianImage | None = None
 
     @property
     def polar_image(self) -> Float32:

@@ -19,6 +19,7 @@ __all__ = [
     "ArrayAxis",
     "FrameArray",
     "MeasuredCut",
+    "StoredAxis",
     "StoredRows",
     "array_data_keys",
     "axis_configuration",
@@ -44,6 +45,18 @@ class MeasuredCut(Protocol):
     def unit(self) -> str: ...  # noqa: D102
     @property
     def axis(self) -> NDArray[np.float64]: ...  # noqa: D102
+
+
+@dataclass(frozen=True, slots=True)
+class StoredAxis:
+    """The axis of a stored cut.
+
+    along: q, phi, q_xy or q_z; axis: (n,) centres of the bins
+    """
+
+    along: str
+    unit: str
+    axis: NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)

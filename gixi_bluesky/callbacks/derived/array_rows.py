@@ -26,6 +26,7 @@ class ArrayRows:
     """Turns results into rows of arrays, whose axes are those of the first frame of the session.
 
     step: distance of consecutive frame numbers; row k of a cut is frame k · step
+    known: whether a frame was taken, and with it the axes
     """
 
     def __init__(self, output: OutputSettings, step: int) -> None:
@@ -33,7 +34,7 @@ class ArrayRows:
         self._step = step
         self._cuts: dict[str, tuple[FrameArray, FrameArray]] = {}
         self._q_image: FrameArray | None = None
-        self._known = False
+        self.known = False
 
     @property
     def arrays(self) -> tuple[FrameArray, ...]:
@@ -49,7 +50,7 @@ class ArrayRows:
         rows: Rows = {array.dataset: {} for array in self.arrays}
         reasons: dict[int, str] = {}
         for number, result in results.items():
-            if not self._known:
+            if not self.known:
                 self._take_axes(result)
                 rows = {array.dataset: {} for array in self.arrays}
             moved = [name for name in self._cuts if not self._add_cut(rows, number, name, result)]
@@ -59,7 +60,7 @@ class ArrayRows:
         return rows, reasons
 
     def _take_axes(self, result: Analysed) -> None:
-        self._known = True
+        self.known = True
         self._cuts = {name: cut_arrays(name, cut, self._step) for name, cut in result.cuts.items()}
         if result.q_axes is not None and self._output.q_image_step:
             self._q_image = q_image_array(*result.q_axes, self._output.row_step)
@@ -76,7 +77,8 @@ class ArrayRows:
         return True
 
     def _add_q_image(self, rows: Rows, number: int, result: Analysed) -> None:
-        if self._q_image is None or result.q_image is None:
+        wanted = self._output.q_image_step
+        if self._q_image is None or result.q_image is None or number % wanted:
             return
         if result.q_image.shape == self._q_image.shape:
             dataset = f"{Q_IMAGE_GROUP}/{self._q_image.field}"

@@ -106,8 +106,11 @@ class RunArrays:
         return self._keeps(frame, self._output.image_step)
 
     def keeps_q_image(self, frame: int) -> bool:
-        """Return whether the image of a frame on (q_xy, q_z) is stored."""
-        return self._keeps(frame, self._output.q_image_step)
+        """Return whether the image of a frame on (q_z, q_xy) is stored, or needed for its axes."""
+        step = self._output.q_image_step
+        return self._keeps(frame, step) or (
+            self._output.arrays != "none" and step > 0 and not self._rows.known
+        )
 
     def save(
         self,

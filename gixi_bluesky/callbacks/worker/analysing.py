@@ -53,6 +53,7 @@ class FramePipeline(Protocol):
         dark: Dark | None,
         exposures: int,
         conditions: Conditions,
+        q_image: bool,
     ) -> FrameResult: ...
 
 
@@ -111,6 +112,7 @@ def _analyse(read: _Read, pipeline: FramePipeline) -> Outcome:
             dark=read.dark,
             exposures=read.exposures,
             conditions=read.job.conditions,
+            q_image=read.job.keep_q_image,
         )
         return Outcome("ok", result=_stored(result, keep_image=read.job.keep_image))
     except Exception as error:
@@ -138,7 +140,7 @@ def _gpu_bytes() -> int | None:
 
 
 def _stored(result: FrameResult, *, keep_image: bool) -> Analysed:
-    image = result.polar_image
+    image, on_q = result.polar_image, result.q_image
     return Analysed(
         peaks=result.peak_table,
         matches=result.match_table,
@@ -155,4 +157,6 @@ def _stored(result: FrameResult, *, keep_image: bool) -> Analysed:
         step_rows=result.step_rows,
         gain=result.polar.gain,
         readout_noise=result.polar.readout_noise,
+        q_axes=None if on_q is None else (on_q.q_xy, on_q.q_z),
+        q_image=None if on_q is None else on_q.intensity.astype(np.float32, copy=False),
     )

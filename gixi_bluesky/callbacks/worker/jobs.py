@@ -60,6 +60,7 @@ class Job:
 
     exposures: how many images an image inside an event is the sum of
     block: number of the shared memory that an inline image lies in
+    keep_image, keep_q_image: return the polar image, and that on (q_z, q_xy)
     """
 
     raw_uid: str
@@ -71,13 +72,14 @@ class Job:
     exposures: int = 1
     dark: DarkImages | None = None
     block: int = 0
+    keep_q_image: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Analysed:
     """The stored results of one frame: its tables, its cuts, and its images if they are kept.
 
-    q_axes: q_xy and q_z of the image on (q_z, q_xy), None where none is ever kept
+    q_image, q_axes: the image on (q_z, q_xy), and its q_xy and q_z, 1/angstrom
     gain, readout_noise: of the noise model that was used, counts; NaN = unknown
     """
 

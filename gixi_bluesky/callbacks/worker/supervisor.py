@@ -28,7 +28,8 @@ class Worker:
 
     deliver: called with each frame and its outcome, on the worker's thread
     wanted: says whether a frame needs analysing; None = not known yet, ask again
-    keeps_image: says whether the polar image of a frame is stored
+    keeps_image, keeps_q_image: say whether the polar image of a frame is stored, and that on
+        (q_z, q_xy)
     ready: says of a run's uid whether its frames may be taken now
     """
 
@@ -40,6 +41,7 @@ class Worker:
         *,
         wanted: Callable[[Frame], bool | None] = lambda _: True,
         keeps_image: Callable[[Frame], bool] = lambda _: True,
+        keeps_q_image: Callable[[Frame], bool] = lambda _: False,
         ready: Callable[[str], bool] = lambda _: True,
         factory: str = PIPELINE,
     ) -> None:
@@ -48,6 +50,7 @@ class Worker:
         self._deliver = deliver
         self._wanted = wanted
         self._keeps_image = keeps_image
+        self._keeps_q_image = keeps_q_image
         self._ready = ready
         self.pool = ProcessPool(config, factory)
         self._next: Frame | None = None
@@ -140,6 +143,7 @@ class Worker:
             conditions=frame.conditions,
             deadline=frame.received + self._file_timeout_s,
             keep_image=self._keeps_image(frame),
+            keep_q_image=self._keeps_q_image(frame),
             exposures=frame.exposures,
             dark=frame.dark,
         )

@@ -113,18 +113,34 @@ class Strip:
 
 
 def edges_of(
-    settings: CutSettings, side: str, pixels: PixelCoordinates, q_max: float, n_q: int
+    settings: CutSettings,
+    side: str,
+    pixels: PixelCoordinates,
+    q_max: float,
+    n_q: int,
+    *,
+    changing: bool = False,
 ) -> Float64:
     """Return the edges of the bins, (n + 1,).
 
     q_max, n_q: of the polar grid; they set the reach and the width of bins that are not configured
+    changing: the geometry differs from frame to frame, the edges must not
     """
     signed = side == "both"
-    low, high = settings.axis_range or _reach(settings, pixels, q_max, signed=signed)
+    reach = _grid_reach if changing and settings.along in ("q_xy", "q_z") else _reach
+    low, high = settings.axis_range or reach(settings, pixels, q_max, signed=signed)
     if settings.spacing == "log":
         return np.geomspace(low, high, (settings.bins or n_q) + 1)
     step = _PHI_STEP_DEG if settings.along == "phi" else q_max / n_q
     return np.linspace(low, high, (settings.bins or max(round((high - low) / step), 2)) + 1)
+
+
+def _grid_reach(
+    settings: CutSettings, pixels: PixelCoordinates, q_max: float, *, signed: bool
+) -> tuple[float, float]:
+    """Return the reach of the polar grid, whatever the detector sees of it."""
+    negative = signed if settings.along == "q_xy" else bool((pixels.q_z[pixels.above] < 0).any())
+    return (-q_max if negative else 0.0), q_max
 
 
 def _reach(

@@ -71,6 +71,7 @@ class CutMaps:
 
     shape: (rows, columns) of frames after `orient`; valid: the same shape, True = usable
     pixels: what is done to each pixel first
+    changing: the geometry differs from frame to frame, the bins are the same all the same
     Raises GeometryError for a cut of which the detector sees nothing.
     """
 
@@ -82,6 +83,8 @@ class CutMaps:
         corrections: CorrectionSettings,
         valid: Bool,
         pixels: PixelCorrection | None = None,
+        *,
+        changing: bool = False,
     ) -> None:
         self._shape = valid.shape
         self._dummy = () if pixels is not None else corrections.dummy
@@ -96,7 +99,14 @@ class CutMaps:
         self._maps: dict[str, _CutMap] = {}
         for name, settings in cuts.items():
             side = settings.side or grid.side
-            edges = edges_of(settings, side, coordinates, grid.q_max_inv_angstrom, grid.shape[1])
+            edges = edges_of(
+                settings,
+                side,
+                coordinates,
+                grid.q_max_inv_angstrom,
+                grid.shape[1],
+                changing=changing,
+            )
 
             def strip(
                 across: tuple[float, float],

@@ -31,6 +31,8 @@ Bool = NDArray[np.bool_]
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 
+_Q_CELLS = 512  # of a stored image on (q_z, q_xy), from 0 to the reach of the polar grid
+
 
 class Remapper:
     """Averages frames of one geometry over the cells of the polar grid; built once, then cheap.
@@ -122,16 +124,43 @@ class Remapper:
 
         The ranges default to what the detector sees of the polar grid's circle.
         """
+        seen = self._seen()
+        grid = QGrid(q_xy_range or seen[0], q_z_range or seen[1], shape)
+        return self._on(grid, frame, None, 1)
+
+    def q_image(
+        self, frame: NDArray[Any], pixels: PixelCorrection | None = None, exposures: int = 1
+    ) -> CartesianImage:
+        """Return the frame on (q_z, q_xy), both signs of q_xy, as it is stored.
+
+        The cells are square, 1/512 of the polar grid's reach wide. Where the geometry changes
+        from frame to frame, the range is that of the polar grid, else what the detector sees.
+        """
         q_max = self.grid.q_max
-        if q_xy_range is None or q_z_range is None:
-            rows, columns = np.meshgrid(*(np.linspace(0, n - 1, 65) for n in self.shape))
-            q_xy, q_z = self.geometry.q_at(rows, columns)
-            q_xy_range = q_xy_range or (max(q_xy.min(), -q_max), min(q_xy.max(), q_max))
-            q_z_range = q_z_range or (0.0, min(q_z.max(), q_max))
-        grid = QGrid(q_xy_range, q_z_range, shape)
+        step = q_max / _Q_CELLS
+        ranges = self._seen() if self._stored else ((-q_max, q_max), (0.0, q_max))
+        numbers = [round((high - low) / step) for low, high in ranges]
+        q_xy, q_z = ((low, low + n * step) for (low, _), n in zip(ranges, numbers, strict=True))
+        grid = QGrid(q_xy, q_z, (numbers[1] + 1, numbers[0] + 1))
+        return self._on(grid, frame, pixels, exposures)
+
+    def _seen(self) -> tuple[tuple[float, float], tuple[float, float]]:
+        """Return the range of q_xy and of q_z that the detector sees of the grid's circle."""
+        q_max = self.grid.q_max
+        rows, columns = np.meshgrid(*(np.linspace(0, n - 1, 65) for n in self.shape))
+        q_xy, q_z = self.geometry.q_at(rows, columns)
+        return (max(q_xy.min(), -q_max), min(q_xy.max(), q_max)), (0.0, min(q_z.max(), q_max))
+
+    def _on(
+        self,
+        grid: QGrid,
+        frame: NDArray[Any],
+        pixels: PixelCorrection | None,
+        exposures: int,
+    ) -> CartesianImage:
         if grid not in self._pictures:
             self._pictures = {grid: self._average(grid)}
-        image, _ = self._pictures[grid](frame)
+        image, _ = self._pictures[grid](frame, pixels, exposures)
         return CartesianImage(
             image.intensity, image.variance, image.pixels, q_xy=grid.q_xy, q_z=grid.q_z
         )

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from tiled.client.utils import handle_error
 
-from gixi_bluesky.tiled_adapters.frame_arrays import CUTS
+from gixi_bluesky.tiled_adapters.frame_arrays import CUTS, FrameArray
 
 if TYPE_CHECKING:
     import xarray
@@ -38,6 +40,49 @@ class CutSeries:
     times: NDArray[np.float64]
     intensity: NDArray[np.float32]
     error: NDArray[np.float32]
+
+    @classmethod
+    def of(
+        cls,
+        array: FrameArray,
+        intensity: NDArray[np.float32],
+        error: NDArray[np.float32],
+        frames: pd.DataFrame,
+    ) -> CutSeries:
+        """Return the cut of stored rows; the array is that of the intensity.
+
+        frames: the rows of `frames`, which hold the times
+        """
+        (axis,) = array.axes
+        n = min(len(intensity), len(error))
+        numbers = np.arange(n, dtype=np.int64) * array.step
+        times = frames.set_index("frame")["raw_time"].reindex(numbers)
+        return cls(
+            name=array.key,
+            along=axis.name,
+            unit=axis.unit,
+            axis=axis.values,
+            frames=numbers,
+            times=times.to_numpy(dtype=np.float64),
+            intensity=intensity[:n],
+            error=error[:n],
+        )
+
+    def mean(
+        self, frames: slice | Sequence[int] | None = None
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the mean intensity of the frames, or of those chosen by position, and its error.
+
+        Both (bins,); a bin without data in a frame is left out of its mean.
+        """
+        chosen = slice(None) if frames is None else frames
+        intensity = self.intensity[chosen].astype(np.float64)
+        variance = self.error[chosen].astype(np.float64) ** 2
+        number = np.isfinite(intensity).sum(axis=0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            mean = np.where(number > 0, np.nansum(intensity, axis=0) / number, np.nan)
+            error = np.where(number > 0, np.sqrt(np.nansum(variance, axis=0)) / number, np.nan)
+        return mean, error
 
     def to_xarray(self) -> xarray.Dataset:
         """Return the cut as a Dataset over frame and bin, with time as a coordinate."""
@@ -89,14 +134,14 @@ def tiled_cut_names(run: Any) -> list[str]:
     return [key for key in keys if f"{key}_error" in keys]
 
 
-def read_rows(node: Any, row: tuple[int, ...], rows: int) -> NDArray[np.float32]:
-    """Return the first `rows` rows of an array on a server, in as few requests as possible.
+def read_rows(node: Any, shape: tuple[int, ...], rows: int, first: int = 0) -> NDArray[np.float32]:
+    """Return rows first…rows-1 of an array on a server, in as few requests as possible.
 
-    row: the shape of one
+    shape: of a row
     """
-    at_once = max(_BYTES_AT_ONCE // (4 * int(np.prod(row))), 1)
-    parts = [np.empty((0, *row), np.float32)]
-    for begin in range(0, rows, at_once):
+    at_once = max(_BYTES_AT_ONCE // (4 * int(np.prod(shape))), 1)
+    parts = [np.empty((0, *shape), np.float32)]
+    for begin in range(first, rows, at_once):
         end = min(begin + at_once, rows)
         answer = handle_error(
             node.context.http_client.get(
@@ -105,5 +150,5 @@ def read_rows(node: Any, row: tuple[int, ...], rows: int) -> NDArray[np.float32]
                 headers={"Accept": "application/octet-stream"},
             )
         )
-        parts.append(np.frombuffer(answer.content, "<f4").reshape(end - begin, *row))
+        parts.append(np.frombuffer(answer.content, "<f4").reshape(end - begin, *shape))
     return np.concatenate(parts)

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from tiled.client.container import Container
 from tiled.client.utils import ClientError
 from tiled.queries import Comparison, Eq, Key, KeyPresent, Like
@@ -25,7 +26,11 @@ from gixi_bluesky.tiled_adapters.client.fast_queries import (
 from gixi_bluesky.tiled_adapters.run_names import LEAST_PREFIX, one_with_prefix
 from gixi_bluesky.tiled_adapters.schema import PURPOSE
 
+if TYPE_CHECKING:
+    import xarray
+
 __all__ = [
+    "compare",
     "differences",
     "full_uid",
     "newest",
@@ -139,6 +144,45 @@ def unfinished(client: Any) -> list[Any]:
         client,
         [[Key("start.purpose") == PURPOSE, KeyPresent("stop.exit_status", exists=False)]],
         lambda run: not run.metadata.get("stop"),
+    )
+
+
+def compare(
+    runs: Sequence[Any], cut: str, frames: slice | Sequence[int] | None = None
+) -> xarray.Dataset:
+    """Return one cut of several runs side by side: `intensity` and `error` over run and bin.
+
+    Each run counts with the mean of its frames, or of those that `frames` chooses (positions).
+    Curves with other bins than those of the first run are interpolated onto these. The
+    coordinates `uid` and `sample` say which run is which. Raises KeyError for a run without the
+    cut, ValueError for no runs and for cuts along other coordinates.
+    """
+    import xarray
+
+    series = [run.cut(cut) for run in runs]
+    if not series or len({one.along for one in series}) > 1:
+        message = f"got {[one.along for one in series]}; expected one or more cuts along the same"
+        raise ValueError(message)
+    means = [one.mean(frames) for one in series]
+    along, axis = series[0].along, series[0].axis
+    intensity, error = (
+        np.stack(
+            [
+                np.interp(axis, one.axis, mean[k], left=np.nan, right=np.nan)
+                for one, mean in zip(series, means, strict=True)
+            ]
+        )
+        for k in range(2)
+    )
+    starts = [run.metadata["start"] for run in runs]
+    return xarray.Dataset(
+        {"intensity": (("run", along), intensity), "error": (("run", along), error)},
+        coords={
+            along: (along, axis, {"units": series[0].unit}),
+            "uid": ("run", [start["uid"] for start in starts]),
+            "sample": ("run", [str(start.get("sample_name", "")) for start in starts]),
+        },
+        attrs={"name": cut},
     )
 
 

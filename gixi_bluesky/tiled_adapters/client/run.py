@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from html import escape
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pandas as pd
@@ -17,15 +17,27 @@ from gixi_bluesky.errors import StoreError
 from gixi_bluesky.processing.tracks.phase_tables import track_table, with_sum_tracks
 from gixi_bluesky.processing.tracks.unexplained import Unexplained, unexplained_lines
 from gixi_bluesky.tiled_adapters.client.cut_series import CutSeries, read_rows, tiled_cut_names
-from gixi_bluesky.tiled_adapters.frame_arrays import CUTS
+from gixi_bluesky.tiled_adapters.client.raw_signals import joined
+from gixi_bluesky.tiled_adapters.frame_arrays import (
+    CUTS,
+    Q_IMAGE,
+    FrameArray,
+    StoredAxis,
+    cut_arrays,
+)
 from gixi_bluesky.tiled_adapters.schema import (
     IMAGE_KEY,
     IMAGES,
     PURPOSE,
     TABLE_KEYS,
+    TABLES,
     complete_columns,
     stored_columns,
+    table_keys,
 )
+
+if TYPE_CHECKING:
+    import xarray
 
 __all__ = ["GIXIRun"]
 
@@ -132,26 +144,46 @@ class GIXIRun(BlueskyRunV3):
                 f"{', '.join(self.cuts) or 'none'}"
             )
             raise KeyError(message)
-        stream = self[CUTS]
-        label = stream.metadata["data_keys"][name]["dims"][0]
-        configuration = stream.metadata["configuration"][PURPOSE]
-        axis, phases = configuration["data"][label], configuration["data_keys"][label]
-        nodes = [stream.base[key] for key in (name, f"{name}_error")]
+        arrays = self.cut_arrays(name)
+        nodes = [self[CUTS].base[array.key] for array in arrays]
         rows = min(node.shape[0] for node in nodes)
-        step = self.metadata["start"]["gixi"].get("frame_step", 1)
-        frames = np.arange(rows, dtype=np.int64) * step
-        times = self.frames().set_index("frame")["raw_time"].reindex(frames)
-        intensity, error = (read_rows(node, (len(axis),), rows) for node in nodes)
-        return CutSeries(
-            name=name,
-            along=phases["description"],
-            unit=phases["units"],
-            axis=np.asarray(axis),
-            frames=frames,
-            times=times.to_numpy(dtype=np.float64),
-            intensity=intensity,
-            error=error,
+        intensity, error = (read_rows(node, arrays[0].shape, rows) for node in nodes)
+        return CutSeries.of(arrays[0], intensity, error, self.frames())
+
+    def cut_arrays(self, name: str) -> tuple[FrameArray, FrameArray]:
+        """Return how a cut is stored: its intensity and its error, with the axis."""
+        told = self[CUTS].metadata
+        label = told["data_keys"][name]["dims"][0]
+        configuration = told["configuration"][PURPOSE]
+        axis = configuration["data_keys"][label]
+        stored = StoredAxis(
+            axis["description"], axis["units"], np.asarray(configuration["data"][label])
         )
+        return cut_arrays(name, stored, self.metadata["start"]["gixi"].get("frame_step", 1))
+
+    def with_raw(self, *names: str, table: str = "frames") -> pd.DataFrame:
+        """Return a table of this run with signals of the raw run as columns, such as a temperature.
+
+        table: of this run, by frame: frames, peaks, matches, courses, textures or step_<name>
+        A signal of the images' own stream is joined by event; others, monitors and the baseline
+        by time, numbers with interpolation. Raises KeyError for a name that the raw run does not
+        have, StoreError when it is not on this server.
+        """
+        rows, frames = self.table(table), self.frames()
+        stream = self.metadata["start"]["gixi"].get("raw_stream", "primary")
+        return joined(rows, frames, self.raw, stream, names)
+
+    def table(self, name: str) -> pd.DataFrame:
+        """Return the rows of any table of the run, without time stamps.
+
+        Raises KeyError for a table that the run does not have.
+        """
+        if name in TABLES:
+            return self._rows(name)
+        internal = self[name].base["internal"]
+        columns = [column for column in internal.columns if column not in {"seq_num", "time"}]
+        rows: pd.DataFrame = internal.read([c for c in columns if not c.startswith("ts_")])
+        return rows.drop_duplicates(list(table_keys(name))).reset_index(drop=True)
 
     def unexplained(self) -> Unexplained:
         """Return the tracks without a phase, in groups of a common course over time.
@@ -166,11 +198,27 @@ class GIXIRun(BlueskyRunV3):
 
         Raises StoreError when the run keeps no image of it.
         """
+        return self._image(IMAGE_KEY, frame)
+
+    def q_image(self, frame: int) -> xarray.DataArray:
+        """Return the image of a frame on (q_z, q_xy), with its axes; NaN = no data.
+
+        Raises StoreError when the run keeps no such image of it (`output.q_images`).
+        """
+        import xarray
+
+        values = self._image(Q_IMAGE, frame)
+        axes = self[IMAGES].metadata["configuration"][PURPOSE]
+        dims = ("q_z", "q_xy")
+        coords = {name: (name, axes["data"][name], {"units": "1/angstrom"}) for name in dims}
+        return xarray.DataArray(values, coords, dims, name=Q_IMAGE, attrs={"units": "counts"})
+
+    def _image(self, key: str, frame: int) -> NDArray[np.float32]:
         step = self.metadata["start"]["gixi"].get("image_step", 1)
         try:
-            images = self[IMAGES].base[IMAGE_KEY]
+            images = self[IMAGES].base[key]
         except KeyError:
-            message = f"run {self.metadata['start']['uid']} keeps no images"
+            message = f"run {self.metadata['start']['uid']} keeps no images ({key})"
             raise StoreError(message) from None
         row, rest = divmod(frame, step)
         if rest or not 0 <= row < images.shape[0]:

@@ -15,6 +15,7 @@ from gixi_bluesky.tiled_adapters.frame_arrays import (
     CUT_GROUP,
     Q_IMAGE_GROUP,
     FrameArray,
+    StoredAxis,
     cut_arrays,
     q_image_array,
 )
@@ -109,7 +110,7 @@ def stored_arrays(file: h5py.File) -> list[FrameArray]:
         arrays.append(q_image_array(group["q_xy"][()], group["q_z"][()], step))
     for name, group in file[CUT_GROUP].items() if CUT_GROUP in file else ():
         if _STEP in group.attrs:
-            arrays += cut_arrays(name, _StoredCut(group), int(group.attrs[_STEP]))
+            arrays += cut_arrays(name, _axis_of(group), int(group.attrs[_STEP]))
     return [array for array in arrays if array.dataset in file]
 
 
@@ -126,13 +127,10 @@ def stored_rows(
     return {row: values[row] for row in wanted}
 
 
-class _StoredCut:
-    """The axis of a cut in a file."""
-
-    def __init__(self, group: h5py.Group) -> None:
-        self.along = str(_decoded(group.attrs["axes"][1]))
-        self.axis: NDArray[np.float64] = group[self.along][()]
-        self.unit = str(_decoded(group[self.along].attrs["units"]))
+def _axis_of(group: h5py.Group) -> StoredAxis:
+    """Return the axis of a cut in a file."""
+    along = str(_decoded(group.attrs["axes"][1]))
+    return StoredAxis(along, str(_decoded(group[along].attrs["units"])), group[along][()])
 
 
 def _grow(file: h5py.File, array: FrameArray, dataset: h5py.Dataset, rows: int) -> None:

@@ -188,3 +188,39 @@ def test_cuts_without_files_travel_in_pages_or_not_at_all(tmp_path: Path, arrays
         ]
         assert [row[1] for page in pages for row in page] == [1.0, 2.0]
         assert "external" not in described["data_keys"]["film"]
+
+
+@pytest.mark.parametrize(("images", "expected"), [("all", [0, np.nan, 2]), ("none", [0, 2])])
+def test_q_images_are_kept_as_often_as_asked_with_their_axes(
+    tmp_path: Path, images: str, expected: list[float]
+) -> None:
+    publisher = Publisher(tmp_path, output={"images": images, "q_images": "every_2"})
+    for number in range(3):
+        publisher.add(number, float(number))
+        publisher.run.step()
+    announced = [
+        doc["data_key"]
+        for name, doc in publisher.store.documents
+        if name == "stream_resource" and doc["data_key"] == "q_image"
+    ]
+    assert announced == ["q_image"]
+    whole = finished_file(publisher, 3)
+    with h5py.File(whole) as file:
+        group = file["/entry/q_image"]
+        assert list(group.attrs["axes"]) == [b"frame", b"q_z", b"q_xy"]
+        np.testing.assert_array_equal(group["intensity"][:, 0, 0], expected)
+        assert group["intensity"].shape[1:] == (len(group["q_z"]), len(group["q_xy"]))
+        assert "intensity" in file["/entry/polar"]
+
+
+def test_a_run_whose_first_frame_failed_keeps_its_q_images(tmp_path: Path) -> None:
+    publisher = Publisher(tmp_path, output={"q_images": "every_2"})
+    publisher.run.add(frame(0), Outcome("failed", "bad"))
+    publisher.add(1, 1.0)
+    publisher.run.step()
+    publisher.add(2, 2.0)
+    publisher.run.step()
+    whole = finished_file(publisher, 3)
+    with h5py.File(whole) as file:
+        values = file["/entry/q_image/intensity"][:, 0, 0]
+    np.testing.assert_array_equal(values, [np.nan, np.nan, 2.0])

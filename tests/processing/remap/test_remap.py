@@ -318,3 +318,15 @@ def test_set_ups_that_cannot_be_are_refused() -> None:
     away = Geometry(1.0, 0.2, (1e-3, 1e-3), (9.0, 9.0))
     with pytest.raises(GeometryError, match="no cell of the grid is data"):
         Remapper(away, COARSE, UNCORRECTED, SHAPE)
+
+
+def test_a_stored_q_image_has_square_cells_over_the_range_of_the_detector() -> None:
+    q_xy, _ = q_of_pixels()
+    made = remapper(FINE)
+    image = made.q_image(q_xy + 100)
+    steps = np.diff(image.q_xy), np.diff(image.q_z)
+    assert np.allclose(np.concatenate(steps), made.grid.q_max / 512)
+    seen = np.isfinite(image.intensity)
+    expected = np.broadcast_to(image.q_xy + 100, seen.shape)
+    # Cells on the border of the missing wedge mix what lies far apart.
+    assert (np.abs(image.intensity - expected)[seen] < 0.05).mean() > 0.999

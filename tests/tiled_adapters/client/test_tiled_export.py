@@ -10,13 +10,8 @@ import pytest
 from tiled_servers import IMAGE_SHAPE, PEAKS_PER_FRAME, RunWriting, image_of, start_document
 
 from gixi_bluesky.errors import ConfigError, StoreError
-from gixi_bluesky.tiled_adapters.client.export import (
-    FileRun,
-    TiledRun,
-    derived_run,
-    write_csv,
-    write_nexus,
-)
+from gixi_bluesky.tiled_adapters.client.export import write_csv, write_nexus
+from gixi_bluesky.tiled_adapters.client.readable_runs import FileRun, TiledRun, derived_run
 from gixi_bluesky.tiled_adapters.connection import connect, derived_catalogue
 from gixi_bluesky.tiled_adapters.probe import probe_store
 from gixi_bluesky.tiled_adapters.settings import OutputSettings, TiledSettings

@@ -13,6 +13,7 @@ from tiled.utils import path_from_uri
 
 from gixi_bluesky.callbacks.runs.actions import RawRun
 from gixi_bluesky.callbacks.worker.jobs import Outcome
+from gixi_bluesky.errors import StoreError
 from gixi_bluesky.tiled_adapters.server.embedded import EmbeddedServer
 from gixi_bluesky.tiled_adapters.settings import OutputSettings, TiledSettings
 from gixi_bluesky.tiled_adapters.store.spooled_store import SpooledStore
@@ -110,6 +111,24 @@ def test_uploaded_cuts_are_read_in_the_same_way(catalogue: Any, results: Path) -
     cut = catalogue[one.run.documents.uid].cut("film")
     assert cut.intensity[:, 1].tolist() == pytest.approx([1.0, np.nan, 3.0], nan_ok=True)
     assert cut.error[2].tolist() == [0.5] * len(AXIS)
+
+
+@pytest.mark.parametrize("arrays", ["external", "tiled"])
+def test_q_images_are_served_with_their_axes(catalogue: Any, results: Path, arrays: str) -> None:
+    one = publisher(catalogue, results, q_images="all", arrays=arrays)
+    one.add(0, 4.0)
+    one.run.step()
+    image = catalogue[one.run.documents.uid].q_image(0)
+    assert image.dims == ("q_z", "q_xy")
+    assert float(image.sel(q_xy=-1.0, q_z=0.0)) == 4.0
+    assert image.attrs["units"] == "counts"
+    one.run.end(closed(1))
+    one.finish()
+    run = catalogue[one.run.documents.uid]
+    np.testing.assert_array_equal(run.q_image(0), image)
+    assert run.polar_image(0)[0, 0] == 4.0
+    with pytest.raises(StoreError, match="no image of frame 5"):
+        run.q_image(5)
 
 
 def test_a_cut_is_drawn_as_a_curve_or_a_map(catalogue: Any, results: Path) -> None:

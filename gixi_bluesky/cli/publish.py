@@ -1,0 +1,78 @@
+"""`publish`: a derived run with all that made it, as a folder that can be deposited."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gixi_bluesky.cli.console import say
+from gixi_bluesky.cli.export import found_run
+
+__all__ = ["publish"]
+
+
+def publish(
+    uid: Annotated[
+        str, typer.Argument(help="Uid of the derived run; on a server also of the raw.")
+    ],
+    out: Annotated[Path, typer.Option(metavar="BUNDLE", help="A new or empty folder.")],
+    tiled: Annotated[
+        str | None, typer.Option(metavar="URI", help="Server; the key is in TILED_API_KEY.")
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", "-c", metavar="FILE", help="Take server or directory from here."),
+    ] = None,
+    directory: Annotated[
+        Path, typer.Option(metavar="DIR", help="Results directory, when there is no server.")
+    ] = Path("results"),
+    raw_doi: Annotated[str, typer.Option(metavar="DOI", help="Of the raw data.")] = "",
+    processed_doi: Annotated[str, typer.Option(metavar="DOI", help="Of the images.")] = "",
+    article_doi: Annotated[str, typer.Option(metavar="DOI", help="Of the article.")] = "",
+    software_doi: Annotated[str, typer.Option(metavar="DOI", help="Of this package.")] = "",
+    license: Annotated[  # noqa: A002 - the name of the option
+        str, typer.Option(metavar="SPDX", help="Such as CC-BY-4.0.")
+    ] = "",
+    creators: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="YAML list of name, orcid, affiliation."),
+    ] = None,
+    title: Annotated[str, typer.Option(help="Instead of the name of the sample.")] = "",
+) -> None:
+    """Write a run, its tables, cuts, picture, configuration and inputs as an RO-Crate.
+
+    DataCite and Zenodo metadata with links in both directions are in it. Nothing is uploaded.
+    """
+    from gixi_bluesky.config.recipes import recipe_of
+    from gixi_bluesky.tiled_adapters.bundles.citation import Citation, read_creators
+    from gixi_bluesky.tiled_adapters.bundles.making import write_bundle
+    from gixi_bluesky.tiled_adapters.settings import OutputSettings
+
+    run = found_run(uid, tiled, config, directory)
+    told = run.start["gixi"].get("provenance", {})
+    given = {
+        "raw": raw_doi,
+        "processed": processed_doi,
+        "article": article_doi,
+        "software": software_doi,
+    }
+    dois = dict(told.get("config", {}).get("output", {}).get("dois", {}))
+    dois |= {kind: doi for kind, doi in given.items() if doi}
+    sample = str(run.start.get("sample_name", "")) or "a thin film"
+    citation = Citation(
+        uid=str(run.start["uid"]),
+        title=title or f"Grazing-incidence X-ray diffraction of {sample}",
+        description=(
+            f"Peaks, phases and images found in the raw run {run.start['gixi']['raw_uid']} by "
+            f"gixi_bluesky {told.get('version', '')}."
+        ),
+        version=str(told.get("version", "")),
+        taken=float(run.start["time"]),
+        creators=() if creators is None else read_creators(creators),
+        license=license,
+        dois={str(kind): doi for kind, doi in OutputSettings(dois=dois).dois.items()},
+    )
+    recipe = recipe_of(run.start, directory.absolute())
+    say(f"wrote {write_bundle(run, out, recipe, citation)}")
