@@ -9,25 +9,19 @@ import typer
 
 from gixi_bluesky.cli.console import say
 from gixi_bluesky.cli.export import found_run
+from gixi_bluesky.cli.options import ResultsDirectory, ServerUri, StoreConfigFile
 
 __all__ = ["publish"]
 
 
 def publish(
     uid: Annotated[
-        str, typer.Argument(help="Uid of the derived run; on a server also of the raw.")
+        str, typer.Argument(help="Uid of the derived run; on a server also of the raw run.")
     ],
     out: Annotated[Path, typer.Option(metavar="BUNDLE", help="A new or empty folder.")],
-    tiled: Annotated[
-        str | None, typer.Option(metavar="URI", help="Server; the key is in TILED_API_KEY.")
-    ] = None,
-    config: Annotated[
-        Path | None,
-        typer.Option("--config", "-c", metavar="FILE", help="Take server or directory from here."),
-    ] = None,
-    directory: Annotated[
-        Path, typer.Option(metavar="DIR", help="Results directory, when there is no server.")
-    ] = Path("results"),
+    tiled: ServerUri = None,
+    config: StoreConfigFile = None,
+    directory: ResultsDirectory = Path("results"),
     raw_doi: Annotated[str, typer.Option(metavar="DOI", help="Of the raw data.")] = "",
     processed_doi: Annotated[str, typer.Option(metavar="DOI", help="Of the images.")] = "",
     article_doi: Annotated[str, typer.Option(metavar="DOI", help="Of the article.")] = "",

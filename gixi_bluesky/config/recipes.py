@@ -20,7 +20,7 @@ from gixi_bluesky.tiled_adapters.bundles.layout import (
     PROVENANCE,
     checked_files,
 )
-from gixi_bluesky.tiled_adapters.bundles.making import Recipe
+from gixi_bluesky.tiled_adapters.bundles.making import AnalysisRecipe
 
 __all__ = ["bundled_config", "recipe_of"]
 
@@ -28,7 +28,7 @@ _DROPPED = re.compile(r"[^A-Za-z0-9._-]+")
 _KEPT = ("geometry", "grid", "corrections", "detector", "matching", "cuts", "textures", "tracks")
 
 
-def recipe_of(start: Mapping[str, Any], folder: Path) -> Recipe:
+def recipe_of(start: Mapping[str, Any], folder: Path) -> AnalysisRecipe:
     """Return what makes a stored run again: its configuration, and the files that it names.
 
     start: its start document; folder: where copies of its files may lie, too
@@ -49,7 +49,7 @@ def recipe_of(start: Mapping[str, Any], folder: Path) -> Recipe:
         return name
 
     _rename_files(config, tree, keep)
-    return Recipe(tree, inputs)
+    return AnalysisRecipe(tree, inputs)
 
 
 def bundled_config(bundle: Path) -> tuple[Config, dict[str, Any]]:

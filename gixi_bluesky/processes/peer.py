@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import socket
 import struct
+import threading
 from abc import ABC, abstractmethod
 from multiprocessing.connection import Connection
 
@@ -28,6 +29,7 @@ class Peer(ABC):
     def __init__(self, name: str) -> None:
         self._name = name
         self._connection: Connection | None = None
+        self._closing = threading.Lock()
 
     @property
     @abstractmethod
@@ -88,9 +90,11 @@ class Peer(ABC):
         return self._connection
 
     def _disconnect(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        # Closed by two threads, the second would close a file that the number was given to since.
+        with self._closing:
+            connection, self._connection = self._connection, None
+            if connection is not None:
+                connection.close()
 
     @abstractmethod
     def _exit_code(self) -> int | None:

@@ -7,7 +7,9 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import child_targets
@@ -186,3 +188,24 @@ def test_errors_reach_the_parent_as_ours() -> None:
     other = portable_error(LookupError("x"), "the frame cannot be read")
     assert type(other) is GixiError
     assert str(other) == "the frame cannot be read: LookupError: x"
+
+
+def test_threads_that_end_a_child_together_close_its_connection_once(
+    started: Callable[..., ChildProcess],
+) -> None:
+    """A second close would hit a file that got the number of the first one meanwhile."""
+    child = started(child_targets.echo)
+    assert child.connection is not None
+    closed: list[int] = []
+    close = child.connection.close
+    child.connection.close = lambda: (closed.append(1), close())  # type: ignore[method-assign]
+    together = threading.Barrier(8)
+
+    def end() -> None:
+        together.wait()
+        child.end()
+
+    with ThreadPoolExecutor(8) as threads:
+        for ended in [threads.submit(end) for _ in range(8)]:
+            ended.result(60)
+    assert closed == [1]

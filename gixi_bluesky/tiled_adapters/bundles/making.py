@@ -27,7 +27,7 @@ from gixi_bluesky.tiled_adapters.client.readable_runs import ReadableRun
 from gixi_bluesky.tiled_adapters.drawing.overview import Overview
 from gixi_bluesky.tiled_adapters.schema import complete_columns
 
-__all__ = ["Recipe", "write_bundle"]
+__all__ = ["AnalysisRecipe", "write_bundle"]
 
 _SCRIPT = """#!/bin/sh
 # Analyse the raw run again and compare the results with those of this bundle, table by table.
@@ -44,7 +44,7 @@ gixi-bluesky reproduce "$here" --raw "$1"
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
+class AnalysisRecipe:
     """What makes the result again.
 
     configuration: what decides results, with the names of files in the bundle
@@ -55,7 +55,9 @@ class Recipe:
     inputs: Mapping[str, Path] = field(default_factory=dict)
 
 
-def write_bundle(run: ReadableRun, folder: Path, recipe: Recipe, citation: Citation) -> Path:
+def write_bundle(
+    run: ReadableRun, folder: Path, recipe: AnalysisRecipe, citation: Citation
+) -> Path:
     """Write a bundle into an empty or new folder and return the folder.
 
     Raises StoreError for a run that has not ended and for a folder with content.
@@ -104,7 +106,7 @@ def _write_results(run: ReadableRun, folder: Path) -> tuple[dict[str, str], list
     return described, list(described)
 
 
-def _write_recipe(run: ReadableRun, folder: Path, recipe: Recipe) -> dict[str, str]:
+def _write_recipe(run: ReadableRun, folder: Path, recipe: AnalysisRecipe) -> dict[str, str]:
     described = {}
     for name, source in recipe.inputs.items():
         target = folder / name

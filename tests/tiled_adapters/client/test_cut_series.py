@@ -14,6 +14,7 @@ import pytest
 from bluesky_tiled_plugins import TiledWriter
 from derived_publisher import AXIS, METADATA, Publisher, closed, cut_of
 from event_model import compose_run
+from fake_pipeline import N_PHI, N_Q
 
 from gixi_bluesky.callbacks.documents.parsing import RunStart
 from gixi_bluesky.callbacks.runs.actions import RawRun
@@ -40,6 +41,8 @@ def stored(tiled_server: EmbeddedServer) -> dict[str, str]:
         store = DerivedRunStore(catalogue, OutputSettings(), TiledSettings(), session_s=5)
         output = {"directory": str(tiled_server.directory / "results"), "q_images": "all"}
         publisher = Publisher(tiled_server.directory, store, output=output)
+        # Smaller than a configuration may say.
+        publisher.run.documents.start["gixi"]["grid"]["shape"] = [N_PHI, N_Q]
         for number, value in enumerate(values):
             publisher.add(number, value, cuts={"film": cut_of(value)})
         publisher.run.end(closed(2))
