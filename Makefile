@@ -8,7 +8,7 @@ DEMO   ?= demo-results
 
 # Node for the live view: that of the machine, else PyPI's in the environment.
 NPM     := PATH="$(CURDIR)/$(BIN):$$PATH" npm
-NODE_20 := PATH="$(CURDIR)/$(BIN):$$PATH" node -e 'process.exit(parseInt(process.version.slice(1)) < 20)'
+NODE_20 := PATH="$(CURDIR)/$(BIN):$$PATH" node -e 'process.exit(parseInt(process.version.slice(1)) < 20 ? 1 : 0)'
 
 # One thread a process: the tests themselves run side by side.
 TESTS  := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
@@ -47,7 +47,7 @@ page: frontend/node_modules/.ready        ## build the live view into gixi_blues
 
 page-tests: frontend/node_modules/.ready  ## lint, types and tests of the live view; is it built?
 	cd frontend && $(NPM) run --silent lint && $(NPM) run --silent check
-	cd frontend && $(NPM) test --silent -- --test-reporter=dot
+	cd frontend && $(NPM) test --silent
 
 page-quick:                   ## the same where there is a Node already
 	@if $(NODE_20) 2>/dev/null; then $(MAKE) --no-print-directory page-tests; \
