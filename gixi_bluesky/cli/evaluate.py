@@ -88,7 +88,7 @@ def evaluate(
 
     With --sums: recall of weak peaks (SNR 5 to 15 in one frame) by the tracks of --series films of
     twenty unchanged frames, with and without those found in the mean, and precision of all tracks;
-    the default seed is 960000.
+    the default seed is 970000.
     """
     if measuring:
         _measuring(1000 if seed is None else seed, images, json=json)

@@ -28,7 +28,7 @@ from gixi_bluesky.processing.tracks.sums import SumTracks
 
 __all__ = ["SUMS_SEED", "WeakPeaks", "lasting_series", "weak_peaks"]
 
-SUMS_SEED = 960_000  # the first that no setting was chosen on
+SUMS_SEED = 970_000  # the first that no setting was chosen on
 N_FRAMES = 20
 _WEAK = (5.0, 15.0)  # SNR in one frame
 _LEAST_VISIBLE = 0.25

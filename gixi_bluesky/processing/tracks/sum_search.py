@@ -11,8 +11,6 @@ from gixi_bluesky.processing.types import PolarImage
 
 __all__ = ["peak_search", "search_with"]
 
-_SCORE_SHARE = 0.5  # of the threshold of single frames: a mean has fewer false peaks
-
 
 def peak_search(settings: DetectorSettings) -> Search:
     """Return what finds and measures peaks as in single frames, on the CPU.
@@ -28,7 +26,6 @@ def search_with(detector: Detector, settings: DetectorSettings) -> Search:
 
     def search(polar: PolarImage) -> Peaks:
         (found,) = detector(detector.prepare(polar.intensity[None]))
-        score = _SCORE_SHARE * settings.score_threshold
-        return measure(polar, found.above(score, settings.max_peaks))
+        return measure(polar, found.above(settings.score_threshold, settings.max_peaks))
 
     return search

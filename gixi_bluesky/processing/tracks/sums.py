@@ -22,7 +22,7 @@ Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 Search = Callable[[PolarImage], Peaks]
 
-_LEAST_SNR = 4.0  # of a peak in the mean
+_LEAST_SNR = 1.0  # of a peak in the mean; the detector's score decides
 _SAME_CONDITION = 1e-3
 
 
