@@ -25,7 +25,7 @@ _FIRST_LINES = 5  # of which trial cells are made
 _EDGE = (2.5, 40.0)  # angstrom, of cells that are tried
 _LEAST_TOLERANCE = 1e-3  # of q, relative
 _MISSED_SHARE = 0.2  # of the lines that a cell may leave out
-_LEAST_DECADES = 4.0  # 12 lines at random places reach up to 4
+_LEAST_DECADES, _DECADES_A_LINE = 2.0, 0.3  # of five lines; more for each further one
 _CHUNK = 4096
 
 
@@ -38,7 +38,7 @@ class ProposedCell:
     figure: de Wolff's M (J. Appl. Cryst. 1, 108 (1968)): Q of the last line over twice the mean
         |dQ| and the number of lines possible up to there
     decades: -log10 of how often lines at random places would be explained as well by one of the
-        cells that are tried; cells below 4 are not proposed
+        cells that are tried; at least 2 for five lines, 4 for twelve
     n_indexed: how many of the lines it explains
     """
 
@@ -207,7 +207,7 @@ def _refined(
     # No line can be trusted to lie better than its error says.
     error = np.maximum(off, 2 * q * q_error)[good]
     decades = _decades(system, error * possible / last, len(q))
-    if decades < _LEAST_DECADES:
+    if decades < _LEAST_DECADES + _DECADES_A_LINE * (len(q) - FEWEST_LINES):
         return None
     figure = float(last / (2 * error.mean() * possible))
     a, b, c = _edges(system, constants)

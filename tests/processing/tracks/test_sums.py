@@ -79,7 +79,7 @@ def test_a_block_begins_again_when_the_angle_changes():
 
 def test_what_is_followed_or_was_found_before_is_not_found_again():
     answers = iter(
-        [listed((1.0, 45.0, 20.0), (1.5, 45.0, 20.0), (1.7, 45.0, 3.0)),
+        [listed((1.0, 45.0, 20.0), (1.5, 45.0, 20.0), (1.7, 45.0, 0.5)),
          listed((1.5, 44.0, 20.0), (2.0, 45.0, 20.0))]
     )  # fmt: skip
     sums = SumTracks(lambda polar: next(answers), 1)
