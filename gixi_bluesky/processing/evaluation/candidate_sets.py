@@ -9,7 +9,7 @@ import gemmi
 import numpy as np
 from numpy.typing import NDArray
 
-from gixi_bluesky.processing.simulation.random_scenes import random_structure
+from gixi_bluesky.processing.simulation.random_structures import random_structure
 from gixi_bluesky.processing.simulation.texture import Cell, reciprocal_basis
 from gixi_bluesky.processing.structures.cif_files import Structure, read_structures, shipped_cifs
 from gixi_bluesky.processing.structures.reflections import powder_lines

@@ -65,7 +65,7 @@ class _Arc:
 
     def __init__(self, component: Component) -> None:
         self._component = component
-        self._low, self._high = (np.pi / 2 * end for end in extent(component.angular))
+        self._low, self._high = (np.pi / 2 * end for end in extent(component.extent))
         half = component.fwhm_q / 2
         self._inner, self._outer = max(component.q - half, 0.0), component.q + half
         self._middle = 0.5 * (self._low + self._high)

@@ -40,6 +40,9 @@ def merged(components: Iterable[Component]) -> list[MergedPeak]:
         held = peaks[partner]
         share = component.height * component.angular / max(held.component.height, 1e-12)
         joined = replace(held.component, angular=held.component.angular + share)
+        if held.component.course is not None or component.course is not None:
+            length = component.height * component.extent / max(held.component.height, 1e-12)
+            joined = replace(joined, course=held.component.extent + length)
         # The indices of another phase would mean nothing beside the name of this one.
         known = component.phase != held.component.phase or component.hkl in held.hkl
         peaks[partner] = MergedPeak(joined, held.hkl if known else (*held.hkl, component.hkl))
@@ -49,7 +52,7 @@ def merged(components: Iterable[Component]) -> list[MergedPeak]:
 def _one(a: Component, b: Component) -> bool:
     if abs(a.q - b.q) > _ONE_PEAK_Q * max(a.fwhm_q, b.fwhm_q):
         return False
-    (low_a, high_a), (low_b, high_b) = extent(a.angular), extent(b.angular)
+    (low_a, high_a), (low_b, high_b) = extent(a.extent), extent(b.extent)
     # Between the 13.5 % points lie 4 sigma = 1.70 FWHM.
     fwhm = max(high_a - low_a, high_b - low_b) / (4.0 / FWHM_PER_SIGMA)
     narrow = min(high_a - low_a, high_b - low_b) / (4.0 / FWHM_PER_SIGMA)

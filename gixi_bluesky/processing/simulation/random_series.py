@@ -11,7 +11,7 @@ import numpy as np
 
 from gixi_bluesky.processing.simulation.films import ChangingPhase, Series, SeriesGrid
 from gixi_bluesky.processing.simulation.growth import Growth
-from gixi_bluesky.processing.simulation.random_scenes import random_structure
+from gixi_bluesky.processing.simulation.random_structures import random_structure
 from gixi_bluesky.processing.simulation.scene import Halo
 from gixi_bluesky.processing.simulation.texture import Texture
 from gixi_bluesky.processing.structures.cif_files import Structure

@@ -130,14 +130,23 @@ class Renderer:
         seen = np.where(leaves, component.angular, 0.0)
         if not seen.any():
             return replace(component, height=0.0)
-        angular = np.interp(np.degrees(phi), at[leaves], seen[leaves], left=0.0, right=0.0)
-        return replace(component, q=float(np.average(q, weights=seen)), angular=angular)
+
+        def moved(profile: Float64) -> Float64:
+            return np.interp(np.degrees(phi), at[leaves], profile[leaves], left=0.0, right=0.0)
+
+        course, shift = component.course, component.shift
+        return replace(
+            component,
+            q=float(np.average(q, weights=seen)),
+            angular=moved(component.angular),
+            course=None if course is None else moved(course),
+            shift=None if shift is None else moved(shift),
+        )
 
     def _add(self, surface: Float32, component: Component) -> None:
         reach = component.reach_q
         first, last = np.searchsorted(self.q, [component.q - reach, component.q + reach])
-        height = (component.height * component.radial(self.q[first:last])).astype(np.float32)
-        surface[first:last] += np.multiply.outer(height, component.angular.astype(np.float32))
+        surface[first:last] += component.surface(self.q[first:last], phi_axis(_ROWS)).T
 
     def _streak(self, streak: Streak) -> Float32:
         sigma = streak.fwhm_q / FWHM_PER_SIGMA

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
-from gixi_bluesky.processing.simulation.texture import Hkl, Texture, angular_profiles
+from gixi_bluesky.processing.simulation.grains import grains_of
+from gixi_bluesky.processing.simulation.texture import Hkl, Texture, angular_profiles, phi_axis
 from gixi_bluesky.processing.structures.cif_files import Structure
 
 __all__ = ["Component", "Halo", "Phase", "Rod", "Scene", "Streak"]
@@ -30,6 +31,9 @@ class Component:
     lorentzian: its share of the pseudo-Voigt, 0 = Gaussian
     height: mean counts per pixel where both profiles are 1
     angular: (n_phi,) float64 on `phi_axis`, 1 = as bright as a powder ring
+    course: (n_phi,) what few crystallites sample, None = angular; the peak is as long as this
+    shift: (n_phi,) 1/angstrom, how far off q the crystallites there lie, None = nowhere
+    sharpness: width of the profile at one phi over fwhm_q, below 1 where shift makes up the rest
     """
 
     phase: str
@@ -39,6 +43,29 @@ class Component:
     height: float
     angular: Float64
     lorentzian: float = 0.0
+    course: Float64 | None = None
+    shift: Float64 | None = None
+    sharpness: float = 1.0
+
+    @property
+    def extent(self) -> Float64:
+        """(n_phi,) the profile that says how long the peak is."""
+        return self.angular if self.course is None else self.course
+
+    def surface(self, q: Float64, phi: Float64) -> NDArray[np.float32]:
+        """Return the mean counts per pixel (phi, q) at |q|, 1/angstrom, and phi, deg."""
+        axis = phi_axis(len(self.angular))
+        along = np.interp(phi, axis, self.angular).astype(np.float32)
+        if self.shift is None:
+            radial = (self.height * self.radial(q)).astype(np.float32)
+            return np.multiply.outer(along, radial)
+        lit = along > 0
+        counts = np.zeros((len(phi), len(q)), np.float32)
+        shift = np.interp(phi[lit], axis, self.shift)[:, None]
+        grain = replace(self, fwhm_q=self.fwhm_q * self.sharpness)
+        counts[lit] = self.height / self.sharpness * grain.radial(q - shift)
+        counts *= along[:, None]
+        return counts
 
     @property
     def reach_q(self) -> float:
@@ -95,8 +122,9 @@ class Phase:
         height = self.counts * height / height.max()
         for i, hkl in enumerate(np.asarray(lines.hkl)):
             index = (int(hkl[0]), int(hkl[1]), int(hkl[2]))
+            number = float(lines.multiplicity[i]) / float(np.mean(lines.multiplicity))
             for profile in angular_profiles(self.texture, self.structure.cell, index, rows):
-                yield Component(
+                line = Component(
                     phase=self.structure.slug,
                     hkl=index,
                     q=float(q[i]),
@@ -105,6 +133,21 @@ class Phase:
                     angular=self._widened(profile, float(q[i])),
                     lorentzian=self.lorentzian,
                 )
+                yield from self._counted(line, number) if self.texture.crystallites else (line,)
+
+    def _counted(self, line: Component, number: float) -> Iterator[Component]:
+        """Yield the line as the crystallites in the beam show it: one peak, or some spots."""
+        grains = grains_of(self.texture, line.angular, line.hkl, number)
+        if not grains.ring:
+            yield from (replace(line, angular=spot) for spot in grains.spots)
+            return
+        yield replace(
+            line,
+            angular=grains.angular,
+            course=line.angular,
+            shift=grains.shift * line.fwhm_q,
+            sharpness=grains.sharpness,
+        )
 
     def _widened(self, angular: Float64, q: float) -> Float64:
         if not self.round_spots or np.ptp(angular) == 0:

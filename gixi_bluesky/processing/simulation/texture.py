@@ -38,8 +38,13 @@ class Texture:
     powder_fraction: share of the crystallites without preferred orientation
     unevenness: relative scatter of the intensity along rings (few crystallites), about 0…0.6
     grains: bright single crystallites per ring, each a spot
-    spot_deg: their width along phi, FWHM
-    seed: fixes unevenness and grains
+    spot_deg: their width along phi, FWHM; also that of each of the crystallites
+    crystallites: mean number that diffract into a ring of 90 deg of a line of average
+        multiplicity, 0 = so many that rings are smooth
+    size_scatter: sigma of the logarithm of their volumes
+    fine_fraction: share of the material that is too fine to be counted
+    wander: FWHM of the scatter of the crystallites in |q| over that of the line, below 1
+    seed: fixes unevenness, grains and crystallites
     """
 
     contact: Hkl | None = None
@@ -48,6 +53,10 @@ class Texture:
     unevenness: float = 0.0
     grains: int = 0
     spot_deg: float = 1.0
+    crystallites: float = 0.0
+    size_scatter: float = 1.0
+    fine_fraction: float = 0.0
+    wander: float = 0.0
     seed: int = 0
 
 

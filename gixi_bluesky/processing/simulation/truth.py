@@ -13,7 +13,7 @@ from gixi_bluesky.processing.simulation.merging import MergedPeak, extent, merge
 from gixi_bluesky.processing.simulation.panel import Panel
 from gixi_bluesky.processing.simulation.render import Renderer
 from gixi_bluesky.processing.simulation.scene import Component, Scene
-from gixi_bluesky.processing.simulation.texture import Hkl, phi_axis
+from gixi_bluesky.processing.simulation.texture import Hkl
 
 __all__ = [
     "Observer",
@@ -161,7 +161,7 @@ def kind_of(width_deg: float) -> str:
 
 
 def _box(component: Component, q: Float64, phi: Float64) -> tuple[int, int, int, int]:
-    low, high = (90.0 * end for end in extent(component.angular))
+    low, high = (90.0 * end for end in extent(component.extent))
     half = component.fwhm_q / 2.0
     x = np.round((np.array([component.q - half, component.q + half]) - q[0]) / (q[1] - q[0]))
     y = np.round((np.array([low, high]) - phi[0]) / (phi[1] - phi[0]))
@@ -180,10 +180,7 @@ def _surface(component: Component, q: Float64, phi: Float64) -> tuple[slice, Flo
     """Return the columns that a peak reaches and its mean counts there, (n_phi, columns)."""
     reach = component.reach_q + (q[1] - q[0])
     first, last = np.searchsorted(q, [component.q - reach, component.q + reach])
-    angular = np.interp(phi, phi_axis(len(component.angular)), component.angular)
-    radial = component.height * component.radial(q[first:last])
-    surface = np.multiply.outer(angular.astype(np.float32), radial.astype(np.float32))
-    return slice(int(first), int(last)), surface
+    return slice(int(first), int(last)), component.surface(q[first:last], phi)
 
 
 def seen_cells(renderer: Renderer, valid: Bool, q_xy: Float64, q_z: Float64) -> Bool:

@@ -15,6 +15,7 @@ from gixi_bluesky.processing.evaluation.average_precision import KnownBoxes, vis
 from gixi_bluesky.processing.geometry.grids import Space
 from gixi_bluesky.processing.settings import ContrastSettings
 from gixi_bluesky.processing.simulation.painted import painted_images
+from gixi_bluesky.processing.simulation.random_films import FilmStyle
 from gixi_bluesky.processing.simulation.random_scenes import random_frames
 from gixi_bluesky.processing.simulation.truth import Truth
 from gixi_bluesky.processing.structures.cif_files import Structure
@@ -86,7 +87,8 @@ def _drawn(
         for painted in painted_images(seed, _SHAPE):
             yield painted.intensity, painted.truth
         return
-    for frame in random_frames(seed, structures, _SHAPE, space=space):
+    style: FilmStyle = "varied" if space == "polar" else "plain"
+    for frame in random_frames(seed, structures, _SHAPE, space=space, style=style):
         yield frame.intensity, frame.truth
 
 
