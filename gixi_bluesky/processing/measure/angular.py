@@ -40,13 +40,18 @@ _CORE_HEIGHT = 0.05  # of the radial Gaussians; what is used along q
 
 @dataclass(frozen=True, slots=True)
 class AngularFits:
-    """Results of the profiles along phi: (n,) each, in rows; a ring's width has no error."""
+    """Results of the profiles along phi: (n,) each, in rows; a ring's width has no error.
+
+    height, height_variance: (n, k) of the peak in cells along phi, 0 variance = no data
+    """
 
     centre: Float64
     centre_error: Float64
     fwhm: Float64
     fwhm_error: Float64
     cut: Bool
+    height: Float64
+    height_variance: Float64
 
 
 def fit_angular(
@@ -103,6 +108,8 @@ def fit_angular(
         fwhm=np.minimum(fwhm, 2 * extent.max(initial=1)),
         fwhm_error=np.where(gaussian, fwhm_error, np.nan),
         cut=cut & ~shapes.ring,
+        height=height,
+        height_variance=variance * noise[:, None] ** 2,
     )
 
 

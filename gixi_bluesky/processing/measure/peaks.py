@@ -11,9 +11,11 @@ from gixi_bluesky.processing.measure.angular import AngularFits, fit_angular
 from gixi_bluesky.processing.measure.box_shapes import BoxShapes
 from gixi_bluesky.processing.measure.box_sums import BoxSums, noise_scale
 from gixi_bluesky.processing.measure.gaussian_fit import FWHM_PER_SIGMA
+from gixi_bluesky.processing.measure.graininess import graininess
 from gixi_bluesky.processing.measure.placement import PixelFits, Placed, place, row_height_deg
 from gixi_bluesky.processing.measure.profiles import box_cells, radial_profiles
 from gixi_bluesky.processing.measure.radial import RadialFits, fit_radial, neighbours
+from gixi_bluesky.processing.measure.refined_boxes import refined_boxes
 from gixi_bluesky.processing.tables import Peaks
 from gixi_bluesky.processing.types import CartesianImage, Detections, PolarImage
 
@@ -29,13 +31,17 @@ _SPOT_DEG, _SPOT_RATIO = 6.0, 3.0  # narrower in phi, or in units of the width a
 
 @dataclass(frozen=True, slots=True)
 class _Measured:
-    """The fits of boxes (n,), and which of the boxes hold enough data."""
+    """The fits of boxes (n,), and which of the boxes hold enough data.
+
+    rows: (n, k) middles of the cells along phi
+    """
 
     shapes: BoxShapes
     radial: RadialFits
     angular: AngularFits
     placed: Placed
     whole: NDArray[np.bool_]
+    rows: Float64
 
 
 def measure(searched: PolarImage | CartesianImage, detections: Detections) -> Peaks:
@@ -43,10 +49,11 @@ def measure(searched: PolarImage | CartesianImage, detections: Detections) -> Pe
 
     Along the columns (q, or q_xy of a cartesian image) a Gaussian on a curved background is fitted
     to the mean over the box's rows, together with the peaks of its nearest neighbours; the box is a
-    weak prior. The intensity is the sum of (I - all that lies under the peak) over ±2.5 sigma,
-    completed by the fit for tails and gaps, and over the visible rows of the box. Widths are those
-    before the average over the image's bins. Errors come from the variance map times the scatter
-    seen between neighbouring blocks of bins, which includes overlapping footprints. A box without
+    weak prior, and the table has the box that the fit gives. The intensity is the sum of (I - all
+    that lies under the peak) over ±2.5 sigma, completed by the fit for tails and gaps, and over the
+    visible rows of the detector's box. Widths are those before the average over the image's bins.
+    Errors come from the variance map times the scatter seen between neighbouring blocks of bins,
+    which includes overlapping footprints. A box without
     data keeps its centre, with intensity 0, snr 0 and NaN as intensity_error and background.
     """
     if not len(detections):
@@ -88,7 +95,8 @@ def _measured(searched: PolarImage | CartesianImage, boxes: NDArray[np.float32])
             row_fwhm_error=angular.fwhm_error,
         ),
     )
-    return _Measured(shapes, radial, angular, placed, sums.share_of_data(boxes) >= _WHOLE)
+    whole = sums.share_of_data(boxes) >= _WHOLE
+    return _Measured(shapes, radial, angular, placed, whole, cells.rows)
 
 
 def _apart(shapes: BoxShapes, together: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -103,6 +111,7 @@ def _apart(shapes: BoxShapes, together: NDArray[np.int64]) -> NDArray[np.bool_]:
 def _table(measured: _Measured, boxes: NDArray[np.float32], scores: NDArray[np.float32]) -> Peaks:
     shapes, radial, placed = measured.shapes, measured.radial, measured.placed
     area = shapes.visible_rows() * placed.cell
+    refined = refined_boxes(boxes, shapes, radial, measured.angular)
     narrow = (placed.fwhm_phi < _SPOT_DEG) | (
         placed.q * np.radians(placed.fwhm_phi) < _SPOT_RATIO * placed.fwhm_q
     )
@@ -122,10 +131,10 @@ def _table(measured: _Measured, boxes: NDArray[np.float32], scores: NDArray[np.f
         q_z=placed.q_z,
         fwhm_q=placed.fwhm_q,
         fwhm_phi=placed.fwhm_phi,
-        x0=boxes[:, 0].astype(np.float64),
-        y0=boxes[:, 1].astype(np.float64),
-        x1=boxes[:, 2].astype(np.float64),
-        y1=boxes[:, 3].astype(np.float64),
+        x0=refined[:, 0],
+        y0=refined[:, 1],
+        x1=refined[:, 2],
+        y1=refined[:, 3],
         score=scores.astype(np.float64),
         snr=snr,
         intensity=radial.area * area,
@@ -136,8 +145,20 @@ def _table(measured: _Measured, boxes: NDArray[np.float32], scores: NDArray[np.f
         phi_error=placed.phi_error,
         fwhm_q_error=placed.fwhm_q_error,
         fwhm_phi_error=placed.fwhm_phi_error,
+        graininess=_graininess(measured, kind),
     )
     return table
+
+
+def _graininess(measured: _Measured, kind: NDArray[np.str_]) -> Float64:
+    """Return the graininess of rings and segments; a spot has none."""
+    angular = measured.angular
+    long = (kind != "spot") & measured.radial.measured
+    values = np.full(len(kind), np.nan)
+    values[long] = graininess(
+        measured.rows[long], angular.height[long], angular.height_variance[long]
+    )
+    return values
 
 
 def _flags(measured: _Measured) -> NDArray[np.int64]:

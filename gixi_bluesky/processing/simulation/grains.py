@@ -58,18 +58,21 @@ def grains_of(texture: Texture, density: Float64, hkl: Hkl, relative_number: flo
     sigma = texture.spot_deg / _FWHM_PER_SIGMA
     # One crystallite's share of the ring's integral, over the area of its profile.
     height = coarse * 90.0 / max(expected, 1e-9) / (sigma * np.sqrt(2.0 * np.pi))
-    angular, moment = np.zeros((2, len(phi)))
+    angular, strongest, shift = np.zeros((3, len(phi)))
     for centre, size, offset in zip(centres, sizes, offsets, strict=True):
         first, last = np.searchsorted(phi, [centre - _REACH * sigma, centre + _REACH * sigma])
         bell = size * np.exp(-0.5 * ((phi[first:last] - centre) / sigma) ** 2)
         angular[first:last] += height * bell
-        moment[first:last] += height * bell * offset
+        # Where several overlap the strongest says where the line lies: a mean would narrow it.
+        wins = bell > strongest[first:last]
+        shift[first:last][wins] = offset
+        np.maximum(strongest[first:last], bell, out=strongest[first:last])
     effective = float(sizes.sum() ** 2 / (sizes**2).sum()) if number else 0.0
     ring = effective >= _FEWEST or texture.fine_fraction > 0
     alone = np.exp(-0.5 * ((phi - centres[:, None]) / sigma) ** 2) * (height * sizes)[:, None]
     return Grains(
         angular=angular + texture.fine_fraction * density,
-        shift=np.divide(moment, angular, out=np.zeros_like(angular), where=angular > 1e-6),
+        shift=shift,
         sharpness=sharpness,
         ring=ring,
         spots=alone[: 0 if ring else None],

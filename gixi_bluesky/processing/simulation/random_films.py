@@ -46,9 +46,7 @@ class Film:
 
 _PLAIN: dict[Space, Film] = {
     "polar": Film((0.3, 0.4, 0.15, 0.15), (0.3, 150.0), (0.7, 30.0), round_spots=False, rods=0.0),
-    "cartesian": Film(
-        (0.1, 0.65, 0.15, 0.1), (0.1, 40.0), (0.3, 6.0), round_spots=True, rods=0.25
-    ),
+    "cartesian": Film((0.1, 0.65, 0.15, 0.1), (0.1, 40.0), (0.3, 6.0), round_spots=True, rods=0.25),
 }
 
 

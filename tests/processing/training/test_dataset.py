@@ -36,7 +36,8 @@ def two_frames(monkeypatch, frames):
     """Spare the files the other frames of a seed, and count how often a seed is drawn."""
     drawn: list[int] = []
 
-    def few(seed, structures, shape, space):
+    def few(seed, structures, shape, space, style):
+        assert style == ("varied" if space == "polar" else "plain")
         drawn.append(seed)
         return frames
 
