@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from gixi_bluesky.errors import WeightsError
 from gixi_bluesky.processing.detector.contrast import Contrast
 from gixi_bluesky.processing.detector.engines import Engine, network_threads
+from gixi_bluesky.processing.detector.judging.box_judge import shipped_judge
 from gixi_bluesky.processing.detector.networks.light_architecture import (
     LightArchitecture,
     require_shapes,
@@ -78,7 +79,11 @@ class LightDetector:
         Raises WeightsError for a grid these weights do not fit.
         """
         self._grid.require(images.shape[1:], self.name)
-        return [calibrated(one, *self._calibration) for one in self._find(images)]
+        found = [calibrated(one, *self._calibration) for one in self._find(images)]
+        if self._grid.kind != "polar":
+            return found
+        judge = shipped_judge()
+        return [judge(image, one) for image, one in zip(images, found, strict=True)]
 
 
 class _Alone:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from gixi_bluesky.errors import WeightsError
 from gixi_bluesky.processing.detector.contrast import Contrast
 from gixi_bluesky.processing.detector.engines import network_threads
+from gixi_bluesky.processing.detector.judging.box_judge import shipped_judge
 from gixi_bluesky.processing.detector.networks.light_architecture import CHANNELS
 from gixi_bluesky.processing.detector.networks.light_input import network_input
 from gixi_bluesky.processing.detector.networks.onnx_pass import opened_session
@@ -67,7 +68,8 @@ class OnnxDetector:
         channels_first = np.ascontiguousarray(network_input(image[None]).transpose(0, 3, 1, 2))
         judged, first = self._session.run(OUTPUTS, {INPUT: channels_first})
         found = Detections(judged[:, :4], judged[:, 4], judged[:, 5].astype(np.int64))
-        return calibrated(remaining(found, first), *self._calibration)
+        found = calibrated(remaining(found, first), *self._calibration)
+        return shipped_judge()(image, found) if self._grid.kind == "polar" else found
 
     def _opened(self, content: bytes) -> Any:
         try:

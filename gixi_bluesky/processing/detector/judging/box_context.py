@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gixi_bluesky.processing.detector.phi_profiles import BLOCK, BlockSums, PhiProfiles
+from gixi_bluesky.processing.detector.judging.phi_profiles import BLOCK, BlockSums, PhiProfiles
 
 __all__ = ["FEATURES", "box_context"]
 
@@ -46,9 +46,11 @@ FEATURES = (
     "kinds_of_heights",
     "stands_out",
     "roughness",
+    "tall",
     "proposed",
 )
 
+_ROWS = 512  # of the images that trained the judge
 _TALL = 0.33  # of the rows: such a box is meant as a ring
 _COUNTED = 0.25  # score of boxes that say something about the others
 _ON_LINE, _NEAR_LINE = 0.75, 5.0  # of the larger width
@@ -58,8 +60,12 @@ _CLIP = 8.0
 
 @dataclass(frozen=True, slots=True)
 class _Boxes:
-    """Boxes (n,) in pixels: centres, widths and rows; pairs (n, n) are of box i and box k."""
+    """Boxes (n,) in pixels: centres, widths and rows; pairs (n, n) are of box i and box k.
 
+    n_rows: of the image; found: boxes that are no proposals
+    """
+
+    n_rows: int
     column: Float64
     width: Float64
     top: Float64
@@ -72,6 +78,7 @@ class _Boxes:
     def of(cls, boxes: Float32, scores: Float32, n_rows: int, proposed: Bool) -> _Boxes:
         wide = boxes.astype(np.float64)
         return cls(
+            n_rows=n_rows,
             column=(wide[:, 0] + wide[:, 2]) / 2,
             width=np.maximum(wide[:, 2] - wide[:, 0], 1.5),
             top=wide[:, 1],
@@ -116,6 +123,7 @@ def box_context(image: Float32, boxes: Float32, scores: Float32, proposed: Bool)
     n = len(boxes)
     counted = b.counted
     many = max(int(counted.sum()), 1)
+    columns["tall"] = b.tall.astype(float)
     columns["proposed"] = proposed.astype(float)
     columns["boxes"] = np.full(n, np.log1p(many) / 3)
     columns["share_tall"] = np.full(n, float((b.tall & counted).sum()) / many)
@@ -128,7 +136,7 @@ def _own(b: _Boxes) -> dict[str, Float64]:
     p = np.clip(b.scores, 1e-4, 1 - 1e-4)
     return {
         "logit": np.log(p / (1 - p)),
-        "log_height": np.log(b.height) - 4,
+        "log_height": np.log(b.height * _ROWS / b.n_rows) - 4,
         "log_width": np.log(b.width) - 2,
         "low_q": np.exp(-b.column / 100),
     }
