@@ -28,6 +28,9 @@ def evaluate(
             "--weights", metavar="NAME", help="Name or file of the weights; repeat to compare."
         ),
     ] = None,
+    measured: Annotated[
+        bool, typer.Option("--measured", help="Evaluate the boxes that the fit refined.")
+    ] = False,
     measuring: Annotated[
         bool, typer.Option("--measuring", help="Errors of measured peaks instead; no weights.")
     ] = False,
@@ -37,9 +40,10 @@ def evaluate(
         typer.Option(help="The first seed; for detectors 910000 (default) or above."),
     ] = None,
     style: Annotated[
-        Literal["detector", "painted"],
+        Literal["detector", "painted", "grainy", "oriented", "dense"],
         typer.Option(
-            help="Simulated detector frames, or images as the published networks were trained on."
+            help="Simulated detector frames, images as the published networks were trained on, or "
+            "frames of one kind of film: few crystallites, spots only, lines close together."
         ),
     ] = "detector",
     space: Annotated[
@@ -71,8 +75,9 @@ def evaluate(
     """Evaluate detectors on simulated frames that are excluded from training.
 
     Average precision by several rules, recall at the default threshold for weak (SNR 5-15), medium
-    (15-50) and strong peaks and for each kind, precision there, median |dq|/|q| of the hits, and
-    CPU seconds a frame on one thread. Without --weights: the default detector.
+    (15-50) and strong peaks and for each kind, precision there, boxes on a ring that has any and
+    the share of such rings, median |dq|/|q| of the hits, and CPU seconds a frame on one thread.
+    Without --weights: the default detector.
 
     With --phases: simulated mixtures of 2 to 4 phases among 110 candidates; area under the curve,
     calibration error in ten bins, recall and precision at probability 0.5. Seeds below 1000 were
@@ -124,11 +129,11 @@ def evaluate(
             raise typer.BadParameter(message)
         frames = painted_exercises(seed, images)
     else:
-        frames = evaluation_frames(seed, images, space)
+        frames = evaluation_frames(seed, images, space, "plain" if style == "detector" else style)
     detectors = [load_detector(name, space=space) for name in weights or ["default"]]
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
-    cards = compare(detectors, frames)
+    cards = compare(detectors, frames, measured=measured)
     if json:
         for card in cards:
             print_json(card.summary())
@@ -232,6 +237,8 @@ def _show(cards: Sequence[Scorecard]) -> None:
     for group in cards[0].recall:
         table.add_row(f"recall, {group}", *_cells(card.recall[group] for card in cards))
     table.add_row("precision", *_cells(card.precision for card in cards))
+    table.add_row("boxes a ring", *_cells(card.boxes_a_ring for card in cards))
+    table.add_row("rings found", *_cells(card.rings_found for card in cards))
     table.add_row("median |dq|/|q|", *(f"{card.dq_over_q:.2%}" for card in cards))
     table.add_row("CPU seconds a frame", *_cells(card.cpu_s for card in cards))
     output.print(table)

@@ -17,6 +17,7 @@ __all__ = [
     "Verdicts",
     "average_precision",
     "box_iou",
+    "boxes_on_rings",
     "judge",
     "judge_by_q",
     "visible_peaks",
@@ -32,6 +33,7 @@ _LEAST_ON_DETECTOR = 0.25
 _SHOULDER_IOU, _SHOULDER_SNR = 0.3, 0.25
 
 _EXCUSE_IOU = 0.3  # with an ignored box, from which on a false detection is none
+_RING_ROWS, _ROWS_BEYOND, _SPOT_IOU = 170, 3, 0.3  # 30 deg on the default grid
 _FARTHEST_DQ, _OVERLAP_BY_Q = 10.0, 0.1  # pixels; IoU
 
 
@@ -140,6 +142,26 @@ def _nearest_in_q(one: Detections, truth: KnownBoxes) -> Int64:
     good = allowed[rows, columns]
     owner[columns[good]] = rows[good]
     return owner
+
+
+def boxes_on_rings(found: Detections, known: KnownBoxes) -> Int64:
+    """Return how many boxes lie on each known ring or long segment of an image, (rings,).
+
+    A box lies on the nearest ring whose |q| is within one width and whose rows hold the box's
+    centre, unless it hits another known peak (IoU 0.3), which may be a spot on the ring.
+    """
+    tall = known.boxes[:, 3] - known.boxes[:, 1] >= _RING_ROWS
+    rings, others = known.boxes[tall], known.boxes[~tall]
+    if not len(rings) or not len(found):
+        return np.zeros(len(rings), np.int64)
+    own = (box_iou(found.boxes, others) >= _SPOT_IOU).any(axis=1)
+    centres = [(boxes[:, :2] + boxes[:, 2:]) / 2 for boxes in (found.boxes, rings)]
+    apart = np.abs(centres[0][:, None, 0] - centres[1][:, 0])
+    row = centres[0][:, None, 1]
+    on = (apart < np.maximum(rings[:, 2] - rings[:, 0], 2.0)) & ~own[:, None]
+    on &= (row >= rings[:, 1] - _ROWS_BEYOND) & (row <= rings[:, 3] + _ROWS_BEYOND)
+    nearest = np.where(on, apart, np.inf).argmin(axis=1)
+    return np.bincount(nearest[on.any(axis=1)], minlength=len(rings))
 
 
 def average_precision(verdicts: Verdicts) -> float:

@@ -12,22 +12,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gixi_bluesky.errors import ConfigError
 from gixi_bluesky.processing.detector import Detector
 from gixi_bluesky.processing.evaluation.average_precision import (
     KnownBoxes,
     Verdicts,
     average_precision,
+    boxes_on_rings,
     judge,
     judge_by_q,
     visible_peaks,
 )
 from gixi_bluesky.processing.geometry.grids import Space
+from gixi_bluesky.processing.measure.peaks import measure, surely_seen
 from gixi_bluesky.processing.settings import DetectorSettings
 from gixi_bluesky.processing.simulation.painted import PAINTED_PER_SEED, painted_images
+from gixi_bluesky.processing.simulation.random_films import FilmStyle
 from gixi_bluesky.processing.simulation.random_scenes import SimulatedFrame, random_frames
 from gixi_bluesky.processing.simulation.seeds import EVALUATION, require_within, structures_for
 from gixi_bluesky.processing.simulation.truth import Truth
-from gixi_bluesky.processing.types import KINDS, Detections
+from gixi_bluesky.processing.types import KINDS, CartesianImage, Detections, PolarImage
 
 __all__ = [
     "Bin",
@@ -54,12 +58,26 @@ class Exercise:
 
     intensity: (rows, columns) float32, NaN = no data
     q: (columns,) |q| of a polar image, q_xy of a cartesian one; q_z: (rows,) of a cartesian one
+    searched: the image with its variance, None where it is painted
     """
 
     intensity: NDArray[np.float32]
     q: Float64
     truth: Truth
     q_z: Float64 | None = None
+    searched: PolarImage | CartesianImage | None = None
+
+    def measured(self, found: Detections) -> Detections:
+        """Return the boxes as the fit of the peaks refines them, those below the noise left out.
+
+        Raises ConfigError for a painted image, which has no variance.
+        """
+        if self.searched is None:
+            message = "painted images have no variance; measure those of --style detector"
+            raise ConfigError(message)
+        peaks = surely_seen(measure(self.searched, found))
+        boxes = np.stack([peaks.x0, peaks.y0, peaks.x1, peaks.y1], axis=1)
+        return Detections(boxes.astype(np.float32), peaks.score.astype(np.float32))
 
     def q_at(self, boxes: NDArray[np.float32]) -> Float64:
         """Return |q| at the centres of boxes (m, 4)."""
@@ -95,6 +113,7 @@ class Scorecard:
     average_precision: by rule of a hit, `0.1`, `0.3`, `0.5` (IoU) and `dq` (judge_by_q)
     recall: at the default threshold, by visibility (SNR 5-15, 15-50, above) and by kind
     precision: at the default threshold; dq_over_q: median |dq| / |q| of the hits there
+    boxes_a_ring: at the default threshold, of rings that have any; rings_found: share of those
     recalls, precisions: the curve over all thresholds; not part of `summary`
     """
 
@@ -106,6 +125,8 @@ class Scorecard:
     recall: dict[str, float]
     precision: float
     dq_over_q: float
+    boxes_a_ring: float
+    rings_found: float
     calibration: tuple[Bin, ...]
     cpu_s: float
     recalls: Float64
@@ -120,7 +141,12 @@ class Scorecard:
             "peaks": self.peaks,
             "average_precision": _without_nan(self.average_precision),
             "recall": _without_nan(self.recall),
-            **_without_nan({"precision": self.precision, "dq_over_q": self.dq_over_q}),
+            **_without_nan(
+                {
+                    name: getattr(self, name)
+                    for name in ("precision", "dq_over_q", "boxes_a_ring", "rings_found")
+                }
+            ),
             "calibration": [
                 {"expected": b.expected, "observed": b.observed, "count": b.count}
                 for b in self.calibration
@@ -129,12 +155,15 @@ class Scorecard:
         }
 
 
-def evaluation_frames(seed: int, images: int, space: Space = "polar") -> Iterator[Exercise]:
+def evaluation_frames(
+    seed: int, images: int, space: Space = "polar", style: FilmStyle = "plain"
+) -> Iterator[Exercise]:
     """Return that many frames from `seed` on; raises ConfigError for seeds not kept for it."""
     seeds = require_within(seed, -(-images // _FRAMES_PER_SETUP), EVALUATION)
     structures = structures_for(EVALUATION)
     frames = chain.from_iterable(
-        random_frames(s, structures, count=_FRAMES_PER_SETUP, space=space) for s in seeds
+        random_frames(s, structures, count=_FRAMES_PER_SETUP, space=space, style=style)
+        for s in seeds
     )
     return (_exercise(frame) for frame in islice(frames, images))
 
@@ -142,8 +171,8 @@ def evaluation_frames(seed: int, images: int, space: Space = "polar") -> Iterato
 def _exercise(frame: SimulatedFrame) -> Exercise:
     image = frame.cartesian
     if image is None:
-        return Exercise(frame.polar.intensity, frame.polar.q, frame.truth)
-    return Exercise(image.intensity, image.q_xy, frame.truth, image.q_z)
+        return Exercise(frame.polar.intensity, frame.polar.q, frame.truth, searched=frame.polar)
+    return Exercise(image.intensity, image.q_xy, frame.truth, image.q_z, image)
 
 
 def painted_exercises(seed: int, images: int) -> Iterator[Exercise]:
@@ -156,13 +185,20 @@ def painted_exercises(seed: int, images: int) -> Iterator[Exercise]:
     )
 
 
-def compare(detectors: Sequence[Detector], exercises: Iterable[Exercise]) -> list[Scorecard]:
-    """Run every detector on every image; returns the scorecards in order."""
+def compare(
+    detectors: Sequence[Detector], exercises: Iterable[Exercise], *, measured: bool = False
+) -> list[Scorecard]:
+    """Run every detector on every image; returns the scorecards in order.
+
+    measured: evaluate the boxes that the fit of the peaks gives
+    """
     outcomes: list[list[Judged]] = [[] for _ in detectors]
     for exercise in exercises:
         for detector, mine in zip(detectors, outcomes, strict=True):
             began = time.process_time()
             (found,) = detector(detector.prepare(exercise.intensity)[None])
+            if measured:
+                found = exercise.measured(found)
             mine.append(Judged(found, exercise, time.process_time() - began))
     pairs = zip(detectors, outcomes, strict=True)
     return [scorecard(detector.name, detector.sha256, mine) for detector, mine in pairs]
@@ -182,6 +218,11 @@ def scorecard(weights: str, sha256: str, outcomes: Sequence[Judged]) -> Scorecar
     verdicts = rules[str(_IOU)]
     kept = verdicts.hits[verdicts.scores >= threshold]
     hits = np.cumsum(verdicts.hits)
+    numbers = [
+        boxes_on_rings(one.above(threshold, len(one)), truth)
+        for one, truth in zip(found, known, strict=True)
+    ]
+    on_rings = np.concatenate([np.empty(0, np.int64), *numbers])
     return Scorecard(
         weights=weights,
         sha256=sha256,
@@ -191,6 +232,8 @@ def scorecard(weights: str, sha256: str, outcomes: Sequence[Judged]) -> Scorecar
         recall=_recalls(outcomes, wanted, verdicts, threshold),
         precision=_mean(kept),
         dq_over_q=_dq_over_q(outcomes, wanted, verdicts, threshold),
+        boxes_a_ring=_mean(on_rings[on_rings > 0]),
+        rings_found=_mean(on_rings > 0),
         calibration=tuple(_bins(rules["dq"])),
         cpu_s=_mean([outcome.cpu_s for outcome in outcomes]),
         recalls=hits / max(verdicts.n_known, 1),

@@ -12,6 +12,7 @@ import pytest
 from gixi_bluesky.errors import ConfigError
 from gixi_bluesky.processing.detector.classical.search import ClassicalDetector
 from gixi_bluesky.processing.evaluation import scorecard
+from gixi_bluesky.processing.evaluation.average_precision import KnownBoxes, boxes_on_rings
 from gixi_bluesky.processing.evaluation.figure import save_figure
 from gixi_bluesky.processing.evaluation.scorecard import (
     Exercise,
@@ -112,6 +113,17 @@ def test_a_detector_that_finds_nothing_has_a_scorecard_for_json():
     assert summary["calibration"] == []
 
 
+def test_a_ring_in_three_pieces_has_three_boxes_and_a_spot_on_it_is_another_peak():
+    ring, spot, faint = [100, 20, 110, 480], [101, 200, 109, 220], [300, 10, 306, 400]
+    known = KnownBoxes(np.array([ring, spot, faint], np.float32), np.empty((0, 4), np.float32))
+    pieces = [[100, 20, 110, 60], [102, 100, 112, 140], [98, 300, 108, 330]]
+    found = np.array([*pieces, spot, [500, 0, 510, 400]], np.float32)
+    on_rings = boxes_on_rings(Detections(found, np.ones(5, np.float32)), known)
+    assert on_rings.tolist() == [3, 0]
+    whole = Detections(np.array([ring, spot], np.float32), np.ones(2, np.float32))
+    assert boxes_on_rings(whole, known).tolist() == [1, 0]
+
+
 def test_without_frames_nothing_can_be_said():
     (card,) = compare([Scripted([], [])], iter([]))
     assert card.images == 0
@@ -140,7 +152,7 @@ def test_seeds_of_training_and_calibration_are_refused(seed):
 def test_frames_go_on_with_the_next_seed_after_two_of_a_set_up(monkeypatch):
     asked = []
 
-    def few(seed, structures, count, space):
+    def few(seed, structures, count, space, style):
         asked.append((seed, sorted(s.name for s in structures)))
         for i in range(count):
             polar = SimpleNamespace(intensity=f"{seed}-{i}", q=None)
