@@ -48,6 +48,10 @@ def train(
     name: Annotated[
         str | None, typer.Option(help="Name of the weights; default: the size.")
     ] = None,
+    judge: Annotated[
+        str | None,
+        typer.Option(metavar="WEIGHTS", help="Fit a judge of boxes to these weights instead."),
+    ] = None,
 ) -> None:
     """Train the light network on simulated frames and write its weights.
 
@@ -56,7 +60,13 @@ def train(
     and another learning rate, which falls to zero at the new end. DIR/curve.png shows the progress;
     at the end the scores are calibrated on DIR/held-out and NAME.safetensors is written with its
     manifest: give its path as `detector.weights`.
+
+    With --judge: no network is trained. DIR/images is filled, and DIR/box-judge.npz is the judge
+    that corrects the scores of WEIGHTS by what lies around each box.
     """
+    if judge is not None:
+        _fit_judge(judge, out, images, seed)
+        return
     from gixi_bluesky.processing.detector import torch_device
     from gixi_bluesky.processing.detector.networks.light_architecture import SIZES
     from gixi_bluesky.processing.simulation.random_scenes import FRAMES_PER_SEED
@@ -91,3 +101,26 @@ def train(
     with working("calibrating the scores"):
         manifest = export.export(out, out, name or size, held_out, drawn, space)
     say(f"{out / manifest.name}.safetensors is written, sha256 {manifest.sha256[:12]}")
+
+
+def _fit_judge(weights: str, out: Path, images: int, seed: int) -> None:
+    import numpy as np
+
+    from gixi_bluesky.processing.settings import ContrastSettings
+    from gixi_bluesky.processing.simulation.random_scenes import FRAMES_PER_SEED
+    from gixi_bluesky.processing.simulation.seeds import TRAINING, require_within, structures_for
+    from gixi_bluesky.processing.training.dataset import simulate_to_disk
+    from gixi_bluesky.processing.training.judging import fit_judge, judged_frames, unjudged
+
+    seeds = require_within(seed, -(-images // FRAMES_PER_SEED), TRAINING)
+    folder, structures = out / "images", structures_for(TRAINING)
+    folder.mkdir(parents=True, exist_ok=True)
+    say(f"simulating {images} images")
+    paths = [
+        path
+        for number in seeds
+        for path in simulate_to_disk(number, folder, ContrastSettings(), structures)
+    ][:images]
+    frames = list(judged_frames(paths, unjudged(weights), np.random.default_rng(seed)))
+    fit_judge(frames).save(out / "box-judge.npz")
+    say(f"{out / 'box-judge.npz'} is written")

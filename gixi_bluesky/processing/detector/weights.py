@@ -112,6 +112,11 @@ class Manifest(Settings):
     calibration: tuple[float, float] = Field(
         (1.0, 0.0), description="slope and offset that turn a logit into that of a probability"
     )
+    judge: str | None = Field(
+        None,
+        pattern="^[a-z0-9-]+$",
+        description="which shipped judge of boxes was fitted to these weights, null = none",
+    )
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
     licence: str
     source: str

@@ -131,7 +131,9 @@ def _angular_profiles(
     normal = np.einsum("nkm,nabm->nkab", cells.weight, products, optimize=True)
     diagonal = np.arange(bells.shape[1])
     own = normal[..., 0, 0].copy()
-    # Rows in which a shape is hardly seen keep its height near zero.
+    # Rows in which a shape is hardly seen keep its height near zero; two shapes of one place share
+    # what is there.
+    normal[..., diagonal, diagonal] *= 1 + 1e-6
     normal[..., diagonal, diagonal] += np.where(own > 0, 1e-6 * own, 1.0)[..., None]
     first = np.linalg.inv(normal)[..., 0, :]
     height = np.einsum("nka,nka->nk", first, sums)

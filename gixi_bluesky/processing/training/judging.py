@@ -12,14 +12,17 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from gixi_bluesky.errors import ConfigError
+from gixi_bluesky.processing.detector import find_weights
 from gixi_bluesky.processing.detector.judging.box_context import FEATURES, box_context
 from gixi_bluesky.processing.detector.judging.box_judge import FLOOR, BoxJudge
 from gixi_bluesky.processing.detector.judging.ring_proposals import with_proposals
+from gixi_bluesky.processing.detector.networks.light_detector import LightDetector
+from gixi_bluesky.processing.detector.weights import load_arrays
 from gixi_bluesky.processing.evaluation.average_precision import KnownBoxes, box_iou
 from gixi_bluesky.processing.training.dataset import load_image
 from gixi_bluesky.processing.types import Detections
 
-__all__ = ["JudgedFrame", "fit_judge", "judged_frames"]
+__all__ = ["JudgedFrame", "fit_judge", "judged_frames", "unjudged"]
 
 Float32 = NDArray[np.float32]
 
@@ -43,6 +46,13 @@ class JudgedFrame:
     table: Float32
     hit: Float32
     weight: Float32
+
+
+def unjudged(weights: str) -> Callable[[Float32], Detections]:
+    """Return what finds the boxes of light weights in a prepared image, without any judge."""
+    manifest, path = find_weights(weights)
+    alone = LightDetector(manifest.model_copy(update={"judge": None}), load_arrays(manifest, path))
+    return lambda image: alone(image[None])[0]
 
 
 def judged_frames(

@@ -322,3 +322,18 @@ def test_graininess_is_the_root_of_cells_over_crystallites_and_none_of_texture()
     table = measure(noisy(background() + spot.image, rng), detections([spot])).frame()
     assert table.kind[0] == "spot"
     assert np.isnan(table.graininess[0])
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_many_boxes_of_one_place_beside_a_gap_are_all_measured(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    hidden = np.zeros((N_PHI, N_Q), bool)
+    hidden[:, rng.integers(150, 250) : 260] = True
+    column, width = 200 + rng.normal(0, 4, 24), rng.uniform(1, 10, 24)
+    top, height = rng.uniform(0, N_PHI - 60, 24), rng.uniform(2, N_PHI / 2, 24)
+    bottom = np.minimum(top + height, N_PHI - 1)
+    boxes = np.stack([column - width / 2, top, column + width / 2, bottom], axis=1)
+    found = Detections(boxes.astype(np.float32), rng.uniform(0, 1, 24).astype(np.float32))
+    table = measure(noisy(background(), rng, hidden), found)
+    assert len(table) == 24
+    assert np.isfinite(table.q).all()

@@ -10,23 +10,24 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
+from gixi_bluesky.errors import WeightsError
 from gixi_bluesky.processing.detector.boxes import distinct, suppress
 from gixi_bluesky.processing.detector.judging.box_context import FEATURES, box_context
 from gixi_bluesky.processing.detector.judging.ring_proposals import with_proposals
 from gixi_bluesky.processing.types import Detections
 
-__all__ = ["FLOOR", "JUDGE_FILE", "BoxJudge", "shipped_judge"]
+__all__ = ["FLOOR", "BoxJudge", "shipped_judge"]
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Bool = NDArray[np.bool_]
 
-JUDGE_FILE = "box-judge-2026.npz"
 FLOOR = 0.03  # score below which a box is not looked at
 _PROPOSED = 2.0  # what a proposal's logit is lower than that of its best piece
 _OFFSET = 0.3  # of all logits: recall for precision at the default threshold
@@ -70,6 +71,11 @@ class BoxJudge:
         judged = judged.chosen(distinct(judged.boxes, judged.scores))
         return judged.chosen(judged.scores >= FLOOR)
 
+    def save(self, path: Path) -> None:
+        """Write the arrays to an npz file."""
+        with path.open("wb") as file:
+            np.savez(file, **{name: getattr(self, name) for name in self.__slots__})
+
     def logits(self, table: Float32, proposed: Bool) -> Float64:
         """Return the logits (n,) of boxes whose context is `table` (n, features)."""
         own = table[:, FEATURES.index("logit")].astype(np.float64)
@@ -82,11 +88,17 @@ class BoxJudge:
 
 
 @cache
-def shipped_judge() -> BoxJudge:
-    """Return the judge that comes with the package."""
-    folder = resources.files("gixi_bluesky.processing") / "weights"
-    with (folder / JUDGE_FILE).open("rb") as file, np.load(file, allow_pickle=False) as stored:
-        return BoxJudge(**{name: stored[name] for name in BoxJudge.__slots__})
+def shipped_judge(name: str) -> BoxJudge:
+    """Return a judge that comes with the package; raises WeightsError for an unknown one."""
+    path = resources.files("gixi_bluesky.processing") / "weights" / f"{name}.npz"
+    if not path.is_file():
+        message = (
+            f"got the judge {name!r} in a manifest; this version of gixi_bluesky has none of that "
+            "name: set it to null, or install the version that wrote the manifest"
+        )
+        raise WeightsError(message)
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+        return BoxJudge(**{part: stored[part] for part in BoxJudge.__slots__})
 
 
 def _shadows(table: Float32, proposed: Bool) -> Bool:

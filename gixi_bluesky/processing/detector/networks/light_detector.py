@@ -50,6 +50,7 @@ class LightDetector:
         self.engine = engine
         self._contrast, self._grid = Contrast(manifest.preprocessing.contrast), manifest.grid
         self._calibration = manifest.calibration
+        self._judge = None if manifest.judge is None else shipped_judge(manifest.judge)
         try:
             architecture = LightArchitecture.from_json(manifest.architecture)
             require_shapes(architecture, tensors)
@@ -80,10 +81,9 @@ class LightDetector:
         """
         self._grid.require(images.shape[1:], self.name)
         found = [calibrated(one, *self._calibration) for one in self._find(images)]
-        if self._grid.kind != "polar":
+        if self._judge is None:
             return found
-        judge = shipped_judge()
-        return [judge(image, one) for image, one in zip(images, found, strict=True)]
+        return [self._judge(image, one) for image, one in zip(images, found, strict=True)]
 
 
 class _Alone:

@@ -43,6 +43,7 @@ class OnnxDetector:
         self.device, self.engine = "cpu", "onnx"
         self._contrast, self._grid = Contrast(manifest.preprocessing.contrast), manifest.grid
         self._calibration = manifest.calibration
+        self._judge = None if manifest.judge is None else shipped_judge(manifest.judge)
         self._session = self._opened(content)
         expected = [1, CHANNELS, *(self._grid.shape or ())]
         if (found := self._session.get_inputs()[0].shape) != expected:
@@ -69,7 +70,7 @@ class OnnxDetector:
         judged, first = self._session.run(OUTPUTS, {INPUT: channels_first})
         found = Detections(judged[:, :4], judged[:, 4], judged[:, 5].astype(np.int64))
         found = calibrated(remaining(found, first), *self._calibration)
-        return shipped_judge()(image, found) if self._grid.kind == "polar" else found
+        return found if self._judge is None else self._judge(image, found)
 
     def _opened(self, content: bytes) -> Any:
         try:
