@@ -154,7 +154,7 @@ def boxes_on_rings(found: Detections, known: KnownBoxes) -> Int64:
     rings, others = known.boxes[tall], known.boxes[~tall]
     if not len(rings) or not len(found):
         return np.zeros(len(rings), np.int64)
-    own = (box_iou(found.boxes, others) >= _SPOT_IOU).any(axis=1)
+    own: Bool = np.any(box_iou(found.boxes, others) >= _SPOT_IOU, axis=1)
     centres = [(boxes[:, :2] + boxes[:, 2:]) / 2 for boxes in (found.boxes, rings)]
     apart = np.abs(centres[0][:, None, 0] - centres[1][:, 0])
     row = centres[0][:, None, 1]

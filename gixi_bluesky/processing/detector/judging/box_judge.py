@@ -33,6 +33,8 @@ _PROPOSED = 2.0  # what a proposal's logit is lower than that of its best piece
 _OFFSET = 0.3  # of all logits: recall for precision at the default threshold
 _MOST_RISE = 0.3  # of the logit of a box that a network found
 _IOU = 0.3
+_TALL, _SAME_Q = 0.33, 0.75  # of the rows; of the larger width
+_REPORTED, _PIECES, _RING_OF_PIECES = 0.5, 3, 0.55
 # A ring that is not there: of a frame of spots, with nothing between its own ones.
 _SHADOW_LOGIT = -2.5
 _FEW_TALL, _MANY_BOXES, _MOST_COVERED = 0.2, 20, 0.75
@@ -66,6 +68,7 @@ class BoxJudge:
         table = box_context(image, found.boxes, found.scores, proposed)
         logits = self.logits(table, proposed)
         scores = expit(np.where(_shadows(table, proposed), _SHADOW_LOGIT, logits))
+        scores = _with_rings(found, proposed, len(image), scores)
         judged = replace(found, scores=scores.astype(np.float32))
         judged = judged.chosen(suppress(judged.boxes, judged.scores, _IOU))
         judged = judged.chosen(distinct(judged.boxes, judged.scores))
@@ -99,6 +102,21 @@ def shipped_judge(name: str) -> BoxJudge:
         raise WeightsError(message)
     with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
         return BoxJudge(**{part: stored[part] for part in BoxJudge.__slots__})
+
+
+def _with_rings(found: Detections, proposed: Bool, n_rows: int, scores: Float64) -> Float64:
+    """Return the scores with a ring wherever several sure pieces would leave nothing at all."""
+    boxes = found.boxes.astype(np.float64)
+    column, width = boxes[:, [0, 2]].mean(axis=1), np.maximum(boxes[:, 2] - boxes[:, 0], 1.5)
+    whole = proposed | (boxes[:, 3] - boxes[:, 1] >= _TALL * n_rows)
+    line = np.abs(column[:, None] - column) < _SAME_Q * np.maximum(width[:, None], width)
+    pieces = (line & (~whole & (found.scores >= _REPORTED))).sum(axis=1)
+    scores = scores.copy()
+    for ring in np.argsort(-scores, kind="stable"):
+        lost = not (scores[line[ring]] >= _REPORTED).any()
+        if whole[ring] and pieces[ring] >= _PIECES and lost:
+            scores[ring] = _RING_OF_PIECES
+    return scores
 
 
 def _shadows(table: Float32, proposed: Bool) -> Bool:
