@@ -68,14 +68,17 @@ class Exercise:
     searched: PolarImage | CartesianImage | None = None
 
     def measured(self, found: Detections) -> Detections:
-        """Return the boxes as the fit of the peaks refines them, those below the noise left out.
+        """Return the peaks that an analysis reports, with the boxes of their fit.
 
+        Boxes below the default threshold and peaks below the noise are left out.
         Raises ConfigError for a painted image, which has no variance.
         """
         if self.searched is None:
             message = "painted images have no variance; measure those of --style detector"
             raise ConfigError(message)
-        peaks = surely_seen(measure(self.searched, found))
+        settings = DetectorSettings()
+        kept = found.above(settings.score_threshold, settings.max_peaks)
+        peaks = surely_seen(measure(self.searched, kept))
         boxes = np.stack([peaks.x0, peaks.y0, peaks.x1, peaks.y1], axis=1)
         return Detections(boxes.astype(np.float32), peaks.score.astype(np.float32))
 
