@@ -1,4 +1,4 @@
-"""How uneven the intensity along a ring is beyond counting noise and texture."""
+"""Unevenness of the intensity along a ring beyond counting noise and texture."""
 
 from __future__ import annotations
 

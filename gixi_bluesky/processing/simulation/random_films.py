@@ -1,4 +1,4 @@
-"""What kinds of films are drawn at random: the ranges of their numbers."""
+"""Kinds of films that are drawn at random, and the ranges of their numbers."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ __all__ = ["Setup", "log_uniform", "random_setup"]
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What a frame is taken with, and what is known of it."""
+    """The set-up of a frame, and what is known of it."""
 
     renderer: Renderer
     panel: Panel

@@ -38,7 +38,7 @@ _MISSED, _INVENTED = 0.4, 0.55  # share of the rings left out, of the rows of sp
 
 @dataclass(frozen=True, slots=True)
 class JudgedFrame:
-    """What the judge sees of a frame: a row of `table` for each box.
+    """Input of the judge for one frame: a row of `table` for each box.
 
     table: (n, features); hit: (n,) 1 where the box is the best on a peak; weight: (n,)
     """

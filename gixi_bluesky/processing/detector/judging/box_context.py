@@ -1,4 +1,4 @@
-"""What the other boxes of a frame, and the profile along phi at its |q|, say about each box."""
+"""Context of each box: the other boxes of the frame, and the profile along phi at its |q|."""
 
 from __future__ import annotations
 
