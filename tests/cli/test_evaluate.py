@@ -26,7 +26,7 @@ def threads():
 def small_frames(monkeypatch):
     """Simulated frames on a small grid."""
 
-    def small(seed, images, space):
+    def small(seed, images, space, style):
         for frame in islice(random_frames(seed, shape=(128, 256)), images):
             yield scorecard.Exercise(frame.polar.intensity, frame.polar.q, frame.truth)
 

@@ -29,6 +29,7 @@ Float64 = NDArray[np.float64]
 Bool = NDArray[np.bool_]
 
 FLOOR = 0.03  # score below which a box is not looked at
+_LEAST_ROWS, _MOST_ROWS = 400, 640
 _PROPOSED = 2.0  # what a proposal's logit is lower than that of its best piece
 _OFFSET = 0.3  # of all logits: recall for precision at the default threshold
 _MOST_RISE = 0.3  # of the logit of a box that a network found
@@ -60,7 +61,12 @@ class BoxJudge:
     third_bias: Float32
 
     def __call__(self, image: Float32, found: Detections) -> Detections:
-        """Return the boxes of one prepared image (n_phi, n_q), best first, with new scores."""
+        """Return the boxes of one prepared image (n_phi, n_q), best first, with new scores.
+
+        Images much lower or higher than those of the fit, 512 rows, are not judged.
+        """
+        if not _LEAST_ROWS <= len(image) <= _MOST_ROWS:
+            return found
         found = found.chosen(found.scores >= FLOOR)
         if not len(found):
             return found
