@@ -26,6 +26,7 @@ Float64 = NDArray[np.float64]
 FIT_FAILED, CUT, BLENDED, MISFIT = 1, 2, 4, 8  # bits of fit_flags
 _LEAST_SNR = 2.0  # of a peak that is reported
 _WHOLE = 0.75  # share of a box that holds data; with less its peak is cut
+_SAME_COLUMN = 0.5  # of the larger width: nearer boxes are not told apart along q
 _SPOT_DEG, _SPOT_RATIO = 6.0, 3.0  # narrower in phi, or in units of the width along q, is a spot
 
 
@@ -64,7 +65,7 @@ def measure(searched: PolarImage | CartesianImage, detections: Detections) -> Pe
 
 
 def surely_seen(peaks: Peaks) -> Peaks:
-    """Return the peaks above the noise, renumbered; a negative intensity is no peak."""
+    """Return the peaks above the noise, numbered anew; a negative intensity is no peak."""
     kept = np.flatnonzero(peaks.snr >= _LEAST_SNR)
     columns = {name: values[kept] for name, values in peaks.items()}
     columns["peak"] = np.arange(len(kept), dtype=np.int64)
@@ -100,9 +101,14 @@ def _measured(searched: PolarImage | CartesianImage, boxes: NDArray[np.float32])
 
 
 def _apart(shapes: BoxShapes, together: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Return (n, n) pairs of boxes that share rows and are not fitted together."""
+    """Return (n, n) pairs of boxes that share rows, lie apart and are not fitted together.
+
+    Boxes of one |q|, as a ring and a spot on it, share their columns: to give these to one of
+    them would leave nothing to measure of the other.
+    """
+    width = np.maximum(shapes.fwhm[:, None], shapes.fwhm)
     apart = shapes.rows_shared() > 0
-    np.fill_diagonal(apart, val=False)
+    apart &= abs(shapes.column[:, None] - shapes.column) > _SAME_COLUMN * width
     rows, numbers = np.nonzero(together >= 0)
     apart[rows, together[rows, numbers]] = False
     return apart
