@@ -106,16 +106,16 @@ def theirs(geometry: Geometry, frame: np.ndarray) -> Callable[[], object]:
     counts = frame.astype(np.float64)
 
     def all_cuts() -> None:
-        for name, (settings, told) in CUTS.items():
-            along_in_plane = told["along"] == "ip"
+        for name, (settings, reference) in CUTS.items():
+            along_in_plane = reference["along"] == "ip"
             engines[name].integrate_fiber(
                 counts,
                 npt_ip=settings["bins"] if along_in_plane else 100,
                 npt_oop=100 if along_in_plane else settings["bins"],
-                unit_ip=told["ip"][0],
-                ip_range=told["ip"][1],
-                unit_oop=told["oop"][0],
-                oop_range=told["oop"][1],
+                unit_ip=reference["ip"][0],
+                ip_range=reference["ip"][1],
+                unit_oop=reference["oop"][0],
+                oop_range=reference["oop"][1],
                 vertical_integration=not along_in_plane,
                 sample_orientation=1,
                 method=("no", "csr", "cython"),

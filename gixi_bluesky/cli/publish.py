@@ -45,14 +45,14 @@ def publish(
     from gixi_bluesky.tiled_adapters.settings import OutputSettings
 
     run = found_run(uid, tiled, config, directory)
-    told = run.start["gixi"].get("provenance", {})
+    provenance = run.start["gixi"].get("provenance", {})
     given = {
         "raw": raw_doi,
         "processed": processed_doi,
         "article": article_doi,
         "software": software_doi,
     }
-    dois = dict(told.get("config", {}).get("output", {}).get("dois", {}))
+    dois = dict(provenance.get("config", {}).get("output", {}).get("dois", {}))
     dois |= {kind: doi for kind, doi in given.items() if doi}
     sample = str(run.start.get("sample_name", "")) or "a thin film"
     citation = Citation(
@@ -60,9 +60,9 @@ def publish(
         title=title or f"Grazing-incidence X-ray diffraction of {sample}",
         description=(
             f"Peaks, phases and images found in the raw run {run.start['gixi']['raw_uid']} by "
-            f"gixi_bluesky {told.get('version', '')}."
+            f"gixi_bluesky {provenance.get('version', '')}."
         ),
-        version=str(told.get("version", "")),
+        version=str(provenance.get("version", "")),
         taken=float(run.start["time"]),
         creators=() if creators is None else read_creators(creators),
         license=license,

@@ -104,11 +104,11 @@ def _replay(start: Any, config: Config, raw: str, catalogue: str) -> None:
     from gixi_bluesky.errors import StoreError
     from gixi_bluesky.tiled_adapters.settings import TiledSettings
 
-    told = start["gixi"]
-    chosen = {"stream": told["raw_stream"], "data_key": told["raw_data_key"]}
+    gixi = start["gixi"]
+    chosen = {"stream": gixi["raw_stream"], "data_key": gixi["raw_data_key"]}
     config = config.model_copy(update={"input": config.input.model_copy(update=chosen)})
     with _catalogue(TiledSettings(uri=raw, raw=catalogue)) as client:
-        runs = found_runs(client, (told["raw_uid"],), {})
+        runs = found_runs(client, (gixi["raw_uid"],), {})
         for replayed in replay(runs, config, None):
             if replayed.derived_uid is None:
                 raise StoreError(f"the raw run cannot be analysed: {replayed.reason}")
@@ -124,7 +124,7 @@ def _catalogue(settings: Any) -> Iterator[Any]:
 
 
 def _say_versions(before: dict[str, Any], after: dict[str, Any]) -> None:
-    """Say what differs between then and now, apart from the numbers."""
+    """Print the versions and hashes that differ between then and now."""
     if before.get("result_hash") != after.get("result_hash"):
         say("what decides the results is not the same: weights, algorithm or files differ")
     old, new = before.get("libraries", {}), after.get("libraries", {})

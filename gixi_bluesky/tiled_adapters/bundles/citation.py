@@ -1,4 +1,4 @@
-"""What a repository asks for: DataCite records of processed and analysed data, Zenodo's form."""
+"""Records for repositories: DataCite of processed and analysed data, and Zenodo."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Creator:
 
 @dataclass(frozen=True, slots=True)
 class Citation:
-    """What is known for the records of one derived run.
+    """The facts that the records of one derived run are made from.
 
     dois: by kind, of raw, processed and analysed data, software and article
     license: an SPDX identifier such as CC-BY-4.0, empty = none was chosen
@@ -191,27 +191,27 @@ def read_creators(path: Path) -> tuple[Creator, ...]:
     return tuple(_creator(one, path) for one in tree)
 
 
-def _creator(told: object, path: Path) -> Creator:
+def _creator(given: object, path: Path) -> Creator:
     known = {"name", "orcid", "affiliation"}
-    if isinstance(told, str):
-        told = {"name": told}
-    if not isinstance(told, dict) or not told.get("name") or set(told) - known:
-        message = f"{path}: got {told!r:.120}; expected name, and perhaps orcid and affiliation"
+    if isinstance(given, str):
+        given = {"name": given}
+    if not isinstance(given, dict) or not given.get("name") or set(given) - known:
+        message = f"{path}: got {given!r:.120}; expected name, and perhaps orcid and affiliation"
         raise ConfigError(message)
-    orcid = str(told.get("orcid", ""))
+    orcid = str(given.get("orcid", ""))
     found = _ORCID.fullmatch(orcid)
     if orcid and found is None:
         message = f"{path}: got the ORCID {orcid!r:.60}; expected 0000-0000-0000-0000"
         raise ConfigError(message)
-    affiliation = str(told.get("affiliation", ""))
-    return Creator(str(told["name"]), found[1] if found else "", affiliation)
+    affiliation = str(given.get("affiliation", ""))
+    return Creator(str(given["name"]), found[1] if found else "", affiliation)
 
 
 def _datacite_creator(creator: Creator) -> dict[str, Any]:
     record: dict[str, Any] = {"name": creator.name}
-    family, comma, given = creator.name.partition(", ")
+    family, comma, first = creator.name.partition(", ")
     if comma:
-        record |= {"nameType": "Personal", "familyName": family, "givenName": given}
+        record |= {"nameType": "Personal", "familyName": family, "givenName": first}
     if creator.orcid:
         record["nameIdentifiers"] = [
             {

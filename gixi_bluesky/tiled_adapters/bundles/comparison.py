@@ -1,4 +1,4 @@
-"""Whether two runs say the same, table by table."""
+"""Comparison of two runs, table by table."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ Verdict = Literal["equal", "rounding", "differs"]
 
 # Relative differences that another processor or library makes; fits end where they converge.
 _ROUNDING = 1e-4
-# Columns that tell of the run of the programs, not of the data.
+# Columns that depend on the machine and on paths, not on the data.
 _OF_THE_RUN = {"latency", "source"}
 
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """How a table, or an array, of a run compares with that of another.
+    """The comparison of a table, or an array, of a run with that of another.
 
     verdict: equal; rounding, where numbers differ by at most 1e-4; differs
     detail: what differs, in words

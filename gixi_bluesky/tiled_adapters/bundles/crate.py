@@ -102,16 +102,16 @@ def _add(crate: ROCrate, folder: Path, name: str, description: str) -> Any:
 def _add_people(crate: ROCrate, citation: Citation) -> None:
     for number, one in enumerate(citation.creators):
         identifier = f"https://orcid.org/{one.orcid}" if one.orcid else f"#creator-{number}"
-        told: dict[str, Any] = {"name": one.name}
+        described: dict[str, Any] = {"name": one.name}
         if one.affiliation:
-            told["affiliation"] = one.affiliation
-        person = crate.add(Person(crate, identifier, properties=told))
+            described["affiliation"] = one.affiliation
+        person = crate.add(Person(crate, identifier, properties=described))
         crate.root_dataset.append_to("author", person)
 
 
 def _license(crate: ROCrate, identifier: str, text: str) -> Any:
     if identifier:
-        place, told = f"{_SPDX}{identifier}", {"name": identifier}
+        place, described = f"{_SPDX}{identifier}", {"name": identifier}
     else:
-        place, told = "#no-license", {"name": "no licence was chosen", "description": text}
-    return crate.add(ContextEntity(crate, place, properties={"@type": "CreativeWork", **told}))
+        place, described = "#no-license", {"name": "no licence was chosen", "description": text}
+    return crate.add(ContextEntity(crate, place, properties={"@type": "CreativeWork", **described}))

@@ -1,4 +1,4 @@
-"""Where things lie in a bundle, and the checksums that hold it together."""
+"""The names of the files of a bundle, and their checksums."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ gixi-bluesky reproduce "$here" --raw "$1"
 
 @dataclass(frozen=True, slots=True)
 class AnalysisRecipe:
-    """What makes the result again.
+    """The configuration and the files that make a result again.
 
     configuration: what decides results, with the names of files in the bundle
     inputs: the files by their names in the bundle

@@ -69,14 +69,14 @@ def write_nexus(run: ReadableRun, path: Path) -> Path:
 
 
 def _write(run: ReadableRun, file: h5py.File) -> None:
-    told: Mapping[str, Any] = run.start["gixi"]
-    n_phi, n_q = told["grid"]["shape"]
-    grid = PolarGrid(told["grid"]["q_max_inv_angstrom"], (n_phi, n_q))
+    gixi: Mapping[str, Any] = run.start["gixi"]
+    n_phi, n_q = gixi["grid"]["shape"]
+    grid = PolarGrid(gixi["grid"]["q_max_inv_angstrom"], (n_phi, n_q))
     entry = create_entry(file, run.start, grid.q, grid.phi, run.stop)
     images = create_images(file, grid.shape, run.n_images or None)
     for row in range(run.n_images):
         write_image(images, row, run.image(row))
-    step = max(told.get("image_step", 1), 1)
+    step = max(gixi.get("image_step", 1), 1)
     file["/entry/polar/frame"][:] = np.arange(run.n_images) * step
     for stored in run.arrays:
         array = stored.array

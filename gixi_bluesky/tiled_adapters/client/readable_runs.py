@@ -65,7 +65,7 @@ class ReadableRun(Protocol):
 
     @property
     def n_images(self) -> int:
-        """How many rows of polar images there are; row k is frame k · image_step."""
+        """Number of rows of polar images; row k is frame k · image_step."""
 
     def image(self, row: int) -> NDArray[np.float32]:
         """Return a polar image, (n_phi, n_q), NaN = no data."""
@@ -122,7 +122,7 @@ class TiledRun:
 
     @property
     def n_images(self) -> int:
-        """How many rows of polar images there are."""
+        """Number of rows of polar images."""
         return 0 if self._images is None else int(self._images.shape[0])
 
     def image(self, row: int) -> NDArray[np.float32]:
@@ -157,8 +157,13 @@ class TiledRun:
 
     def _step_table(self, name: str) -> StreamTable:
         columns = [
-            Column(key, told["dtype_numpy"], told.get("units") or "", told.get("description", ""))
-            for key, told in self._streams[name].metadata["data_keys"].items()
+            Column(
+                key,
+                data_key["dtype_numpy"],
+                data_key.get("units") or "",
+                data_key.get("description", ""),
+            )
+            for key, data_key in self._streams[name].metadata["data_keys"].items()
             if key not in _NO_COLUMNS
         ]
         return step_table(name.removeprefix("step_"), columns)
@@ -202,7 +207,7 @@ class FileRun:
 
     @property
     def n_images(self) -> int:
-        """How many rows of polar images there are."""
+        """Number of rows of polar images."""
         return int(self._images.shape[0])
 
     @property

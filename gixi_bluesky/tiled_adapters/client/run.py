@@ -152,9 +152,9 @@ class GIXIRun(BlueskyRunV3):
 
     def cut_arrays(self, name: str) -> tuple[FrameArray, FrameArray]:
         """Return how a cut is stored: its intensity and its error, with the axis."""
-        told = self[CUTS].metadata
-        label = told["data_keys"][name]["dims"][0]
-        configuration = told["configuration"][PURPOSE]
+        metadata = self[CUTS].metadata
+        label = metadata["data_keys"][name]["dims"][0]
+        configuration = metadata["configuration"][PURPOSE]
         axis = configuration["data_keys"][label]
         stored = StoredAxis(
             axis["description"], axis["units"], np.asarray(configuration["data"][label])
