@@ -77,13 +77,13 @@ def fit_angular(
     moment = np.where(known, (total * rows).sum(axis=1) / safe, middle)
     off = np.where(used, rows - moment[:, None], 0)
     moment_error = np.sqrt((off**2 * variance).sum(axis=1)) * noise / safe
-    fit = _fit(
+    fit = _fit_arcs(
         rows,
         height,
-        np.where(shapes.ring[:, None], 0, variance * noise[:, None] ** 2),
-        middle,
-        extent,
+        variance * noise[:, None] ** 2,
+        (middle, extent),
         radial.level_error,
+        np.flatnonzero(~shapes.ring),
     )
     inside = known & (abs(fit.centre) <= 0.5) & (fit.height > 0)
     gaussian = ~shapes.ring & inside
@@ -94,15 +94,14 @@ def fit_angular(
     fwhm = np.where(
         shapes.ring, _half_maximum_extent(cells, total), np.minimum(sigma, extent) * FWHM_PER_SIGMA
     )
-    inflated = np.sqrt(np.maximum(fit.chi2 / (1 + 3 * np.sqrt(2 / fit.freedom)), 1.0))
-    fwhm_error = fit.error(LOG_SIGMA) * inflated * fwhm
+    fwhm_error = fit.log_sigma_error * fwhm
     low, high = centre - 0.75 * fwhm, centre + 0.75 * fwhm
     cut = (low < shapes.visible[:, 0] - 0.5) | (high > shapes.visible[:, 1] + 0.5)
     return AngularFits(
         centre=centre,
         centre_error=np.where(
             gaussian,
-            fit.error(CENTRE) * inflated * extent,
+            fit.centre_error * extent,
             np.where(known, np.minimum(moment_error, extent), extent / 2),
         ),
         fwhm=np.minimum(fwhm, 2 * extent.max(initial=1)),
@@ -144,6 +143,38 @@ def _angular_profiles(
     typical = np.where(filled, noise, 0).sum(axis=1) / np.maximum(filled.sum(axis=1), 1)
     variance = np.where(filled, noise + 0.03 * typical[:, None], 0)
     return np.where(filled, height, 0), variance
+
+
+@dataclass(frozen=True, slots=True)
+class _Arcs:
+    """Fits of arcs, (n,) each, in units of the boxes' extents; 0 for boxes without one."""
+
+    centre: Float64
+    centre_error: Float64
+    sigma: Float64
+    log_sigma_error: Float64
+    height: Float64
+
+
+def _fit_arcs(
+    rows: Float64,
+    height: Float64,
+    variance: Float64,
+    box: tuple[Float64, Float64],
+    level_error: Float64,
+    chosen: NDArray[np.int64],
+) -> _Arcs:
+    """Fit Gaussians to some of the profiles (n, k); box: (n,) middles and extents."""
+    arcs = _Arcs(*(np.zeros(len(rows)) for _ in range(5)))
+    if not len(chosen):
+        return arcs
+    middle, extent = box[0][chosen], box[1][chosen]
+    fit = _fit(rows[chosen], height[chosen], variance[chosen], middle, extent, level_error[chosen])
+    inflated = np.sqrt(np.maximum(fit.chi2 / (1 + 3 * np.sqrt(2 / fit.freedom)), 1.0))
+    arcs.centre[chosen], arcs.sigma[chosen], arcs.height[chosen] = fit.centre, fit.sigma, fit.height
+    arcs.centre_error[chosen] = fit.error(CENTRE) * inflated
+    arcs.log_sigma_error[chosen] = fit.error(LOG_SIGMA) * inflated
+    return arcs
 
 
 def _fit(

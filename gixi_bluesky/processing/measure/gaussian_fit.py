@@ -138,25 +138,69 @@ def fit_gaussians(profiles: Profiles, start: Float64, prior_sigma: Float64) -> G
     there, as if it had been measured with that standard error. Values of order one converge best.
     """
     precision = prior_sigma**-2.0
-    parameters = start.copy()
-    damping = np.full(len(start), 1e-4)
-    going = np.ones(len(start), bool)
-    points = np.maximum((profiles.weight > 0).sum(axis=1), 1)
-    state = _linearised(profiles, start, start, precision)
+    parameters, converged = start.copy(), np.zeros(len(start), bool)
+    fit = _Descent.begin(profiles, start, precision)
+    normal = fit.normal.copy()
     for _ in range(_ITERATIONS):
-        cost, gradient, normal = state
-        trial = parameters + _solve(normal, gradient, damping)
-        news = _linearised(profiles, trial, start, precision)
-        better = going & (news[0] < cost)
-        settled = np.abs(cost - news[0]) <= _CONVERGED * np.maximum(cost / points, 1)
-        np.copyto(parameters, trial, where=better[:, None])
-        for array, value in zip(state, news, strict=True):
-            np.copyto(array, value, where=better.reshape(-1, *[1] * (array.ndim - 1)))
-        damping *= np.where(better, 0.2, 8)
-        going &= ~settled & (damping < _HOPELESS)
-        if not going.any():
+        ended = fit.step()
+        if ended.any():
+            parameters[fit.rows[ended]], normal[fit.rows[ended]] = fit.now[ended], fit.normal[ended]
+            converged[fit.rows[ended]] = True
+            fit = fit.kept(np.flatnonzero(~ended))
+        if not len(fit.rows):
             break
-    return _solution(profiles, parameters, state[2], precision, ~going)
+    parameters[fit.rows], normal[fit.rows] = fit.now, fit.normal
+    return _solution(profiles, parameters, normal, precision, converged)
+
+
+@dataclass(slots=True)
+class _Descent:
+    """The fits that go on: (n,) each; rows: their numbers, now: (n, p) parameters."""
+
+    rows: NDArray[np.int64]
+    profiles: Profiles
+    start: Float64
+    precision: Float64
+    points: NDArray[np.int64]
+    damping: Float64
+    now: Float64
+    cost: Float64
+    gradient: Float64
+    normal: Float64
+
+    @classmethod
+    def begin(cls, profiles: Profiles, start: Float64, precision: Float64) -> _Descent:
+        """Return all fits before their first step."""
+        points = np.maximum((profiles.weight > 0).sum(axis=1), 1)
+        damping = np.full(len(start), 1e-4)
+        state = _linearised(profiles, start, start, precision)
+        rows = np.arange(len(start))
+        return cls(rows, profiles, start, precision, points, damping, start.copy(), *state)
+
+    def step(self) -> NDArray[np.bool_]:
+        """Take one step of each fit; return which have ended."""
+        trial = self.now + _solve(self.normal, self.gradient, self.damping)
+        cost, gradient, normal = _linearised(self.profiles, trial, self.start, self.precision)
+        better = cost < self.cost
+        ended = np.abs(self.cost - cost) <= _CONVERGED * np.maximum(self.cost / self.points, 1)
+        np.copyto(self.now, trial, where=better[:, None])
+        np.copyto(self.cost, cost, where=better)
+        np.copyto(self.gradient, gradient, where=better[:, None])
+        np.copyto(self.normal, normal, where=better[:, None, None])
+        self.damping *= np.where(better, 0.2, 8)
+        return np.asarray(ended | (self.damping >= _HOPELESS))
+
+    def kept(self, chosen: NDArray[np.int64]) -> _Descent:
+        """Return some of the fits."""
+        parts = (self.damping, self.now, self.cost, self.gradient, self.normal)
+        return _Descent(
+            self.rows[chosen],
+            self.profiles.rows(chosen),
+            self.start[chosen],
+            self.precision[chosen],
+            self.points[chosen],
+            *(part[chosen] for part in parts),
+        )
 
 
 def _solution(
@@ -186,9 +230,12 @@ def _solution(
     )
 
 
-def _model(x: Float64, response: Float64, parameters: Float64) -> tuple[Float64, Float64]:
-    """Return the value (n, m) and its derivatives (n, p, m)."""
-    jacobian = np.empty((*parameters.shape, x.shape[1]))
+def _model(
+    x: Float64, response: Float64, parameters: Float64, jacobian: Float64 | None = None
+) -> tuple[Float64, Float64]:
+    """Return the value (n, m) and its derivatives (n, p, m), written to `jacobian` if given."""
+    if jacobian is None:
+        jacobian = np.empty((*parameters.shape, x.shape[1]))
     level, slope, curvature = parameters[:, LEVEL : CURVATURE + 1].T[:, :, None]
     jacobian[:, LEVEL] = 1.0
     jacobian[:, SLOPE] = x
@@ -213,8 +260,9 @@ def _linearised(
     profiles: Profiles, parameters: Float64, start: Float64, precision: Float64
 ) -> tuple[Float64, Float64, Float64]:
     """Return cost, its downhill gradient and the normal matrix."""
-    model, jacobian = _model(profiles.x, profiles.response, parameters)
-    terms = np.concatenate([jacobian, (profiles.y - model)[:, None]], axis=1)
+    terms = np.empty((len(parameters), parameters.shape[1] + 1, profiles.x.shape[1]))
+    model, _ = _model(profiles.x, profiles.response, parameters, terms[:, :-1])
+    np.subtract(profiles.y, model, out=terms[:, -1])
     products = (terms * profiles.weight[:, None]) @ terms.transpose(0, 2, 1)
     stray = start - parameters
     pull = precision * stray
