@@ -63,7 +63,10 @@ def test_lab6_among_more_than_fifty_wrong_candidates(shared_data: Path, name: st
     assert table.drop("LaB6").probability.max() < 0.05
 
 
-def test_no_absent_phase_in_poisson_copies_of_the_binned_frame(shared_data: Path) -> None:
+@pytest.mark.parametrize("copies", [6, pytest.param(200, marks=pytest.mark.soak)])
+def test_no_absent_phase_in_poisson_copies_of_the_binned_frame(
+    shared_data: Path, copies: int
+) -> None:
     """LaB6's cell times the square root of 2 is 0.9 % off: all its lines lie near MAPbBr3's."""
     frame = mapbbr3(shared_data)
     binned = frame.reshape(frame.shape[0] // 2, 2, frame.shape[1] // 2, 2).sum(axis=(1, 3))
@@ -76,7 +79,7 @@ def test_no_absent_phase_in_poisson_copies_of_the_binned_frame(shared_data: Path
     )
     rng = np.random.default_rng(0)
     match = Matcher(read_structures(shipped_cifs().values(), 3.9), MatchingSettings())
-    for _ in range(6):
+    for _ in range(copies):
         copy = rng.poisson(np.maximum(binned, 0)).astype(np.float32)
         polar = remapped(copy, geometry)
         matches, _ = match(measured(polar, "classical"), polar)
