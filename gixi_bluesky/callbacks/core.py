@@ -373,12 +373,10 @@ class AnalysisCore:
         return wanted
 
     def _keeps_image(self, frame: Frame) -> bool:
-        run = self._run_of(frame)
-        return run is not None and run.keeps_image(frame)
+        return (run := self._run_of(frame)) is not None and run.keeps_image(frame)
 
     def _keeps_q_image(self, frame: Frame) -> bool:
-        run = self._run_of(frame)
-        return run is not None and run.keeps_q_image(frame)
+        return (run := self._run_of(frame)) is not None and run.keeps_q_image(frame)
 
     def _deliver(self, frame: Frame, outcome: Outcome) -> None:
         self._count(outcome.status)

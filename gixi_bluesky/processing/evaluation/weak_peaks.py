@@ -1,4 +1,4 @@
-"""How many weak peaks a series shows: followed in single frames, or found in their mean."""
+"""Weak peaks of a series: followed in single frames, or found in their mean."""
 
 from __future__ import annotations
 

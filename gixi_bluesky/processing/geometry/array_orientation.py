@@ -34,6 +34,12 @@ class Orientation:
         """Return pyFAI's detector orientation 1…4 of a PONI file (3 = as the array is)."""
         return _DETECTOR[number - 1]
 
+    @classmethod
+    def of_memory(cls, array: NDArray[Any]) -> Orientation:
+        """Return how an array's memory became its rows and columns, so that no flip is copied."""
+        rows, columns = array.strides
+        return cls(abs(rows) < abs(columns), rows < 0, columns < 0)
+
     def apply(self, frame: NDArray[Any]) -> NDArray[Any]:
         """Turn (rows, columns) without copying."""
         turned = frame.T if self.transpose else frame

@@ -236,7 +236,7 @@ class _Average:
             self._pixels, self._spread = pixels, None
         if self._pixels is not None:
             frame = self._pixels(frame, exposures)
-        layout = _layout(frame)
+        layout = Orientation.of_memory(frame)
         if layout != self._footprint.layout:
             self._footprint = self._footprint.laid(layout)
             self._last = self._whole
@@ -398,9 +398,3 @@ def _correction(
     factors = [1 / intensity_factor(geometry, *center, settings) for center in centers]
     mean = np.mean(factors, axis=0)
     return np.where(np.isfinite(mean), mean, 1).astype(np.float32)
-
-
-def _layout(frame: NDArray[Any]) -> Orientation:
-    """Return how the frame's memory became its rows and columns, so that no flip is copied."""
-    rows, columns = frame.strides
-    return Orientation(abs(rows) < abs(columns), rows < 0, columns < 0)

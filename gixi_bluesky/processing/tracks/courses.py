@@ -45,7 +45,7 @@ class CourseFold:
 
     @property
     def places(self) -> Places:
-        """Where each track is expected in the latest frame."""
+        """The expected place of each track in the latest frame."""
         return self._tracker.places[1]
 
     def step(self, frame: int, peaks: Peaks) -> Int64:
