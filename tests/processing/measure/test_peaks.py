@@ -337,3 +337,11 @@ def test_many_boxes_of_one_place_beside_a_gap_are_all_measured(seed: int) -> Non
     table = measure(noisy(background(), rng, hidden), found)
     assert len(table) == 24
     assert np.isfinite(table.q).all()
+
+
+def test_a_ring_and_a_spot_of_its_q_are_both_measured() -> None:
+    ring, spot = Made(200.0, 30.0), Made(200.3, 60.0, row=120.0, spread=5.0)
+    polar = noisy(background() + ring.image + spot.image, np.random.default_rng(7))
+    table = measure(polar, detections([spot, ring])).frame()
+    assert (table.snr > 20).all()
+    assert table.q.to_numpy() == pytest.approx(200 * DQ, abs=DQ)
