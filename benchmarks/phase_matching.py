@@ -49,7 +49,7 @@ def main() -> None:
 
     def judged(frame: Mixture) -> None:
         visibility = visibility_of(frame.polar, frame.peaks)
-        matcher.weigh(frame.peaks, features_of(frame.peaks, visibility), visibility, {})
+        matcher.weigh(frame.peaks, features_of(frame.peaks, visibility), visibility)
 
     def whole(frame: Mixture) -> None:
         matcher(frame.peaks, frame.polar)

@@ -8,13 +8,12 @@ from collections.abc import Callable, Iterable, Iterator
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from gixi_bluesky.callbacks.derived.configured_folds import configured_folds
 from gixi_bluesky.callbacks.derived.folds import FoldBuilder
 from gixi_bluesky.callbacks.derived.keeping import Ended, RunKeeper
 from gixi_bluesky.callbacks.derived.publishing import RunPublisher
+from gixi_bluesky.callbacks.derived.run_folds import run_folds
 from gixi_bluesky.callbacks.derived.stores import RunStore
 from gixi_bluesky.callbacks.derived.subscriptions import Subscription
-from gixi_bluesky.callbacks.derived.track_fold import with_tracks
 from gixi_bluesky.callbacks.derived.writing import Echo
 from gixi_bluesky.callbacks.documents.parsing import Document
 from gixi_bluesky.callbacks.documents.value_sources import document_keys
@@ -84,9 +83,7 @@ class AnalysisCore:
         output = config.output.for_sums_of(config.corrections.sum_frames)
         self._config = config.model_copy(update={"output": output})
         self._new_store = store
-        configured = configured_folds(config.steps, textures=bool(config.textures))
-        followed = with_tracks(configured, config) if config.tracks.follow else configured
-        self._folds = folds or followed
+        self._folds = folds or run_folds(config)
         self._redelivered = redelivered
         self._echo = echo
         self._clock = clock

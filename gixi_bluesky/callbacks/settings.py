@@ -13,6 +13,7 @@ from gixi_bluesky.processing.settings import (
     FilePath,
     GeometrySettings,
     GridSettings,
+    MatchingSettings,
     PositiveFloat,
     Settings,
 )
@@ -137,6 +138,8 @@ class AnalysisConfig(StoreConfig, Protocol):
     def grid(self) -> GridSettings: ...  # noqa: D102
     @property
     def detector(self) -> DetectorSettings: ...  # noqa: D102
+    @property
+    def matching(self) -> MatchingSettings: ...  # noqa: D102
     @property
     def tracks(self) -> TrackSettings: ...  # noqa: D102
     @property

@@ -21,6 +21,7 @@ from gixi_bluesky.processing.geometry.instrument import (
     orientation_of,
 )
 from gixi_bluesky.processing.match.phases import Matcher
+from gixi_bluesky.processing.match.temporal_prior import remembered
 from gixi_bluesky.processing.measure.peaks import measure, surely_seen
 from gixi_bluesky.processing.pixels.counts import Dark, PixelCorrection
 from gixi_bluesky.processing.pixels.masks import require_image
@@ -181,6 +182,11 @@ class Pipeline:
         if times is not None and len(times) != len(results):
             message = f"got {len(times)} times for {len(results)} frames; expected one for each"
             raise FrameError(message)
+        if self._config.matching.temporal_prior:
+            tables = remembered((one.match_table for one in results), len(self.structures))
+            results = [
+                replace(one, match_table=table) for one, table in zip(results, tables, strict=True)
+            ]
         sums_of = self._config.tracks.sums_of if self._config.grid.space == "polar" else 0
         search = search_with(self.detector, self._config.detector)
         return follow(results, times, SumTracks(search, sums_of) if sums_of else None)

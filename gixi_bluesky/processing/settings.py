@@ -306,6 +306,12 @@ class MatchingSettings(Settings):
         "beam centre, sample height",
     )
 
+    temporal_prior: bool = Field(
+        False,
+        description="whether a phase of one frame is likelier in the next one; for runs and "
+        "series, where a frame judged alone has no memory",
+    )
+
     @field_validator("cif", mode="before")
     @classmethod
     def _one_or_many(cls, value: Any) -> Any:

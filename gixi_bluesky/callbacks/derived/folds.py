@@ -8,7 +8,7 @@ numbers, between the workers and the store, and on resume it is rebuilt from wha
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -169,11 +169,13 @@ class Folds:
         made: list[Folded] = []
         reasons: list[str] = []
         sizes = {name: len(getattr(frame, name)) for name in ("peaks", "matches", "match_peaks")}
+        sizes["frames"] = 1
         for fold in self._folds:
             try:
                 folded = fold.add(frame)
                 _check(folded, fold, frame.number, sizes)
                 made.append(folded)
+                frame = _with_columns(frame, folded)
             except Exception as error:  # an error of a fold must not lose the frame
                 reasons.append(f"{fold.name}: {self._note(fold, error, frame=frame.number)}")
         return made, "; ".join(reasons)
@@ -230,6 +232,15 @@ class Folds:
             _log.error("fold_failed", fold=fold.name, exc_info=error, **where)
         self._errors.setdefault(fold.name, reason)
         return reason
+
+
+def _with_columns(frame: OrderedFrame, folded: Folded) -> OrderedFrame:
+    """Return the frame with the probabilities that a fold gave its phases, for later folds."""
+    given = folded.columns.get("matches", {})
+    if "probability" not in given:
+        return frame
+    probability = np.asarray(given["probability"], np.float64)
+    return replace(frame, matches=replace(frame.matches, probability=probability))
 
 
 def _check(folded: Folded, fold: FrameFold, frame: int | None, sizes: Mapping[str, int]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -33,6 +33,7 @@ from gixi_bluesky.processing.match.lines import (
 from gixi_bluesky.processing.match.match_tables import match_peaks_table, matches_table
 from gixi_bluesky.processing.match.phase_sets import Standing, best_set, standings
 from gixi_bluesky.processing.match.refinement import refine
+from gixi_bluesky.processing.match.temporal_prior import base_odds
 from gixi_bluesky.processing.match.zero_error import common_zero
 from gixi_bluesky.processing.settings import MatchingSettings
 from gixi_bluesky.processing.structures.cif_files import Structure
@@ -44,7 +45,6 @@ __all__ = ["Matcher", "match"]
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
-PHASES_EXPECTED, HIGHEST_PRIOR_ODDS = 2.0, 0.1  # of a frame; of one candidate
 PROMISING_LOG_ODDS, MOST_PROMISING = -4.0, 24  # the others are not weighed a second time
 MOST_TEXTURED = 12  # are tried as fibres, by the lines that are found
 MOSTLY_OWN = 0.5
@@ -68,25 +68,17 @@ class Matcher:
         self._library = LineLibrary(structures)
         self._settings = settings
 
-    @property
-    def base_odds(self) -> float:
-        """Prior odds of one candidate that nothing is known of."""
-        return min(HIGHEST_PRIOR_ODDS, PHASES_EXPECTED / max(len(self._library), 1))
-
-    def __call__(
-        self, peaks: Peaks, polar: PolarImage, prior_odds: Mapping[str, float] | None = None
-    ) -> tuple[Matches, MatchPeaks]:
+    def __call__(self, peaks: Peaks, polar: PolarImage) -> tuple[Matches, MatchPeaks]:
         """Return the candidates' probabilities and which line explains which peak.
 
         Every candidate is weighed alone; those that promise something are weighed again with the
         zero error that they share and where along phi their peaks lie, each given what the
         accepted phases explain. Cells and textures of the accepted phases are refined. In
         match_peaks, dq is the observed |q| minus that of the refined cell and zero_error.
-        prior_odds: by slug, as from `temporal_prior.prior_odds_after`; None = a frame by itself
         """
         visibility = visibility_of(polar, peaks)
         features = features_of(peaks, visibility)
-        candidates = self.weigh(peaks, features, visibility, prior_odds or {})
+        candidates = self.weigh(peaks, features, visibility)
         ranked = sorted(candidates, key=lambda c: (-c.probability, -c.log_odds))
         reported = [
             c
@@ -107,11 +99,10 @@ class Matcher:
         peaks: Peaks,
         features: Features,
         visibility: Visibility,
-        prior_odds: Mapping[str, float],
     ) -> list[Candidate]:
         """Return every candidate with its probability."""
         settings, structures = self._settings, self._library.structures
-        prior = np.log([prior_odds.get(s.slug, self.base_odds) for s in structures])
+        prior = np.full(len(structures), np.log(base_odds(len(structures))))
         limits = MatchLimits(
             settings.max_dq_inv_angstrom,
             settings.max_lattice_strain,
