@@ -1,4 +1,4 @@
-"""How often the right cell is proposed first for the lines of simulated lattices.
+"""Share of simulated lattices for whose lines the right cell is proposed first.
 
 Lattices are drawn at random in each system; of their first lines, some are missing at random, and
 |q| has errors of 4e-4 1/angstrom. Lines at random places show how often a cell is proposed by

@@ -26,7 +26,7 @@ Float64 = NDArray[np.float64]
 FIT_FAILED, CUT, BLENDED, MISFIT = 1, 2, 4, 8  # bits of fit_flags
 _LEAST_SNR = 2.0  # of a peak that is reported
 _WHOLE = 0.75  # share of a box that holds data; with less its peak is cut
-_SAME_COLUMN = 0.5  # of the larger width: nearer boxes are not told apart along q
+_SAME_COLUMN = 0.5  # of the larger width: nearer boxes are not separated along q
 _SPOT_DEG, _SPOT_RATIO = 6.0, 3.0  # narrower in phi, or in units of the width along q, is a spot
 
 

@@ -9,13 +9,13 @@ import numpy as np
 
 from gixi_bluesky.processing.geometry.grids import Space
 
-__all__ = ["Film", "FilmStyle", "drawn_film"]
+__all__ = ["FilmDraw", "FilmStyle", "drawn_film"]
 
 FilmStyle = Literal["plain", "grainy", "oriented", "dense", "varied"]
 
 
 @dataclass(frozen=True, slots=True)
-class Film:
+class FilmDraw:
     """From what films are drawn; pairs are from ... to.
 
     phases: chances of none, one, two, ... of them
@@ -44,13 +44,17 @@ class Film:
     glow: tuple[float, float] = (0.3, 60.0)
 
 
-_PLAIN: dict[Space, Film] = {
-    "polar": Film((0.3, 0.4, 0.15, 0.15), (0.3, 150.0), (0.7, 30.0), round_spots=False, rods=0.0),
-    "cartesian": Film((0.1, 0.65, 0.15, 0.1), (0.1, 40.0), (0.3, 6.0), round_spots=True, rods=0.25),
+_PLAIN: dict[Space, FilmDraw] = {
+    "polar": FilmDraw(
+        (0.3, 0.4, 0.15, 0.15), (0.3, 150.0), (0.7, 30.0), round_spots=False, rods=0.0
+    ),
+    "cartesian": FilmDraw(
+        (0.1, 0.65, 0.15, 0.1), (0.1, 40.0), (0.3, 6.0), round_spots=True, rods=0.25
+    ),
 }
 
 
-def drawn_film(rng: np.random.Generator, style: FilmStyle, space: Space) -> Film:
+def drawn_film(rng: np.random.Generator, style: FilmStyle, space: Space) -> FilmDraw:
     """Return from what a film of that style is drawn.
 
     plain: smooth rings, arcs and spots; grainy: powders of few crystallites, some of them

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from gixi_bluesky.processing.geometry.grids import Space
 from gixi_bluesky.processing.geometry.instrument import Geometry
 from gixi_bluesky.processing.simulation.panel import record
-from gixi_bluesky.processing.simulation.random_films import Film, FilmStyle, drawn_film
-from gixi_bluesky.processing.simulation.random_setups import Setup, log_uniform, random_setup
+from gixi_bluesky.processing.simulation.random_films import FilmDraw, FilmStyle, drawn_film
+from gixi_bluesky.processing.simulation.random_setups import DrawnSetup, log_uniform, random_setup
 from gixi_bluesky.processing.simulation.random_structures import drawn_structure
 from gixi_bluesky.processing.simulation.scene import Halo, Phase, Rod, Scene, Streak
 from gixi_bluesky.processing.simulation.texture import Texture
@@ -70,7 +70,7 @@ def random_frames(
 
 
 def _scene(
-    rng: np.random.Generator, setup: Setup, structures: Sequence[Structure], film: Film
+    rng: np.random.Generator, setup: DrawnSetup, structures: Sequence[Structure], film: FilmDraw
 ) -> Scene:
     q_max = float(setup.renderer.q[-1])
     flat = log_uniform(rng, 0.05, 30.0)
@@ -118,7 +118,7 @@ def _streaks(rng: np.random.Generator, flat: float) -> Iterator[Streak]:
         yield Streak("yoneda", flat * log_uniform(rng, 1, 60), width, height)
 
 
-def _rods(rng: np.random.Generator, q_max: float, noise: float, film: Film) -> Iterator[Rod]:
+def _rods(rng: np.random.Generator, q_max: float, noise: float, film: FilmDraw) -> Iterator[Rod]:
     if not film.rods or rng.random() > film.rods:
         return
     for _ in range(int(rng.integers(1, 5))):
@@ -137,7 +137,7 @@ def _phase(
     q_max: float,
     structures: Sequence[Structure],
     noise: float,
-    film: Film,
+    film: FilmDraw,
 ) -> Phase:
     return Phase(
         structure=drawn_structure(rng, q_max, structures, film.cell, film.most_lines),
@@ -165,7 +165,7 @@ def _neighbour(rng: np.random.Generator, phase: Phase) -> Phase:
     )
 
 
-def _texture(rng: np.random.Generator, film: Film) -> Texture:
+def _texture(rng: np.random.Generator, film: FilmDraw) -> Texture:
     kind = rng.choice(["powder", "fibre", "mixed", "grains"], p=film.textures)
     contacts = [(h, k, el) for h, k, el in product(range(3), repeat=3) if h or k or el]
     contact = contacts[int(rng.integers(len(contacts)))]

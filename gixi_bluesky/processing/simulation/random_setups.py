@@ -17,11 +17,11 @@ from gixi_bluesky.processing.simulation.panel import Panel
 from gixi_bluesky.processing.simulation.render import Renderer
 from gixi_bluesky.processing.simulation.truth import Observer
 
-__all__ = ["Setup", "log_uniform", "random_setup"]
+__all__ = ["DrawnSetup", "log_uniform", "random_setup"]
 
 
 @dataclass(frozen=True, slots=True)
-class Setup:
+class DrawnSetup:
     """The set-up of a frame, and what is known of it."""
 
     renderer: Renderer
@@ -35,7 +35,7 @@ def log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
     return float(np.exp(rng.uniform(math.log(low), math.log(high))))
 
 
-def random_setup(rng: np.random.Generator, shape: tuple[int, int], space: Space) -> Setup:
+def random_setup(rng: np.random.Generator, shape: tuple[int, int], space: Space) -> DrawnSetup:
     """Draw a flat panel or modules, the beam in a corner or in the middle of the lower edge."""
     modules = rng.random() < 0.6
     if modules:
@@ -78,7 +78,7 @@ def random_setup(rng: np.random.Generator, shape: tuple[int, int], space: Space)
     # The remap does not correct for refraction, as at most beamlines.
     mask = panel.mask(size) if rng.random() < 0.5 else None
     remapper = Remapper(renderer.unrefracted, grid, CorrectionSettings(), size, mask)
-    return Setup(renderer, panel, remapper, _observer(renderer, panel, remapper, grid, mask))
+    return DrawnSetup(renderer, panel, remapper, _observer(renderer, panel, remapper, grid, mask))
 
 
 def _observer(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gixi_bluesky.processing.detector.judging.phi_profiles import BLOCK, BlockSums, PhiProfiles
+from gixi_bluesky.processing.detector.judging.phi_profiles import BLOCK, PhiBlockSums, PhiProfiles
 
 __all__ = ["FEATURES", "box_context"]
 
@@ -117,7 +117,7 @@ def box_context(image: Float32, boxes: Float32, scores: Float32, proposed: Bool)
     proposed: (n,) boxes that are proposals; they say nothing about the others
     """
     b = _Boxes.of(boxes, scores, len(image), proposed)
-    sums = BlockSums(image)
+    sums = PhiBlockSums(image)
     profiles = sums.profiles(b.column, b.width)
     columns = {**_own(b), **_along(b, profiles, sums.blocks), **_beside(b)}
     n = len(boxes)

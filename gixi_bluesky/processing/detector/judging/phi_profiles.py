@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["BLOCK", "BlockSums", "PhiProfiles"]
+__all__ = ["BLOCK", "PhiBlockSums", "PhiProfiles"]
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -44,7 +44,7 @@ class PhiProfiles:
         return np.where(self.known, total / np.maximum(count, 1.0), 0.0)
 
 
-class BlockSums:
+class PhiBlockSums:
     """Sums over blocks of rows of a prepared image (n_phi, n_q), NaN = no data."""
 
     def __init__(self, image: Float32) -> None:
