@@ -51,7 +51,7 @@ from tiled_writer import KEY, Server, watch  # noqa: E402
 
 from gixi_bluesky.bench.frames import simulated_frames  # noqa: E402
 from gixi_bluesky.callbacks import Analysis  # noqa: E402
-from gixi_bluesky.callbacks.folder import FolderRun  # noqa: E402
+from gixi_bluesky.callbacks.folder import FolderRun, folder_input  # noqa: E402
 from gixi_bluesky.config import Config, parse_config  # noqa: E402
 from gixi_bluesky.log import configure_logging  # noqa: E402
 from gixi_bluesky.processing.geometry.instrument import Geometry, orient  # noqa: E402
@@ -178,10 +178,14 @@ def process(kind: str, place: Path, folder: Path, workers: int, frames: int) -> 
 
 
 @contextmanager
-def analysing(folder: Path, server: Server, workers: int | str) -> Iterator[Analysis]:
+def analysing(
+    folder: Path, server: Server, workers: int | str, *, folders: bool = True
+) -> Iterator[Analysis]:
     config, _ = configured(folder, workers)
     client = from_uri(server.uri, api_key=KEY)["gixi"]
     try:
+        if folders:
+            config = config.model_copy(update={"input": folder_input(config.input)})
         with Analysis(config, client) as analysis:
             yield analysis
     finally:
@@ -192,7 +196,7 @@ def tiled(
     kind: str, place: Path, frames: NDArray[Any], folder: Path, workers: int, server: Server
 ) -> None:
     """Time the callback beside a server, until the run is stored."""
-    with analysing(folder, server, workers) as analysis:
+    with analysing(folder, server, workers, folders=kind != "inline") as analysis:
         roots = {"scan": os.getpid(), "server": server.process.pid}
         with Usage(roots) as usage:
             began = time.monotonic()
@@ -207,7 +211,7 @@ def tiled(
             analysis.drain(1200)
             seconds = time.monotonic() - began
         status = analysis.status()
-        if status["frames_failed"] or status["frames_dropped"]:
+        if status["frames_done"] != len(frames):
             raise SystemExit(f"not all frames were analysed: {status['last_error']}")
     row("tiled", kind, workers, len(frames) / seconds, usage, len(frames))
 
