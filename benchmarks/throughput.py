@@ -185,7 +185,7 @@ def analysing(
     client = from_uri(server.uri, api_key=KEY)["gixi"]
     try:
         if folders:
-            config = config.model_copy(update={"input": folder_input(config.input)})
+            config = config.model_copy(update={"input": folder_input(config.input, folder)})
         with Analysis(config, client) as analysis:
             yield analysis
     finally:
