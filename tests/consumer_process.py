@@ -1,6 +1,6 @@
 """One consumer of the group as a process of its own, with the pipeline that needs no torch.
 
-python consumer_process.py CONFIG.yaml runs until it is told to stop, as `gixi-bluesky consume`.
+python consumer_process.py CONFIG.yaml runs until it is asked to stop, as `gixi-bluesky consume`.
 """
 
 from __future__ import annotations

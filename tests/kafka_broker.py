@@ -161,7 +161,7 @@ def committed(bootstrap: str, group: str, topic: str, partitions: int) -> dict[i
 
 
 def end_of(bootstrap: str, topic: str, partition: int = 0) -> int:
-    """Return the offset after the last message, as the broker tells it."""
+    """Return the offset after the last message, as the broker reports it."""
     from confluent_kafka import TopicPartition
 
     with closing_consumer(bootstrap, "reader") as consumer:

@@ -131,9 +131,9 @@ class Site:
         self.ends[partition] = max([self.ends.get(partition, 0), *(n + 1 for n in offsets)])
         return offsets
 
-    def took(self, told: dict[str, Any]) -> None:
-        self.uids += told["uids"]
-        for number, end in told["ends"].items():
+    def took(self, reported: dict[str, Any]) -> None:
+        self.uids += reported["uids"]
+        for number, end in reported["ends"].items():
             self.ends[number] = max(self.ends.get(number, 0), end)
 
     def catalogue(self) -> Any:
@@ -141,7 +141,9 @@ class Site:
 
     def await_committed(self, seconds: float = 180) -> None:
         """Wait until the group has committed all that the producers were acknowledged."""
-        wait_for(lambda: self.committed() == self.ends, seconds, lambda: self.told(), pause_s=0.5)
+        wait_for(
+            lambda: self.committed() == self.ends, seconds, lambda: self.reported(), pause_s=0.5
+        )
 
     def committed(self) -> dict[int, int]:
         found = committed(self.bootstrap, self.group, self.topic, self.partitions)
@@ -154,7 +156,7 @@ class Site:
         samples = (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
         return {name: float(value) for name, value in samples}
 
-    def told(self) -> str:
+    def reported(self) -> str:
         logs = "\n".join(one.log.read_text()[-3000:] for one in self.consumers)
         return f"committed {self.committed()}, acknowledged {self.ends}\n{logs}"
 
@@ -191,10 +193,10 @@ def assert_whole(catalogue: Any, raw_uid: str, frames: int) -> Any:
 def wait_for(
     condition: Callable[[], bool],
     seconds: float = 90,
-    told: Callable[[], str] = lambda: "it did not come true in time",
+    reported: Callable[[], str] = lambda: "it did not come true in time",
     pause_s: float = 0.1,
 ) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, told()
+        assert time.monotonic() < deadline, reported()
         time.sleep(pause_s)

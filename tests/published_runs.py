@@ -44,8 +44,8 @@ def start_publishing(what: Published) -> subprocess.Popen[str]:
 def finished(publishing: subprocess.Popen[str], timeout: float = 120) -> dict[str, Any]:
     out, _ = publishing.communicate(timeout=timeout)
     assert publishing.returncode == 0, f"publishing ended with {publishing.returncode}"
-    told = json.loads(out.splitlines()[-1])
-    return {**told, "ends": {int(number): end for number, end in told["ends"].items()}}
+    reported = json.loads(out.splitlines()[-1])
+    return {**reported, "ends": {int(number): end for number, end in reported["ends"].items()}}
 
 
 def frame(what: Published, number: int) -> np.ndarray:

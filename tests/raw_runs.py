@@ -22,7 +22,7 @@ HDF5 = "application/x-hdf5"
 
 
 def images(n: int, shape: tuple[int, int] = SHAPE) -> np.ndarray:
-    """Frames that can be told apart: frame i is full of i + 1."""
+    """Frames that differ: frame i is full of i + 1."""
     return np.ones((n, *shape), "<u2") * np.arange(1, n + 1, dtype="<u2")[:, None, None]
 
 

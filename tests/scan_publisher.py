@@ -85,8 +85,8 @@ class InlineDetector(Device):
         return description
 
 
-def tell(**told: Any) -> None:
-    print(json.dumps(told), flush=True)
+def tell(**reported: Any) -> None:
+    print(json.dumps(reported), flush=True)
 
 
 def as_json(value: Any) -> Any:

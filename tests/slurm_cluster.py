@@ -109,8 +109,8 @@ class SlurmCluster:
         return done.stdout
 
     def idle_nodes(self) -> set[str]:
-        told = self.run("sinfo", "-h", "-N", "-t", "idle", "-o", "%N", check=False)
-        return set(told.split())
+        reported = self.run("sinfo", "-h", "-N", "-t", "idle", "-o", "%N", check=False)
+        return set(reported.split())
 
     def clear(self) -> None:
         """End every job at once and bring every node back."""

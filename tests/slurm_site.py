@@ -70,8 +70,8 @@ class Scan:
 
     def _read(self) -> None:
         assert self._process.stdout is not None
-        with self._process.stdout as told:
-            for line in told:
+        with self._process.stdout as reported:
+            for line in reported:
                 what = json.loads(line)
                 assert "error" not in what, what
                 if "run" in what:
@@ -227,9 +227,9 @@ class Job:
         began = time.monotonic()
         done = self.site.command("cancel", "--folder", str(self.folder), "--json")
         assert done.returncode == 0, done.stderr
-        told = json.loads(done.stdout)
-        assert told["ended"]
-        assert set(told["states"].values()) == {"COMPLETED"}
+        reported = json.loads(done.stdout)
+        assert reported["ended"]
+        assert set(reported["states"].values()) == {"COMPLETED"}
         return time.monotonic() - began
 
 

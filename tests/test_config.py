@@ -123,7 +123,7 @@ def test_energy_stands_for_wavelength():
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "reported"),
     [
         ({"geomety": {}}, "geomety: unknown key"),
         ({"grid": {"q_max": 3}}, "grid.q_max: unknown key"),
@@ -141,10 +141,10 @@ def test_energy_stands_for_wavelength():
         ({"detector": {"score_threshold": 2}}, "score_threshold"),
     ],
 )
-def test_a_wrong_value_is_told_with_its_place(tmp_path, change, told):
+def test_a_wrong_value_is_reported_with_its_place(tmp_path, change, reported):
     with pytest.raises(ConfigError) as caught:
         load_config(write(tmp_path, {"geometry": GEOMETRY, **change}))
-    assert told in str(caught.value)
+    assert reported in str(caught.value)
     assert "config.yaml" in str(caught.value)
 
 
@@ -174,6 +174,6 @@ def test_every_key_of_the_schema_is_typed():
     assert set(schema["properties"]) >= {"input", "geometry", "grid", "output", "tiled"}
 
 
-def test_a_time_limit_that_yaml_made_a_number_is_told_how_to_write(tmp_path):
+def test_a_time_limit_that_yaml_made_a_number_is_reported_with_its_form(tmp_path):
     with pytest.raises(ConfigError, match=r"slurm\.time: .*in quotes"):
         parse_config({"geometry": GEOMETRY, "slurm": {"time": 43200}}, folder=tmp_path)

@@ -13,7 +13,7 @@ from test_metrics import STATUS
 
 from gixi_bluesky.metrics import FRAME_LATENCY, AnalysisCollector
 
-# What a Kafka consumer with a GPU tells besides.
+# What a Kafka consumer with a GPU reports besides.
 CONSUMER = {
     "gpu_bytes": 1,
     "messages_read": 1,

@@ -201,8 +201,8 @@ def test_one_frame(tmp_path):
         "matching": {"cif": [str(shipped_cifs()["MAPbBr3"])]},
     }
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(tree))
-    told = run_example("01_one_frame.py", tmp_path / "frame.tif", tmp_path / "config.yaml")
-    assert "MAPbBr3" in told
+    reported = run_example("01_one_frame.py", tmp_path / "frame.tif", tmp_path / "config.yaml")
+    assert "MAPbBr3" in reported
 
 
 @pytest.mark.data
@@ -214,8 +214,8 @@ def test_one_real_frame(shared_data):
 @pytest.mark.system
 @pytest.mark.timeout(360)
 def test_a_scan_and_the_questions_after_it(tmp_path):
-    told = run_example("02_runengine.py", tmp_path)
-    assert "'frames_done': 4" in told
+    reported = run_example("02_runengine.py", tmp_path)
+    assert "'frames_done': 4" in reported
     asked = run_example("03_query.py", tmp_path)
     assert "MAPbBr3" in asked
     assert "unfinished: 0" in asked

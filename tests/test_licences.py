@@ -62,10 +62,10 @@ runtime_found = runtime()
 
 def licence(distribution: metadata.Distribution) -> str:
     """Return the licence as the package states it, else by the words of its licence file."""
-    told = distribution.metadata
-    classifiers = [one for one in told.get_all("Classifier") or () if one.startswith("License")]
-    first_line = (told.get("License") or "").partition("\n")[0]
-    stated = told.get("License-Expression") or " ".join((*classifiers, first_line))
+    reported = distribution.metadata
+    classifiers = [one for one in reported.get_all("Classifier") or () if one.startswith("License")]
+    first_line = (reported.get("License") or "").partition("\n")[0]
+    stated = reported.get("License-Expression") or " ".join((*classifiers, first_line))
     if _PERMISSIVE.search(stated) or _COPYLEFT.search(stated):
         return stated
     for file in distribution.files or ():

@@ -1,4 +1,4 @@
-"""What Prometheus is told of an analysis."""
+"""What Prometheus is reported of an analysis."""
 
 from __future__ import annotations
 
@@ -48,17 +48,17 @@ def samples(port):
     }
 
 
-def test_the_status_is_told_at_the_moment_of_asking(port):
+def test_the_status_is_reported_at_the_moment_of_asking(port):
     status = dict(STATUS)
     end = serve_metrics(lambda: status, port, registry=CollectorRegistry())
     try:
-        told = samples(port)
-        assert told["gixi_frames_finished_total", "ok"] == 5
-        assert told["gixi_frames_finished_total", "failed"] == 2
-        assert told["gixi_queue_held_bytes",] == 4096
-        assert told["gixi_worker_running_bool",] == 1
-        assert told["gixi_thread_running_bool", "gixi-worker"] == 1
-        assert told["gixi_thread_running_bool", "gixi-store"] == 0
+        reported = samples(port)
+        assert reported["gixi_frames_finished_total", "ok"] == 5
+        assert reported["gixi_frames_finished_total", "failed"] == 2
+        assert reported["gixi_queue_held_bytes",] == 4096
+        assert reported["gixi_worker_running_bool",] == 1
+        assert reported["gixi_thread_running_bool", "gixi-worker"] == 1
+        assert reported["gixi_thread_running_bool", "gixi-store"] == 0
         status["frames_done"] = 6
         assert samples(port)["gixi_frames_finished_total", "ok"] == 6
     finally:
@@ -71,7 +71,7 @@ def test_serving_can_end_and_begin_again(port):
         serve_metrics(lambda: STATUS, port, registry=registry)()
 
 
-def test_a_consumer_tells_its_partitions_letters_and_gpu_at_a_free_port():
+def test_a_consumer_reports_its_partitions_letters_and_gpu_at_a_free_port():
     status = {
         **STATUS,
         "gpu_bytes": 1 << 30,
@@ -82,18 +82,18 @@ def test_a_consumer_tells_its_partitions_letters_and_gpu_at_a_free_port():
     }
     served = serve_metrics(lambda: status, 0, registry=CollectorRegistry())
     try:
-        told = samples(served.port)
+        reported = samples(served.port)
     finally:
         served()
-    assert told["gixi_gpu_held_bytes",] == 1 << 30
-    assert told["gixi_messages_read_total",] == 40
-    assert told["gixi_messages_refused_total",] == 2
-    assert told["gixi_messages_undelivered_total",] == 1
-    assert told["gixi_partition_unread_messages", "3", "raw:documents"] == 7
-    assert told["gixi_partition_uncommitted_messages", "3", "raw:documents"] == 9
+    assert reported["gixi_gpu_held_bytes",] == 1 << 30
+    assert reported["gixi_messages_read_total",] == 40
+    assert reported["gixi_messages_refused_total",] == 2
+    assert reported["gixi_messages_undelivered_total",] == 1
+    assert reported["gixi_partition_unread_messages", "3", "raw:documents"] == 7
+    assert reported["gixi_partition_uncommitted_messages", "3", "raw:documents"] == 9
 
 
-def test_an_analysis_beside_a_scan_tells_nothing_of_kafka(port):
+def test_an_analysis_beside_a_scan_reports_nothing_of_kafka(port):
     served = serve_metrics(lambda: STATUS, port, registry=CollectorRegistry())
     try:
         names = {name for name, *_ in samples(port)}

@@ -58,9 +58,9 @@ def test_provenance_survives_json(tmp_path) -> None:
         weights_sha256="1" * 64,
         cif_sha256={"a": file_sha256(tmp_path / "a.cif")},
     )
-    told = provenance.as_dict()
-    assert json.loads(json.dumps(told)) == told
-    assert told["cif_sha256"]["a"] == (
+    reported = provenance.as_dict()
+    assert json.loads(json.dumps(reported)) == reported
+    assert reported["cif_sha256"]["a"] == (
         "4719ce4d875ae87e473c5f25292321393a05999dae471f5abec7b55618b803f9"
     )
-    assert "numpy" in told["libraries"]
+    assert "numpy" in reported["libraries"]

@@ -44,9 +44,9 @@ def test_systemd_knows_every_line_of_a_unit(unit: Path) -> None:
         text=True,
         check=False,
     )
-    told = [line for line in (done.stdout + done.stderr).splitlines() if unit.name in line]
+    reported = [line for line in (done.stdout + done.stderr).splitlines() if unit.name in line]
     # The program is installed on a beamline's machine, not here.
-    assert [line for line in told if "is not executable" not in line] == []
+    assert [line for line in reported if "is not executable" not in line] == []
 
 
 def test_the_container_file_copies_what_is_there_and_runs_as_a_user() -> None:

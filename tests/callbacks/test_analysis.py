@@ -271,14 +271,14 @@ def test_two_analyses_with_the_same_hash_are_an_error_until_one_closes(start: St
     start(Stores())
 
 
-def test_a_run_that_another_writes_is_told(start: Start) -> None:
+def test_a_run_that_another_writes_is_reported(start: Start) -> None:
     store = MemoryStore()
     store.failures = [ClaimLostError("another process writes it")]
     analysis = start(lambda: store)
     feed(analysis, inline_run(images(2)))
     with pytest.raises(StoreError, match="another process writes it"):
         analysis.drain(20)
-    assert analysis.drain(20)  # told once
+    assert analysis.drain(20)  # reported once
 
 
 class Refusing(MemoryStore):

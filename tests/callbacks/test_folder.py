@@ -97,7 +97,7 @@ def test_the_stop_closes_the_run_with_all_frames(tmp_path, watched):
     assert (closed.n_frames, closed.n_missing) == (1, 0)
 
 
-def test_an_absent_folder_is_told(tmp_path):
+def test_an_absent_folder_is_reported(tmp_path):
     with pytest.raises(UnavailableError, match="expected the folder to follow"):
         FolderRun(tmp_path / "absent", lambda name, doc: None)
 
@@ -130,10 +130,10 @@ def test_a_file_that_is_no_image_is_reported_once_for_each_kind(tmp_path, watche
         (tmp_path / name).write_bytes(b"x")
     watched.run.poll()
     watched.run.poll()
-    told = "".join(capsys.readouterr())
-    assert told.count("image_file_ignored") == 2
-    assert "notes" in told
-    assert "ending in .raw" in told
+    reported = "".join(capsys.readouterr())
+    assert reported.count("image_file_ignored") == 2
+    assert "notes" in reported
+    assert "ending in .raw" in reported
 
 
 def test_a_master_beside_its_data_files_adds_no_frame(tmp_path, watched):

@@ -29,7 +29,7 @@ def test_a_usual_set_up_is_not_doubted() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "reported"),
     [
         ({"distance_mm": 0.8}, "were metres meant? distance_mm: 800"),
         ({"distance_mm": 300_000.0}, "were micrometres meant? distance_mm: 300"),
@@ -43,6 +43,8 @@ def test_a_usual_set_up_is_not_doubted() -> None:
         ({"distance_mm": 3000.0}, "most of it stays empty"),
     ],
 )
-def test_what_is_unlikely_is_told_with_its_cause(changes: dict[str, object], told: str) -> None:
+def test_what_is_unlikely_is_reported_with_its_cause(
+    changes: dict[str, object], reported: str
+) -> None:
     found = doubts(**changes)
-    assert any(told in doubt for doubt in found), found
+    assert any(reported in doubt for doubt in found), found

@@ -77,9 +77,9 @@ def test_a_wrong_distance_is_seen_by_the_lines_of_the_phase(
     frame: np.ndarray, factor: float
 ) -> None:
     _, doubts = checked(frame, distance_mm=300.0 * factor)
-    told = [doubt for doubt in doubts if "would lie on the lines of MAPbBr3" in doubt]
-    assert len(told) == 1, doubts
-    times = float(told[0].split("about ")[1].split(" times")[0])
+    reported = [doubt for doubt in doubts if "would lie on the lines of MAPbBr3" in doubt]
+    assert len(reported) == 1, doubts
+    times = float(reported[0].split("about ")[1].split(" times")[0])
     assert times == pytest.approx(1 / factor, rel=0.05)
 
 
@@ -126,15 +126,16 @@ def test_an_eiger_offers_what_it_holds_of_its_own(frame: np.ndarray, tmp_path: P
             specific[name] = np.eye(*SHAPE)
         specific["countrate_correction_count_cutoff"] = 126_000
     _, doubts = checked(frame, label=f"{path}::3")
-    told = "\n".join(doubts)
+    reported = "\n".join(doubts)
     assert (
-        f"geometry.mask, which is not configured: {path}::/entry/instrument/detector/detec" in told
+        f"geometry.mask, which is not configured: {path}::/entry/instrument/detector/detec"
+        in reported
     )
-    assert "corrections.flat" in told
-    assert "corrections.saturation, which is not configured: 126000" in told
-    assert "the file says distance 350 mm, the configuration 300" in told
-    assert "the file has the beam at row 80.0, column 150.0" in told
-    assert "wavelength" not in told
+    assert "corrections.flat" in reported
+    assert "corrections.saturation, which is not configured: 126000" in reported
+    assert "the file says distance 350 mm, the configuration 300" in reported
+    assert "the file has the beam at row 80.0, column 150.0" in reported
+    assert "wavelength" not in reported
     with h5py.File(path, "a") as file:
         file["/entry/instrument/detector/flatfield_correction_applied"] = 1
     _, doubts = checked(frame, label=str(path))

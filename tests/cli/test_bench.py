@@ -24,11 +24,11 @@ def test_json_has_every_stage_and_what_it_ran_on(run, lines, config_file, image)
         "--json",
     )  # fmt: skip
     assert result.exit_code == 0, result.output
-    (told,) = lines(result)
-    assert told["machine"]["threads"] == 1
-    assert told["machine"]["cpus"] >= 1
-    assert (told["shape"], told["grid"]) == ([300, 320], [128, 256])
-    (chain,) = told["chains"]
+    (reported,) = lines(result)
+    assert reported["machine"]["threads"] == 1
+    assert reported["machine"]["cpus"] >= 1
+    assert (reported["shape"], reported["grid"]) == ([300, 320], [128, 256])
+    (chain,) = reported["chains"]
     assert (chain["weights"], chain["device"]) == ("classical", "cpu")
     assert chain["peaks"] > 3
     assert chain["maps_ms"] > 0
@@ -66,9 +66,9 @@ def test_the_table_is_of_the_machine_and_the_stages(run, config_file, image):
 def test_without_a_configuration_a_film_is_simulated(run, lines):
     result = run("bench", "--weights", "classical", "--frames", 1, "--batch", 1, "--json")
     assert result.exit_code == 0, result.output
-    (told,) = lines(result)
-    assert (told["shape"], told["grid"]) == ([2048, 2048], [512, 1024])
-    assert told["chains"][0]["peaks"] > 5
+    (reported,) = lines(result)
+    assert (reported["shape"], reported["grid"]) == ([2048, 2048], [512, 1024])
+    assert reported["chains"][0]["peaks"] > 5
 
 
 def test_unknown_weights_are_one_message(run, config_file, image):

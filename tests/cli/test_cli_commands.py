@@ -40,7 +40,7 @@ def test_debug_shows_where_an_error_came_from(run, tmp_path):
     assert type(result.exception).__name__ == "ConfigError"
 
 
-def test_a_refused_folder_is_told_too(run, config_file, image):
+def test_a_refused_folder_is_reported_too(run, config_file, image):
     blocked = image.with_name("file")
     blocked.write_text("")
     result = run("process", image, "-c", config_file, "--out", blocked / "found.h5")
@@ -194,6 +194,6 @@ def test_import_of_a_nexus_detector_and_its_check(run, lines, tmp_path):
     assert config.geometry.flip == "vertical"
     geometry = Geometry.from_settings(config.geometry, (1043, 981))
     assert geometry.beam_center_px == pytest.approx((1042 - 639.5, 580.9), abs=0.01)
-    told = {one["part"]: one for one in lines(run("check", "--config", config_file, "--json"))}
-    assert told["geometry"]["ok"]
-    assert "0.9763 angstrom, 260.0 mm" in told["geometry"]["detail"]
+    reported = {one["part"]: one for one in lines(run("check", "--config", config_file, "--json"))}
+    assert reported["geometry"]["ok"]
+    assert "0.9763 angstrom, 260.0 mm" in reported["geometry"]["detail"]

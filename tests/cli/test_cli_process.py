@@ -65,7 +65,7 @@ def test_every_file_format_and_every_frame_gets_its_object(run, lines, config_fi
     }
 
 
-def test_a_bad_image_is_told_and_the_next_goes_on(run, lines, config_file, image):
+def test_a_bad_image_is_reported_and_the_next_goes_on(run, lines, config_file, image):
     junk = image.with_name("junk.tif")
     junk.write_bytes(b"no image")
     flat = image.with_name("negative.tif")

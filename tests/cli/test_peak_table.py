@@ -51,9 +51,9 @@ def peaks(**changes: list[float]) -> pd.DataFrame:
 
 
 def test_failed_fits_and_weak_peaks_are_counted_not_shown() -> None:
-    shown, told = split(peaks(), Shown())
+    shown, reported = split(peaks(), Shown())
     assert shown["peak"].tolist() == [0, 1]
-    assert told == "3 of 5 peaks not shown (2 with a failed fit, 1 below snr 2): --all-peaks"
+    assert reported == "3 of 5 peaks not shown (2 with a failed fit, 1 below snr 2): --all-peaks"
     assert split(peaks(), Shown(all_peaks=True))[0]["peak"].tolist() == [0, 1, 2, 3, 4]
     assert split(peaks(), Shown(min_snr=50))[0]["peak"].tolist() == [0]
 

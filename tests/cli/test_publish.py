@@ -47,10 +47,10 @@ def film(tmp_path_factory: pytest.TempPathFactory, frame: np.ndarray) -> Path:
     (folder / "config.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
     people = [{"name": "Roe, Kim", "orcid": "0000-0002-1825-0097", "affiliation": "A lab"}]
     (folder / "creators.yaml").write_text(yaml.safe_dump(people), encoding="utf-8")
-    told = ["process", "--watch", "raw", "--config", "config.yaml", "--stop-after", "1"]
+    reported = ["process", "--watch", "raw", "--config", "config.yaml", "--stop-after", "1"]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        ran = CliRunner().invoke(app, told)
+        ran = CliRunner().invoke(app, reported)
         assert ran.exit_code == 0, ran.stderr
         published = CliRunner().invoke(
             app,
@@ -161,9 +161,9 @@ def test_a_difference_is_named_and_is_the_exit_status(
         tifffile.imwrite(raw / path.name, tifffile.imread(path) * 2)
     again = run("reproduce", bundle, "--raw", raw)
     assert again.exit_code == 1
-    told = dict(line.split(": ", 1) for line in again.stdout.splitlines())
-    assert told["images"].startswith("differs: image 0 by up to")
-    assert told["cuts/film"].startswith("differs: cuts/film by up to")
+    reported = dict(line.split(": ", 1) for line in again.stdout.splitlines())
+    assert reported["images"].startswith("differs: image 0 by up to")
+    assert reported["cuts/film"].startswith("differs: cuts/film by up to")
 
 
 def changed(bundle: Path) -> None:

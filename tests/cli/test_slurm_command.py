@@ -47,8 +47,8 @@ def test_cpu_nodes_get_one_consumer_each(
     done = submit(
         run, config_file, tmp_path, "--nodes", "3", "--gpus-per-node", "0", "--dry-run", "--json"
     )
-    (told,) = lines(done)
-    assert told == {"job_id": None, "script": str(tmp_path / "consume.sbatch"), "tasks": 3}
+    (reported,) = lines(done)
+    assert reported == {"job_id": None, "script": str(tmp_path / "consume.sbatch"), "tasks": 3}
 
 
 def test_options_go_before_the_configuration_of_the_site(
@@ -81,7 +81,7 @@ def test_only_the_path_of_the_key_reaches_the_job(
     assert "fedcba9876543210" not in done.stdout
 
 
-def test_without_slurm_it_is_told_what_to_do(
+def test_without_slurm_the_remedy_is_reported(
     run: Run, config_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -90,7 +90,7 @@ def test_without_slurm_it_is_told_what_to_do(
     assert "there is no sbatch here" in done.stderr
 
 
-def test_what_the_configuration_tells_need_not_be_given(
+def test_what_the_configuration_reports_need_not_be_given(
     run: Run, config_file: Path, tmp_path: Path
 ) -> None:
     options = ("--config", config_file, "--folder", tmp_path, "--dry-run")
@@ -105,7 +105,7 @@ def test_what_the_configuration_tells_need_not_be_given(
 
 
 @pytest.mark.parametrize("command", ["status", "cancel"])
-def test_a_folder_that_nothing_was_submitted_from_is_told(
+def test_a_folder_that_nothing_was_submitted_from_is_reported(
     run: Run, tmp_path: Path, command: str
 ) -> None:
     done = run("slurm", command, "--folder", tmp_path)

@@ -29,7 +29,7 @@ def shown(*consumers: ConsumerStatus) -> list[list[str]]:
     return [line.split() for line in text.get().splitlines() if line.strip().startswith("17_")]
 
 
-def test_a_row_tells_of_job_and_consumer() -> None:
+def test_a_row_reports_job_and_consumer() -> None:
     task = ArrayTask(3, "RUNNING", "", "n1", restarts=1)
     (row,) = shown(ConsumerStatus(task, BEAT, 0.4, ""))
     assert row == ["17_3", "RUNNING", "n1", "2", "12", "345", "6.7", "0"]

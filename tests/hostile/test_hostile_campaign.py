@@ -32,10 +32,10 @@ class Campaign:
     def __init__(self, state: Path | None, documents: int) -> None:
         self._state = state
         self._wanted = documents
-        told = json.loads(state.read_text()) if state is not None and state.is_file() else {}
-        self.documents = int(told.get("documents", 0))
-        self.refused = int(told.get("refused", 0))
-        self._seed = int(told.get("seed", 0))
+        reported = json.loads(state.read_text()) if state is not None and state.is_file() else {}
+        self.documents = int(reported.get("documents", 0))
+        self.refused = int(reported.get("refused", 0))
+        self._seed = int(reported.get("seed", 0))
 
     def batches(self) -> Iterator[list[tuple[str, Any]]]:
         """Yield documents of many runs, mixed; what was yielded before the last one is kept."""
@@ -57,8 +57,8 @@ class Campaign:
 
     def _keep(self) -> None:
         if self._state is not None:
-            told = {"documents": self.documents, "refused": self.refused, "seed": self._seed}
-            self._state.write_text(json.dumps(told))
+            reported = {"documents": self.documents, "refused": self.refused, "seed": self._seed}
+            self._state.write_text(json.dumps(reported))
 
 
 def survive(folder: Path, campaign: Campaign) -> None:

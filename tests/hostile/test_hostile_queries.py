@@ -90,7 +90,7 @@ def test_the_number_of_conditions_is_bounded() -> None:
 
 
 @pytest.mark.parametrize("q", [float("nan"), float("inf")])
-def test_a_client_is_told_at_once(q: float) -> None:
+def test_a_client_is_answered_at_once(q: float) -> None:
     with pytest.raises(ValueError, match="finite"):
         queries.with_peak(None, q)
     with pytest.raises(ValueError, match="finite"):

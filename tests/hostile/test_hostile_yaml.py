@@ -21,7 +21,7 @@ def bomb(levels: int) -> str:
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "reported"),
     [
         (f"{bomb(9)}\ngeometry: *a8\n", "more than 100000 values"),
         (f"{bomb(9)}\ninput: {{select: {{x: *a8}}}}\n", "more than 100000 values"),
@@ -36,10 +36,10 @@ def bomb(levels: int) -> str:
         ("a: \x00", "not valid YAML"),
     ],
 )
-def test_a_hostile_file_gives_a_short_message(tmp_path: Path, content: str, told: str) -> None:
+def test_a_hostile_file_gives_a_short_message(tmp_path: Path, content: str, reported: str) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(content, encoding="utf-8")
-    with pytest.raises(ConfigError, match=told) as refused:
+    with pytest.raises(ConfigError, match=reported) as refused:
         load_config(path)
     assert len(str(refused.value)) < 3000
 

@@ -64,9 +64,13 @@ ORDERS: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("orders", ORDERS, ids=lambda orders: next(iter(orders)))
 def test_only_what_decides_results_is_taken(tmp_path: Path, orders: dict[str, Any]) -> None:
-    told = {"geometry": GEOMETRY, "grid": {"shape": [64, 128]}, "detector": {"device": "cuda:7"}}
-    taken = load_config(stranger(tmp_path, {**told, **orders}))
-    expected = parse_config({**told, "detector": {}}, folder=tmp_path)
+    reported = {
+        "geometry": GEOMETRY,
+        "grid": {"shape": [64, 128]},
+        "detector": {"device": "cuda:7"},
+    }
+    taken = load_config(stranger(tmp_path, {**reported, **orders}))
+    expected = parse_config({**reported, "detector": {}}, folder=tmp_path)
     assert taken == expected
     assert taken.grid.shape == (64, 128)
 
@@ -106,8 +110,8 @@ def named_files(folder: Path) -> dict[str, tuple[dict[str, Any], dict[str, Any]]
 
 
 def files_of(config: Config) -> set[str]:
-    told = json.loads(config.model_dump_json(exclude={"output"}))
-    return {Path(word).name for word in json.dumps(told).split('"') if word.startswith("/")}
+    reported = json.loads(config.model_dump_json(exclude={"output"}))
+    return {Path(word).name for word in json.dumps(reported).split('"') if word.startswith("/")}
 
 
 SETTINGS = (
@@ -125,13 +129,13 @@ def test_a_named_file_is_taken_if_its_hash_is_stored(tmp_path: Path, setting: st
     inputs = tmp_path / "inputs"
     inputs.mkdir()
     sections, provenance = named_files(inputs)[setting]
-    told = {"geometry": GEOMETRY, **sections}
-    taken = load_config(stranger(tmp_path, told, provenance))
+    reported = {"geometry": GEOMETRY, **sections}
+    taken = load_config(stranger(tmp_path, reported, provenance))
     assert len(files_of(taken)) == 1
 
     for wrong in ({}, dict.fromkeys(provenance, "0" * 64)):
         with pytest.raises(ConfigError, match=setting):
-            load_config(stranger(tmp_path, told, wrong))
+            load_config(stranger(tmp_path, reported, wrong))
 
 
 def test_a_file_may_have_moved_beside_the_result(tmp_path: Path) -> None:
@@ -144,14 +148,14 @@ def test_a_file_may_have_moved_beside_the_result(tmp_path: Path) -> None:
 def test_a_dark_run_is_only_its_verified_copy(tmp_path: Path) -> None:
     dark = tmp_path / "dark.npy"
     np.save(dark, np.zeros((8, 8)))
-    told = {"geometry": GEOMETRY, "corrections": {"dark": {"run": "abc", "file": str(dark)}}}
+    reported = {"geometry": GEOMETRY, "corrections": {"dark": {"run": "abc", "file": str(dark)}}}
     known = {"correction_sha256": {"dark": sha256(dark)}}
-    assert load_config(stranger(tmp_path, told, known)).corrections.dark == dark
+    assert load_config(stranger(tmp_path, reported, known)).corrections.dark == dark
     with pytest.raises(ConfigError, match=r"corrections\.dark"):
-        load_config(stranger(tmp_path, told))
-    del told["corrections"]["dark"]["file"]  # type: ignore[index]
+        load_config(stranger(tmp_path, reported))
+    del reported["corrections"]["dark"]["file"]  # type: ignore[index]
     with pytest.raises(ConfigError, match="the run abc of a server"):
-        load_config(stranger(tmp_path, told, known))
+        load_config(stranger(tmp_path, reported, known))
 
 
 @pytest.mark.parametrize(

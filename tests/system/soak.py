@@ -73,13 +73,13 @@ def _done(name: str) -> int:
 
 
 def _keep(name: str, done: int) -> None:
-    told = _all_done()
-    told.pop(name, None)
+    reported = _all_done()
+    reported.pop(name, None)
     if done:
-        told[name] = done
+        reported[name] = done
     if (state := _state()) is not None:
-        if told:
-            state.write_text(json.dumps(told))
+        if reported:
+            state.write_text(json.dumps(reported))
         else:
             state.unlink(missing_ok=True)
 

@@ -18,7 +18,7 @@ from gixi_bluesky.tiled_adapters.server.embedded import embedded_server
 pytestmark = pytest.mark.system
 
 
-def test_a_stored_run_is_told_and_begins_a_configuration(
+def test_a_stored_run_is_reported_and_begins_a_configuration(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with embedded_server(tmp_path / "tiled") as server:
@@ -32,11 +32,11 @@ def test_a_stored_run_is_told_and_begins_a_configuration(
         command = ["check", "--run", server.uri, uid, "--write", str(starter), "--json"]
         done = CliRunner().invoke(app, command)
         assert done.exit_code == 0, done.output
-        told = {one["part"]: one for one in map(json.loads, done.stdout.splitlines())}
-        assert "img in primary" in told["image"]["detail"]
-        assert "energy in the start: 12.7" in told["energy"]["detail"]
+        reported = {one["part"]: one for one in map(json.loads, done.stdout.splitlines())}
+        assert "img in primary" in reported["image"]["detail"]
+        assert "energy in the start: 12.7" in reported["energy"]["detail"]
         assert yaml.safe_load(starter.read_text())["input"]["data_key"] == "img"
-        # What somebody filled in is not written over, and a run that is not there is told.
+        # What somebody filled in is not written over, and a run that is not there is reported.
         assert CliRunner().invoke(app, command).exit_code != 0
         absent = CliRunner().invoke(app, ["check", "--run", server.uri, "absent"])
         assert absent.exit_code == 2

@@ -68,20 +68,20 @@ def test_a_growing_folder_is_followed_until_ctrl_c(tmp_path, config_file):
     folder = tmp_path / "frames"
     folder.mkdir()
     write_frame(folder / "a.tif", 1)
-    told = []
+    reported = []
     with start("process", "--watch", folder, "--config", config_file, "--json") as watching:
-        reader = threading.Thread(target=lambda: told.extend(map(json.loads, watching.stdout)))
+        reader = threading.Thread(target=lambda: reported.extend(map(json.loads, watching.stdout)))
         reader.start()
         try:
-            wait_for(lambda: len(told) == 1)
+            wait_for(lambda: len(reported) == 1)
             write_frame(folder / "b.tif", 2)
             (folder / "junk.tif").write_bytes(b"junk")
-            wait_for(lambda: len(told) == 3)
+            wait_for(lambda: len(reported) == 3)
         finally:
             watching.send_signal(signal.SIGINT)
             reader.join(timeout=60)
         assert watching.wait(60) == 1  # one image could not be read
-    by_name = {Path(one["image"]).name: one["status"] for one in told}
+    by_name = {Path(one["image"]).name: one["status"] for one in reported}
     assert by_name == {"a.tif": "ok", "b.tif": "ok", "junk.tif": "unavailable"}
     (finished,) = (tmp_path / "results").glob("*.nxs")
     code, _, err = finish("export", finished.stem, "--csv", "-c", config_file, "--out", tmp_path)

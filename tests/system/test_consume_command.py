@@ -142,7 +142,7 @@ def port(site: Site, name: str) -> int | None:
 
 
 @pytest.mark.parametrize(
-    ("sections", "more", "told"),
+    ("sections", "more", "reported"),
     [
         ({"input": {}}, (), "give input.roots"),
         ({}, ("--topic", "absent"), "absent, or does not show it"),
@@ -151,11 +151,11 @@ def port(site: Site, name: str) -> int | None:
         ({"kafka": {"options": {"compression.codec": "none", "no.such": 1}}}, (), "no.such"),
     ],
 )
-def test_a_wrong_set_up_fails_at_once_with_the_mend(
-    site: Site, sections: dict[str, object], more: tuple[str, ...], told: str
+def test_a_wrong_set_up_fails_at_once_with_the_remedy(
+    site: Site, sections: dict[str, object], more: tuple[str, ...], reported: str
 ) -> None:
     with start(site, site.folder / "wrong.json", *more, **sections) as process:
         _, errors = process.communicate(timeout=90)
     assert process.returncode == 2
-    assert told in errors
+    assert reported in errors
     assert "Traceback" not in errors

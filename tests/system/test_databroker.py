@@ -67,16 +67,16 @@ def test_its_runs_go_through_the_same_analysis(tmp_path: Path) -> None:
         arguments = ("databroker:legacy", *legacy_catalogue.SPECS, "--config", str(path))
         done = reprocess(tmp_path, server.api_key, *arguments)
         assert done.returncode == 0, done.stderr
-        told = [json.loads(line) for line in done.stdout.splitlines()]
-        assert [one["raw_uid"] for one in told] == list(legacy_catalogue.SPECS)
+        reported = [json.loads(line) for line in done.stdout.splitlines()]
+        assert [one["raw_uid"] for one in reported] == list(legacy_catalogue.SPECS)
         means = []
-        for one in told:
+        for one in reported:
             (run,) = queries.runs_for(server.catalog("gixi"), one["raw_uid"])
             assert run.complete
             frames = run.frames()
             assert frames["status"].tolist() == ["ok"] * legacy_catalogue.FRAMES
             means.append(frames["total_intensity"].tolist())
-        # Frame k is full of k + 1, whoever reads it.
+        # Frame k is full of k + 1, a reader it.
         assert means[0] == means[1]
         values = [image.mean() for image in images(legacy_catalogue.FRAMES)]
         assert [one / means[0][0] for one in means[0]] == pytest.approx(values)

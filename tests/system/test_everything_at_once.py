@@ -94,10 +94,10 @@ class Counting:
                 beat = self._job.beat(task)
                 if beat is not None and beat.metrics_port:
                     with contextlib.suppress(OSError):
-                        self.frames[beat.pid] = frames_told(beat.metrics_port)
+                        self.frames[beat.pid] = frames_reported(beat.metrics_port)
 
 
-def frames_told(port: int) -> int:
+def frames_reported(port: int) -> int:
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=1) as answer:
         text = answer.read().decode()
     return sum(

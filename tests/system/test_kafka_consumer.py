@@ -40,17 +40,17 @@ def test_runs_of_several_partitions_are_shared_and_stored(site: Site) -> None:
         assert run["images"].read()["polar_image"].values.shape[0] == FRAMES
     assert [consumer.end() for consumer in consumers] == [0, 0]
     assert site.letters() == []
-    assert_told(site, catalogue)
+    assert_reported(site, catalogue)
 
 
-def assert_told(site: Site, catalogue: Any) -> None:
+def assert_reported(site: Site, catalogue: Any) -> None:
     """Check that the derived topic tells of every stored row, keyed by run, in order."""
-    told: dict[str, list[tuple[str, dict[str, Any]]]] = {}
+    reported: dict[str, list[tuple[str, dict[str, Any]]]] = {}
     for message in site.derived():
-        told.setdefault(message.key().decode(), []).append(decode(message.value()))
+        reported.setdefault(message.key().decode(), []).append(decode(message.value()))
     for uid in site.uids:
         (run,) = queries.runs_for(catalogue, uid)
-        documents = told.pop(uid)
+        documents = reported.pop(uid)
         assert [documents[0][0], documents[-1][0]] == ["start", "stop"]
         assert documents[0][1]["uid"] == run.metadata["start"]["uid"]
         tables = {doc["uid"]: doc["name"] for name, doc in documents if name == "descriptor"}
@@ -64,7 +64,7 @@ def assert_told(site: Site, catalogue: Any) -> None:
         announced = documents[-1][1]["num_events"]
         assert rows == {stream: n for stream, n in announced.items() if n}  # courses may be none
         assert len(uids) == sum(rows.values())
-    assert told == {}
+    assert reported == {}
 
 
 def test_a_killed_consumer_is_followed_after_its_last_stored_frame(site: Site) -> None:
@@ -127,10 +127,10 @@ def test_poison_is_kept_apart_with_the_reason(site: Site) -> None:
     assert stop["gixi"]["missing_frames"] == [2]
     assert "1 of 8 frames never came" in stop["reason"]
     letters = site.letters()
-    told = [{key: value.decode() for key, value in letter.headers()} for letter in letters]
-    assert [int(one["offset"]) for one in told] == poison
-    assert {(one["topic"], one["partition"]) for one in told} == {(site.topic, "0")}
-    for letter, one, (message, reason) in zip(letters, told, POISON.values(), strict=False):
+    reported = [{key: value.decode() for key, value in letter.headers()} for letter in letters]
+    assert [int(one["offset"]) for one in reported] == poison
+    assert {(one["topic"], one["partition"]) for one in reported} == {(site.topic, "0")}
+    for letter, one, (message, reason) in zip(letters, reported, POISON.values(), strict=False):
         assert letter.value() == message
         assert any(part in one["reason"] for part in reason.split("|")), one
 

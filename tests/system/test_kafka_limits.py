@@ -1,4 +1,4 @@
-"""A broker that enforces limits: what it refuses is told, what it will not keep is warned of."""
+"""A broker with limits: what it refuses is reported, what it will not keep gets a warning."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def strict_site(bootstrap: str, tiled_server: Server, tmp_path: Path) -> Iterato
     one.close()
 
 
-def test_a_message_too_large_is_told_and_costs_no_frame(strict_site: Site) -> None:
+def test_a_message_too_large_is_reported_and_costs_no_frame(strict_site: Site) -> None:
     site = strict_site
     site.create(partitions=1)
     create_topic(site.bootstrap, f"{site.topic}.gixi", 1, **{"max.message.bytes": "1000"})
@@ -108,7 +108,7 @@ def test_check_warns_of_what_will_not_last(bootstrap: str, tmp_path: Path) -> No
     assert "no topic absent" in absent["detail"]
 
 
-def test_a_new_group_begins_where_it_is_told(bootstrap: str) -> None:
+def test_a_new_group_begins_where_asked(bootstrap: str) -> None:
     from confluent_kafka import Producer, TopicPartition
 
     topic = create_topic(bootstrap, "timed", 1)

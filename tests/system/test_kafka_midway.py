@@ -29,7 +29,7 @@ def send(site: Site, documents: Documents) -> None:
         site.send(encode(*document))
 
 
-def end_is_told(site: Site, again: tuple[str, Any]) -> bool:
+def end_is_reported(site: Site, again: tuple[str, Any]) -> bool:
     """Say whether the broker knows its end; Tansu may need another message for that."""
     if end_of(site.bootstrap, site.topic) == site.ends[0]:
         return True
@@ -48,7 +48,7 @@ def test_runs_joined_midway_are_stored_from_there_on(site: Site) -> None:
     in_file = hdf5_run(site.server.directory / f"{site.topic}.h5", images(FRAMES))
     before = [*inside[:4], *in_file[:7]]  # two frames each
     send(site, before)
-    wait_for(lambda: end_is_told(site, in_file[6]), pause_s=0.5)
+    wait_for(lambda: end_is_reported(site, in_file[6]), pause_s=0.5)
     joined = dict(site.ends)
     first = site.consumer("first", **{START_AT: "latest"})
     first.wait_until(lambda beat: len(beat.partitions) == 1)

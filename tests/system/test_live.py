@@ -32,8 +32,8 @@ def test_the_example_shows_peaks_as_they_are_stored(tmp_path: Path) -> None:
         )
         lines: Queue[tuple[float, str]] = Queue()
         assert listener.stdout is not None
-        with listener.stdout as told:
-            Thread(target=lambda: [lines.put((time.monotonic(), x)) for x in told]).start()
+        with listener.stdout as reported:
+            Thread(target=lambda: [lines.put((time.monotonic(), x)) for x in reported]).start()
             try:
                 assert lines.get(timeout=90)[1] == "listening\n"
                 writing = RunWriting(server.catalog("gixi"), tmp_path / "results", start_document())

@@ -36,18 +36,18 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The server of the example, with our ports and folders in place of its own."""
     folder = tmp_path_factory.mktemp("beamline")
     with running_databases(folder) as databases:
-        told = EXAMPLE.read_text(encoding="utf-8")
+        reported = EXAMPLE.read_text(encoding="utf-8")
         for theirs, ours in {
             "localhost:5432": f"localhost:{databases.postgresql_port}",
             "localhost:6379": f"localhost:{databases.redis_port}",
             "localhost/srv/tiled": f"localhost{folder}",
             "localhost/srv/gixi/results": f"localhost{folder}",
         }.items():
-            assert theirs in told
-            told = told.replace(theirs, ours)
+            assert theirs in reported
+            reported = reported.replace(theirs, ours)
         (folder / "data").mkdir()
         config = folder / "server.yml"
-        config.write_text(told, encoding="utf-8")
+        config.write_text(reported, encoding="utf-8")
         running = Server(folder, "--config", str(config), PGPASSFILE=str(databases.password_file))
         try:
             running.start()

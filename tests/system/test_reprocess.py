@@ -66,18 +66,18 @@ def run_command(monkeypatch: pytest.MonkeyPatch, server: EmbeddedServer, *more: 
 def test_the_new_run_stands_beside_the_old_with_what_differs(
     server: EmbeddedServer, raw_uid: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told = []
+    reported = []
     for threshold in (0.5, 0.7):
         config = config_file(server, threshold)
         done = run_command(monkeypatch, server, raw_uid, "--config", config)
         assert done.exit_code == 0, done.output
-        told.append(json.loads(done.stdout))
-    assert [one["n_frames"] for one in told] == [FRAMES, FRAMES]
+        reported.append(json.loads(done.stdout))
+    assert [one["n_frames"] for one in reported] == [FRAMES, FRAMES]
     runs = queries.runs_for(server.catalog("gixi"), raw_uid)
-    assert {run.start["uid"] for run in runs} == {one["derived_uid"] for one in told}
+    assert {run.start["uid"] for run in runs} == {one["derived_uid"] for one in reported}
     assert all(run.complete for run in runs)
-    assert told[0]["differs"] == {told[0]["derived_uid"]: {}}
-    first, second = (told[1]["differs"][one["derived_uid"]] for one in told)
+    assert reported[0]["differs"] == {reported[0]["derived_uid"]: {}}
+    first, second = (reported[1]["differs"][one["derived_uid"]] for one in reported)
     assert (first["detector.score_threshold"], second["detector.score_threshold"]) == (0.5, 0.7)
     assert set(first) == {"detector.score_threshold", "result_hash"}
 
@@ -94,19 +94,19 @@ def test_runs_are_found_by_their_start_document_and_done_once(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "reported"),
     [
         (("no-such-run",), "no run no-such-run in the catalogue"),
         ((), "give the uids of raw runs, or --search"),
         (("--search", "plan_name"), "expected KEY=VALUE"),
     ],
 )
-def test_what_cannot_be_found_is_told(
+def test_what_cannot_be_found_is_reported(
     server: EmbeddedServer,
     monkeypatch: pytest.MonkeyPatch,
     arguments: tuple[str, ...],
-    told: str,
+    reported: str,
 ) -> None:
     done = run_command(monkeypatch, server, *arguments, "--config", config_file(server, 0.5))
     assert done.exit_code == 2
-    assert told in " ".join(done.stderr.split())
+    assert reported in " ".join(done.stderr.split())

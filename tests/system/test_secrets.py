@@ -35,13 +35,13 @@ def test_the_key_is_in_no_document_log_or_file(
         with Analysis(config, factory=FAKE) as analysis:
             feed(analysis, hdf5_run(tmp_path / "raw.h5", frames))
             analysis.drain(60)
-            told = repr(analysis.status()) + repr(config)
+            reported = repr(analysis.status()) + repr(config)
             run = server.catalog("gixi").values().last()
             documents = json.dumps(list(run.documents()))
             assert run.summary["n_frames"] == len(frames)
-        told += repr(run) + repr(server)
+        reported += repr(run) + repr(server)
     said = capfd.readouterr()
-    assert KEY not in told
+    assert KEY not in reported
     assert KEY not in documents
     assert KEY not in said.out + said.err + caplog.text
     files = [path for path in tmp_path.rglob("*") if path.is_file() and path != key_file]

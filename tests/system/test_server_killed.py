@@ -24,7 +24,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 
 @pytest.mark.timeout(600)
-def test_a_server_killed_five_times_in_mid_run_costs_nothing_and_nobody_waits(
+def test_a_server_killed_five_times_in_mid_run_costs_nothing_and_no_one_waits(
     server: Server,
 ) -> None:
     kill_during_run(server, Random(20261122), kills=5)

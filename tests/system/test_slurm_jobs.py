@@ -22,12 +22,12 @@ def test_two_tasks_share_the_topic_and_drain_when_cancelled(slurm_site: SlurmSit
     scan.finish()
     slurm_site.await_stored(scan.runs, FRAMES)
     job.await_running(2)
-    told = job.status()
-    assert [row["state"] for row in told] == ["RUNNING", "RUNNING"]
-    assert {row["node"] for row in told} == set(NODES)
-    places = sorted(place for row in told for place in row["partitions"])
+    reported = job.status()
+    assert [row["state"] for row in reported] == ["RUNNING", "RUNNING"]
+    assert {row["node"] for row in reported} == set(NODES)
+    places = sorted(place for row in reported for place in row["partitions"])
     assert places == [f"shared:{number}" for number in range(4)]
-    assert not any(row["stale"] for row in told)
+    assert not any(row["stale"] for row in reported)
     # On a busy machine the last error may be of a Tiled that was slow, until the run is stored.
     wait_for(
         lambda: all(row["lag"] == 0 and not row["problem"] for row in job.status()),
@@ -63,7 +63,7 @@ def test_two_tasks_share_the_topic_and_drain_when_cancelled(slurm_site: SlurmSit
 
 
 def log_lines(job: Job, tasks: int) -> list[dict[str, Any]]:
-    """Return what consumers told for machines."""
+    """Return what consumers reported for machines."""
     lines = [line for task in range(tasks) for line in job.log(task).splitlines()]
     return [json.loads(line) for line in lines if line.startswith("{")]
 
@@ -136,7 +136,7 @@ def test_cancel_reaches_a_job_that_has_only_just_begun(slurm_site: SlurmSite) ->
     assert slurm_site.slurm.run(*states) == ""
 
 
-def test_a_folder_that_the_nodes_do_not_see_is_told(slurm_site: SlurmSite) -> None:
+def test_a_folder_that_the_nodes_do_not_see_is_reported(slurm_site: SlurmSite) -> None:
     job = slurm_site.submit("unseen", "--sbatch=--hold")
     elsewhere = job.folder.rename(slurm_site.folder / "elsewhere")
     slurm_site.scontrol("release", str(job.id))
@@ -150,7 +150,7 @@ def test_a_folder_that_the_nodes_do_not_see_is_told(slurm_site: SlurmSite) -> No
     assert "a file system that every node sees" in row["problem"]
 
 
-def test_what_slurm_refuses_is_told_with_the_mend(slurm_site: SlurmSite) -> None:
+def test_what_slurm_refuses_is_reported_with_the_remedy(slurm_site: SlurmSite) -> None:
     where = ("--bootstrap", "h:1", "--tiled", slurm_site.server.uri, "--topic", "t", "--group", "g")
     files = ("--config", str(slurm_site.config), "--folder", str(slurm_site.folder / "refused"))
     done = slurm_site.command("submit", *where, *files, "--partition", "nonsense")

@@ -84,7 +84,7 @@ def test_registering_twice_changes_nothing(
     assert len(catalogue[uid].peaks()) == FRAMES * PEAKS_PER_FRAME
 
 
-def test_a_damaged_file_is_told_and_the_others_go_on(
+def test_a_damaged_file_is_reported_and_the_others_go_on(
     tiled_server: Any, catalogue: Any, results: Path
 ) -> None:
     good = written(results, "raw")
@@ -96,7 +96,7 @@ def test_a_damaged_file_is_told_and_the_others_go_on(
     assert good in catalogue
 
 
-def test_a_folder_without_results_is_told(tiled_server: Any, tmp_path: Path) -> None:
+def test_a_folder_without_results_is_reported(tiled_server: Any, tmp_path: Path) -> None:
     done = register(tiled_server, tmp_path)
     assert done.exit_code == 2
     assert "no finished results" in done.stderr
@@ -107,8 +107,8 @@ def test_a_result_without_a_run_is_served_from_its_file(
 ) -> None:
     single_file(results)
     (results / "raw.h5").write_bytes(b"no result")
-    told = [json.loads(register(tiled_server, results).stdout)["status"] for _ in range(2)]
-    assert told == ["registered", "there already"]
+    reported = [json.loads(register(tiled_server, results).stdout)["status"] for _ in range(2)]
+    assert reported == ["registered", "there already"]
     files = catalogue.parent["gixi_files"]
     (node,) = (one for one in files.values() if one.metadata["file"] == "film.h5")
     assert node.metadata["configuration"] == {"a": 1}
@@ -119,7 +119,7 @@ def test_a_result_without_a_run_is_served_from_its_file(
     assert len(node["q"].read()) == N_Q
 
 
-def test_a_file_that_the_server_does_not_serve_is_told_and_left_out(
+def test_a_file_that_the_server_does_not_serve_is_reported_and_left_out(
     tiled_server: Any, catalogue: Any, results: Path, tmp_path: Path
 ) -> None:
     single_file(results)

@@ -73,11 +73,11 @@ def test_reading_passes_with_the_key_of_the_session_only(page):
     client, _ = _session(page)
     with contextlib.closing(client):
         answer = client.get("/api/v1/array/full/a%20b?slice=0:1")
-    told = answer.json()
-    assert told["path"] == "/prefix/api/v1/array/full/a%20b"
-    assert told["query"] == "slice=0:1"
-    assert told["key"] == f"Apikey {KEY}"
-    assert told["cookie"] is None  # sessions of the page are none of the server's business
+    reported = answer.json()
+    assert reported["path"] == "/prefix/api/v1/array/full/a%20b"
+    assert reported["query"] == "slice=0:1"
+    assert reported["key"] == f"Apikey {KEY}"
+    assert reported["cookie"] is None  # sessions of the page are none of the server's business
     assert answer.headers["etag"] == "e"
     assert "theirs" not in answer.cookies
 

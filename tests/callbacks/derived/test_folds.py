@@ -21,7 +21,7 @@ from gixi_bluesky.tiled_adapters.schema import is_table, step_table
 
 
 class Broken(Running):
-    """Fails where it is told to."""
+    """Fails where it should."""
 
     name = "broken"
     tables = ()

@@ -60,7 +60,7 @@ def analysis(running: tuple[Analysis, list[Stores]], engine: RunEngine) -> Analy
 
 
 def means(store: MemoryStore) -> np.ndarray:
-    """The mean counts of each frame, as the fake pipeline tells them."""
+    """The mean counts of each frame, as the fake pipeline reports them."""
     frames = store.table("frames").sort_values("frame")
     assert frames["status"].tolist() == ["ok"] * len(frames)
     return 100 * store.table("peaks").sort_values("frame")["q"].to_numpy()
@@ -98,7 +98,7 @@ def area_detector(folder: Path, spec: str, n: int) -> Any:
     for part in (cam, file):
         for name, size in zip(part.array_size.component_names, (0, *SHAPE), strict=True):
             getattr(part.array_size, name).sim_put(size)
-    told = {
+    reported = {
         cam.num_images: n,
         cam.data_type: "UInt16",
         cam.port_name: "CAM",
@@ -108,7 +108,7 @@ def area_detector(folder: Path, spec: str, n: int) -> Any:
         file.plugin_type: kind,
         file.num_captured: 0,
     }
-    for signal, value in told.items():
+    for signal, value in reported.items():
         signal.sim_put(value)
     cam.stage_sigs, detector.stage_sigs = {}, {cam.acquire: 0}
     file.stage_sigs["enable"] = "1"

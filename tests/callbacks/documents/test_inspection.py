@@ -1,4 +1,4 @@
-"""What a newcomer is told about a run: its images and the numbers that may be its geometry."""
+"""The report on a run for newcomers: its images and the numbers that may be its geometry."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def test_images_and_geometry_are_found_where_they_are() -> None:
     (image,) = found.images
     assert (image.stream, image.key, image.shape) == ("primary", KEY, SHAPE)
     best = {name: c[0] for name, c in found.candidates.items() if c}
-    told = {name: (c.key, c.place, c.value, c.unit) for name, c in best.items()}
-    assert told == {
+    reported = {name: (c.key, c.place, c.value, c.unit) for name, c in best.items()}
+    assert reported == {
         "incidence_angle_deg": ("sample_th", "event", 0.5, "deg"),
         "energy_kev": ("mono_energy", "baseline", 18000.0, "eV"),
         "distance_mm": ("detector_distance", "start", 0.81, ""),
@@ -124,21 +124,21 @@ def test_a_run_without_images_is_a_problem_and_nothing_else_is_invented() -> Non
     assert "data_key" not in starter_config(found)
 
 
-def test_several_image_keys_are_all_told() -> None:
+def test_several_image_keys_are_all_reported() -> None:
     plain = inline_run(images(1))
     plain[1][1]["data_keys"]["camera"] = {"source": "x", "dtype": "array", "shape": [20, 30]}
     found = inspect_run(plain)
-    (told,) = [f.detail for f in findings_of(found) if f.part == "image"]
-    assert "camera in primary, 20 x 30" in told
-    assert "choose with" in told
+    (reported,) = [f.detail for f in findings_of(found) if f.part == "image"]
+    assert "camera in primary, 20 x 30" in reported
+    assert "choose with" in reported
 
 
-def test_darks_are_told_apart_and_taken_as_such(tmp_path: Path) -> None:
+def test_darks_are_kept_apart_and_taken_as_such(tmp_path: Path) -> None:
     run, dark = RawRun(), RawRun()
     dark.uid = run.uid
     found = inspect_run([run.start(), dark.descriptor("dark"), run.descriptor(), run.stop(0)])
-    (told,) = [f.detail for f in findings_of(found) if f.part == "image"]
-    assert told == f"{KEY} in primary, 9 x 12; darks, {KEY} in dark, 9 x 12"
+    (reported,) = [f.detail for f in findings_of(found) if f.part == "image"]
+    assert reported == f"{KEY} in primary, 9 x 12; darks, {KEY} in dark, 9 x 12"
     text = re.sub(r"  # (\w+): (?!perhaps)", r"  \1: ", starter_config(found))
     config = parse_config(yaml.safe_load(text), folder=tmp_path)
     assert config.input.stream == "primary"

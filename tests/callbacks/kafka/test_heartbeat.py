@@ -31,8 +31,8 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     write_heartbeat(path, BEAT)
     assert read_heartbeat(path) == BEAT
     assert [file.name for file in path.parent.iterdir()] == ["one.json"]
-    told = json.loads(path.read_text())
-    path.write_text(json.dumps({**told, "later": 1}))
+    reported = json.loads(path.read_text())
+    path.write_text(json.dumps({**reported, "later": 1}))
     assert read_heartbeat(path) == BEAT
 
 

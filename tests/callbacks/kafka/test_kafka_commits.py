@@ -16,7 +16,7 @@ HERE = Place("raw", 0)
 
 
 class Group:
-    """Keeps what was committed, and refuses when it is told to."""
+    """Keeps what was committed, and refuses when it should."""
 
     def __init__(self) -> None:
         self.offset: int | None = None
@@ -38,23 +38,23 @@ def marks() -> Marks:
 
 
 @pytest.fixture
-def told() -> list[Any]:
+def reported() -> list[Any]:
     return []
 
 
 @pytest.fixture
-def commits(marks: Marks, told: list[Any]) -> Commits:
-    return Commits(marks, Membership(60), told.append)
+def commits(marks: Marks, reported: list[Any]) -> Commits:
+    return Commits(marks, Membership(60), reported.append)
 
 
 def test_where_a_group_begins_is_committed_in_the_end(
-    marks: Marks, commits: Commits, told: list[Any]
+    marks: Marks, commits: Commits, reported: list[Any]
 ) -> None:
     group = Group()
     group.refuses = True
     commits.begin(group, [TopicPartition("raw", 0, 7)])
     commits.commit(group, asynchronous=False)
-    assert len(told) == 2
+    assert len(reported) == 2
     assert group.offset is None
     group.refuses = False
     commits.commit(group, asynchronous=False)
@@ -76,10 +76,10 @@ def test_nothing_is_committed_twice_or_before_it_is_safe(marks: Marks, commits: 
     assert group.offset == 10
 
 
-def test_who_may_have_lost_its_partitions_asks_first(marks: Marks, told: list[Any]) -> None:
+def test_who_may_have_lost_its_partitions_asks_first(marks: Marks, reported: list[Any]) -> None:
     time = ManualClock()
     group, member = Group(), Membership(6, time.clock)
-    commits = Commits(marks, member, told.append)
+    commits = Commits(marks, member, reported.append)
     marks.partitions[HERE].passed(9, 1.0, 2.0)
     time.advance(7)
     member.poll()
@@ -87,7 +87,7 @@ def test_who_may_have_lost_its_partitions_asks_first(marks: Marks, told: list[An
     assert group.offset is None
     group.refuses = True
     commits.confirm(group)
-    assert (member(), len(told)) == (False, 1)
+    assert (member(), len(reported)) == (False, 1)
     group.refuses = False
     commits.confirm(group)
     assert (member(), group.offset) == (True, 7)

@@ -172,7 +172,7 @@ def test_a_backlog_is_no_silence() -> None:
     assert [run.uid for run in reading.marks.silent(60)] == ["b"]
 
 
-def test_a_message_from_the_future_makes_nobody_silent() -> None:
+def test_a_message_from_the_future_makes_no_one_silent() -> None:
     reading = Reading()
     now = time.time()
     reading.partition.passed(0, now, now)
@@ -183,7 +183,7 @@ def test_a_message_from_the_future_makes_nobody_silent() -> None:
 
 
 class Owners(RuleBasedStateMachine):
-    """Two partitions change their owner at random; whoever reads from a mark sees whole runs."""
+    """Two partitions change their owner at random; a reader from a mark sees whole runs."""
 
     runs = Bundle("runs")
 
@@ -257,7 +257,7 @@ class Owners(RuleBasedStateMachine):
                 self.marks.saw(document, partition, offset)
         for uid in list(self.marks.runs):
             self.marks.end(uid)
-        # Of a run that was stored before a restart only the rest was read: nobody waits for it.
+        # Of a run that was stored before a restart only the rest was read: it is not waited for.
         self.marks.await_only(())
         for partition in self.ours.values():
             assert self.marks.mark(partition) == len(self.logs[partition.place])

@@ -18,7 +18,7 @@ LATER = object()
 
 
 class Broker:
-    """Stands for producers that fail as no broker can be told to: `fates` of what is sent next.
+    """Stands for producers that fail as no broker can be made to: `fates` of what is sent next.
 
     A fate is an error, None for success, or LATER while nothing is known.
     """
@@ -90,9 +90,9 @@ def test_what_timed_out_is_sent_again() -> None:
     assert broker.taken == [b"a"]
 
 
-def test_what_will_never_be_taken_is_told() -> None:
+def test_what_will_never_be_taken_is_reported() -> None:
     outbox, answers = sent(Broker(TOO_LARGE), b"a", b"b")
-    assert [bool(told) for told in answers[b"a"]] == [True]
+    assert [bool(reported) for reported in answers[b"a"]] == [True]
     assert answers[b"b"] == [""]
     assert outbox.undelivered == 1
     assert "cannot be delivered" in outbox.last_error

@@ -1,4 +1,4 @@
-"""Settings of the consumer: safe by default, and no secret in anything that is stored or told."""
+"""Settings of the consumer: safe by default, and no secret in anything stored or reported."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_each_topic_has_its_own_outputs() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "told"),
+    ("wrong", "reported"),
     [
         ({"topics": ["a", "a.gixi"]}, "read and written"),
         ({"topics": ["a b"]}, "expected letters"),
@@ -44,8 +44,8 @@ def test_each_topic_has_its_own_outputs() -> None:
         ({"sasl_password": "x"}, "Extra inputs"),
     ],
 )
-def test_what_is_unsafe_or_wrong_is_refused(wrong: dict[str, Any], told: str) -> None:
-    with pytest.raises(ValidationError, match=told):
+def test_what_is_unsafe_or_wrong_is_refused(wrong: dict[str, Any], reported: str) -> None:
+    with pytest.raises(ValidationError, match=reported):
         KafkaSettings.model_validate(wrong)
 
 
@@ -154,12 +154,12 @@ def test_a_consumer_needs_roots_topics_and_a_server(tmp_path: Path) -> None:
     from gixi_bluesky.callbacks.kafka.service import Service
 
     tree: dict[str, Any] = {"geometry": {"poni": "x"}}
-    for section, told in (
+    for section, reported in (
         ({"kafka": {"topics": ["a"]}}, "no topic is configured"),
         ({"input": {"roots": ["."]}}, "give input.roots"),
         ({"tiled": {"uri": "http://x"}}, "no Tiled server"),
     ):
-        with pytest.raises(ConfigError, match=told):
+        with pytest.raises(ConfigError, match=reported):
             Service(parse_config(tree, folder=tmp_path), StartAt("latest"))
         tree |= section
     Service(parse_config(tree, folder=tmp_path), StartAt("latest"))

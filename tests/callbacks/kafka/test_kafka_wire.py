@@ -87,8 +87,8 @@ def test_what_the_publisher_writes_is_read() -> None:
 
 def test_what_we_write_their_consumers_read() -> None:
     value = [np.full((2, 3), 7, "<u2"), np.float32(0.5), "text"]
-    told = run(READ_BACK, input=encode("start", start_with(value))).decode()
-    assert told.split() == ["start", "<u2", "(2,", "3)", "42", "<f4", "text"]
+    reported = run(READ_BACK, input=encode("start", start_with(value))).decode()
+    assert reported.split() == ["start", "<u2", "(2,", "3)", "42", "<f4", "text"]
 
 
 @given(

@@ -167,7 +167,7 @@ def test_a_silent_run_is_closed_as_abandoned(analysis: ConsumedRuns, stores: Sto
 
 
 class Echo:
-    """Keeps what was told; acknowledges when it is let."""
+    """Keeps what was reported; acknowledges when it is let."""
 
     def __init__(self) -> None:
         self.announced: list[tuple[str, Mapping[str, Any]]] = []
@@ -236,7 +236,7 @@ class Resumed(MemoryStore):
         return rows[rows["frame"].isin(list(self.COMMITTED))]
 
 
-def test_rows_of_an_earlier_writer_are_told_again_by_the_same_uids(
+def test_rows_of_an_earlier_writer_are_reported_again_by_the_same_uids(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It may have died between storing them and telling of them."""
@@ -318,7 +318,7 @@ class Forgetting(MemoryStore):
 
 @pytest.mark.slow
 def test_many_runs_do_not_grow_in_memory(tmp_path: Path) -> None:
-    """Two hours of runs of half a minute: only what tells a redelivered one is kept of each."""
+    """Two hours of runs of half a minute: only the identity of each is kept."""
     marks = Marks()
     partition = marks.assign(Place("raw", 0), 0)
     config = fake_config(tmp_path, output={"images": "none", "arrays": "none"})

@@ -96,13 +96,13 @@ def test_a_file_that_tiled_calls_otherwise(
     """Tiled gives stream resources uids of its own; what goes on names the beamline's."""
     analysis, stores = joined
     documents = hdf5_run(tmp_path / "raw.h5", images(6))
-    told = [(name, dict(doc)) for name, doc in documents[:7]]
-    for name, doc in told:
+    reported = [(name, dict(doc)) for name, doc in documents[:7]]
+    for name, doc in reported:
         if name == "stream_resource":
             doc["uid"] = "another"
         if name == "stream_datum":
             doc["stream_resource"] = "another"
-    catalogue.runs[documents[0][1]["uid"]] = told
+    catalogue.runs[documents[0][1]["uid"]] = reported
     feed(analysis, documents[7:9])
     assert wait_for_rows(stores, 3) == [0, 1, 2]
     feed(analysis, documents[9:])

@@ -437,7 +437,7 @@ def test_a_stream_resource_that_never_comes_does_not_keep_the_run_open(tmp_path:
     assert (closed.n_frames, closed.n_missing, closed.missing) == (1, 1, (1,))
 
 
-def test_frames_that_never_came_are_told_at_the_stop() -> None:
+def test_frames_that_never_came_are_reported_at_the_stop() -> None:
     documents = inline_run(images(5))
     del documents[3]
     *_, closed = routed(router(), documents)

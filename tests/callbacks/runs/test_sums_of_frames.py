@@ -59,7 +59,7 @@ def test_the_same_images_belong_together_in_any_order(order: list[int], again: l
     assert (closed.n_images, closed.n_frames, closed.n_missing) == (7, 3, 0)
 
 
-def test_images_that_never_came_are_told(tmp_path: Path) -> None:
+def test_images_that_never_came_are_reported(tmp_path: Path) -> None:
     documents = inline_run(images(6))
     del documents[3]
     actions = list(routed(router(3), documents))

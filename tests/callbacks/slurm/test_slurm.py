@@ -42,7 +42,7 @@ NEWER = (
 )
 
 
-def test_running_and_waiting_tasks_are_told_one_by_one() -> None:
+def test_running_and_waiting_tasks_are_reported_one_by_one() -> None:
     found = parse_tasks("\n".join((RUNNING, WAITING, NEWER)))
     assert found[0] == ArrayTask(0, "RUNNING", "", "n3", 2)
     assert [number for number, task in found.items() if task.state == "PENDING"] == [1, 2, 3, 5]
@@ -84,7 +84,7 @@ def test_a_folder_remembers_its_submission(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("record", "said"), [(None, "--folder"), ("{", "damaged")])
-def test_a_folder_without_a_submission_is_told(
+def test_a_folder_without_a_submission_is_reported(
     tmp_path: Path, record: str | None, said: str
 ) -> None:
     if record is not None:

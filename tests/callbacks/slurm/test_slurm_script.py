@@ -18,7 +18,7 @@ from gixi_bluesky.callbacks.settings import SlurmSettings
 from gixi_bluesky.callbacks.slurm.batch_script import ConsumerArray, batch_script, heartbeat_file
 from gixi_bluesky.errors import ConfigError
 
-# Stands where Python would: tells its arguments, beats, and ends as it is asked to.
+# Stands where Python would: prints its arguments, beats, and ends on request.
 CONSUMER = """\
 #!{python}
 import os, pathlib, signal, sys, time
@@ -99,7 +99,7 @@ class Job:
         return file.read_text().strip() if file.exists() else ""
 
 
-def test_the_head_asks_for_one_gpu_a_task_and_to_be_told_in_time(tmp_path: Path) -> None:
+def test_the_head_asks_for_one_gpu_a_task_and_to_be_signalled_in_time(tmp_path: Path) -> None:
     asked = directives(batch_script(array(tmp_path)))
     assert {"--array=0-3", "--gres=gpu:1", "--ntasks=1", "--requeue"} <= set(asked)
     assert {"--signal=B:USR1@120", "--open-mode=append", "--export=NONE"} <= set(asked)
@@ -211,7 +211,7 @@ def test_a_cancel_that_comes_while_the_time_limit_drains_holds(tmp_path: Path) -
     assert not job.requeued
 
 
-def test_told_before_it_began_the_consumer_is_not_started(tmp_path: Path) -> None:
+def test_signalled_before_it_began_the_consumer_is_not_started(tmp_path: Path) -> None:
     job = Job(tmp_path, prologue=(f"touch {tmp_path}/ready", "sleep 0.5"))
     job.tell(signal.SIGTERM)
     assert job.ended() == 0

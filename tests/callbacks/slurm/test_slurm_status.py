@@ -39,14 +39,14 @@ def beat(folder: Path, task: int, age_s: float = 0.0, last_error: str = "") -> N
     )
 
 
-def test_a_running_consumer_tells_how_far_it_is(tmp_path: Path) -> None:
+def test_a_running_consumer_reports_how_far_it_is(tmp_path: Path) -> None:
     beat(tmp_path, 1)
-    told = consumer_of(tmp_path, ArrayTask(1, "RUNNING", node="n1", restarts=2)).as_json()
-    assert (told["lag"], told["frames"], told["frames_per_second"]) == (3, 40, 2.5)
-    assert (told["node"], told["restarts"], told["partitions"]) == ("n1", 2, ["raw:0"])
-    assert told["heartbeat_age_s"] < STALE_S
-    assert (told["stale"], told["problem"]) == (False, "")
-    json.dumps(told, allow_nan=False)
+    reported = consumer_of(tmp_path, ArrayTask(1, "RUNNING", node="n1", restarts=2)).as_json()
+    assert (reported["lag"], reported["frames"], reported["frames_per_second"]) == (3, 40, 2.5)
+    assert (reported["node"], reported["restarts"], reported["partitions"]) == ("n1", 2, ["raw:0"])
+    assert reported["heartbeat_age_s"] < STALE_S
+    assert (reported["stale"], reported["problem"]) == (False, "")
+    json.dumps(reported, allow_nan=False)
 
 
 def test_an_old_heartbeat_is_marked_with_its_age(tmp_path: Path) -> None:
@@ -76,13 +76,13 @@ def test_a_consumer_that_waits_for_its_next_start_has_no_problem(tmp_path: Path)
 def test_without_a_heartbeat_the_problem_is_what_slurm_says(
     tmp_path: Path, task: ArrayTask, said: str
 ) -> None:
-    told = consumer_of(tmp_path, task).as_json()
-    assert said in told["problem"] if said else told["problem"] == ""
-    assert told["lag"] is None
-    assert told["heartbeat_age_s"] is None
+    reported = consumer_of(tmp_path, task).as_json()
+    assert said in reported["problem"] if said else reported["problem"] == ""
+    assert reported["lag"] is None
+    assert reported["heartbeat_age_s"] is None
 
 
-def test_what_went_wrong_last_is_told_also_after_the_end(tmp_path: Path) -> None:
+def test_what_went_wrong_last_is_reported_also_after_the_end(tmp_path: Path) -> None:
     beat(tmp_path, 0, last_error="Tiled is away")
     assert consumer_of(tmp_path, ArrayTask(0, "RUNNING")).problem == "Tiled is away"
     assert "Tiled is away; see" in consumer_of(tmp_path, ArrayTask(0, "FAILED")).problem

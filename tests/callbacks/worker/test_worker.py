@@ -146,7 +146,7 @@ def test_log_lines_of_the_process_are_json_with_run_and_frame(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
-def test_what_the_scan_or_slurm_is_told_does_not_end_the_analysis(
+def test_a_signal_to_the_scan_or_slurm_does_not_end_the_analysis(
     desk: Desk, number: signal.Signals
 ) -> None:
     assert desk.worker.pid is not None

@@ -117,7 +117,7 @@ def test_a_manifest_that_names_an_unknown_judge_is_refused() -> None:
 
 
 def test_a_judge_learns_that_pieces_of_rings_are_none(monkeypatch, tmp_path) -> None:
-    """Fitted to a few frames, the judge tells the ring from its pieces on another frame."""
+    """Fitted to a few frames, the judge keeps the ring and drops its pieces on another frame."""
     pieces = [box(row, 16) for row in GRAINS]
     known = KnownBoxes(np.array([RING], np.float32), np.empty((0, 4), np.float32))
     monkeypatch.setattr(

@@ -113,7 +113,7 @@ def test_what_lies_under_no_data_is_never_looked_at(images):
     image, valid = prepared[:, 0], prepared[:, 1]
     assert valid.bool().equal(torch.from_numpy(np.isfinite(images)))
     assert torch.all(image[valid == 0] == 0)
-    # The middle of the contrast is the same number as no data; only validity tells them apart.
+    # The middle of the contrast is the same number as no data; only validity separates them.
     grey = np.full((1, 64, 64), 0.5, np.float32)
     blind = np.full((1, 64, 64), np.nan, np.float32)
     maps = [random_net().features(as_input(one))[0] for one in (grey, blind)]
@@ -233,7 +233,7 @@ def test_folded_normalisations_find_the_same(images):
     torch.testing.assert_close(after.deltas, before.deltas, rtol=1e-4, atol=1e-4)
 
 
-def test_detections_tell_the_kind_of_each_box_and_keep_it(images):
+def test_detections_report_the_kind_of_each_box_and_keep_it(images):
     (one, *_) = detect(random_net(), as_input(images[:1]))
     assert one.kinds is not None
     assert len(one.kinds) == len(one)

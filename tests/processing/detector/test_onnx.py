@@ -61,7 +61,7 @@ def test_the_same_boxes_scores_and_kinds_as_in_torch(exported, frames):
     assert there(images[:0]) == []
 
 
-def test_the_manifest_tells_what_it_was_made_of(exported):
+def test_the_manifest_reports_what_it_was_made_of(exported):
     original, _ = find_weights("default")
     manifest = read_manifest(exported.with_name("light.onnx.json"))
     assert manifest.grid.shape == SHAPE
@@ -75,7 +75,7 @@ def test_nothing_of_the_machine_is_in_the_file(exported):
     assert str(Path(onnx_detector.__file__).parent).encode() not in exported.read_bytes()
 
 
-def test_another_grid_is_refused_and_how_to_mend_it_is_told(exported):
+def test_another_grid_is_refused_and_the_remedy_is_reported(exported):
     detector = load_detector(exported)
     with pytest.raises(WeightsError, match=r"exported for \(256, 514\) only.*--shape"):
         detector(np.zeros((1, 512, 1024), np.float32))

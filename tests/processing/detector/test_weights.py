@@ -55,7 +55,7 @@ def test_saved_weights_are_found_by_name_and_by_path():
     assert listed["mine"].sha256 == manifest.sha256
 
 
-def test_the_list_tells_what_is_there_and_under_which_licence():
+def test_the_list_reports_what_is_there_and_under_which_licence():
     listed = {one.name: (one.state, one.licence) for one in available()}
     assert listed["classical"] == ("built in", "BSD-3-Clause")
     assert listed["gixi-2022"] == listed["gixi-2022-segments"] == ("not fetched", "GPL-3.0")
@@ -132,7 +132,7 @@ def test_another_archive_is_never_opened(monkeypatch):
         published.fetch("gixi-2022")
 
 
-def test_pip_is_told_the_hash_and_no_host(monkeypatch):
+def test_pip_gets_the_hash_and_no_host(monkeypatch):
     seen: list[list[str]] = []
 
     def record(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:

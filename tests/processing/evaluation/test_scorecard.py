@@ -1,4 +1,4 @@
-"""Scorecards: who found what, counted by class, on frames that nobody was trained on."""
+"""Scorecards: what was found, counted by class, on frames that no detector was trained on."""
 
 from __future__ import annotations
 

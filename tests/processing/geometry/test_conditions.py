@@ -146,7 +146,7 @@ def test_the_monitor_divides_counts_and_their_errors(tmp_path: Path) -> None:
     np.testing.assert_allclose(normal.variance, plain.variance / 4, rtol=1e-6)
 
 
-def test_values_that_nobody_gives_are_told(tmp_path: Path) -> None:
+def test_values_that_no_one_gives_are_reported(tmp_path: Path) -> None:
     moving = pipeline(tmp_path, without("distance_mm", distance_mm={"from": "arm"}))
     with pytest.raises(GeometryError, match="takes distance_mm from 'arm'"):
         moving(np.ones(SHAPE))

@@ -392,7 +392,7 @@ def test_a_region_beyond_the_detector_is_refused(tmp_path: Path) -> None:
         GeometrySettings(**EXPLICIT, roi_offset_px=(0, 0))
 
 
-def test_unusable_poni_files_are_refused_with_the_mend(tmp_path: Path) -> None:
+def test_unusable_poni_files_are_refused_with_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(GeometryError, match="cannot read the PONI file"):
         Geometry.from_settings(GeometrySettings(poni=tmp_path / "none.poni"))
     (tmp_path / "text.poni").write_text("no calibration at all\n")

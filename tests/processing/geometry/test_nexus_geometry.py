@@ -193,7 +193,7 @@ def test_what_leads_out_of_the_file_is_not_followed(tmp_path: Path, how: str) ->
         read_nexus(f"{path}::entry/instrument/detector")
 
 
-def test_files_that_are_none_are_refused_with_the_mend(tmp_path: Path) -> None:
+def test_files_that_are_none_are_refused_with_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(GeometryError, match="cannot read the NeXus file"):
         read_nexus(tmp_path / "absent.nxs")
     (tmp_path / "text.nxs").write_text("no HDF5")

@@ -1,4 +1,4 @@
-"""Phases told from simulated peak lists: present, absent, strained, mixed, by chance."""
+"""Phases found from simulated peak lists: present, absent, strained, mixed, by chance."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_scale_errors_are_true() -> None:
     assert 0.5 < np.std(pulls) < 1.8
 
 
-def test_lattices_one_percent_apart_are_told_apart_even_with_a_loose_gate() -> None:
+def test_lattices_one_percent_apart_are_separated_even_with_a_loose_gate() -> None:
     loose = MatchingSettings(max_dq_inv_angstrom=0.1)
     for present, absent in (("MAPbBr3", "CsPbBr3"), ("CsPbBr3", "MAPbBr3")):
         for seed in range(10):

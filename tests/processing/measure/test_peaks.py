@@ -212,7 +212,7 @@ def test_a_segment_that_runs_into_no_data_is_flagged() -> None:
     assert row.intensity == pytest.approx(made.area(last=205), rel=0.1)
 
 
-def test_overlapping_peaks_are_told_apart_and_flagged() -> None:
+def test_overlapping_peaks_are_separated_and_flagged() -> None:
     made = [Made(250.0, 20.0, sigma=2.0), Made(257.0, 10.0, sigma=2.0)]
     for table, peak in zip(repeated(made, 15), made, strict=True):
         assert (table.fit_flags & BLENDED).all()

@@ -45,7 +45,7 @@ def test_each_kind_is_found_and_nothing_else(dtype):
     assert bad.mask.sum() == 1406
 
 
-def test_a_single_frame_tells_no_blinking_pixel():
+def test_a_single_frame_reports_no_blinking_pixel():
     survey = PixelSurvey()
     survey.add(next(exposures(1, "int32")))
     counts = survey.result().counts()

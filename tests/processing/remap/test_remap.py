@@ -195,7 +195,7 @@ def test_gain_and_readout_noise_enter_the_variance() -> None:
     assert np.nanmean(ratio) == pytest.approx(1, abs=0.05)
 
 
-def test_float_frames_without_gain_tell_their_noise_by_their_scatter() -> None:
+def test_float_frames_without_gain_report_their_noise_by_their_scatter() -> None:
     rng = np.random.default_rng(0)
     grid = GridSettings(q_max_inv_angstrom=3.5, shape=(128, 256))
     shape = (644, 804)

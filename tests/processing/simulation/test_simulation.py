@@ -322,7 +322,7 @@ def test_a_pseudo_voigt_has_its_width_whatever_its_share(share, fwhm):
     assert line.radial(np.array([1.0 + fwhm / 2]))[0] == pytest.approx(0.5)
 
 
-def test_zingers_strike_as_often_as_told():
+def test_zingers_strike_as_often_as_reported():
     dark = np.zeros(SHAPE, np.float32)
     rng = np.random.default_rng(1)
     struck = [np.count_nonzero(record(dark, Panel(zingers=20.0), rng)) for _ in range(30)]

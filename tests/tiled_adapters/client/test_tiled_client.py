@@ -43,14 +43,16 @@ def summary(phases: dict[str, float], peaks: list[float]) -> dict[str, Any]:
     }
 
 
-def store_summary(catalogue: Any, told: dict[str, Any], *, live: bool = False, **start: Any) -> str:
+def store_summary(
+    catalogue: Any, reported: dict[str, Any], *, live: bool = False, **start: Any
+) -> str:
     """Store a run that consists of its metadata only."""
     document = start_document(**start)
     document.pop("tiled_specs")
-    finished = {"stop": {"uid": str(uuid4()), "exit_status": "success", "gixi": told}}
+    finished = {"stop": {"uid": str(uuid4()), "exit_status": "success", "gixi": reported}}
     catalogue.create_container(
         document["uid"],
-        metadata={"start": document, **({"gixi_live": told} if live else finished)},
+        metadata={"start": document, **({"gixi_live": reported} if live else finished)},
         specs=[Spec("GIXIRun"), Spec("BlueskyRun", version="3.0")],
     )
     return str(document["uid"])
@@ -93,7 +95,7 @@ def test_a_run_finds_its_raw_run_beside_its_catalogue(run: Any) -> None:
     assert run.raw.path_parts == ["raw", RAW_UID]
 
 
-def test_a_run_tells_what_it_found(run: Any) -> None:
+def test_a_run_reports_what_it_found(run: Any) -> None:
     assert "3 frames, 9 peaks, MAPbBr3 0.97, complete" in repr(run)
     assert run.complete
     assert run.provenance["version"] == "0.1"
@@ -102,9 +104,9 @@ def test_a_run_tells_what_it_found(run: Any) -> None:
 def test_a_notebook_shows_the_run_and_nothing_that_its_metadata_could_smuggle_in(
     catalogue: Any,
 ) -> None:
-    told = summary({"MAPbBr3": 0.97, "PbI2": 0.2}, [1.06])
-    told["phases"]["MAPbBr3"] |= {"n_frames": 2, "onset_frame": 1}
-    uid = store_summary(catalogue, told, sample_name="<script>film</script>")
+    reported = summary({"MAPbBr3": 0.97, "PbI2": 0.2}, [1.06])
+    reported["phases"]["MAPbBr3"] |= {"n_frames": 2, "onset_frame": 1}
+    uid = store_summary(catalogue, reported, sample_name="<script>film</script>")
     shown = catalogue[uid]._repr_html_()
     assert "complete: 3 frames, 9 peaks, 0 dropped, 0 failed" in shown
     assert "<td>MAPbBr3</td><td>0.97</td><td>2</td><td>1</td>" in shown
@@ -221,10 +223,10 @@ def test_a_peak_is_found_within_the_tolerance_only(catalogue: Any, live: bool) -
 @pytest.mark.parametrize("live", [True, False])
 def test_a_run_is_found_by_when_a_phase_began(catalogue: Any, live: bool) -> None:
     name = f"α-FAPbI3 {uuid4()}"
-    told = summary({name: 0.9, "other": 0.9}, [])
+    reported = summary({name: 0.9, "other": 0.9}, [])
     slug = queries.slug_of(name)
-    told["phases"][slug] |= {"onset_frame": 7, "onset_time": 1000.5}
-    uid = store_summary(catalogue, told, live=live)
+    reported["phases"][slug] |= {"onset_frame": 7, "onset_time": 1000.5}
+    uid = store_summary(catalogue, reported, live=live)
     without = summary({name: 0.9}, [])
     without["phases"][slug] |= {"onset_frame": None, "onset_time": None}
     store_summary(catalogue, without, live=live)

@@ -86,7 +86,7 @@ def test_the_settings_lead_to_the_catalogue(tiled_server, tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize(
-    ("change", "kind", "told"),
+    ("change", "kind", "reported"),
     [
         ({"uri": None}, ConfigError, "give tiled.uri"),
         ({"uri": "http://127.0.0.1:9"}, StoreError, "is it running"),
@@ -94,10 +94,12 @@ def test_the_settings_lead_to_the_catalogue(tiled_server, tmp_path, monkeypatch)
         ({"derived": "nowhere"}, ConfigError, "no catalogue 'nowhere'"),
     ],
 )
-def test_a_server_that_cannot_be_used_is_told(tiled_server, monkeypatch, change, kind, told):
+def test_a_server_that_cannot_be_used_is_reported(
+    tiled_server, monkeypatch, change, kind, reported
+):
     monkeypatch.setenv("TILED_API_KEY", tiled_server.api_key)
     settings = TiledSettings.model_validate({"uri": tiled_server.uri, **change})
-    with pytest.raises(kind, match=told):
+    with pytest.raises(kind, match=reported):
         derived_catalogue(settings)
 
 

@@ -181,7 +181,7 @@ def test_a_result_file_gives_back_what_decided_it(tmp_path: Path) -> None:
         assert related["relation_type"].asstr()[()] == "IsDerivedFrom"
 
 
-def test_a_file_without_a_configuration_is_told(tmp_path: Path) -> None:
+def test_a_file_without_a_configuration_is_reported(tmp_path: Path) -> None:
     h5py.File(tmp_path / "other.nxs", "w").close()
     (tmp_path / "text.h5").write_text("no HDF5")
     for name in ("other.nxs", "text.h5"):

@@ -17,7 +17,7 @@ def test_tiled_keeps_its_connections_where_we_look(tmp_path: Path) -> None:
     require_known_storage(parse_storage(f"duckdb:///{tmp_path / 'tables.duckdb'}"))
 
 
-def test_another_tiled_is_told_at_start() -> None:
+def test_another_tiled_is_reported_at_start() -> None:
     class MovedStorage:
         pass
 

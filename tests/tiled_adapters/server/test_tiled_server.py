@@ -19,13 +19,13 @@ from gixi_bluesky.tiled_adapters.server.embedded import (
 )
 
 
-def test_nobody_enters_without_the_key(tiled_server: EmbeddedServer) -> None:
+def test_no_one_enters_without_the_key(tiled_server: EmbeddedServer) -> None:
     assert httpx.get(f"{tiled_server.uri}/metadata/gixi").status_code == 401
     wrong = {"Authorization": "Apikey 0123456789abcdef"}
     assert httpx.get(f"{tiled_server.uri}/metadata/gixi", headers=wrong).status_code == 401
 
 
-def test_the_key_is_not_told_by_the_object(tiled_server: EmbeddedServer) -> None:
+def test_the_key_is_not_reported_by_the_object(tiled_server: EmbeddedServer) -> None:
     assert tiled_server.api_key not in repr(tiled_server)
 
 
@@ -100,21 +100,21 @@ def test_a_configuration_of_tiled_gets_what_our_runs_need(
 
 
 def test_what_a_configuration_says_itself_stays(config_file: Path) -> None:
-    told = {
+    reported = {
         "catalog": {"uri": "sqlite://", "adapters_by_mimetype": {"image/x": "a:B"}},
         "media_types": {"BlueskyRun": {"text/x": "a:b"}, "array": {"text/y": "a:c"}},
         "authentication": {"providers": [{"provider": "site"}], "allow_anonymous_access": True},
     }
-    config_file.write_text(yaml.safe_dump(told))
+    config_file.write_text(yaml.safe_dump(reported))
     config = read_server_config(config_file)
-    assert config["authentication"] == told["authentication"]
+    assert config["authentication"] == reported["authentication"]
     assert config["catalog"]["adapters_by_mimetype"]["image/x"] == "a:B"
     assert config["media_types"]["BlueskyRun"]["text/x"] == "a:b"
     assert config["media_types"]["array"] == {"text/y": "a:c"}
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "reported"),
     [
         (None, "cannot read the server configuration"),
         ("catalog: [", "is no YAML"),
@@ -122,11 +122,11 @@ def test_what_a_configuration_says_itself_stays(config_file: Path) -> None:
         ("catalog: {uri: 'sqlite://', init_if_not_exists: perhaps}", "init_if_not_exists"),
     ],
 )
-def test_a_wrong_configuration_is_told_without_the_key(
-    config_file: Path, text: str | None, told: str
+def test_a_wrong_configuration_is_reported_without_the_key(
+    config_file: Path, text: str | None, reported: str
 ) -> None:
     if text is not None:
         config_file.write_text(text)
-    with pytest.raises(ConfigError, match=told) as refused, configured_server(config_file):
+    with pytest.raises(ConfigError, match=reported) as refused, configured_server(config_file):
         pass
     assert "fromenvironment" not in str(refused.value)

@@ -159,7 +159,7 @@ def test_flushes_that_wait_are_sent_as_one_and_a_refusal_doubles_nothing(
     assert_stored(tiled, session.uid, 4)
 
 
-def test_nobody_waits_while_tiled_hangs(
+def test_no_one_waits_while_tiled_hangs(
     tiled: Tiled, start: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     session = Session(tiled, tmp_path, start)
@@ -243,7 +243,7 @@ def test_after_a_restart_the_spool_is_resumed_with_or_without_tiled(
     assert_stored(tiled, session.uid, 4)
 
 
-def test_a_run_that_nobody_resumes_is_sent_by_the_next_process(
+def test_a_run_that_no_one_resumes_is_sent_by_the_next_process(
     tiled: Tiled, tmp_path: Path
 ) -> None:
     tiled.away = True
@@ -299,7 +299,7 @@ def test_rows_that_the_server_lost_are_sent_again(
     assert_stored(tiled, session.uid, 2)
 
 
-def test_a_complete_run_is_told_and_leaves_no_spool(
+def test_a_complete_run_is_reported_and_leaves_no_spool(
     tiled: Tiled, start: dict[str, Any], tmp_path: Path
 ) -> None:
     session = Session(tiled, tmp_path, start)

@@ -120,9 +120,11 @@ def test_a_server_that_forgets_the_order_of_keys_resumes_too(catalogue: Any, res
     first.abandon()
     for stream in STREAMS:
         node = catalogue[first.uid][stream].base
-        told = dict(node.metadata)
-        told["data_keys"] = {name: told["data_keys"][name] for name in sorted(told["data_keys"])}
-        node.replace_metadata(told)
+        reported = dict(node.metadata)
+        reported["data_keys"] = {
+            name: reported["data_keys"][name] for name in sorted(reported["data_keys"])
+        }
+        node.replace_metadata(reported)
     second = RunWriting(catalogue, results, start)
     second.flush([2, 3])
     second.stop()
@@ -301,7 +303,7 @@ def test_a_patient_writer_takes_over_in_the_end(catalogue: Any, results: Path) -
     assert_each_once(catalogue[start["uid"]], 2)
 
 
-def test_a_writer_that_slept_goes_on_if_nobody_took_over(catalogue: Any, results: Path) -> None:
+def test_a_writer_that_slept_goes_on_if_no_one_took_over(catalogue: Any, results: Path) -> None:
     sleeper = RunWriting(catalogue, results, start_document(), session_s=1)
     sleeper.flush([0])
     _fall_asleep(sleeper)
