@@ -35,8 +35,9 @@ def imported(path: Path) -> set[str]:
             found |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             found.add(node.module.split(".")[0])
-    helpers = {path.stem for path in (ROOT / "tests").rglob("*.py")}  # of which benchmarks use some
-    return found - set(sys.stdlib_module_names) - helpers - {"gixi_bluesky"}
+    # Benchmarks use each other and helpers of the tests.
+    ours = {file.stem for name in ("tests", "benchmarks") for file in (ROOT / name).rglob("*.py")}
+    return found - set(sys.stdlib_module_names) - ours - {"gixi_bluesky"}
 
 
 @pytest.mark.parametrize("folder", ["gixi_bluesky", "benchmarks", "examples"])

@@ -24,7 +24,8 @@ _APART_FWHM, _LEAST_OVERLAP = 1.0, 0.2
 def on_detector_grid(series: Series) -> Series:
     """Return the series on the grid that detectors expect, with as many counts in all."""
     rows, columns = (new / old for new, old in zip(_SHAPE, series.grid.shape, strict=True))
-    grid = replace(series.grid, shape=_SHAPE, density=series.grid.density / (rows * columns))
+    share, old = 1 / (rows * columns), series.grid
+    grid = replace(old, shape=_SHAPE, density=old.density * share, least=old.least * share)
     hot = tuple((round(row * rows), round(column * columns)) for row, column in series.hot)
     return replace(series, grid=grid, hot=hot)
 

@@ -36,7 +36,7 @@ _LOWEST_SNR = 0.5  # of a peak that is listed at all
 class SeriesGrid:
     """A polar grid and the detector pixels of its bins.
 
-    density: detector pixels per bin and 1/angstrom of |q|
+    density: detector pixels per bin and 1/angstrom of |q|; least: of a bin at |q| = 0
     wedge: height of the missing wedge at q_max, deg; it grows with |q|
     gaps: (q0, phi0, q1, phi1) where there is no data, 1/angstrom and deg
     """
@@ -44,6 +44,7 @@ class SeriesGrid:
     q_max: float
     shape: tuple[int, int] = (128, 512)
     density: float = 4.0
+    least: float = 0.2
     wedge: float = 8.0
     gaps: tuple[tuple[float, float, float, float], ...] = ()
 
@@ -64,7 +65,7 @@ class SeriesGrid:
         seen = phi < 90.0 - self.wedge * q / self.q_max
         for q0, phi0, q1, phi1 in self.gaps:
             seen &= ~((q >= q0) & (q <= q1) & (phi >= phi0) & (phi <= phi1))
-        return np.where(seen, self.density * q + 0.2, 0.0).astype(np.float32)
+        return np.where(seen, self.density * q + self.least, 0.0).astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True)

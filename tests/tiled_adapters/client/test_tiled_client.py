@@ -167,6 +167,8 @@ def test_the_course_of_a_track_has_times_and_an_unknown_track_is_an_error(
         "upper_limit": [8.6, 1.6, 2.6],
         "detected": [1, 0, 0],
         "reason": [""] * 3,
+        "place_q": [1.0, 1.0, 2.0],
+        "place_phi": [45.0] * 3,
     }
     writing.store("descriptor", descriptor(writing.uid, "courses"))
     writing.store("event_page", page(writing.uid, "courses", 1, course))

@@ -201,7 +201,7 @@ def test_an_append_whose_answer_was_lost_is_stored_once(
 
     monkeypatch.setattr(client, "append_partition", lose_the_answer)
     page_of = page(writing.uid, "peaks", 1, columns("peaks", [0, 1]))
-    with pytest.raises(StoreError, match="it will be tried again"):
+    with pytest.raises(StoreError, match="it will be retried"):
         writing.store("event_page", page_of)
     writing.store("event_page", page_of)  # as the run's outbox repeats it
     assert len(calls) == (1 if stored else 2)
