@@ -10,8 +10,8 @@ DEMO   ?= demo-results
 NPM     := PATH="$(CURDIR)/$(BIN):$$PATH" npm
 NODE_20 := PATH="$(CURDIR)/$(BIN):$$PATH" node -e 'process.exit(parseInt(process.version.slice(1)) < 20 ? 1 : 0)'
 
-# One thread a process: the tests themselves run side by side.
-TESTS  := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+# One thread a process: the tests themselves run side by side. Three on two cores: many wait.
+TESTS  := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist worksteal
 
 .PHONY: demo test docs interop quick lint types page page-tests page-quick page-guard coverage soak hooks clean
 

@@ -33,10 +33,17 @@ SERVERS = frozenset({"tiled_server", "broker", "slurm_cluster"})
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that start a server through a fixture."""
+    """Mark the tests that start a server through a fixture, and begin with the longest tests."""
     for item in items:
         if SERVERS.intersection(getattr(item, "fixturenames", ())):
             item.add_marker("server")
+    # A long test that begins last would leave the other workers idle.
+    items.sort(key=_order)
+
+
+def _order(item: pytest.Item) -> int:
+    first = item.path.stem == "test_everything_at_once"
+    return 0 if first else 2 - bool(item.get_closest_marker("system"))
 
 
 @pytest.fixture(scope="session")

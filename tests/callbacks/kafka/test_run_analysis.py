@@ -256,7 +256,7 @@ def test_rows_of_an_earlier_writer_are_reported_again_by_the_same_uids(
         assert sorted(second.uids(stream)) == sorted(first.uids(stream))
 
 
-FRAMES, WARM = 3000, 1200
+FRAMES, WARM = 2200, 1000
 
 
 def held() -> int:
@@ -322,7 +322,7 @@ def test_many_runs_do_not_grow_in_memory(tmp_path: Path) -> None:
     marks = Marks()
     partition = marks.assign(Place("raw", 0), 0)
     config = fake_config(tmp_path, output={"images": "none", "arrays": "none"})
-    at_once, rounds, warm_rounds = 10, 15, 5
+    at_once, rounds, warm_rounds = 10, 9, 4
     with ConsumedRuns(config, Forgetting, factory=FAKE, raw=None) as analysis:
 
         def take(name: str, doc: dict[str, Any]) -> None:
