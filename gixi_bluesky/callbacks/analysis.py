@@ -25,6 +25,7 @@ from gixi_bluesky.processes.loops import Loop
 __all__ = ["Analysis"]
 
 _MIB = 1 << 20
+_SMALLEST_SPARE_BYTES = 1 << 20  # some 200 events: one that is refused leaves no row
 _POLL_S = 0.05
 _DRAIN_POLL_S = 0.02
 _log = get_logger()
@@ -59,7 +60,7 @@ class Analysis:
     ) -> None:
         store = store or store_builder(config, tiled)
         self._core = AnalysisCore(config, store, factory=factory, raw=raw, folds=folds)
-        self._inbox = Inbox(int(config.queue.max_mib * _MIB))
+        self._inbox = Inbox(int(config.queue.max_mib * _MIB), _SMALLEST_SPARE_BYTES)
         self._lost: list[str] = []
         self._closing = threading.Event()
         self._on_close: list[Callable[[], object]] = []

@@ -29,10 +29,13 @@ class Inbox:
 
     Beyond `max_bytes` the images are left out of events, so that their frames keep a row; beyond
     twice as much, documents are refused altogether, but for the stop of a run.
+
+    spare_bytes: what documents may hold beyond `max_bytes`, where that is more than `max_bytes`
     """
 
-    def __init__(self, max_bytes: int) -> None:
+    def __init__(self, max_bytes: int, spare_bytes: int = 0) -> None:
         self._limit = max_bytes
+        self._refusing = max_bytes + max(max_bytes, spare_bytes)
         self._documents: deque[tuple[str, Any, int]] = deque()
         self._held = 0
         self._changed = threading.Condition()
@@ -56,7 +59,7 @@ class Inbox:
             if self._held + nbytes > self._limit and self._documents:
                 doc, nbytes = _without_images(name, doc)
                 self._report()
-                if self._held + nbytes > 2 * self._limit and name != "stop":
+                if self._held + nbytes > self._refusing and name != "stop":
                     self.refused += 1
                     return
             self._documents.append((name, doc, nbytes))

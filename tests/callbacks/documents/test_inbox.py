@@ -53,6 +53,16 @@ def test_each_row_of_a_page_is_left_out() -> None:
     assert isinstance(page["data"]["img"], np.ndarray)
 
 
+def test_a_small_bound_leaves_room_for_events_without_images() -> None:
+    inbox = Inbox(64 << 10, MIB)
+    for seq_num in range(100):
+        inbox.put("event", event(32 << 10, seq_num))
+    assert inbox.refused == 0
+    documents = taken(inbox)
+    assert [doc["seq_num"] for _, doc in documents] == list(range(100))
+    assert sum(isinstance(doc["data"]["img"], np.ndarray) for _, doc in documents) == 1
+
+
 def test_one_document_larger_than_the_bound_is_taken() -> None:
     inbox = Inbox(MIB)
     inbox.put("event", event(5 * MIB))
