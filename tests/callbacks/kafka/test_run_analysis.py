@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import threading
 import time
 import tracemalloc
 from collections.abc import Iterator, Mapping
@@ -55,11 +56,13 @@ def test_frames_are_analysed_before_the_stop(analysis: ConsumedRuns, stores: Sto
 def test_a_full_queue_says_so_and_drops_nothing(
     analysis: ConsumedRuns, stores: Stores, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stores.options = {"delay": 0.2}
+    thaws = threading.Event()
+    stores.options = {"thaws": thaws}
     big = np.ones((40, 64, 64), "<u2")
     assert analysis.roomy
     feed(analysis, inline_run(big))
     assert analysis.full
+    thaws.set()
     (end,) = ended(analysis)
     assert end.how == "stored"
     assert not analysis.full
@@ -79,9 +82,10 @@ def test_a_released_run_begins_anew_with_its_documents(
     """Also when it had stopped: its partition was lost before it was stored, and came back."""
     documents = inline_run(images(3))
     uid = documents[0][1]["uid"]
-    stores.options = {"delay": 0.3}
+    thaws = threading.Event()
+    stores.options = {"thaws": thaws}
     feed(analysis, documents)
-    analysis.release([uid], 10.0, flush=False)
+    analysis.release([uid], 10.0, flush=False, meanwhile=thaws.set)
     assert not analysis.has(uid)
     assert stores.only.closed
     assert not [name for name, _ in stores.only.documents if name == "stop"]
