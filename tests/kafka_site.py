@@ -24,7 +24,13 @@ from gixi_bluesky.tiled_adapters.schema import STREAMS
 
 SESSION_S = 6.0
 # What differs between two analyses of the same frame.
-_OWN = {"latency", "raw_time", "seq_num", "time"}
+_OWN = {
+    "latency",
+    "raw_time",
+    "seq_num",
+    "source",
+    "time",
+}  # an inline image is called after its run
 
 
 class Site:
