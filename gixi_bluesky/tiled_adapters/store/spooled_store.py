@@ -85,29 +85,24 @@ class SpooledStore:
     def open(self, start: Mapping[str, Any]) -> RunState:
         """Resume the run as Tiled holds it, or where Tiled is away as the spool does.
 
-        Raises RunCompleteError, ClaimLostError, or StoreError when another process has the spool.
+        Raises RunCompleteError, ClaimLostError, or StoreError when another process has the spool
+        or Tiled hangs; when repeated after that, goes on with the delivery that was begun.
         """
-        self.uid = start["uid"]
-        try:
-            self._spool = self._new_spool(start)
-        except OSError as error:
-            self.trouble = f"{self._folder}: {error}; documents wait in memory for Tiled"
-            _log.error("spooled_in_memory", folder=str(self._folder), error=str(error))
-            self._spool = SpoolFile(None, start)
-        self._delivery = Delivery(self._spool, start, self._new_store)
-        self._thread = threading.Thread(target=self._deliver, name="gixi-delivery", daemon=True)
-        self._thread.start()
+        if self._delivery is None:
+            self._begin(start)
+        spool, delivery = self._opened()
         self._tried.wait(_PATIENCE_S)
         self._raise_over()
         try:
-            spooled = _spooled_rows(self._spool)
+            spooled = _spooled_rows(spool)
         except OSError as error:
-            message = f"the spool {self._spool.place} cannot be read: {error}"
+            message = f"the spool {spool.place} cannot be read: {error}"
             raise StoreError(message) from error
         frames = frozenset(spooled["frames"]["frame"].tolist())
         with self._my_turn("the run is opened"):
-            if self._delivery.caught_up:
-                return RunState(self._delivery.state.committed | frames, self._delivery.rows)
+            if delivery.caught_up:
+                self._spooled = None
+                return RunState(delivery.state.committed | frames, delivery.rows)
         self._spooled = spooled
         return RunState(frames, {stream: len(rows) for stream, rows in spooled.items()})
 
@@ -172,6 +167,19 @@ class SpooledStore:
         # Documents that the disk cannot remove now are sent again; Tiled leaves out doubles.
         with contextlib.suppress(OSError):
             _put_away(self._spool, sent=done or isinstance(self._over, RunCompleteError))
+
+    def _begin(self, start: Mapping[str, Any]) -> None:
+        """Open the spool and begin to send it. Raises StoreError when another process has it."""
+        self.uid = start["uid"]
+        try:
+            self._spool = self._new_spool(start)
+        except OSError as error:
+            self.trouble = f"{self._folder}: {error}; documents wait in memory for Tiled"
+            _log.error("spooled_in_memory", folder=str(self._folder), error=str(error))
+            self._spool = SpoolFile(None, start)
+        self._delivery = Delivery(self._spool, start, self._new_store)
+        self._thread = threading.Thread(target=self._deliver, name="gixi-delivery", daemon=True)
+        self._thread.start()
 
     def _new_spool(self, start: Mapping[str, Any]) -> SpoolFile:
         names = [f"{self.uid}.spool"]

@@ -8,9 +8,10 @@ import stat
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from fakes import Stores
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from spooled_pages import damage_page, flip
@@ -18,9 +19,10 @@ from tiled_servers import columns, descriptor, page
 
 from gixi_bluesky.errors import StoreError
 from gixi_bluesky.tiled_adapters.schema import STREAMS
+from gixi_bluesky.tiled_adapters.store import spooled_store
 from gixi_bluesky.tiled_adapters.store.spool import SpoolFile
 from gixi_bluesky.tiled_adapters.store.spool_folder import SPOOL_FOLDER, spool_files
-from gixi_bluesky.tiled_adapters.store.spooled_store import send_leftovers
+from gixi_bluesky.tiled_adapters.store.spooled_store import SpooledStore, send_leftovers
 from gixi_bluesky.tiled_adapters.store.writer import RunState
 
 UID = "5a0ae9e9-6a1c-4f0c-8bb4-56f3a5f6ab2f"
@@ -259,3 +261,22 @@ def test_images_whose_resource_was_lost_do_not_keep_a_spool_from_being_sent(
     send_leftovers(tmp_path, lambda: Recorded(names), threading.Event())  # type: ignore[arg-type, return-value]
     assert names == ["stream_resource", "stream_datum"]
     assert spool_files(tmp_path) == []
+
+
+def test_a_store_opened_again_after_tiled_hung_goes_on_with_its_delivery(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second delivery would meet the claim of the first one, which nobody would release."""
+    thaws = threading.Event()
+    stores = Stores(thaws=thaws)
+    store = SpooledStore(cast("Any", stores), tmp_path, shared=True)
+    start = {"uid": UID, "time": 0.0}
+    monkeypatch.setattr(spooled_store, "_PATIENCE_S", 0.1)
+    with pytest.raises(StoreError, match="the delivery hangs"):
+        store.open(start)
+    monkeypatch.setattr(spooled_store, "_PATIENCE_S", 20.0)
+    thaws.set()
+    assert store.open(start).committed == frozenset()
+    assert len(spool_files(tmp_path)) == 1
+    store.close()
+    assert stores.only.closed
