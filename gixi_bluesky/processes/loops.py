@@ -47,11 +47,15 @@ class Loop:
 
     SystemExit and MemoryError end a turn, not the thread. After an error the loop pauses, longer
     after each error in a row.
+
+    at_end: called in the thread after the last turn, so that nothing is closed under a turn
     """
 
-    def __init__(self, name: str, turn: Callable[[], object]) -> None:
+    def __init__(
+        self, name: str, turn: Callable[[], object], at_end: Callable[[], object] | None = None
+    ) -> None:
         self.name = name
-        self._turn = turn
+        self._turn, self._at_end = turn, at_end
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._errors = self._in_a_row = self._restarts = 0
@@ -113,6 +117,8 @@ class Loop:
                 self._in_a_row = 0
             except BaseException as error:  # SystemExit out of data, too
                 self._note(error)
+        if self._at_end is not None:
+            self._at_end()
 
     def _note(self, error: BaseException) -> None:
         # Without memory, even this may fail; the next turn runs all the same.

@@ -125,3 +125,22 @@ def test_an_exception_thrown_into_the_thread_is_survived(loop: Loop, work: Work)
     wait_until(lambda: loop.liveness.errors == 1)
     turns = work.turns
     wait_until(lambda: work.turns > turns)
+
+
+def test_the_end_waits_for_the_turn_under_way() -> None:
+    entered, leave = threading.Event(), threading.Event()
+    order: list[str] = []
+
+    def turn() -> None:
+        entered.set()
+        leave.wait(10)
+        order.append("turn")
+
+    loop = Loop("test-end", turn, lambda: order.append("end"))
+    loop.start()
+    assert entered.wait(10)
+    loop.stop(0.0)
+    assert order == []
+    leave.set()
+    loop.stop()
+    assert order == ["turn", "end"]

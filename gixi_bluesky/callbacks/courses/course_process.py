@@ -107,7 +107,7 @@ class CourseProcess:
         self._failures = 0
         self._files: _Files | None = None
         self._child: ChildProcess | None = None
-        self._loop = Loop("gixi-courses", self._turn)
+        self._loop = Loop("gixi-courses", self._turn, self._close_files)
 
     @property
     def pid(self) -> int | None:
@@ -165,6 +165,8 @@ class CourseProcess:
         if self._child is not None:
             # In a thread of its own, since a process that waits for its disk cannot be killed.
             threading.Thread(target=self._child.end, name="gixi-courses-end", daemon=True).start()
+
+    def _close_files(self) -> None:
         if self._files is not None:
             self._files.close()
 
