@@ -266,7 +266,7 @@ def test_images_whose_resource_was_lost_do_not_keep_a_spool_from_being_sent(
 def test_a_store_opened_again_after_tiled_hung_goes_on_with_its_delivery(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A second delivery would meet the claim of the first one, which nobody would release."""
+    """A second delivery would meet the claim of the first one, which would stay for ever."""
     thaws = threading.Event()
     stores = Stores(thaws=thaws)
     store = SpooledStore(cast("Any", stores), tmp_path, shared=True)
