@@ -62,7 +62,20 @@ def slider_end(tab: LivePage) -> int:
     return int(tab.all("frame-slider").get_attribute("max") or 0)
 
 
-def test_an_empty_server_says_what_to_do(tab, server):
+def test_an_empty_server_says_what_to_do(browser, tmp_path):
+    server = Server(tmp_path)  # its own: no other test may have written a run to it
+    context = browser.new_context(viewport={"width": 1280, "height": 720})
+    try:
+        server.start()
+        tab = LivePage(context.new_page()).open(address(server))
+        check_empty_page(tab)
+        assert tab.errors == []
+    finally:
+        context.close()
+        server.close()
+
+
+def check_empty_page(tab: LivePage) -> None:
     tab.until(lambda: "No runs yet" in tab.page.inner_text("body"))
     assert "gixi-bluesky demo --live" in tab.page.inner_text("body")
     assert KEY not in tab.page.url
@@ -116,14 +129,16 @@ def test_metadata_is_shown_as_text(tab, server):
 
 
 def test_a_viewer_without_rights_sees_nothing_and_can_sign_in(browser, server):
+    run = writing(server, sample_name="confidential")
+    run.stop(n_frames=0)
     context = browser.new_context()
     page = LivePage(context.new_page()).open(f"{address(server).partition('#')[0]}#key={'0' * 16}")
     page.until(lambda: page.all("sign-in").count() == 1)
     assert page.all("run").count() == 0
-    assert "growing" not in page.page.content()
+    assert "confidential" not in page.page.content()
     page.page.get_by_label("API key").fill(KEY)
     page.page.get_by_role("button", name="Sign in").click()
-    page.until(lambda: page.all("run").count() > 0)
+    page.until(lambda: page.run(run.uid).count() == 1)
     context.close()
     assert all("401" in error for error in page.errors)
 
@@ -139,14 +154,12 @@ def test_two_tabs_lose_and_double_nothing_when_the_server_is_killed(tab, server)
     tab.until(lambda: "No connection" in tab.page.inner_text("[role=alert]"))
     server.start()
     run.abandon()
-    resumed = RunWriting(
-        server.catalog("gixi"), server.directory, start_document(run.uid), session_s=1
-    )
+    resumed = RunWriting(server.catalog("gixi"), server.directory, start_document(run.uid))
     resumed.flush([1, 2])
     for one in (tab, other):
         one.until(lambda one=one: slider_end(one) == 2)
         one.until(lambda one=one: one.page.get_by_role("alert").count() == 0)
-        assert one.all("peak").count() == PEAKS_PER_FRAME
+        one.until(lambda one=one: one.all("peak").count() == PEAKS_PER_FRAME)
     assert other.errors == []
     resumed.stop(n_frames=3)
 
