@@ -161,12 +161,15 @@ class LocalStore:
     def open(self, start: Mapping[str, Any]) -> RunState:
         """Open the run and return the content of its newest part.
 
-        Raises RunCompleteError, ClaimLostError, or StoreError when the disk refuses.
+        Raises RunCompleteError, ClaimLostError, or StoreError when the disk refuses; may be
+        repeated after that.
         """
         uid = start["uid"]
         folder = self._directory / uid
         try:
-            self._lock = self._disk.call(partial(self._locked, uid), self._timeout_s, late=os.close)
+            if self._lock < 0:  # a second lock of this process would be refused, too
+                lock = partial(self._locked, uid)
+                self._lock = self._disk.call(lock, self._timeout_s, late=os.close)
         except BlockingIOError as error:
             message = f"another process writes {folder}; this writer must stop"
             raise ClaimLostError(message) from error

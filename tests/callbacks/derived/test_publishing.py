@@ -19,6 +19,7 @@ from fake_pipeline import N_PHI, N_Q, FakePipeline
 from fakes import MemoryStore, fake_config
 from manual_clock import ManualClock
 
+from gixi_bluesky.callbacks.derived import stores
 from gixi_bluesky.callbacks.derived.publishing import RunPublisher
 from gixi_bluesky.callbacks.derived.stores import LocalStore
 from gixi_bluesky.callbacks.documents.parsing import RunStart
@@ -318,6 +319,27 @@ def test_the_live_summary_is_refreshed(tmp_path: Path) -> None:
     publisher.add(0)
     publisher.run.step()
     assert publisher.store.live[-1]["n_frames"] == 1
+
+
+def test_a_local_run_that_the_disk_refused_once_is_opened_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own lock, which it holds since the first time, is not that of another writer."""
+    asked = []
+
+    class Refusing:
+        def ask(self, request: object, timeout: float) -> dict[str, object]:
+            asked.append(request)
+            if len(asked) == 1:
+                raise StoreError("the storage has not responded")
+            return {}
+
+    monkeypatch.setattr(stores, "file_process", Refusing)
+    store = LocalStore(fake_config(tmp_path).output)
+    with pytest.raises(StoreError):
+        store.open({"uid": "run"})
+    assert store.open({"uid": "run"}).committed == frozenset()
+    store.close()
 
 
 def test_without_tiled_the_files_know_what_is_done(tmp_path: Path) -> None:
