@@ -184,11 +184,11 @@ class Claim:
             began = time.clock_gettime(time.CLOCK_BOOTTIME)
             try:
                 node.update_metadata({"beats": self._beats + 1}, drop_revision=True)
-            except (httpx.HTTPError, KeyError) as error:
-                _log.warning("claim_beat_failed", uid=self._uid, error=repr(error))
-                continue
             except RuntimeError:  # the client was closed
                 return
+            except Exception as error:  # whatever Tiled raises, the next beat may succeed
+                _log.warning("claim_beat_failed", uid=self._uid, error=repr(error))
+                continue
             self._beats += 1
             self._last_beat = began
 
