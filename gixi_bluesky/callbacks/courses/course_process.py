@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -46,6 +48,7 @@ _MOST_RECORDS = 5000
 _MOST_FAILURES = 5  # in a row
 _LIVE_GROWTH = 1.1  # factor of frames after which onsets are estimated again
 _IDLE_S = 1.0
+_WRITE_S = 0.1  # between two looks at what is to be written
 _PAUSE_S = 0.2  # longer with each failure
 _log = get_logger()
 
@@ -107,7 +110,7 @@ class CourseProcess:
         self._failures = 0
         self._files: _Files | None = None
         self._child: ChildProcess | None = None
-        self._loop = Loop("gixi-courses", self._turn, self._close_files)
+        self._loop = Loop("gixi-courses", self._turn, self._end)
 
     @property
     def pid(self) -> int | None:
@@ -166,7 +169,10 @@ class CourseProcess:
             # In a thread of its own, since a process that waits for its disk cannot be killed.
             threading.Thread(target=self._child.end, name="gixi-courses-end", daemon=True).start()
 
-    def _close_files(self) -> None:
+    def _end(self) -> None:
+        """End a process that was started while `close` was called, and free the disk."""
+        if self._child is not None:
+            self._child.end()
         if self._files is not None:
             self._files.close()
 
@@ -186,11 +192,7 @@ class CourseProcess:
             self._changed.wait_for(self._has_work, _IDLE_S)
         if self._loop.stopping or self.error:
             return
-        while self._waiting and not self._loop.stopping:
-            self._write(self._waiting[0])
-            with self._changed:
-                image = self._waiting.popleft().image
-                self._waiting_bytes -= 0 if image is None else image.nbytes
+        self._write_waiting()
         if self._needed and not self._loop.stopping and self._n_rows < _MOST_ROWS:
             self._work()
 
@@ -200,6 +202,18 @@ class CourseProcess:
         if self.error or not self._needed or self._n_rows >= _MOST_ROWS:
             return False
         return self._due or (self._finishing and not self._summarised)
+
+    def _write_waiting(self) -> None:
+        while not self._loop.stopping:
+            with self._changed:
+                if not self._waiting:
+                    return
+                waiting = self._waiting[0]
+            self._write(waiting)
+            with self._changed:
+                if self._waiting:  # not given up meanwhile
+                    image = self._waiting.popleft().image
+                    self._waiting_bytes -= 0 if image is None else image.nbytes
 
     def _write(self, waiting: _Waiting) -> None:
         record, files = waiting.record, self._open_files()
@@ -223,6 +237,8 @@ class CourseProcess:
         try:
             answer = self._ask(asked)
         except (GixiError, OSError) as error:
+            if self._loop.stopping:
+                return
             self._failures += 1
             _log.warning("courses_not_measured", error=str(error), failures=self._failures)
             if self._child is not None:
@@ -232,17 +248,18 @@ class CourseProcess:
             self._loop.pause(_PAUSE_S * self._failures)
             return
         self._failures = 0
+        all_read = self._open_files().records.end == end
         if answer.lacking is not None:
             self._supply(answer.lacking)
         with self._changed:
             self.received = answer.first + len(answer.batches)
             self._rows.extend(answer.batches)
             self._n_rows += sum(len(batch["frame"]) for batch in answer.batches)
-            self._due = answer.due
+            self._due = answer.due or not all_read
             if answer.phases is not None:
                 self.phases, self._frames_summarised = answer.phases, frames
-            self._complete = answer.complete
-            self._summarised = last and answer.complete and answer.phases is not None
+            self._complete = answer.complete and all_read
+            self._summarised = last and self._complete and answer.phases is not None
             self._changed.notify_all()
 
     def _ask(self, asked: Work) -> Progress:
@@ -250,7 +267,8 @@ class CourseProcess:
             self._start()
         if self._child is None:
             raise ProcessEndedError("the process that measures courses was ended")
-        answer = self._child.ask(asked, self._timeout_s)
+        self._child.send(asked)
+        answer = self._answer(self._child, self._timeout_s)
         if isinstance(answer, Exception):
             raise StoreError(str(answer)) from answer
         return cast("Progress", answer)
@@ -267,7 +285,24 @@ class CourseProcess:
         records, images, results = files.descriptors
         child.send(CourseFiles(records, images, results, q, phi, *self._search))
         self._child = child
-        child.receive(_START_S)
+        self._answer(child, _START_S)
+
+    def _answer(self, child: ChildProcess, timeout_s: float) -> object:
+        """Return the answer of the child, and write meanwhile what arrives.
+
+        Otherwise a child that is slow or hangs would have the queue overflow. Raises
+        ProcessEndedError, also for a child that gives no answer in time.
+        """
+        ends = time.monotonic() + timeout_s
+        while not self._loop.stopping:
+            with contextlib.suppress(TimeoutError):
+                return child.receive(_WRITE_S)
+            if time.monotonic() >= ends:
+                break
+            with contextlib.suppress(OSError):  # the next turn reports it
+                self._write_waiting()
+        message = f"the process that measures courses did not answer within {timeout_s:g} s"
+        raise ProcessEndedError(message)
 
     def _supply(self, frame: int) -> None:
         """Write the image that the child lacks, if the run has stored it."""

@@ -163,6 +163,23 @@ def test_a_process_that_measures_may_die_or_hang(frames, undisturbed, tmp_path, 
     assert not Path(f"/proc/{first}").exists()
 
 
+def test_frames_are_written_while_the_process_hangs(frames, undisturbed, tmp_path, monkeypatch):
+    """So that what waits in memory does not overflow before the process is replaced."""
+    courses = CourseProcess(AXES, timeout_s=5.0)
+    store = LocalStore(fake_config(tmp_path).output)
+    publisher = Publisher(tmp_path, store, folds=[TrackFold(AXES, courses)])
+    feed(publisher, frames, range(12))
+    kill_when_measuring(courses, signal.SIGSTOP)
+    monkeypatch.setattr(course_process, "_MOST_RECORDS", 3)
+    for number in range(12, N_FRAMES):
+        feed(publisher, frames, [number])
+        time.sleep(0.3)
+    assert not courses.error
+    found, tracks, _ = end(publisher)
+    pd.testing.assert_frame_equal(found, undisturbed[0])
+    assert tracks == undisturbed[1]
+
+
 def test_a_process_that_cannot_be_had_costs_courses_only(frames, tmp_path, monkeypatch):
     monkeypatch.setattr(course_process, "_CHILD", "gixi_bluesky.errors:missing")
     publisher = Publisher(tmp_path, folds=[TrackFold(AXES)])
