@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from gixi_bluesky.callbacks.courses.image_slots import ImageSlots
 from gixi_bluesky.callbacks.courses.messages import (
+    NO_IMAGE,
     CourseFiles,
     FollowedFrame,
     Progress,
@@ -44,7 +45,6 @@ _FATAL_ATTEMPTS = 2
 _log = get_logger()
 
 _BOUNDS = ("", "_low", "_high")
-_NO_IMAGE = "the image of the frame is not stored"
 _FATAL = "measuring this frame ended its process"
 
 
@@ -227,7 +227,7 @@ class CourseJob:
             return record.reason
         image = self._stored_image(record)
         if image is None:
-            return _NO_IMAGE if record.tracked.number in self._supplied else None
+            return NO_IMAGE if record.tracked.number in self._supplied else None
         return self._polar(image)
 
     def _stored_image(self, record: FollowedFrame) -> NDArray[np.float32] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,9 +13,19 @@ from gixi_bluesky.processing.settings import DetectorSettings
 from gixi_bluesky.processing.tables import Matches, MatchPeaks
 from gixi_bluesky.processing.tracks.course_plan import TrackedFrame
 
-__all__ = ["CourseFiles", "FollowedFrame", "Progress", "StoredCourses", "Supplied", "Work"]
+__all__ = [
+    "NO_IMAGE",
+    "CourseFiles",
+    "FollowedFrame",
+    "Progress",
+    "StoredCourses",
+    "Supplied",
+    "Work",
+]
 
 Rows = Mapping[str, list[Any]]
+
+NO_IMAGE = "the image of the frame is not stored"  # the reason of a course without a value
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,4 +116,4 @@ class Progress:
     due: bool = False
     complete: bool = False
     lacking: int | None = None
-    phases: Mapping[str, Mapping[str, float | int | None]] | None = field(default=None)
+    phases: Mapping[str, Mapping[str, float | int | None]] | None = None

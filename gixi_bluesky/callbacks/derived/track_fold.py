@@ -10,7 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gixi_bluesky.callbacks.courses.course_process import Axes, CourseProcess, MeanSearch
-from gixi_bluesky.callbacks.courses.messages import FollowedFrame, Rows, StoredCourses
+from gixi_bluesky.callbacks.courses.messages import (
+    NO_IMAGE,
+    FollowedFrame,
+    Rows,
+    StoredCourses,
+)
 from gixi_bluesky.callbacks.derived.folds import (
     FoldBuilder,
     Folded,
@@ -22,6 +27,7 @@ from gixi_bluesky.callbacks.runs.actions import RawRun
 from gixi_bluesky.callbacks.settings import AnalysisConfig
 from gixi_bluesky.callbacks.worker.jobs import Ready
 from gixi_bluesky.errors import StoreError
+from gixi_bluesky.processing.geometry.grids import PolarGrid
 from gixi_bluesky.processing.tables import Peaks
 from gixi_bluesky.processing.tracks.courses import tracked_frame
 from gixi_bluesky.processing.tracks.settings import FEWEST_BINS
@@ -33,7 +39,6 @@ __all__ = ["TrackFold", "with_tracks"]
 _ROWS_PER_PAGE = 4000
 _STORED_ROWS = 50_000  # in one record
 _WAIT_S = 0.5
-_NO_IMAGE = "the image of the frame is not stored"
 
 
 class TrackFold:
@@ -53,7 +58,6 @@ class TrackFold:
     def __init__(self, axes: Axes, courses: CourseProcess | None = None) -> None:
         self._tracker = Tracker()
         self._courses = courses or CourseProcess(axes)
-        self._restoring = False
 
     @property
     def finished(self) -> bool:
@@ -86,7 +90,7 @@ class TrackFold:
         numbers = self._tracker.step(frame.number, _peaks(frame))
         reason = "" if frame.status == "ok" else f"the frame is {frame.status}"
         if not reason and frame.image is None:
-            reason = _NO_IMAGE
+            reason = NO_IMAGE
         self._put(frame, numbers, reason)
         columns = {"peaks": {"track": numbers.tolist()}} if frame.status == "ok" else {}
         return Folded(columns=columns, rows=self._measured(0.0))
@@ -158,8 +162,8 @@ def with_tracks(build: FoldBuilder, config: AnalysisConfig) -> FoldBuilder:
 
 def _axes(ready: Ready) -> Axes:
     grid = ready.provenance.config["grid"]
-    n_phi, n_q = grid["shape"]
-    return np.linspace(0.0, grid["q_max_inv_angstrom"], n_q), np.linspace(0.0, 90.0, n_phi)
+    polar = PolarGrid(grid["q_max_inv_angstrom"], tuple(grid["shape"]))
+    return polar.q, polar.phi
 
 
 def _angle(frame: OrderedFrame) -> float:

@@ -82,7 +82,7 @@ class ImageSearch:
     _objects: int = 0
 
     def candidates(self, top: h5py.Group, top_name: str) -> list[ImageCandidate]:
-        """Return what may be the images below a group, for `_distinct`."""
+        """Return what may be the images below a group, for `distinct`."""
         default = self._default_signal(top, top_name)
         found: list[ImageCandidate] = []
         waiting = [(top_name, top)]
