@@ -8,7 +8,7 @@ from typing import Any
 from gixi_bluesky.callbacks.analysis import Analysis
 from gixi_bluesky.callbacks.settings import AnalysisConfig
 from gixi_bluesky.tiled_adapters.connection import derived_catalogue
-from gixi_bluesky.tiled_adapters.probe import probe_store
+from gixi_bluesky.tiled_adapters.store.probe import probe_store
 
 __all__ = ["subscribe"]
 

@@ -235,7 +235,7 @@ def _tiled(config: Config) -> str:
     if config.tiled.uri is None:
         return "none; results go to the results directory only: give tiled.uri"
     from gixi_bluesky.tiled_adapters.connection import derived_catalogue
-    from gixi_bluesky.tiled_adapters.probe import probe_store
+    from gixi_bluesky.tiled_adapters.store.probe import probe_store
 
     probe_store(derived_catalogue(config.tiled), config.output, config.tiled)
     return f"{config.tiled.uri} takes, serves and removes runs in {config.tiled.derived!r}"

@@ -13,8 +13,8 @@ from gixi_bluesky.errors import ConfigError, StoreError
 from gixi_bluesky.tiled_adapters.client.export import write_csv, write_nexus
 from gixi_bluesky.tiled_adapters.client.readable_runs import FileRun, TiledRun, derived_run
 from gixi_bluesky.tiled_adapters.connection import connect, derived_catalogue
-from gixi_bluesky.tiled_adapters.probe import probe_store
 from gixi_bluesky.tiled_adapters.settings import OutputSettings, TiledSettings
+from gixi_bluesky.tiled_adapters.store.probe import probe_store
 
 FRAMES = range(4)
 
