@@ -85,10 +85,10 @@ class RunPublisher:
             composer=self.documents,
             arrays=self._arrays,
             folds=self._folds,
-            summary=RunSummary({phase["slug"]: phase["name"] for phase in ready.phases}),
             clock=clock,
             echo=echo,
         )
+        self._phases = {phase["slug"]: phase["name"] for phase in ready.phases}
         self._writer: RunWriter | None = None
         self._committed: frozenset[int] = frozenset()
         self._order = OrderedArrivals(clock, step)
@@ -241,7 +241,8 @@ class RunPublisher:
 
     def _opened(self) -> RunWriter:
         if self._writer is None:
-            writer = self._new_writer(store=self._store)
+            # A new summary, too: an attempt that failed may have counted some stored rows.
+            writer = self._new_writer(store=self._store, summary=RunSummary(self._phases))
             self._committed = writer.open()
             self._order.resume(self._committed)
             self._writer = writer  # last: other threads read it

@@ -12,6 +12,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+import pandas as pd
 import pytest
 from derived_publisher import METADATA, Publisher, closed, frame
 from event_model import DocumentNames, schema_validators
@@ -319,6 +320,32 @@ def test_the_live_summary_is_refreshed(tmp_path: Path) -> None:
     publisher.add(0)
     publisher.run.step()
     assert publisher.store.live[-1]["n_frames"] == 1
+
+
+def test_rows_are_counted_once_though_opening_the_run_failed_between_them(tmp_path: Path) -> None:
+    class Failing(MemoryStore):
+        read_streams = 0
+
+        def read(self, stream: str) -> pd.DataFrame:
+            self.read_streams += 1
+            if self.read_streams == len(STREAMS):  # after all others
+                raise StoreError("Tiled is away")
+            rows = super().read(stream)
+            return rows if stream == "frames" else pd.concat([rows, super().read("frames")])
+
+    clock = ManualClock()
+    publisher = Publisher(tmp_path, Failing(committed=frozenset({0, 1})), clock=clock.clock)
+    publisher.run.step()
+    assert "Tiled is away" in publisher.run.last_error
+    clock.advance(60.0)
+    publisher.run.step()
+    assert not publisher.run.last_error
+    for number in range(2):
+        publisher.run.skip(frame(number))
+    publisher.run.end(closed(2))
+    publisher.finish()
+    summary = publisher.store.stop["gixi"]
+    assert (summary["n_frames"], summary["n_peaks"]) == (2, 2)
 
 
 def test_a_local_run_that_the_disk_refused_once_is_opened_again(
