@@ -90,7 +90,9 @@ class Finishing:
         return self.finished
 
     def remove_parts(self) -> None:
-        """Begin to remove the parts that the finished file does not need."""
+        """Begin, once, to remove the parts that the finished file does not need."""
+        if self._remover is not None:
+            return
         self._remover = threading.Thread(target=self._remove, name="gixi-finish", daemon=True)
         self._remover.start()
 

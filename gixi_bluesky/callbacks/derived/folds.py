@@ -155,12 +155,13 @@ class Folds:
         return any(fold.needs_images for fold in self._folds)
 
     def restore(self, stored: StoredFrames) -> None:
-        """Rebuild the state of each fold; one that cannot be rebuilt is left out."""
+        """Rebuild the state of each fold; one that cannot be rebuilt is closed and left out."""
         for fold in self._folds:
             try:
                 fold.restore(stored)
             except Exception as error:  # an error of a fold must not end the run
                 self._note(fold, error)
+                self._close(fold)
                 self._folds = tuple(one for one in self._folds if one is not fold)
                 self._unfinished = self._folds
 
@@ -201,10 +202,7 @@ class Folds:
     def close(self) -> None:
         """Free what the folds hold."""
         for fold in self._folds:
-            try:
-                fold.close()
-            except Exception as error:  # there is nothing more to be done about it
-                self._note(fold, error)
+            self._close(fold)
 
     def summary(self) -> dict[str, Any]:
         """Return what the folds add to the summary of the run."""
@@ -215,6 +213,12 @@ class Folds:
             except Exception as error:  # a fold must not keep the run from its stop
                 self._note(fold, error)
         return {**merged, **({"fold_errors": dict(self._errors)} if self._errors else {})}
+
+    def _close(self, fold: FrameFold) -> None:
+        try:
+            fold.close()
+        except Exception as error:  # there is nothing more to be done about it
+            self._note(fold, error)
 
     def _called(self, fold: FrameFold, call: Callable[[], Folded]) -> Folded | None:
         """Return the rows that a fold gives, None if it fails, which must not cost the run."""

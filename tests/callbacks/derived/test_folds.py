@@ -7,13 +7,15 @@ from typing import Any
 
 import h5py
 import numpy as np
+import pandas as pd
 import pytest
 from derived_publisher import Publisher, closed, frame
 from event_model import DocumentNames, schema_validators
 from fakes import MemoryStore, fake_config
 from running_fold import Running
 
-from gixi_bluesky.callbacks.derived.folds import Folded, OrderedFrame
+from gixi_bluesky.callbacks.derived.folds import Folded, Folds, OrderedFrame, StoredFrames
+from gixi_bluesky.callbacks.derived.stored import StoredRun
 from gixi_bluesky.callbacks.derived.stores import LocalStore
 from gixi_bluesky.callbacks.worker.jobs import Outcome
 from gixi_bluesky.processing.tables import Column
@@ -163,6 +165,26 @@ def test_a_fold_that_fails_costs_its_own_rows_alone(tmp_path: Path) -> None:
     assert "declared []" in reasons[3]
     assert publisher.store.stop["gixi"]["fold_errors"] == {"broken": "ValueError: no peaks here"}
     assert fold.frames == [0, 1, 2, 3, 4]
+
+
+def test_a_fold_that_cannot_be_rebuilt_is_closed() -> None:
+    """It may hold a process by then."""
+
+    class Unrestorable(Running):
+        closed = False
+
+        def restore(self, stored: StoredFrames) -> None:
+            raise ValueError("damaged rows")
+
+        def close(self) -> None:
+            self.closed = True
+
+    fold = Unrestorable()
+    folds = Folds([fold])
+    folds.restore(StoredRun(lambda _: pd.DataFrame(), (), lambda _: None))
+    assert fold.closed
+    assert folds.finished
+    assert "damaged rows" in str(folds.summary()["fold_errors"])
 
 
 def test_a_frame_that_comes_late_is_stored_and_left_out_by_folds(tmp_path: Path) -> None:
