@@ -15,6 +15,7 @@ import pandas as pd
 
 from gixi_bluesky.callbacks.settings import StoreConfig
 from gixi_bluesky.errors import ClaimLostError, ConfigError, RunCompleteError, StoreError
+from gixi_bluesky.log import get_logger
 from gixi_bluesky.processes.disk_thread import DiskThread
 from gixi_bluesky.tiled_adapters.connection import derived_catalogue, require_reachable
 from gixi_bluesky.tiled_adapters.files.file_process import file_process
@@ -33,6 +34,7 @@ __all__ = ["LocalStore", "RunStore", "store_builder"]
 # Sessions to wait for a silent writer before its leftovers are sent: there is no hurry, and a
 # writer that is only starved of CPU would lose its run.
 _SWEEP_PATIENCE = 4.0
+_log = get_logger()
 
 
 class RunStore(Protocol):
@@ -142,7 +144,10 @@ def _sweep(
     sweep_s: float,
 ) -> None:
     while not gone.wait(sweep_s):
-        send_abandoned(directory, partial(new_store, _SWEEP_PATIENCE))
+        try:
+            send_abandoned(directory, partial(new_store, _SWEEP_PATIENCE))
+        except Exception as error:  # a folder that cannot be listed now; the next sweep may succeed
+            _log.warning("spools_not_sent", directory=str(directory), error=repr(error))
 
 
 class LocalStore:
