@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from gixi_bluesky.errors import ConfigError
 from gixi_bluesky.processing.detector import find_weights
 from gixi_bluesky.processing.detector.judging.box_context import FEATURES, box_context
-from gixi_bluesky.processing.detector.judging.box_judge import FLOOR, BoxJudge
+from gixi_bluesky.processing.detector.judging.box_judge import FLOOR, PROPOSED, BoxJudge
+from gixi_bluesky.processing.detector.judging.box_lines import SAME_Q, TALL, columns_of, is_tall
 from gixi_bluesky.processing.detector.judging.ring_proposals import with_proposals
 from gixi_bluesky.processing.detector.networks.light_detector import LightDetector
 from gixi_bluesky.processing.detector.weights import load_arrays
@@ -32,7 +33,6 @@ _LEARNING_RATE, _WEIGHT_DECAY = 4e-3, 0.03
 _NOISE = 0.05  # added to the inputs, in units of their scale
 _BOXES_THAT_COUNT = 60  # of a frame: more of them weigh less each
 _HIT, _NEAR_HIT, _NEAR_COLUMNS = 0.3, 0.15, 10.0  # IoU; IoU of a box that near in |q|
-_TALL = 0.33  # of the rows
 _MISSED, _INVENTED = 0.4, 0.55  # share of the rings left out, of the rows of spots given one
 
 
@@ -108,9 +108,7 @@ def _hits(found: Detections, known: KnownBoxes) -> tuple[NDArray[np.bool_], NDAr
 def _mistaken(
     image: Float32, found: Detections, known: KnownBoxes, rng: np.random.Generator
 ) -> Detections:
-    n_rows = len(image)
-    height = found.boxes[:, 3] - found.boxes[:, 1]
-    left_out = (height >= _TALL * n_rows) & (rng.random(len(found)) < _MISSED)
+    left_out = is_tall(found.boxes, len(image)) & (rng.random(len(found)) < _MISSED)
     more = list(_invented(image, found, known, rng))
     boxes = np.concatenate([found.boxes[~left_out], *(box[None] for box, _ in more)])
     scores = np.concatenate([found.scores[~left_out], [score for _, score in more]])
@@ -124,21 +122,21 @@ def _invented(
     """Yield rings under rows of spots, with scores, where there is none."""
     n_rows = len(image)
     boxes, scores = found.boxes, found.scores
-    column, width = boxes[:, [0, 2]].mean(axis=1), np.maximum(boxes[:, 2] - boxes[:, 0], 1.5)
-    tall = boxes[:, 3] - boxes[:, 1] >= _TALL * n_rows
+    column, width = columns_of(boxes)
+    tall = is_tall(boxes, n_rows)
     truth = np.concatenate([known.boxes, known.ignored])
     free = (scores >= 0.25) & ~tall
     for i in np.argsort(-scores, kind="stable"):
         if not free[i]:
             continue
-        line = np.abs(column - column[i]) < 0.75 * np.maximum(width, width[i])
+        line = np.abs(column - column[i]) < SAME_Q * np.maximum(width, width[i])
         free[line] = False
         if (line & tall & (scores > 0.2)).any() or rng.random() > _INVENTED:
             continue
         columns = image[:, max(int(column[i] - 3), 0) : int(column[i] + 4)]
         seen = np.flatnonzero(np.isfinite(columns).any(axis=1))
         ends = (rng.uniform(0, 0.3, 2) * len(seen)).astype(int)
-        if len(seen) - ends.sum() < _TALL * n_rows + 1:
+        if len(seen) - ends.sum() < TALL * n_rows + 1:
             continue
         middle, wide = column[i] + rng.normal(0, 0.15) * width[i], width[i] * rng.uniform(0.7, 1.3)
         rows = seen[ends[0]], seen[len(seen) - 1 - ends[1]]
@@ -167,8 +165,8 @@ def fit_judge(frames: Sequence[JudgedFrame], seed: int = 0) -> BoxJudge:
         np.concatenate([getattr(frame, name) for frame in frames]) for name in JudgedFrame.__slots__
     )
     mean, scale = table.mean(axis=0), table.std(axis=0) + np.float32(0.1)
-    x, own, prior = (table - mean) / scale, table[:, 0], table[:, FEATURES.index("proposed")]
-    offset = torch.from_numpy(own - 2.0 * prior)
+    own, prior = (table[:, FEATURES.index(name)] for name in ("logit", "proposed"))
+    x, offset = (table - mean) / scale, torch.from_numpy(own - PROPOSED * prior)
     inputs, target, share = (torch.from_numpy(a) for a in (x, hit, weight))
     members = [_fitted(inputs, offset, target, share, seed + n) for n in range(_MEMBERS)]
 

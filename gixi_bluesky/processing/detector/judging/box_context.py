@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from gixi_bluesky.processing.detector.judging.box_lines import SAME_Q, columns_of, is_tall
 from gixi_bluesky.processing.detector.judging.phi_profiles import BLOCK, PhiBlockSums, PhiProfiles
 
 __all__ = ["FEATURES", "box_context"]
@@ -51,9 +52,8 @@ FEATURES = (
 )
 
 _ROWS = 512  # of the images that trained the judge
-_TALL = 0.33  # of the rows: such a box is meant as a ring
 _COUNTED = 0.25  # score of boxes that say something about the others
-_ON_LINE, _NEAR_LINE = 0.75, 5.0  # of the larger width
+_NEAR_LINE = 5.0  # of the larger width
 _LIT = 1.7  # standard errors of three blocks
 _CLIP = 8.0
 
@@ -77,14 +77,15 @@ class _Boxes:
     @classmethod
     def of(cls, boxes: Float32, scores: Float32, n_rows: int, proposed: Bool) -> _Boxes:
         wide = boxes.astype(np.float64)
+        column, width = columns_of(wide)
         return cls(
             n_rows=n_rows,
-            column=(wide[:, 0] + wide[:, 2]) / 2,
-            width=np.maximum(wide[:, 2] - wide[:, 0], 1.5),
+            column=column,
+            width=width,
             top=wide[:, 1],
             bottom=wide[:, 3],
             scores=scores.astype(np.float64),
-            tall=wide[:, 3] - wide[:, 1] >= _TALL * n_rows,
+            tall=is_tall(wide, n_rows),
             found=~proposed,
         )
 
@@ -194,7 +195,7 @@ def _small_on(b: _Boxes, least_ratio: float = 2.0) -> Float64:
 
     least_ratio: of the heights of box i and box k
     """
-    small = (b.distance() < _ON_LINE) & b.counted & ~b.tall
+    small = (b.distance() < SAME_Q) & b.counted & ~b.tall
     small &= b.height[:, None] > least_ratio * b.height
     return small.astype(float)
 
@@ -204,7 +205,7 @@ def _beside(b: _Boxes) -> dict[str, Float64]:
     distance, shared = np.where(b.found, b.distance(), np.inf), b.shared()
     counted = b.counted
     low = counted & ~b.tall
-    on_line = distance < _ON_LINE
+    on_line = distance < SAME_Q
     near = ~on_line & (distance < _NEAR_LINE)
     alike = np.minimum(b.height[:, None], b.height) > 0.3 * np.maximum(b.height[:, None], b.height)
     rivals = alike & (distance < 1.5) & (shared > 0.4)

@@ -19,10 +19,11 @@ from scipy.special import expit
 from gixi_bluesky.errors import WeightsError
 from gixi_bluesky.processing.detector.boxes import distinct, suppress
 from gixi_bluesky.processing.detector.judging.box_context import FEATURES, box_context
+from gixi_bluesky.processing.detector.judging.box_lines import SAME_Q, columns_of, is_tall
 from gixi_bluesky.processing.detector.judging.ring_proposals import with_proposals
 from gixi_bluesky.processing.types import Detections
 
-__all__ = ["FLOOR", "BoxJudge", "shipped_judge"]
+__all__ = ["FLOOR", "PROPOSED", "BoxJudge", "shipped_judge"]
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -30,11 +31,10 @@ Bool = NDArray[np.bool_]
 
 FLOOR = 0.03  # score below which a box is not looked at
 _LEAST_ROWS, _MOST_ROWS = 400, 640
-_PROPOSED = 2.0  # what a proposal's logit is lower than that of its best piece
+PROPOSED = 2.0  # what a proposal's logit is lower than that of its best piece
 _OFFSET = 0.3  # of all logits: recall for precision at the default threshold
 _MOST_RISE = 0.3  # of the logit of a box that a network found
 _IOU = 0.3
-_TALL, _SAME_Q = 0.33, 0.75  # of the rows; of the larger width
 _REPORTED, _PIECES, _RING_OF_PIECES = 0.5, 3, 0.55
 # A ring that is not there: of a frame of spots, with nothing between its own ones.
 _SHADOW_LOGIT = -2.5
@@ -92,7 +92,7 @@ class BoxJudge:
         hidden = np.tanh(x @ self.first.transpose(0, 2, 1) + self.first_bias[:, None])
         hidden = np.maximum(hidden @ self.second.transpose(0, 2, 1) + self.second_bias[:, None], 0)
         change = (hidden @ self.third[:, :, None])[..., 0] + self.third_bias[:, None]
-        logits = own + change.mean(axis=0) - _PROPOSED * proposed + _OFFSET
+        logits = own + change.mean(axis=0) - PROPOSED * proposed + _OFFSET
         return np.where(proposed, logits, np.minimum(logits, own + _MOST_RISE))
 
 
@@ -113,9 +113,9 @@ def shipped_judge(name: str) -> BoxJudge:
 def _with_rings(found: Detections, proposed: Bool, n_rows: int, scores: Float64) -> Float64:
     """Return the scores with a ring wherever several sure pieces would leave nothing at all."""
     boxes = found.boxes.astype(np.float64)
-    column, width = boxes[:, [0, 2]].mean(axis=1), np.maximum(boxes[:, 2] - boxes[:, 0], 1.5)
-    whole = proposed | (boxes[:, 3] - boxes[:, 1] >= _TALL * n_rows)
-    line = np.abs(column[:, None] - column) < _SAME_Q * np.maximum(width[:, None], width)
+    column, width = columns_of(boxes)
+    whole = proposed | is_tall(boxes, n_rows)
+    line = np.abs(column[:, None] - column) < SAME_Q * np.maximum(width[:, None], width)
     pieces = (line & (~whole & (found.scores >= _REPORTED))).sum(axis=1)
     scores = scores.copy()
     for ring in np.argsort(-scores, kind="stable"):

@@ -12,7 +12,6 @@ __all__ = ["BLOCK", "PhiBlockSums", "PhiProfiles"]
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Bool = NDArray[np.bool_]
-Index = NDArray[np.int64]
 
 BLOCK = 6  # rows of the image in a block
 _LEAST_DATA = 0.4  # of a block

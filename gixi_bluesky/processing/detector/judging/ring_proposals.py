@@ -7,17 +7,15 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from gixi_bluesky.processing.detector.judging.box_lines import SAME_Q, columns_of, is_tall
 from gixi_bluesky.processing.types import Detections
 
 __all__ = ["with_proposals"]
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
-Index = NDArray[np.intp]
 
 _PIECE = 0.15  # least score of a piece
-_TALL = 0.33  # of the rows: such a box is meant as a ring already
-_SAME_Q = 0.75  # of the larger width
 _SIDE_BY_SIDE = (0.3, 1.4)  # of the larger width: two rings that may be one wide ring
 
 
@@ -45,15 +43,14 @@ def with_proposals(found: Detections, n_rows: int) -> tuple[Detections, NDArray[
 
 
 def _of_pieces(boxes: Float32, scores: Float32, n_rows: int) -> list[tuple[Float64, float]]:
-    column = (boxes[:, 0] + boxes[:, 2]) / 2
-    width = np.maximum(boxes[:, 2] - boxes[:, 0], 1.5)
-    tall = boxes[:, 3] - boxes[:, 1] >= _TALL * n_rows
+    column, width = columns_of(boxes)
+    tall = is_tall(boxes, n_rows)
     free = (scores >= _PIECE) & ~tall
     rings = []
     for seed in np.argsort(-scores, kind="stable"):
         if not free[seed]:
             continue
-        near = np.abs(column - column[seed]) < _SAME_Q * np.maximum(width, width[seed])
+        near = np.abs(column - column[seed]) < SAME_Q * np.maximum(width, width[seed])
         members = np.flatnonzero(near & free)
         free[members] = False
         if len(members) < 2 or (near & tall).any():
@@ -68,9 +65,8 @@ def _of_pieces(boxes: Float32, scores: Float32, n_rows: int) -> list[tuple[Float
 
 
 def _of_pairs(boxes: Float32, scores: Float32, n_rows: int) -> list[tuple[Float64, float]]:
-    column = (boxes[:, 0] + boxes[:, 2]) / 2
-    width = np.maximum(boxes[:, 2] - boxes[:, 0], 1.5)
-    tall = np.flatnonzero((boxes[:, 3] - boxes[:, 1] >= _TALL * n_rows) & (scores >= _PIECE))
+    column, width = columns_of(boxes)
+    tall = np.flatnonzero(is_tall(boxes, n_rows) & (scores >= _PIECE))
     rings = []
     for number, i in enumerate(tall):
         for k in tall[number + 1 :]:
