@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,9 +58,7 @@ class FrameSetup:
         turn = orientation_of(settings)
         named, corner = settings.mask_file, settings.roi_offset_px
         mask = None if named is None else turn.apply(load_mask(named, shape, corner))
-        geometry = Geometry.from_settings(settings, shape, conditions)
-        if corrections.critical_angle_deg is not None:
-            geometry = geometry.with_critical_angle(corrections.critical_angle_deg)
+        geometry = _geometry(settings, corrections, shape, conditions)
         pixels = PixelCorrection.from_settings(corrections, shape, turn.apply, corner)
         notes = (binning_note(settings, shape), None if mask is None else mask_warning(mask))
         return cls(geometry, turn.shape(shape), mask, pixels, tuple(filter(None, notes)))
@@ -95,6 +93,7 @@ class FrameMaps:
         self._config = config
         self._cuts = cuts
         self._kept: OrderedDict[tuple[tuple[int, int], Conditions], Maps] = OrderedDict()
+        self._setup: tuple[tuple[int, int], FrameSetup] | None = None
         self.built = 0
 
     def of(self, shape: tuple[int, int], conditions: Conditions) -> Maps:
@@ -119,7 +118,7 @@ class FrameMaps:
 
     def _build(self, shape: tuple[int, int], conditions: Conditions) -> Maps:
         config, corrections = self._config, self._config.corrections
-        setup = FrameSetup.of(config.geometry, corrections, shape, conditions)
+        setup = self._setup_of(shape, conditions)
         remapper = Remapper(
             setup.geometry,
             config.grid,
@@ -142,3 +141,25 @@ class FrameMaps:
             changing=bool(config.geometry.changes_per_frame),
         )
         return Maps(remapper, cuts, setup.notes)
+
+    def _setup_of(self, shape: tuple[int, int], conditions: Conditions) -> FrameSetup:
+        """Return the set-up of a frame; mask, dark and flat are read once, not at every angle."""
+        config = self._config
+        if self._setup is None or self._setup[0] != shape:
+            setup = FrameSetup.of(config.geometry, config.corrections, shape, conditions)
+            self._setup = shape, setup
+            return setup
+        geometry = _geometry(config.geometry, config.corrections, shape, conditions)
+        return replace(self._setup[1], geometry=geometry)
+
+
+def _geometry(
+    settings: GeometrySettings,
+    corrections: CorrectionSettings,
+    shape: tuple[int, int],
+    conditions: Conditions | None,
+) -> Geometry:
+    geometry = Geometry.from_settings(settings, shape, conditions)
+    if corrections.critical_angle_deg is None:
+        return geometry
+    return geometry.with_critical_angle(corrections.critical_angle_deg)

@@ -104,6 +104,21 @@ def test_every_stage_is_timed_on_the_clock_and_on_the_processor(frames: np.ndarr
         assert min(result.cpu_seconds.values()) >= 0
 
 
+def test_another_angle_needs_no_mask_file_again(tmp_path: Path, frames: np.ndarray) -> None:
+    mask = tmp_path / "mask.npy"
+    masked = np.zeros(SHAPE, bool)
+    masked[: SHAPE[0] // 3] = True
+    np.save(mask, masked)
+    pipeline = gixi.Pipeline(config(geometry=GEOMETRY | {"mask": str(mask)}))
+    first = pipeline(frames[0], 0.3)
+    mask.unlink()
+    second = pipeline(frames[0], 0.4)
+    whole = gixi.Pipeline(config())(frames[0], 0.4)
+    data = [int(np.isfinite(one.polar_image).sum()) for one in (first, second, whole)]
+    assert data[1] == pytest.approx(data[0], rel=0.02)
+    assert data[1] < 0.9 * data[2]
+
+
 def test_another_angle_builds_its_maps_once(frames: np.ndarray) -> None:
     pipeline = gixi.Pipeline(config())
 

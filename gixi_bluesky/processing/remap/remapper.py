@@ -124,7 +124,7 @@ class Remapper:
 
         The ranges default to what the detector sees of the polar grid's circle.
         """
-        seen = self._seen()
+        seen = self._seen
         grid = QGrid(q_xy_range or seen[0], q_z_range or seen[1], shape)
         return self._on(grid, frame, None, 1)
 
@@ -136,14 +136,18 @@ class Remapper:
         The cells are square, 1/512 of the polar grid's reach wide. Where the geometry changes
         from frame to frame, the range is that of the polar grid, else what the detector sees.
         """
+        return self._on(self._q_grid, frame, pixels, exposures)
+
+    @cached_property
+    def _q_grid(self) -> QGrid:
         q_max = self.grid.q_max
         step = q_max / _Q_CELLS
-        ranges = self._seen() if self._stored else ((-q_max, q_max), (0.0, q_max))
+        ranges = self._seen if self._stored else ((-q_max, q_max), (0.0, q_max))
         numbers = [round((high - low) / step) for low, high in ranges]
         q_xy, q_z = ((low, low + n * step) for (low, _), n in zip(ranges, numbers, strict=True))
-        grid = QGrid(q_xy, q_z, (numbers[1] + 1, numbers[0] + 1))
-        return self._on(grid, frame, pixels, exposures)
+        return QGrid(q_xy, q_z, (numbers[1] + 1, numbers[0] + 1))
 
+    @cached_property
     def _seen(self) -> tuple[tuple[float, float], tuple[float, float]]:
         """Return the range of q_xy and of q_z that the detector sees of the grid's circle."""
         q_max = self.grid.q_max
