@@ -76,7 +76,8 @@ class Trials:
     owners: (c,) indices of the structures tried; slot: (n,) of each line's structure, -1 = not
         among them; bounds: (c + 1,) of each structure's pairs
     pairs_of: (e,) pairs; starts: (g,) where the pairs of one line at one scale start
-    log_found: (k, n) and log_missed: (k, n) chances that the detector finds the line, or not
+    found: (k, n) chance that the detector finds the line; log_missed: (k, n) log of 1 - found
+    other: (f,) density of each feature's log intensity if it is no line of the structure
     alone: (c, s, k) log Bayes factors of the trials without claims; gained: (k, g) the part of the
         pairs in it, over that of a line that is not found
     """

@@ -16,7 +16,6 @@ from gixi_bluesky.processing.tables import Peaks
 __all__ = ["Candidate", "line_set", "matched_members", "spots_of"]
 
 Int64 = NDArray[np.int64]
-Bool = NDArray[np.bool_]
 
 LEAST_PROBABILITY = 1e-12
 

@@ -70,6 +70,7 @@ class LineLibrary:
             self._merged[key] = self._apart(visible, resolution)
             while len(self._merged) > MOST_VIEWS:
                 self._merged.popitem(last=False)
+        self._merged.move_to_end(key)
         lines = self._merged[key]
         intensity = lines.intensity * visibility.share_at(lines.q)
         top = np.zeros(len(self))

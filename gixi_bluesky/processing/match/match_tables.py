@@ -16,7 +16,6 @@ from gixi_bluesky.processing.tables import Matches, MatchPeaks, Peaks
 
 __all__ = ["match_peaks_table", "matches_table"]
 
-Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
 LOWEST_ASSIGNED = 0.05  # phases less probable name no hkl

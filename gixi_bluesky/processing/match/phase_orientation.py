@@ -27,7 +27,6 @@ Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 Bool = NDArray[np.bool_]
 
-FWHM_PER_SIGMA = 2.0 * np.sqrt(2.0 * np.log(2.0))
 OFF_AXIS_DEG = 10.0  # from the surface and its normal; nearer, the width along phi is not the tilt
 ALLOWED = 0.1  # of a fibre's highest density
 
@@ -58,7 +57,6 @@ class PhaseOrientation:
     mosaic_deg, mosaic_error_deg: FWHM of the tilt, NaN = unknown
     random_fraction: share of the phase without preferred orientation
     angle_deg: (n,) of each peak's family to the contact plane, nearest to where the peak lies
-    allowed: (n,) whether the texture puts intensity where the peak lies
     """
 
     contact: Hkl | None
@@ -67,7 +65,6 @@ class PhaseOrientation:
     mosaic_error_deg: float
     random_fraction: float
     angle_deg: Float64
-    allowed: Bool
 
 
 def phase_orientation(
@@ -110,7 +107,7 @@ def phase_orientation(
         [a[np.argmin(abs(90 - a - phi))] for a, phi in zip(families, spots.phi, strict=True)]
     )
     own = angles.along_phi(np.array([angles.rows[one] for one in lines]), plane, mosaic)
-    allowed = ~narrow | (own[row, at] > ALLOWED * own.max(axis=1)[row])
+    allowed = own[row, at] > ALLOWED * own.max(axis=1)[row]
     width, error = _mosaic(spots, narrow & allowed, angle)
     first = np.array([hkl.index(one) for one in lines])
     random = _random_fraction(spots, row, narrow, own, _visible(spots.q[first], visibility))
@@ -122,7 +119,6 @@ def phase_orientation(
         mosaic_error_deg=error,
         random_fraction=random,
         angle_deg=angle,
-        allowed=allowed,
     )
 
 
@@ -135,7 +131,6 @@ def _powder(spots: Spots) -> PhaseOrientation:
         np.nan,
         1.0 if n else np.nan,
         np.full(n, np.nan),
-        np.ones(n, bool),
     )
 
 

@@ -173,14 +173,14 @@ def _others(
     odds[tried.owners] += weights.log_factor
     slot = np.full(len(structures), -1)
     slot[tried.owners] = np.arange(len(tried.owners))
-    probability = expit(odds)
+    probability, seen = expit(odds), set(judged.tolist())
     return [
         Candidate(
             structures[index], float(probability[index]), float(odds[index]), tried, at,
             int(weights.scale[at]) if at >= 0 else 0, int(weights.amount[at]) if at >= 0 else 0,
         )
         for index, at in enumerate(slot.tolist())
-        if index not in set(judged.tolist())
+        if index not in seen
     ]  # fmt: skip
 
 
