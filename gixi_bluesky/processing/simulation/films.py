@@ -25,7 +25,6 @@ __all__ = ["ChangingPhase", "Series", "SeriesGrid", "SeriesTruth"]
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
-Bool = NDArray[np.bool_]
 
 _ROWS = 361  # of profiles along phi
 _MOSAIC_STEP = 1.05  # profiles are kept, so mosaics are rounded to powers of it

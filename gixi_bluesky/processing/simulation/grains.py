@@ -69,11 +69,13 @@ def grains_of(texture: Texture, density: Float64, hkl: Hkl, relative_number: flo
         np.maximum(strongest[first:last], bell, out=strongest[first:last])
     effective = float(sizes.sum() ** 2 / (sizes**2).sum()) if number else 0.0
     ring = effective >= _FEWEST or texture.fine_fraction > 0
-    alone = np.exp(-0.5 * ((phi - centres[:, None]) / sigma) ** 2) * (height * sizes)[:, None]
+    spots = np.empty((0, len(phi)))
+    if not ring:
+        spots = np.exp(-0.5 * ((phi - centres[:, None]) / sigma) ** 2) * (height * sizes)[:, None]
     return Grains(
         angular=angular + texture.fine_fraction * density,
         shift=shift,
         sharpness=sharpness,
         ring=ring,
-        spots=alone[: 0 if ring else None],
+        spots=spots,
     )

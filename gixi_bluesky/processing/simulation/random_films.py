@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from gixi_bluesky.processing.geometry.grids import Space
 
-__all__ = ["FilmDraw", "FilmStyle", "drawn_film"]
+__all__ = ["FilmDraw", "FilmStyle", "drawn_film", "log_uniform"]
 
 FilmStyle = Literal["plain", "grainy", "oriented", "dense", "varied"]
 
@@ -94,3 +95,8 @@ def drawn_film(rng: np.random.Generator, style: FilmStyle, space: Space) -> Film
             glow=(3.0, 600.0),
         )
     return plain
+
+
+def log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
+    """Return a number from `low` to `high` whose logarithm is uniform."""
+    return float(np.exp(rng.uniform(math.log(low), math.log(high))))

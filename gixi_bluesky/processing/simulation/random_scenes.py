@@ -14,8 +14,13 @@ from numpy.typing import NDArray
 from gixi_bluesky.processing.geometry.grids import Space
 from gixi_bluesky.processing.geometry.instrument import Geometry
 from gixi_bluesky.processing.simulation.panel import record
-from gixi_bluesky.processing.simulation.random_films import FilmDraw, FilmStyle, drawn_film
-from gixi_bluesky.processing.simulation.random_setups import DrawnSetup, log_uniform, random_setup
+from gixi_bluesky.processing.simulation.random_films import (
+    FilmDraw,
+    FilmStyle,
+    drawn_film,
+    log_uniform,
+)
+from gixi_bluesky.processing.simulation.random_setups import DrawnSetup, random_setup
 from gixi_bluesky.processing.simulation.random_structures import drawn_structure
 from gixi_bluesky.processing.simulation.scene import Halo, Phase, Rod, Scene, Streak
 from gixi_bluesky.processing.simulation.texture import Texture

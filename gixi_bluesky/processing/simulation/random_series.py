@@ -11,6 +11,7 @@ import numpy as np
 
 from gixi_bluesky.processing.simulation.films import ChangingPhase, Series, SeriesGrid
 from gixi_bluesky.processing.simulation.growth import Growth
+from gixi_bluesky.processing.simulation.random_films import log_uniform
 from gixi_bluesky.processing.simulation.random_structures import random_structure
 from gixi_bluesky.processing.simulation.scene import Halo
 from gixi_bluesky.processing.simulation.texture import Texture
@@ -44,7 +45,7 @@ def random_series(seed: int, film: Film | None = None, n_frames: int | None = No
         phases=tuple(phases),
         grid=SeriesGrid(q_max, shape, gaps=_gaps(rng, q_max)),
         halo=Halo(float(rng.uniform(0.4, 0.8)) * q_max, 0.4, float(rng.uniform(0, 20))),
-        flat=_log_uniform(rng, 2.0, 12.0),
+        flat=log_uniform(rng, 2.0, 12.0),
         seed=seed,
         monitor_noise=float(rng.uniform(0.0, 0.03)),
         hot=tuple(hot) if rng.random() < 0.5 else (),
@@ -56,11 +57,11 @@ def _phase(rng: np.random.Generator, film: Film, n: int, q_max: float, index: in
     contact = None
     if film != "powder":
         contact = _CONTACTS[int(rng.integers(len(_CONTACTS)))]
-    mosaic = _log_uniform(rng, 3.0, 25.0)
-    size = _log_uniform(rng, 150.0, 600.0)
+    mosaic = log_uniform(rng, 3.0, 25.0)
+    size = log_uniform(rng, 150.0, 600.0)
     return ChangingPhase(
         structure=structure,
-        counts=_log_uniform(rng, 8.0, 120.0),
+        counts=log_uniform(rng, 8.0, 120.0),
         growth=_growth(rng, n),
         texture=Texture(
             contact=contact,
@@ -71,7 +72,7 @@ def _phase(rng: np.random.Generator, film: Film, n: int, q_max: float, index: in
         expansion=float(rng.choice([0.0, rng.normal(0, 0.012) / n])),
         mosaic_deg=(mosaic, mosaic * float(rng.uniform(0.3, 1.0))),
         size_angstrom=(size, size * float(rng.uniform(1.0, 2.0))),
-        footprint=_log_uniform(rng, 0.003, 0.012),
+        footprint=log_uniform(rng, 0.003, 0.012),
     )
 
 
@@ -93,7 +94,7 @@ def _substrate(rng: np.random.Generator, q_max: float) -> ChangingPhase:
     structure = _structure(rng, "powder", q_max, "substrate")
     return ChangingPhase(
         structure=replace(structure, reflections=structure.reflections.strongest(5)),
-        counts=_log_uniform(rng, 10.0, 60.0),
+        counts=log_uniform(rng, 10.0, 60.0),
         growth=Growth(),
         size_angstrom=(400.0, 400.0),
     )
@@ -129,7 +130,3 @@ def _gaps(rng: np.random.Generator, q_max: float) -> tuple[tuple[float, float, f
         q, phi = float(rng.uniform(0.3, 0.9)) * q_max, float(rng.uniform(5, 75))
         gaps.append((q, phi, q + 0.02 * q_max, phi + 12.0))
     return tuple(gaps)
-
-
-def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
-    return float(np.exp(rng.uniform(math.log(low), math.log(high))))

@@ -14,10 +14,11 @@ from gixi_bluesky.processing.remap.remapper import Remapper
 from gixi_bluesky.processing.settings import CorrectionSettings, GridSettings
 from gixi_bluesky.processing.simulation.cartesian_truth import CartesianObserver
 from gixi_bluesky.processing.simulation.panel import Panel
+from gixi_bluesky.processing.simulation.random_films import log_uniform
 from gixi_bluesky.processing.simulation.render import Renderer
 from gixi_bluesky.processing.simulation.truth import Observer
 
-__all__ = ["DrawnSetup", "log_uniform", "random_setup"]
+__all__ = ["DrawnSetup", "random_setup"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +29,6 @@ class DrawnSetup:
     panel: Panel
     remapper: Remapper
     observer: Observer | CartesianObserver
-
-
-def log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
-    """Return a number whose logarithm is uniform."""
-    return float(np.exp(rng.uniform(math.log(low), math.log(high))))
 
 
 def random_setup(rng: np.random.Generator, shape: tuple[int, int], space: Space) -> DrawnSetup:

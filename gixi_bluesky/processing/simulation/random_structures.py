@@ -9,7 +9,7 @@ import gemmi
 import numpy as np
 
 from gixi_bluesky.processing.structures.cif_files import Structure
-from gixi_bluesky.processing.structures.reflections import Lines, powder_lines
+from gixi_bluesky.processing.structures.reflections import powder_lines
 
 __all__ = ["drawn_structure", "random_structure"]
 
@@ -27,7 +27,7 @@ def drawn_structure(
     """Return one of the known structures in two of five cases, otherwise a random one."""
     if known and rng.random() < 0.4:
         chosen = known[int(rng.integers(len(known)))]
-        return replace(chosen, reflections=_strongest(chosen.reflections, most_lines))
+        return replace(chosen, reflections=chosen.reflections.strongest(most_lines))
     while True:
         drawn = random_structure(rng, q_max, lengths, most_lines)
         if len(drawn.reflections):  # a small cell may have no line in so short a range
@@ -71,16 +71,5 @@ def random_structure(
         site.u_iso = float(rng.uniform(0.01, 0.06))
         small.add_site(site)
     small.setup_cell_images()
-    lines = _strongest(powder_lines(small, q_max), most_lines)
+    lines = powder_lines(small, q_max).strongest(most_lines)
     return Structure("random", "random", "", tuple(small.cell.parameters), lines)
-
-
-def _strongest(lines: Lines, most: int) -> Lines:
-    keep = np.sort(np.argsort(-lines.intensity)[:most])
-    return Lines(
-        q=lines.q[keep],
-        hkl=lines.hkl[keep],
-        intensity=lines.intensity[keep],
-        multiplicity=lines.multiplicity[keep],
-        families=tuple(lines.families[i] for i in keep),
-    )
