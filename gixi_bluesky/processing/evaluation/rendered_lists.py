@@ -9,15 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gixi_bluesky.processing.detector import Detector
-from gixi_bluesky.processing.measure.peaks import measure
+from gixi_bluesky.processing.settings import DetectorSettings
 from gixi_bluesky.processing.simulation.films import Series, SeriesTruth
 from gixi_bluesky.processing.simulation.peak_lists import FALSE, PeakList
 from gixi_bluesky.processing.tables import Peaks
+from gixi_bluesky.processing.tracks.sum_search import search_with
 
 __all__ = ["on_detector_grid", "owners", "rendered_list"]
 
 _SHAPE = (512, 1024)  # of the images that networks are trained on
-_SCORE, _MOST_PEAKS = 0.5, 300
 _APART_FWHM, _LEAST_OVERLAP = 1.0, 0.2
 
 
@@ -33,8 +33,7 @@ def on_detector_grid(series: Series) -> Series:
 def rendered_list(series: Series, frame: int, detector: Detector) -> PeakList:
     """Return the peaks that a detector finds in a frame, with their reflections."""
     polar = series.polar(frame)
-    (found,) = detector(detector.prepare(polar.intensity[None]))
-    peaks = measure(polar, found.above(_SCORE, _MOST_PEAKS))
+    peaks = search_with(detector, DetectorSettings())(polar)
     return PeakList(peaks, owners(peaks, series.truth(frame)))
 
 

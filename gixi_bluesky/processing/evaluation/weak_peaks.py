@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gixi_bluesky.processing.detector import Detector
 from gixi_bluesky.processing.evaluation.rendered_lists import (
@@ -110,7 +109,7 @@ def _places(series: Series, detector: Detector) -> tuple[Places, Places]:
     """Return the places of tracks of single frames, and of those that only the mean shows."""
     fold = CourseFold()
     sums = SumTracks(search_with(detector, DetectorSettings()), N_FRAMES)
-    found = _nowhere()
+    found = Places.none()
     for frame in range(series.n_frames):
         fold.step(frame, rendered_list(series, frame, detector).peaks)
         image = series.polar(frame).intensity
@@ -125,8 +124,3 @@ def _as_peaks(places: Places) -> Peaks:
         q=places.q, phi=places.phi, fwhm_q=places.fwhm_q, fwhm_phi=places.fwhm_phi
     )
     return table
-
-
-def _nowhere() -> Places:
-    empty: NDArray[np.float64] = np.empty(0)
-    return Places(empty, empty, empty, empty)

@@ -119,8 +119,7 @@ class CoursePlan:
     def tasks(self, position: int, own: TrackedFrame) -> list[Task]:
         """Return what is due in the frame at a position."""
         begun, due, known = self._known[position], self._next[position], len(self._births)
-        nothing = own.places.chosen(np.zeros(len(own.places), bool))
-        tasks = [Task(own.tracks, own.places, nothing)] if due == _OWN else []
+        tasks = [Task(own.tracks, own.places, Places.none())] if due == _OWN else []
         placed = own.places
         for i in range(begun, known):
             birth = self._births[i]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import combinations, product
+from itertools import combinations, permutations, product
 from typing import Literal
 
 import numpy as np
@@ -80,7 +80,7 @@ class _Families:
 
 def _families(system: System, centring: str) -> _Families:
     largest = _LARGEST_INDEX[system]
-    terms: dict[tuple[int, ...], int] = {}
+    terms: set[tuple[int, ...]] = set()
     for h, k, l in product(range(largest + 1), repeat=3):  # noqa: E741 - the field's name
         if h + k + l == 0 or not _allowed(h, k, l, centring):
             continue
@@ -93,7 +93,7 @@ def _families(system: System, centring: str) -> _Families:
             key = (h * h + h * k + k * k, l * l)
         else:
             key = (h * h, k * k, l * l)
-        terms.setdefault(key, h + k + l)
+        terms.add(key)
     ordered = sorted(terms, key=lambda key: (sum(key), key))
     every = np.array(ordered, float)
     return _Families(every, every[: _TRIAL_FAMILIES[system]])
@@ -129,8 +129,7 @@ def _trials(low: Float64, q: Float64) -> Iterator[Float64]:
     squares = q[:_FIRST_LINES] ** 2
     k = low.shape[1]
     assigned = np.array(list(combinations(range(len(low)), k)), np.intp)
-    if k > 1:
-        assigned = np.concatenate([assigned[:, list(p)] for p in _orders(k)])
+    assigned = np.concatenate([assigned[:, list(order)] for order in permutations(range(k))])
     matrices = low[assigned]
     solvable = np.abs(np.linalg.det(matrices)) > 1e-6
     matrices = matrices[solvable]
@@ -142,12 +141,6 @@ def _trials(low: Float64, q: Float64) -> Iterator[Float64]:
         chosen = constants[good]
         for first in range(0, len(chosen), _CHUNK):
             yield chosen[first : first + _CHUNK]
-
-
-def _orders(k: int) -> list[tuple[int, ...]]:
-    return [(0, 1), (1, 0)] if k == 2 else [
-        (0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0),
-    ]  # fmt: skip
 
 
 def _tolerance(q: Float64, q_error: Float64) -> Float64:

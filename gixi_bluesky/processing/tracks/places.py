@@ -27,6 +27,11 @@ class Places:
     def __len__(self) -> int:
         return len(self.q)
 
+    @classmethod
+    def none(cls) -> Places:
+        """Return no places."""
+        return cls(*(np.empty(0) for _ in range(4)))
+
     def chosen(self, index: NDArray[np.intp] | NDArray[np.bool_]) -> Places:
         """Return some of the places."""
         return Places(self.q[index], self.phi[index], self.fwhm_q[index], self.fwhm_phi[index])

@@ -41,8 +41,7 @@ class MeanImage:
 
     def add(self, image: Float32, condition: float) -> Float32 | None:
         """Take an image and return the mean, NaN = no data, when it completes a block."""
-        changed = abs(condition - self._condition) > _SAME_CONDITION
-        if self._total is None or self._counts is None or changed or self._other(image):
+        if self._total is None or self._counts is None or self._changed(image, condition):
             self._total = np.zeros(image.shape)
             self._counts = np.zeros(image.shape, np.int32)
             self._held, self._condition = 0, condition
@@ -57,8 +56,9 @@ class MeanImage:
         self._total = None
         return mean.astype(np.float32)
 
-    def _other(self, image: Float32) -> bool:
-        return self._total is not None and self._total.shape != image.shape
+    def _changed(self, image: Float32, condition: float) -> bool:
+        other = self._total is not None and self._total.shape != image.shape
+        return other or abs(condition - self._condition) > _SAME_CONDITION
 
 
 class SumTracks:
@@ -72,7 +72,7 @@ class SumTracks:
     def __init__(self, search: Search, n: int) -> None:
         self._search = search
         self._mean = MeanImage(n)
-        self._places = _nowhere()
+        self._places = Places.none()
 
     def add(
         self, image: Float32, condition: float, axes: tuple[Float64, Float64], known: Places
@@ -96,7 +96,3 @@ class SumTracks:
         chosen = found.chosen(new)
         self._places = self._places.joined(chosen)
         return np.arange(first, first + len(chosen), dtype=np.int64), chosen
-
-
-def _nowhere() -> Places:
-    return Places(*(np.empty(0) for _ in range(4)))

@@ -42,7 +42,7 @@ class Tracker:
     def places(self) -> tuple[Int64, Places]:
         """The numbered tracks and where each is expected in the latest frame."""
         if self._motion is None:
-            return np.empty(0, np.int64), Places(*(np.empty(0) for _ in range(4)))
+            return np.empty(0, np.int64), Places.none()
         numbered = np.flatnonzero(self._motion.number != UNNUMBERED)
         motion = self._motion.kept(numbered[np.argsort(self._motion.number[numbered])])
         return motion.number, Places(motion.q, motion.phi, motion.fwhm_q, motion.fwhm_phi)
