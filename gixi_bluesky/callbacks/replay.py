@@ -13,7 +13,7 @@ from tiled.queries import Key
 
 from gixi_bluesky.callbacks.analysis import Analysis
 from gixi_bluesky.callbacks.databroker_runs import stored_documents
-from gixi_bluesky.callbacks.derived.stores import store_builder
+from gixi_bluesky.callbacks.derived.stores import RunStore, store_builder
 from gixi_bluesky.callbacks.settings import AnalysisConfig
 from gixi_bluesky.errors import StoreError
 from gixi_bluesky.tiled_adapters.client.queries import full_uid
@@ -64,10 +64,10 @@ def replay(
     derived: a client of the catalogue where derived runs go
     Raises what a wrong set-up raises, and TimeoutError when a run takes longer than `timeout` s.
     """
-    opened: list[Any] = []
+    opened: list[RunStore] = []
     build = store_builder(config, derived)
 
-    def new_store() -> Any:
+    def new_store() -> RunStore:
         opened.append(build())
         return opened[-1]
 
@@ -79,7 +79,9 @@ def replay(
             yield _replay(run, analysis, opened, timeout)
 
 
-def _replay(run: Any, analysis: Analysis, opened: list[Any], timeout: float | None) -> Replayed:
+def _replay(
+    run: Any, analysis: Analysis, opened: list[RunStore], timeout: float | None
+) -> Replayed:
     uid = run.metadata["start"]["uid"]
     if not run.metadata.get("stop"):
         return Replayed(uid, None, "it has not ended")

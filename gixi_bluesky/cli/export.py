@@ -39,7 +39,8 @@ def export(
         raise typer.BadParameter("give --csv, --cuts, --nexus or several of them")
     run = found_run(uid, tiled, config, directory)
     if cuts and not run.cuts:
-        raise typer.BadParameter(f"run {run.start['uid']} has no cuts")
+        message = f"run {run.start['uid']} has no cuts: its configuration names none; omit --cuts"
+        raise typer.BadParameter(message)
     with working(f"exporting {run.start['uid']}"):
         paths = write_csv(run, out) if csv else []
         if cuts:

@@ -47,8 +47,21 @@ StoreConfigFile = Annotated[
         help="Configuration that names the server or the directory.",
     ),
 ]
+
+
+def _with_runs(directory: Path) -> Path:
+    """Return the directory, or its `results` if the runs are there, as in the demo's folder."""
+    below = directory / "results"
+    return below if not any(directory.glob("*-*")) and any(below.glob("*-*")) else directory
+
+
 ResultsDirectory = Annotated[
-    Path, typer.Option(metavar="DIR", help="Results directory, when there is no server.")
+    Path,
+    typer.Option(
+        metavar="DIR",
+        help="Results directory, or the demo's folder, when there is no server.",
+        callback=_with_runs,
+    ),
 ]
 JsonLines = Annotated[
     bool,

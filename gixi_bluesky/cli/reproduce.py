@@ -86,6 +86,7 @@ def _analysed(start: Any, config: Config, raw: str, catalogue: str) -> str:
     from gixi_bluesky.errors import StoreError
 
     if Path(raw).is_dir():
+        _require_no_documents(config)
         from gixi_bluesky.cli.watch import watched
 
         for _ in watched(config, Path(raw), stop_after=2.0):
@@ -97,6 +98,22 @@ def _analysed(start: Any, config: Config, raw: str, catalogue: str) -> str:
         message = f"the analysis of {raw} gave {len(found)} runs; expected one, see the log"
         raise StoreError(message)
     return found[0].stem
+
+
+def _require_no_documents(config: Config) -> None:
+    """Raise ConfigError if the geometry is looked up in documents, which a folder has not."""
+    from gixi_bluesky.callbacks.documents.value_sources import FromDocument
+    from gixi_bluesky.errors import ConfigError
+
+    angle = config.geometry.incidence_angle_deg
+    keys = [str(angle)] if isinstance(angle, FromDocument) else []
+    keys += config.geometry.changes_per_frame
+    if keys:
+        message = (
+            f"the run took {', '.join(keys)} from its documents, which a folder of images does "
+            "not have; give --raw the address of the Tiled server with the raw run"
+        )
+        raise ConfigError(message)
 
 
 def _replay(start: Any, config: Config, raw: str, catalogue: str) -> None:

@@ -110,3 +110,20 @@ def test_what_cannot_be_found_is_reported(
     done = run_command(monkeypatch, server, *arguments, "--config", config_file(server, 0.5))
     assert done.exit_code == 2
     assert reported in " ".join(done.stderr.split())
+
+
+def test_a_bundle_is_made_again_from_the_raw_run_on_the_server(
+    server: EmbeddedServer, raw_uid: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    done = run_command(monkeypatch, server, raw_uid, "--config", config_file(server, 0.5))
+    assert done.exit_code == 0, done.output
+    uid = json.loads(done.stdout)["derived_uid"]
+    bundle = tmp_path / "bundle"
+    published = ["publish", uid, "--directory", str(server.directory / "results")]
+    done = CliRunner().invoke(app, [*published, "--out", str(bundle)])
+    assert done.exit_code == 0, done.output
+    done = CliRunner().invoke(app, ["reproduce", str(bundle), "--raw", server.uri, "--json"])
+    assert done.exit_code == 0, done.output
+    verdicts = {one["name"]: one["verdict"] for one in map(json.loads, done.stdout.splitlines())}
+    assert set(verdicts) >= {"frames", "peaks", "images"}
+    assert set(verdicts.values()) == {"equal"}
