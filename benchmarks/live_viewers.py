@@ -57,7 +57,7 @@ async def subscribe(server: Server, path: str, received: list[int]) -> None:
     """Receive what a node reports until cancelled, and count its bytes."""
     address = f"{server.base.replace('http', 'ws')}/api/v1/stream/single/{path}"
     while True:
-        with contextlib.suppress(OSError, Exception):
+        with contextlib.suppress(Exception):
             options = {"origin": server.base, "additional_headers": server.headers}
             async with connect(f"{address}?envelope_format=msgpack", **options) as stream:
                 async for message in stream:

@@ -250,12 +250,11 @@ def row(entrance: str, kind: str, workers: int, rate: float, usage: Usage, frame
     print(f"{entrance:8} {kind:7} {workers:7d}  {rate:8.2f}  {usage.mib:10.0f}  {cpu}", flush=True)
 
 
-def remaps(frames: NDArray[Any], count: int) -> None:
+def remaps(config: Config, frames: NDArray[Any], count: int) -> None:
     """Time our remap in turns with pyFAI's integration and one bilinear sample a bin."""
     from pyFAI.detectors import Detector
     from pyFAI.integrator.fiber import FiberIntegrator
 
-    config, _ = configured(Path(tempfile.mkdtemp()))
     settings = config.geometry
     geometry = Geometry.from_settings(settings, SHAPE)
     remapper = Remapper(geometry, config.grid, config.corrections, SHAPE)
@@ -380,7 +379,7 @@ def main() -> None:
         if "kafka" in options.only:
             kafka(frames, folder, stack)
         if "remap" in options.only:
-            remaps(different, max(5, options.frames // 4))
+            remaps(config, different, max(5, options.frames // 4))
 
 
 if __name__ == "__main__":

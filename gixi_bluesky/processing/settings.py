@@ -27,6 +27,7 @@ __all__ = [
     "GeometrySettings",
     "GivenPerFrame",
     "GridSettings",
+    "MaskFile",
     "MatchingSettings",
     "Settings",
 ]
@@ -179,11 +180,7 @@ class GeometrySettings(Settings):
     @property
     def mask_file(self) -> MaskFile | None:
         """The mask with the value of its good pixels, None without a mask."""
-        return (
-            self.mask
-            if self.mask is None or isinstance(self.mask, MaskFile)
-            else (MaskFile(file=self.mask))
-        )
+        return MaskFile(file=self.mask) if isinstance(self.mask, Path) else self.mask
 
     @property
     def changes_per_frame(self) -> tuple[str, ...]:

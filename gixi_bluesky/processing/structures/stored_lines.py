@@ -14,7 +14,7 @@ import safetensors.numpy
 from safetensors import SafetensorError
 
 from gixi_bluesky.processing.disk_cache import DiskCache
-from gixi_bluesky.processing.structures import crystals, reflections, sites, symmetry
+from gixi_bluesky.processing.structures import cif_text, crystals, reflections, sites, symmetry
 from gixi_bluesky.processing.structures.reflections import Lines
 
 __all__ = ["stored_lines"]
@@ -65,6 +65,6 @@ def _read(content: bytes) -> Lines | None:
 def _code() -> str:
     """Return the digest of the code that decides the lines."""
     digest = hashlib.sha256(f"{np.__version__} {version('gemmi')}".encode())
-    for module in (crystals, reflections, sites, symmetry):
+    for module in (cif_text, crystals, reflections, sites, symmetry):
         digest.update(Path(str(module.__file__)).read_bytes())
     return digest.hexdigest()
