@@ -32,12 +32,12 @@ from gixi_bluesky.processing.texture.settings import Textures
 from gixi_bluesky.processing.tracks.settings import TrackSettings
 from gixi_bluesky.tiled_adapters.settings import OutputSettings, TiledSettings
 
-__all__ = ["Config", "load_config", "parse_config", "stored_config"]
+__all__ = ["DECIDING", "Config", "load_config", "parse_config", "stored_config"]
 
 _RESULT_FILES = {".nxs", ".h5", ".hdf5"}
 
 # Sections taken from a stored configuration: those that decide results, no servers or outputs.
-_DECIDING = (
+DECIDING = (
     "geometry",
     "grid",
     "corrections",
@@ -106,7 +106,7 @@ def stored_config(
     only if its sha256 is the one in `provenance`. Raises ConfigError for a file that is missing or
     another one, and for a dark that is a run on a server.
     """
-    tree = {section: configuration[section] for section in _DECIDING if section in configuration}
+    tree = {section: configuration[section] for section in DECIDING if section in configuration}
     left = sorted(set(configuration) - set(tree))
     config = parse_config(tree, folder=folder, source=source)
     standard = DetectorSettings()

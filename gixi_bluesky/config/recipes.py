@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from gixi_bluesky.config import Config, stored_config
+from gixi_bluesky.config import DECIDING, Config, stored_config
 from gixi_bluesky.config.yaml_files import read_yaml
 from gixi_bluesky.errors import ConfigError
 from gixi_bluesky.processing.settings import WEIGHTS_FILES, MaskFile
@@ -25,7 +25,6 @@ from gixi_bluesky.tiled_adapters.bundles.making import AnalysisRecipe
 __all__ = ["bundled_config", "recipe_of"]
 
 _DROPPED = re.compile(r"[^A-Za-z0-9._-]+")
-_KEPT = ("geometry", "grid", "corrections", "detector", "matching", "cuts", "textures", "tracks")
 
 
 def recipe_of(start: Mapping[str, Any], folder: Path) -> AnalysisRecipe:
@@ -37,7 +36,7 @@ def recipe_of(start: Mapping[str, Any], folder: Path) -> AnalysisRecipe:
     provenance = start["gixi"].get("provenance", {})
     configuration = provenance.get("config", {})
     config = stored_config(configuration, provenance, folder=folder, source=start["uid"])
-    tree = config.model_dump(mode="json", by_alias=True, include=set(_KEPT))
+    tree = config.model_dump(mode="json", by_alias=True, include=set(DECIDING))
     tree["steps"] = configuration.get("steps", [])
     inputs: dict[str, Path] = {}
 

@@ -23,7 +23,7 @@ from gixi_bluesky.tiled_adapters.client.fast_queries import (
     bins_between,
     has_fast_queries,
 )
-from gixi_bluesky.tiled_adapters.run_names import LEAST_PREFIX, one_with_prefix
+from gixi_bluesky.tiled_adapters.run_names import LEAST_PREFIX, one_with_prefix, sample_name
 from gixi_bluesky.tiled_adapters.schema import PURPOSE
 
 if TYPE_CHECKING:
@@ -180,7 +180,7 @@ def compare(
         coords={
             along: (along, axis, {"units": series[0].unit}),
             "uid": ("run", [start["uid"] for start in starts]),
-            "sample": ("run", [str(start.get("sample_name", "")) for start in starts]),
+            "sample": ("run", [sample_name(start) for start in starts]),
         },
         attrs={"name": cut},
     )

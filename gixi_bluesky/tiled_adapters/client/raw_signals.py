@@ -92,7 +92,10 @@ def _by_event(signal: _Signal, frames: pd.DataFrame) -> NDArray[Any] | None:
 
 def _at_times(signal: _Signal, times: pd.Series) -> NDArray[Any]:
     at = times.to_numpy(np.float64)
-    if np.issubdtype(signal.values.dtype, np.number):
+    numbers = np.issubdtype(signal.values.dtype, np.number)
+    if not len(signal.times):
+        return np.full(len(at), np.nan if numbers else None)
+    if numbers:
         values = np.interp(at, signal.times, signal.values.astype(np.float64), left=np.nan)
         return np.where(np.isfinite(at), values, np.nan)
     place = np.searchsorted(signal.times, at, side="right") - 1

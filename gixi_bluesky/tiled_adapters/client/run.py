@@ -25,6 +25,7 @@ from gixi_bluesky.tiled_adapters.frame_arrays import (
     StoredAxis,
     cut_arrays,
 )
+from gixi_bluesky.tiled_adapters.run_names import sample_name
 from gixi_bluesky.tiled_adapters.schema import (
     IMAGE_KEY,
     IMAGES,
@@ -258,7 +259,7 @@ class GIXIRun(BlueskyRunV3):
             "<table><tr><th>phase</th><th>probability</th><th>frames</th><th>from frame</th></tr>"
             f"{rows}</table>"
         )
-        sample = escape(str(start.get("sample_name", "")))
+        sample = escape(sample_name(start))
         return (
             f"<div><b>GIXIRun</b> <code>{escape(start['uid'])}</code> {sample}<br>"
             f"of raw <code>{escape(self.raw_uid)}</code>, {self._state}: {counts}"
