@@ -1,0 +1,213 @@
+"""The mean of a frame's pixels over the cells of a grid, with variance and pixel counts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gixi_bluesky.errors import FrameError, GeometryError
+from gixi_bluesky.processing.geometry.array_orientation import Orientation
+from gixi_bluesky.processing.pixels.counts import PixelCorrection
+from gixi_bluesky.processing.pixels.masks import invalid_pixels, require_image
+from gixi_bluesky.processing.pixels.noise import Noise
+from gixi_bluesky.processing.remap.footprint import Footprint
+from gixi_bluesky.processing.settings import CorrectionSettings
+from gixi_bluesky.processing.types import RemappedImage
+
+__all__ = ["GridMean"]
+
+Bool = NDArray[np.bool_]
+Float32 = NDArray[np.float32]
+
+
+class GridMean:
+    """The weighted mean of a frame's pixels over the cells of one grid, with its variance.
+
+    shape: (rows, columns) of the frames after `orient`
+    Keeps what the last frame lacked: not for several threads at once.
+    Raises GeometryError when no cell is data.
+    """
+
+    def __init__(
+        self,
+        footprint: Footprint,
+        shape: tuple[int, ...],
+        corrections: CorrectionSettings,
+        pixels: PixelCorrection | None,
+    ) -> None:
+        self._footprint, self._shape = footprint, shape
+        self._corrections = corrections
+        self._pixels = pixels
+        self._dummy = () if pixels is not None else corrections.dummy
+        if not self._footprint.weight.any():
+            message = (
+                "no cell of the grid is data: the detector sees none of it, or all is masked; "
+                "check beam centre, flip, q_max, side and mask"
+            )
+            raise GeometryError(message)
+        self._whole = _Lacking(
+            np.empty(0, np.int64),
+            None,
+            self._footprint.unit_variance,
+            self._footprint.unit_variance / self._footprint.scale,
+            self._footprint.weight,
+        )
+        self._last = self._whole
+        self._spread: _Spread | None = None
+        # Kept from frame to frame: new memory of this size costs more than what is done in it.
+        self._counts = np.empty((0, 0), np.float32)
+        self._halved = np.empty((0, 0), np.float32)
+
+    def __call__(
+        self, frame: NDArray[Any], pixels: PixelCorrection | None = None, exposures: int = 1
+    ) -> tuple[RemappedImage, Noise]:
+        """Return the frame on the grid and its noise; FrameError as of `Remapper`."""
+        frame = require_image(np.asarray(frame))
+        if frame.shape != self._shape:
+            message = f"the frame has shape {frame.shape} after turning; expected {self._shape}"
+            raise FrameError(message)
+        integer = frame.dtype.kind in "iu"
+        if pixels is not None and pixels is not self._pixels:
+            self._pixels, self._spread = pixels, None
+        if self._pixels is not None:
+            frame = self._pixels(frame, exposures)
+        layout = Orientation.of_memory(frame)
+        if layout != self._footprint.layout:
+            self._footprint = self._footprint.laid(layout)
+            self._last = self._whole
+        window = layout.inverse.apply(frame[self._footprint.window])
+        means, lacking = self._means(np.ascontiguousarray(window))
+        intensity = np.take(means, self._footprint.places, mode="clip")  # "raise" is twice slower
+        if lacking.share is not None:
+            intensity /= lacking.share
+        noise = Noise.of_frame(
+            self._corrections,
+            intensity,
+            lacking.unit_variance,
+            integer=integer,
+            exposures=exposures,
+        )
+        per_count, unit_variance = lacking.per_count, lacking.unit_variance
+        # Noise that was estimated is that of corrected counts already.
+        if self._pixels is not None and (integer or self._corrections.gain is not None):
+            if self._spread is None:
+                self._spread = _Spread.of(self._pixels, self._footprint)
+            variance = self._spread.variance(noise, intensity, per_count, unit_variance, exposures)
+        else:
+            variance = noise.variance(intensity, per_count, unit_variance)
+        return RemappedImage(intensity, variance, lacking.pixels), noise
+
+    def _means(self, window: NDArray[Any]) -> tuple[Float32, _Lacking]:
+        """Return the mean of each matrix row and what the frame lacks."""
+        if window.dtype.kind == "f":
+            with np.errstate(over="ignore"):  # beyond float32 is infinite, hence no data
+                counts = window.astype(np.float32, copy=False)
+            if not self._dummy:
+                means = self._mean_of(counts)
+                # A NaN or an infinity in any pixel that counts shows in the total.
+                if np.isfinite(means[:-1].sum()):
+                    return means, self._whole
+            lacking = invalid_pixels(counts, self._dummy)
+        else:
+            if self._counts.shape != window.shape:
+                self._counts = np.empty(window.shape, np.float32)
+            counts = self._counts
+            np.copyto(counts, window, casting="unsafe")
+            # Negative numbers are beyond the signed maximum when read as unsigned.
+            highest = window.view(window.dtype.str.replace("i", "u")).max()
+            if highest < np.iinfo(window.dtype).max:
+                return self._mean_of(counts), self._whole
+            lacking = invalid_pixels(window)
+        return self._mean_of(np.where(lacking, np.float32(0), counts)), self._without(lacking)
+
+    def _mean_of(self, counts: Float32) -> Float32:
+        shape = self._footprint.halved_shape
+        if self._halved.shape != shape:
+            self._halved = np.empty(shape, np.float32)
+        return self._footprint.means(counts, self._halved)
+
+    def _without(self, lacking: Bool) -> _Lacking:
+        """Return what changes when pixels (memory order) lack; gaps stay, so the last is kept."""
+        where = np.flatnonzero(lacking)
+        if not np.array_equal(where, self._last.where):
+            share = self._footprint.share(~lacking)
+            pixels = np.nan_to_num(self._footprint.weight * share)
+            if not pixels.any():
+                message = "no pixel on the grid is data: all are masked, gaps or not finite"
+                raise FrameError(message)
+            # Pixels that lack take their share of the squared weights with them.
+            unit_variance = self._footprint.unit_variance / share
+            self._last = _Lacking(
+                where, share, unit_variance, unit_variance / self._footprint.scale, pixels
+            )
+        return self._last
+
+
+@dataclass(frozen=True, slots=True)
+class _Lacking:
+    """The maps of a footprint for frames that lack some pixels, each (grid rows, grid columns).
+
+    where: (n,) flat pixels of the window that lack
+    share: valid share of each cell's weight, NaN where it is no data; None if all is there
+    unit_variance: variance of the mean if that of every pixel were 1
+    per_count: variance of the mean per count, if a pixel's variance were its counts
+    pixels: detector pixels per cell, 0 where no data
+    """
+
+    where: NDArray[np.int64]
+    share: Float32 | None
+    unit_variance: Float32
+    per_count: Float32
+    pixels: Float32
+
+
+@dataclass(frozen=True, slots=True)
+class _Spread:
+    """The effect of dark and flat on the noise of each cell, (grid rows, grid columns).
+
+    A pixel's variance is (gain · raw + floor + dark variance) / flat², raw = counts · flat + dark;
+    each term is taken as the mean over the cell's pixels.
+
+    per_count: 1 / flat; unit: 1 / flat²; dark: dark / flat², dark_variance: dark variance / flat²
+    """
+
+    per_count: Float32
+    unit: Float32
+    dark: Float32
+    dark_variance: Float32
+
+    @classmethod
+    def of(cls, pixels: PixelCorrection, footprint: Footprint) -> _Spread:
+        def mean(values: Float32) -> Float32:
+            known = np.nan_to_num(values[footprint.window])
+            window = np.ascontiguousarray(footprint.layout.inverse.apply(known))
+            return np.take(footprint.means(window), footprint.places) / footprint.scale
+
+        inverse = pixels.inverse_flat
+        square = inverse * inverse
+        return cls(
+            mean(inverse),
+            mean(square),
+            mean(pixels.dark * square),
+            mean(pixels.dark_variance * square),
+        )
+
+    def variance(
+        self,
+        noise: Noise,
+        intensity: Float32,
+        per_count: Float32,
+        unit_variance: Float32,
+        exposures: int,
+    ) -> Float32:
+        """Return the variance of each cell's mean, as `Noise.variance` does without correction.
+
+        The same dark is taken off each exposure, so its own error grows with their number.
+        """
+        signal = noise.variance(intensity, per_count * self.per_count, unit_variance * self.unit)
+        n = np.float32(exposures)
+        extra = np.float32(noise.gain) * n * self.dark + n * n * self.dark_variance
+        return signal + unit_variance * np.maximum(extra, 0)
