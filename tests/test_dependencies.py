@@ -40,6 +40,7 @@ def imported(path: Path) -> set[str]:
     return found - set(sys.stdlib_module_names) - ours - {"gixi_bluesky"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", ["gixi_bluesky", "benchmarks", "examples"])
 def test_every_imported_package_is_declared(folder):
     distributions = metadata.packages_distributions()

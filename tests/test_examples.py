@@ -193,6 +193,7 @@ def run_example(name: str, *arguments: object) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_one_frame(tmp_path):
     tifffile.imwrite(tmp_path / "frame.tif", powder())
     tree = {
@@ -205,6 +206,7 @@ def test_one_frame(tmp_path):
     assert "MAPbBr3" in reported
 
 
+@pytest.mark.slow
 @pytest.mark.data
 def test_one_real_frame(shared_data):
     (image,) = (shared_data / "mapbbr3_p08").glob("*.tif")

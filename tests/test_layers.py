@@ -17,6 +17,7 @@ def test_imports_keep_to_the_layers_of_the_design():
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "statements",
     [

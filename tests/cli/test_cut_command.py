@@ -70,6 +70,7 @@ def test_what_cannot_be_cut_is_said(run, config_file, image, options, message):
     assert message in " ".join(result.stderr.replace("│", "").split())
 
 
+@pytest.mark.slow
 def test_a_picture_of_one_frame(run, config_file, image, tmp_path):
     tree = yaml.safe_load(config_file.read_text())
     tree["cuts"] = {"ring": {"along": "phi", "q": [1.02, 1.10]}}

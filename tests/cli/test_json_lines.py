@@ -9,6 +9,7 @@ from pathlib import Path
 
 import fabio
 import numpy as np
+import pytest
 
 PRINTING = """
 import ctypes, sys
@@ -28,6 +29,7 @@ main()
 """
 
 
+@pytest.mark.slow
 def test_what_libraries_print_goes_to_stderr(config_file: Path, tmp_path: Path) -> None:
     image = tmp_path / "one.cbf"
     fabio.cbfimage.CbfImage(data=np.ones((300, 320), np.int32)).write(str(image))

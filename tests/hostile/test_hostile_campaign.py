@@ -94,6 +94,7 @@ def require_alive(analysis: Analysis, stores: Stores) -> None:
     assert stored.stop["exit_status"] == "success"
 
 
+@pytest.mark.slow
 def test_hostile_documents_end_no_thread(tmp_path: Path) -> None:
     survive(tmp_path, Campaign(None, 300))
 

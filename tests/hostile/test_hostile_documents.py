@@ -78,6 +78,7 @@ def test_more_than_a_document_may_hold_is_refused(name: str, doc: dict[str, Any]
         parse(*decode(msgpack.packb([name, doc])))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "value",
     [[{}] * 300_000, [[]] * 1_500_000, {str(i): {} for i in range(300_000)}],
@@ -185,6 +186,7 @@ def test_images_beyond_the_budget_of_a_document_are_refused(multiplier: int, cou
     assert router.open_runs == ()
 
 
+@pytest.mark.slow
 def test_very_many_open_runs_slow_nothing_and_are_bounded() -> None:
     router = Router(InputSettings())
     n = 12_000

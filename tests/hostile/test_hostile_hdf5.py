@@ -150,6 +150,7 @@ def test_a_source_that_is_swapped_is_refused_the_next_time(tmp_path: Path) -> No
         reader.read(reference)
 
 
+@pytest.mark.slow
 def test_virtual_datasets_that_multiply_are_refused(tmp_path: Path) -> None:
     """Each names the next 64 times: 64**8 sources in some kilobytes."""
     for level in range(8):

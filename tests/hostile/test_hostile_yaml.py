@@ -20,6 +20,7 @@ def bomb(levels: int) -> str:
     return "\n".join(lines)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("content", "reported"),
     [

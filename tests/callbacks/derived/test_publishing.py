@@ -290,6 +290,7 @@ def test_images_are_stored_again_when_the_disk_has_room(
     assert math.isnan(first_pixels[1])
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_is_replaced_and_gets_the_flush_again(tmp_path: Path) -> None:
     publisher = Publisher(tmp_path)
     publisher.add(0, 1.0)

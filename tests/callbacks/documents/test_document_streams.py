@@ -312,6 +312,7 @@ def test_a_run_that_never_stops_is_stored_as_it_goes(beamline: type[Beamline]) -
     assert sorted(outer.table("frames")["frame"]) == list(range(MOST))
 
 
+@pytest.mark.slow
 @pytest.mark.data
 def test_recorded_documents_of_beamlines_are_taken_without_an_error(
     beamline: type[Beamline], shared_data: Path

@@ -108,6 +108,7 @@ def test_without_the_extra_it_says_what_to_install() -> None:
     assert "pip install 'gixi_bluesky[kafka]'" in done.stdout, done.stderr
 
 
+@pytest.mark.slow
 def test_the_service_loads_no_torch() -> None:
     program = (
         "import gixi_bluesky.callbacks.kafka.service, gixi_bluesky.cli.consume, sys\n"

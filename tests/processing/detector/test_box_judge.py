@@ -116,6 +116,7 @@ def test_a_manifest_that_names_an_unknown_judge_is_refused() -> None:
         shipped_judge("of-tomorrow")
 
 
+@pytest.mark.slow
 def test_a_judge_learns_that_pieces_of_rings_are_none(monkeypatch, tmp_path) -> None:
     """Fitted to a few frames, the judge keeps the ring and drops its pieces on another frame."""
     pieces = [box(row, 16) for row in GRAINS]

@@ -74,6 +74,7 @@ def test_a_spot_on_a_ring_is_a_second_peak():
     assert heights[1] > 450
 
 
+@pytest.mark.slow
 @given(seed=st.integers(0, 10_000), background=st.floats(0.5, 500))
 @settings(max_examples=8, deadline=None)
 def test_noise_on_a_halo_is_no_peak(seed, background):

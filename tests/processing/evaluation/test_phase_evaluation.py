@@ -29,6 +29,7 @@ from gixi_bluesky.processing.tables import Matches, MatchPeaks
 CANDIDATES = candidate_structures(7, q_max=4.0)
 
 
+@pytest.mark.slow
 def test_at_least_a_hundred_different_candidates():
     assert len(CANDIDATES) >= 100
     assert len({c.slug for c in CANDIDATES}) == len(CANDIDATES)
@@ -56,6 +57,7 @@ def test_a_strained_structure_has_its_lines_where_the_cell_puts_them(slug):
         assert cell[2] == pytest.approx(structure.cell[2] * 0.99)
 
 
+@pytest.mark.slow
 def test_frames_hold_what_they_say():
     frames = list(mixtures(3, 12, CANDIDATES))
     for frame in frames:
@@ -73,6 +75,7 @@ def test_frames_hold_what_they_say():
     assert any(p.texture.contact is not None for f in frames for p in f.present)
 
 
+@pytest.mark.slow
 def test_an_image_of_a_mixture_is_searched_and_measured():
     (frame,) = rendered_mixtures(5, 1, CANDIDATES, load_detector("classical"))
     assert len(frame.peaks) > 3

@@ -13,6 +13,7 @@ from gixi_bluesky.processing.evaluation.pulls import QUANTITIES, measured_pulls,
 from gixi_bluesky.processing.tables import Peaks
 
 
+@pytest.mark.slow
 def test_known_intensity_is_what_the_remapped_image_sums_to():
     """Strong rings alone, against a sum over the bins with the background beside taken off."""
     ratios = []
@@ -33,6 +34,7 @@ def test_known_intensity_is_what_the_remapped_image_sums_to():
     assert np.median(ratios) == pytest.approx(1, abs=0.02)
 
 
+@pytest.mark.slow
 def test_every_class_is_drawn_alone_and_in_pairs_one_fwhm_apart():
     peaks = [peak for frame in known_frames(5, 12) for peak in frame.peaks]
     assert {(p.strength, p.paired) for p in peaks} == {(s, b) for s in CLASSES for b in (0, 1)}
@@ -61,6 +63,7 @@ def measuring(bias: float):
     return measure
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bias", [0.0, 3.0])
 def test_true_errors_give_widths_of_one_and_a_bias_shows_in_the_median(bias):
     measure = measuring(bias)

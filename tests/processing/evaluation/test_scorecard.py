@@ -130,6 +130,7 @@ def test_without_frames_nothing_can_be_said():
     assert all(value is None for value in card.summary()["recall"].values())
 
 
+@pytest.mark.slow
 def test_a_real_detector_on_simulated_frames_finds_strong_peaks_best(tmp_path):
     frames = islice(random_frames(910_001, shape=(128, 256)), 3)
     exercises = [Exercise(f.polar.intensity, f.polar.q, f.truth) for f in frames]

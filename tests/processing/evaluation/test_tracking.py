@@ -71,6 +71,7 @@ def test_the_nearest_peak_is_followed_within_half_a_width():
     ]
 
 
+@pytest.mark.slow
 def test_our_tracks_beat_the_nearest_peak_on_series_that_are_kept_apart():
     scores = [
         compare_trackers([peak_list(series, frame) for frame in range(series.n_frames)])

@@ -79,6 +79,7 @@ def test_a_frame_with_its_own_values_is_as_if_they_were_configured(tmp_path: Pat
         np.testing.assert_array_equal(found.polar_image, expected.polar_image)
 
 
+@pytest.mark.slow
 def test_maps_are_built_when_a_value_really_changes(tmp_path: Path) -> None:
     frame = np.ones(SHAPE)
     moving = pipeline(tmp_path, without("energy_kev", energy_kev={"from": "mono"}))

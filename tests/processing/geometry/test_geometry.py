@@ -78,6 +78,7 @@ def pixels(shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     return rows, columns
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(geometries)
 def test_q_agrees_with_pyfai_to_a_thousandth(geometry: Geometry) -> None:

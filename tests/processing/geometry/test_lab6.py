@@ -96,6 +96,7 @@ def test_rings_lie_where_the_certificate_says(folder: Path, name: str) -> None:
     assert np.all(np.abs(found / RINGS - 1) <= tolerance)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Data at tag id")
 @pytest.mark.parametrize("name", ["231017", "jun23"])
 def test_rings_lie_where_pyfai_finds_them_pixel_by_pixel(folder: Path, name: str) -> None:

@@ -154,6 +154,7 @@ def test_a_missing_strong_line_counts_against_a_phase_and_a_foreign_peak_does_no
     assert foreign > 0.98
 
 
+@pytest.mark.slow
 def test_random_peaks_prove_nothing() -> None:
     highest = []
     for seed in range(200):
@@ -167,6 +168,7 @@ def test_random_peaks_prove_nothing() -> None:
     assert np.mean(np.array(highest) > 0.3) <= 0.08
 
 
+@pytest.mark.slow
 def test_probabilities_are_calibrated() -> None:
     """Of the verdicts near p, about the share p is true; here in two broad halves."""
     verdicts, truths = [], []

@@ -101,6 +101,7 @@ CASES = [
 ]
 
 
+@pytest.mark.slow
 def test_the_right_contact_plane_and_mosaic_in_nearly_every_case():
     rng = np.random.default_rng(0)
     right, ratio = [], []
@@ -120,6 +121,7 @@ def test_the_right_contact_plane_and_mosaic_in_nearly_every_case():
     assert np.mean(abs(np.array(ratio) - 1) < 0.15) >= 0.9
 
 
+@pytest.mark.slow
 def test_spots_anywhere_are_no_texture():
     rng = np.random.default_rng(1)
     called = 0

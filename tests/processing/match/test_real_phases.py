@@ -35,6 +35,7 @@ def matcher(q_max: float) -> Matcher:
     return Matcher(structures, MatchingSettings())
 
 
+@pytest.mark.slow
 @DETECTORS
 def test_mapbbr3_among_more_than_fifty_wrong_candidates(shared_data: Path, name: str) -> None:
     polar = remapped(mapbbr3(shared_data), MAPBBR3)
@@ -52,6 +53,7 @@ def test_mapbbr3_among_more_than_fifty_wrong_candidates(shared_data: Path, name:
     assert not set(foreign.tolist()) & set(rows.peak.tolist())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [
@@ -81,6 +83,7 @@ def test_lab6_among_more_than_fifty_wrong_candidates(shared_data: Path, name: st
     assert table.drop("LaB6").probability.max() < 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("copies", [6, pytest.param(200, marks=pytest.mark.soak)])
 def test_no_absent_phase_in_poisson_copies_of_the_binned_frame(
     shared_data: Path, copies: int
@@ -106,6 +109,7 @@ def test_no_absent_phase_in_poisson_copies_of_the_binned_frame(
         assert table.drop("MAPbBr3").max() < 0.3
 
 
+@pytest.mark.slow
 def test_the_wet_film_and_its_spots_hold_none_of_many_wrong_phases(shared_data: Path) -> None:
     polar = remapped(mapi(shared_data, 160), MAPI, q_max_inv_angstrom=3.0)
     match = Matcher(wrong_structures(3.0), MatchingSettings())

@@ -70,6 +70,7 @@ def test_errors_come_from_the_variance_and_not_from_the_weights():
         assert pulls.std() == pytest.approx(1, abs=0.12)
 
 
+@pytest.mark.slow
 def test_errors_are_true_alone_and_in_pairs():
     """As `gixi-bluesky evaluate --measuring`, on fewer frames: chance moves the widths by 0.15."""
     report = summarise(measured_pulls(known_frames(2, 16), measure))

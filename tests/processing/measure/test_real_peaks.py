@@ -38,6 +38,7 @@ def perovskite(shared_data: Path) -> PolarImage:
     return remapped(mapbbr3(shared_data), MAPBBR3)
 
 
+@pytest.mark.slow
 def test_mapbbr3_rings_have_the_intensities_of_the_structure(perovskite: PolarImage) -> None:
     peaks = boxed(perovskite, MAPBBR3_RINGS)
     assert (peaks.kind == "ring").all()
@@ -54,6 +55,7 @@ def test_mapbbr3_rings_have_the_intensities_of_the_structure(perovskite: PolarIm
     assert (ratio < 1.7).all()
 
 
+@pytest.mark.slow
 def test_mapbbr3_is_recognised_and_no_other_phase(perovskite: PolarImage) -> None:
     structures = read_structures(shipped_cifs().values(), 3.9)
     peaks = boxed(perovskite, [FOREIGN_RING, *MAPBBR3_RINGS])

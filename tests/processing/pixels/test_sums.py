@@ -87,6 +87,7 @@ def test_images_that_do_not_fit_are_refused() -> None:
         total.add(np.ones((2, 3)))
 
 
+@pytest.mark.slow
 def test_a_sum_is_analysed_like_one_long_exposure(tmp_path: Path) -> None:
     """Mean and variance of a cell, with a dark and a flat, against many repetitions."""
     rng = np.random.default_rng(2)

@@ -97,6 +97,7 @@ def test_the_cartesian_grid_works_there_too(tmp_path: Path, frame: np.ndarray) -
     assert seen[expected].mean() > 0.98
 
 
+@pytest.mark.slow
 def test_the_half_below_the_beam_can_be_folded_in(tmp_path: Path, frame: np.ndarray) -> None:
     half = pipeline(tmp_path)(frame)
     whole = pipeline(tmp_path, below_horizon="fold")(frame)

@@ -64,6 +64,7 @@ def test_a_cell_holds_the_value_of_its_place(grid: GridSettings) -> None:
     assert abs(np.nanmean((angle.intensity - polar.phi[:, None])[:, far])) < 0.1
 
 
+@pytest.mark.slow
 @GRIDS
 @settings(max_examples=20, deadline=None)
 @given(data=st.data())
@@ -195,6 +196,7 @@ def test_gain_and_readout_noise_enter_the_variance() -> None:
     assert np.nanmean(ratio) == pytest.approx(1, abs=0.05)
 
 
+@pytest.mark.slow
 def test_float_frames_without_gain_report_their_noise_by_their_scatter() -> None:
     rng = np.random.default_rng(0)
     grid = GridSettings(q_max_inv_angstrom=3.5, shape=(128, 256))

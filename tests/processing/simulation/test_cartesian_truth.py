@@ -247,6 +247,7 @@ def test_a_small_crystallite_broadens_its_spots_alike_in_all_directions():
         assert np.sqrt(along_phi**2 - own**2) == pytest.approx(component.fwhm_q, rel=0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [6, 9])
 def test_the_same_seed_gives_the_same_frames_with_boxes_on_data(seed):
     one, other = (

@@ -45,6 +45,7 @@ def two_frames(monkeypatch, frames):
     return drawn
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_frames(frames):
     for one, other in zip(frames, random_frames(5, shape=SHAPE), strict=False):
         np.testing.assert_array_equal(one.counts, other.counts)
@@ -54,6 +55,7 @@ def test_the_same_seed_gives_the_same_frames(frames):
     assert other.counts.shape != frames[0].counts.shape or np.any(other.counts != frames[0].counts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [5, 29, 46])
 def test_truth_lies_on_the_grid_and_holds_data(seed):
     for frame in islice(random_frames(seed, shape=SHAPE), 2):

@@ -43,6 +43,7 @@ def test_calibration_needs_hits_and_misses(hits):
         calibrate(verdicts(np.full(len(hits), 0.5), hits))
 
 
+@pytest.mark.slow
 def test_an_export_loads_as_a_calibrated_detector(tmp_path, images, held_out):
     folder = tmp_path / "run"
     recipe = Recipe(images=120, warm_up=10, report_every=30, average=0.9, learning_rate=3e-3)

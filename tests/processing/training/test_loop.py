@@ -32,6 +32,7 @@ def one_thread():
     torch.set_num_threads(before)
 
 
+@pytest.mark.slow
 def test_a_few_dozen_steps_on_one_image_find_its_boxes(tmp_path, images, held_out):
     recipe = Recipe(images=160, batch=2, warm_up=10, average=0.9, learning_rate=3e-3)
     net = train(recipe, tmp_path / "run", images, held_out)
@@ -95,6 +96,7 @@ def test_a_kill_while_saving_leaves_the_last_checkpoint(tmp_path, images, held_o
     assert (folder / CHECKPOINT).read_bytes() == before
 
 
+@pytest.mark.slow
 def test_the_same_recipe_on_the_same_files_gives_the_same_network(tmp_path, images, held_out):
     nets = [train(QUICK, tmp_path / name, images, held_out) for name in ("one", "other")]
     other = train(replace(QUICK, seed=2), tmp_path / "another", images, held_out)
@@ -134,6 +136,7 @@ def test_a_loss_that_is_no_number_ends_it_and_the_last_checkpoint_stays(
     assert (folder / CHECKPOINT).read_bytes() == kept
 
 
+@pytest.mark.slow
 def test_a_training_with_a_time_limit_ends_with_it(tmp_path, images, held_out):
     rows = []
     recipe = replace(QUICK, images=10**6, minutes=0.05)

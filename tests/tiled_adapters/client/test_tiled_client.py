@@ -262,6 +262,7 @@ def test_a_name_has_the_slug_under_which_the_pipeline_stores_it(name: str) -> No
     assert queries.slug_of(name) == _slug(name)
 
 
+@pytest.mark.slow
 def test_the_client_needs_no_torch() -> None:
     code = (
         "import sys; import gixi_bluesky.tiled_adapters.client.run\n"

@@ -94,6 +94,7 @@ def test_each_session_has_a_part_of_its_own_that_begins_with_the_last(tmp_path: 
     assert [path.name for path in tmp_path.iterdir()] == [finished.name]
 
 
+@pytest.mark.slow
 def test_the_part_of_a_killed_writer_is_taken_over(tmp_path: Path) -> None:
     script = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"

@@ -46,6 +46,7 @@ def test_a_file_instead_of_a_folder_is_one_clear_error(tmp_path: Path) -> None:
             pass
 
 
+@pytest.mark.slow
 def test_tables_are_read_after_the_folder_was_moved(tmp_path: Path) -> None:
     before, after = tmp_path / "first place", tmp_path / "zweiter ö"
     assert is_new(before)
