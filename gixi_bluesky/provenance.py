@@ -83,9 +83,15 @@ def result_hash(deciding: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def derived_uid(raw_uid: str, stream: str, data_key: str, result_hash: str) -> str:
-    """Return the uid of the derived run: the same input and settings give the same run."""
-    return str(uuid5(_NAMESPACE, "\n".join((raw_uid, stream, data_key, result_hash))))
+def derived_uid(
+    raw_uid: str, stream: str, data_key: str, result_hash: str, attempt: int = 1
+) -> str:
+    """Return the uid of the derived run: the same input and settings give the same run.
+
+    attempt: counts analyses that were repeated on purpose, from 1
+    """
+    parts = (raw_uid, stream, data_key, result_hash, *([f"attempt {attempt}"] * (attempt > 1)))
+    return str(uuid5(_NAMESPACE, "\n".join(parts)))
 
 
 def file_sha256(path: Path) -> str:

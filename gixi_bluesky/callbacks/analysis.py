@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, Self
 
 from gixi_bluesky.callbacks.core import AnalysisCore
+from gixi_bluesky.callbacks.derived.attempts import Attempts, first_attempt
 from gixi_bluesky.callbacks.derived.folds import FoldBuilder
 from gixi_bluesky.callbacks.derived.stores import RunStore, store_builder
 from gixi_bluesky.callbacks.documents.inbox import Inbox
@@ -43,6 +44,7 @@ class Analysis:
     factory: "module:name" of what builds the pipeline in the analysis process
     raw: opens the catalogue of raw runs, for runs joined midway; None = as `config.tiled` says
     folds: builds what looks back over the frames of a run
+    attempts: chooses between the stored analysis of a run and another one
 
     Raises what a wrong set-up raises, and ConfigError for a second analysis with the same result
     hash, stream and data key.
@@ -57,9 +59,13 @@ class Analysis:
         factory: str = PIPELINE,
         raw: Callable[[], Any] | None = None,
         folds: FoldBuilder | None = None,
+        attempts: Attempts | None = None,
     ) -> None:
         store = store or store_builder(config, tiled)
-        self._core = AnalysisCore(config, store, factory=factory, raw=raw, folds=folds)
+        attempt = first_attempt if attempts is None else attempts.choose
+        self._core = AnalysisCore(
+            config, store, factory=factory, raw=raw, folds=folds, attempt=attempt
+        )
         self._inbox = Inbox(int(config.queue.max_mib * _MIB), _SMALLEST_SPARE_BYTES)
         self._lost: list[str] = []
         self._closing = threading.Event()

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from queue import Empty, SimpleQueue
 from typing import Any
 
+from gixi_bluesky.callbacks.derived.attempts import first_attempt
 from gixi_bluesky.callbacks.derived.folds import FoldBuilder
 from gixi_bluesky.callbacks.derived.keeping import Ended, RunKeeper
 from gixi_bluesky.callbacks.derived.publishing import RunPublisher
@@ -61,6 +62,7 @@ class AnalysisCore:
     redelivered: the entrance can pause and can read the documents of a run again: no frame is
     dropped, a run that another writer has is awaited, and one that the store refuses fails
     echo: returns a publisher of the derived documents of a raw run, None = none
+    attempt: chooses which analysis of a raw run by this result hash is made, from 1
 
     Raises what a wrong set-up raises, and ConfigError for a second analysis with the same result
     hash, stream and data key in this process.
@@ -76,6 +78,7 @@ class AnalysisCore:
         folds: FoldBuilder | None = None,
         redelivered: bool = False,
         echo: Callable[[str], Echo | None] = lambda _: None,
+        attempt: Callable[[RawRun, str], int] = first_attempt,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         config = with_fetched_dark(config)
@@ -86,13 +89,13 @@ class AnalysisCore:
         self._folds = folds or run_folds(config)
         self._redelivered = redelivered
         self._echo = echo
+        self._attempt = attempt
         self._clock = clock
         corrections = config.corrections
         self._router = Router(
             config.input, document_keys(config.geometry, corrections), corrections, clock
         )
-        raw = raw or raw_opener(config.tiled)
-        self._joining = None if raw is None else Joining(raw, clock)
+        self._joining = Joining(raw, clock) if (raw := raw or raw_opener(config.tiled)) else None
         self._runs: dict[str, RunPublisher] = {}
         self._keepers: dict[str, RunKeeper] = {}
         self._begun: set[str] = set()
@@ -169,8 +172,7 @@ class AnalysisCore:
 
     def awaited(self) -> frozenset[str]:
         """Return the uids that parked documents refer to and that may still arrive."""
-        joining = self._joining
-        if joining is None:
+        if (joining := self._joining) is None:
             return frozenset()
         return frozenset(uid for uid in self._router.awaited if not joining.gave_up(uid))
 
@@ -323,6 +325,7 @@ class AnalysisCore:
                 config.output,
                 config.tiled,
                 step=config.corrections.sum_frames,
+                attempt=self._attempt(raw, self._ready.provenance.result_hash),
                 folds=self._folds(raw, self._ready),
                 renew=self._new_store if self._redelivered else None,
                 echo=self._echo(raw.uid),

@@ -57,7 +57,8 @@ def list_runs(
 
 def _name(row: Mapping[str, Any]) -> str:
     scan = "" if row["scan_id"] is None else f"scan {row['scan_id']}"
-    return ", ".join(word for word in (row["sample"], scan) if word) or "-"
+    attempt = f"attempt {row['attempt']}" if row["attempt"] > 1 else ""
+    return ", ".join(word for word in (row["sample"], scan, attempt) if word) or "-"
 
 
 _Run = tuple[Mapping[str, Any], Mapping[str, Any], Mapping[str, Any]]
@@ -107,5 +108,6 @@ def _row(
         "time": float(start.get("time", 0.0)),
         "n_frames": int(summary.get("n_frames", 0)),
         "phases": dict(sorted(found.items(), key=lambda item: -item[1])),
+        "attempt": int(start.get("gixi", {}).get("attempt", 1)),
         "state": str(summary.get("completeness", "complete")) if stop else "no stop",
     }

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from gixi_bluesky.config import Config
 
 __all__ = [
+    "Again",
     "Cifs",
     "ConfigFile",
     "IncidenceAngle",
@@ -22,6 +23,7 @@ __all__ = [
     "ServerUri",
     "StoreConfigFile",
     "configured_for_files",
+    "stored_before",
     "with_steps",
 ]
 
@@ -63,6 +65,12 @@ ResultsDirectory = Annotated[
         callback=_with_runs,
     ),
 ]
+Again = Annotated[
+    bool,
+    typer.Option(
+        "--again", help="Analyse once more what was analysed with the same settings before."
+    ),
+]
 JsonLines = Annotated[
     bool,
     typer.Option("--json", help="Machine-readable lines on stdout.", callback=keep_stdout_for_json),
@@ -102,6 +110,17 @@ def configured_for_files(
         )
         raise ConfigError(message)
     return config
+
+
+def stored_before(what: str, stored: str, place: str) -> str:
+    """Return the message that `what` was analysed with the same settings before.
+
+    stored: uid of that derived run; place: the option of `export` that leads to it
+    """
+    return (
+        f"{what} was analysed with the same settings before: run {stored} "
+        f"(`gixi-bluesky export {stored[:8]} --csv {place}`); --again analyses it once more"
+    )
 
 
 def with_steps(config: Config, named: Sequence[str]) -> Config:

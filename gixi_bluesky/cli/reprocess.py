@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gixi_bluesky.cli.console import output, print_json, progress, say
-from gixi_bluesky.cli.options import ConfigFile, JsonLines
+from gixi_bluesky.cli.options import Again, ConfigFile, JsonLines, stored_before
 
 if TYPE_CHECKING:
     from gixi_bluesky.callbacks.replay import Replayed
@@ -36,12 +36,14 @@ def reprocess(
             metavar="KEY=VALUE", help="Runs whose start document has this value; all must hold."
         ),
     ] = None,
+    again: Again = False,
     json: JsonLines = False,
 ) -> None:
     """Analyse stored runs again; the new derived runs stand beside the old ones.
 
-    Those of a databroker catalogue go to `tiled.uri` of the configuration. The exit status is 1
-    when one of the runs gave no derived run.
+    A run that was analysed with the same settings before is reported and left as it is, unless
+    --again is given. Those of a databroker catalogue go to `tiled.uri` of the configuration. The
+    exit status is 1 when one of the runs gave no derived run.
     """
     from gixi_bluesky.callbacks.databroker_runs import broker_catalogue
     from gixi_bluesky.callbacks.replay import found_runs, replay
@@ -62,8 +64,12 @@ def reprocess(
         raw = catalogue_at(root, settings.tiled.raw) if broker is None else broker_catalogue(broker)
         runs = found_runs(raw, tuple(raw_uids or ()), _terms(search or []))
         say(f"{len(runs)} runs to analyse")
-        for replayed in progress(replay(runs, settings, derived), len(runs), "runs"):
+        replays = replay(runs, settings, derived, again=again)
+        for replayed in progress(replays, len(runs), "runs"):
             all_done &= replayed.derived_uid is not None
+            if replayed.stored_before and not again:
+                place = f"--tiled {settings.tiled.uri}"
+                say(stored_before(replayed.raw_uid, replayed.stored_before, place))
             report = _report(derived, replayed)
             if json:
                 print_json(report)
@@ -94,6 +100,7 @@ def _report(derived: Any, replayed: Replayed) -> dict[str, Any]:
         "raw_uid": replayed.raw_uid,
         "derived_uid": replayed.derived_uid,
         "reason": replayed.reason,
+        "stored_before": replayed.stored_before or None,
     }
     if replayed.derived_uid is None:
         return report

@@ -87,10 +87,34 @@ def test_runs_are_found_by_their_start_document_and_done_once(
 ) -> None:
     options = ("--search", "scan_id=3", "--search", "plan_name=count")
     config = config_file(server, 0.5)
-    for _ in range(2):
-        done = run_command(monkeypatch, server, *options, "--config", config)
-        assert done.exit_code == 0, done.output
-        assert json.loads(done.stdout)["raw_uid"] == raw_uid
+    done = [run_command(monkeypatch, server, *options, "--config", config) for _ in range(2)]
+    assert [one.exit_code for one in done] == [0, 0], done[-1].output
+    reports = [json.loads(one.stdout) for one in done]
+    assert reports[1]["raw_uid"] == raw_uid
+    assert reports[1]["stored_before"] == reports[1]["derived_uid"] == reports[0]["derived_uid"]
+    assert "--again analyses it once more" in " ".join(done[1].stderr.split())
+
+
+def test_a_run_is_analysed_again_beside_what_is_stored(
+    server: EmbeddedServer, raw_uid: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = config_file(server, 0.6)
+    first, second, third = (
+        json.loads(run_command(monkeypatch, server, raw_uid, "--config", config, *option).stdout)
+        for option in ((), ("--again",), ("--again",))
+    )
+    assert first["stored_before"] is None
+    assert second["stored_before"] == first["derived_uid"]
+    assert third["stored_before"] == second["derived_uid"]
+    assert len({one["derived_uid"] for one in (first, second, third)}) == 3
+    assert [one["n_frames"] for one in (first, second, third)] == [FRAMES] * 3
+    catalogue = server.catalog("gixi")
+    runs = [catalogue[one["derived_uid"]] for one in (first, second, third)]
+    assert [run.start["gixi"]["attempt"] for run in runs] == [1, 2, 3]
+    assert len({run.provenance["result_hash"] for run in runs}) == 1
+    assert third["differs"][third["derived_uid"]]["attempt"] == 3
+    peaks = [run.peaks().drop(columns="frame") for run in runs]
+    assert peaks[0].equals(peaks[2])
 
 
 @pytest.mark.parametrize(

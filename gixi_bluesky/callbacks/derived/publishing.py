@@ -41,6 +41,7 @@ class RunPublisher:
     A flush that fails is repeated from the document it failed at. `step` never raises.
 
     step: distance of consecutive frame numbers, more than 1 where frames are sums
+    attempt: which analysis of this raw run by these settings it is, from 1
     folds: the folds of this run, in the order in which they depend on each other
     renew: builds another store while another writer has the run; None = the run is given up then
     """
@@ -54,13 +55,14 @@ class RunPublisher:
         tiled: TiledSettings,
         *,
         step: int = 1,
+        attempt: int = 1,
         folds: Sequence[FrameFold] = (),
         renew: Callable[[], RunStore] | None = None,
         echo: Echo | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self.since = clock.monotonic()
-        self.documents = RunComposer(start_document(raw, ready, output, tiled, step))
+        self.documents = RunComposer(start_document(raw, ready, output, tiled, step, attempt))
         self.raw = raw
         self.complete = False
         self.given_up = ""

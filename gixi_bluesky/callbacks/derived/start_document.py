@@ -28,7 +28,12 @@ _log = get_logger()
 
 
 def start_document(
-    raw: RawRun, ready: Ready, output: OutputSettings, tiled: TiledSettings, step: int = 1
+    raw: RawRun,
+    ready: Ready,
+    output: OutputSettings,
+    tiled: TiledSettings,
+    step: int = 1,
+    attempt: int = 1,
 ) -> dict[str, Any]:
     """Return the start document of the derived run of a raw run, stream and image key.
 
@@ -36,10 +41,12 @@ def start_document(
     and the experiment are copied, unless event-model refuses them.
 
     step: distance of consecutive frame numbers
+    attempt: which analysis of this raw run by these settings it is, from 1
     """
     provenance = _storable(ready.provenance.as_dict())
+    decided = ready.provenance.result_hash
     start: dict[str, Any] = {
-        "uid": derived_uid(raw.uid, raw.stream, raw.data_key, ready.provenance.result_hash),
+        "uid": derived_uid(raw.uid, raw.stream, raw.data_key, decided, attempt),
         "time": raw.start.time,
         "purpose": PURPOSE,
         "tiled_specs": [RUN_SPEC],
@@ -52,6 +59,7 @@ def start_document(
             "raw_time": raw.start.time,
             "image_step": output.row_step,
             "frame_step": step,
+            "attempt": attempt,
             "provenance": provenance,
             "geometry": provenance["geometry"],
             "grid": provenance["config"].get("grid", {}),

@@ -40,13 +40,10 @@ _log = get_logger()
 class RunStore(Protocol):
     """The store of one derived run.
 
-    uid: of the run that was opened; "" = none yet
     keeps_rows: whether rows are stored here; False = they are in the HDF5 files alone
     trouble: faults of the disk, and what is done instead; "" = none
     """
 
-    @property
-    def uid(self) -> str: ...  # noqa: D102
     @property
     def keeps_rows(self) -> bool: ...  # noqa: D102
     @property
@@ -160,7 +157,6 @@ class LocalStore:
     trouble = ""
 
     def __init__(self, output: OutputSettings) -> None:
-        self.uid = ""
         self._directory = Path(output.directory).absolute()
         self._timeout_s = output.storage_timeout_s
         self._lock = -1
@@ -173,7 +169,7 @@ class LocalStore:
         Raises RunCompleteError, ClaimLostError, or StoreError when the disk refuses; may be
         repeated after that.
         """
-        self.uid = uid = start["uid"]
+        uid = start["uid"]
         folder = self._directory / uid
         try:
             if self._lock < 0:  # a second lock of this process would be refused, too

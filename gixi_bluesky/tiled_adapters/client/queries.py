@@ -189,9 +189,10 @@ def compare(
 def differences(runs: Iterable[Any]) -> dict[str, dict[str, Any]]:
     """Return by uid the settings, weights, structures and versions in which derived runs differ.
 
-    The names are dotted, such as `detector.score_threshold`; empty where nothing differs.
+    The names are dotted, such as `detector.score_threshold`; empty where nothing differs. Analyses
+    that were repeated on purpose differ in `attempt`.
     """
-    settings_of = {run.metadata["start"]["uid"]: _deciding(run.provenance) for run in runs}
+    settings_of = {run.metadata["start"]["uid"]: _deciding(run) for run in runs}
     names = sorted({name for settings in settings_of.values() for name in settings})
     differing = [
         name for name in names if len({repr(one.get(name)) for one in settings_of.values()}) > 1
@@ -202,14 +203,16 @@ def differences(runs: Iterable[Any]) -> dict[str, dict[str, Any]]:
     }
 
 
-def _deciding(provenance: Mapping[str, Any]) -> dict[str, Any]:
+def _deciding(run: Any) -> dict[str, Any]:
+    provenance: Mapping[str, Any] = run.provenance
     config = {
         section: settings
         for section, settings in provenance.get("config", {}).items()
         if section not in _PLACES
     }
     rest = {key: value for key, value in provenance.items() if key not in {"config", "geometry"}}
-    return _flat({**config, **rest})
+    attempt = run.metadata["start"]["gixi"].get("attempt", 1)
+    return _flat({**config, **rest, "attempt": attempt})
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
