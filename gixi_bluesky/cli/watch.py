@@ -85,10 +85,6 @@ class _ReportingStore:
         self._tables: dict[str, pd.DataFrame] = {}
 
     @property
-    def uid(self) -> str:
-        return self._store.uid
-
-    @property
     def keeps_rows(self) -> bool:
         return self._store.keeps_rows
 
