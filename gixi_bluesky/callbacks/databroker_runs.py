@@ -9,7 +9,7 @@ from typing import Any
 import event_model
 import numpy as np
 
-from gixi_bluesky.callbacks.images.resources import CLASSIC_SPECS
+from gixi_bluesky.callbacks.images.classic_resources import CLASSIC_SPECS
 from gixi_bluesky.errors import ConfigError
 
 __all__ = ["broker_catalogue", "stored_documents"]

@@ -14,7 +14,7 @@ from gixi_bluesky.callbacks.images.allowed_paths import FileAccess
 from gixi_bluesky.callbacks.images.detector_files import is_image_file, open_image_file
 from gixi_bluesky.callbacks.images.hdf5_images import AbsentFilesError
 from gixi_bluesky.callbacks.images.natural_order import natural
-from gixi_bluesky.callbacks.images.resources import UNREADABLE
+from gixi_bluesky.callbacks.images.stream_resources import UNREADABLE
 from gixi_bluesky.callbacks.settings import InputSettings
 from gixi_bluesky.errors import FrameError, RefusedPathError, UnavailableError
 from gixi_bluesky.log import get_logger

@@ -22,6 +22,7 @@ from gixi_bluesky.errors import FrameError, UnavailableError
 from gixi_bluesky.processes.retries import retrying
 
 __all__ = [
+    "EventImage",
     "FabioImage",
     "FrameReader",
     "FrameRef",
@@ -33,6 +34,7 @@ __all__ = [
     "TiffImage",
     "Unreadable",
     "check_image",
+    "with_a_name",
 ]
 
 Image = NDArray[Any]
@@ -40,6 +42,25 @@ Image = NDArray[Any]
 _RETRY_S = 0.02
 _REF_BYTES = 1024  # what a reference to a file costs in memory, about
 _MARK_BYTES = 256  # what a frame without any costs
+
+
+@dataclass(frozen=True, slots=True)
+class EventImage:
+    """One of the images of an event, as its descriptor declares them.
+
+    number: within the event, from 0
+    stack: leading axes of the event's data, before rows and columns
+    size: (rows, columns); None = not declared
+    """
+
+    number: int
+    stack: tuple[int, ...]
+    size: tuple[int, int] | None
+
+    @property
+    def per_event(self) -> int:
+        """Number of images of an event."""
+        return math.prod(self.stack)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -142,6 +163,16 @@ FrameRef = (
     | SummedImages
     | Unreadable
 )
+
+
+def with_a_name(ref: FrameRef) -> FrameRef:
+    """Return the reference if its names can be written, as they will be in reasons.
+
+    Raises ValueError for a name that is no text.
+    """
+    for name in (getattr(ref, "name", ""), getattr(ref, "dataset", "")):
+        name.encode()  # raises UnicodeEncodeError, a ValueError
+    return ref
 
 
 def check_image(array: Any) -> Image:

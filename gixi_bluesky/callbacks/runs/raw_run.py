@@ -21,18 +21,19 @@ from gixi_bluesky.callbacks.documents.parsing import (
     StreamResource,
 )
 from gixi_bluesky.callbacks.documents.value_sources import DarkStream
+from gixi_bluesky.callbacks.images.classic_resources import classic_image
 from gixi_bluesky.callbacks.images.inline_images import inline_image
 from gixi_bluesky.callbacks.images.locations import (
+    EventImage,
     FrameRef,
     Unreadable,
 )
-from gixi_bluesky.callbacks.images.resources import (
+from gixi_bluesky.callbacks.images.source_names import source_name
+from gixi_bluesky.callbacks.images.stream_resources import (
     MAX_IMAGES_PER_EVENT,
-    classic_image,
     stream_image,
     stream_stack,
 )
-from gixi_bluesky.callbacks.images.source_names import source_name
 from gixi_bluesky.callbacks.runs.actions import (
     Action,
     Frame,
@@ -238,20 +239,18 @@ class RunTracker:
         for image in range(n):
             ref: FrameRef
             if isinstance(value, str):
-                ref = self._classic(value, image, stack, size)
+                ref = self._classic(value, EventImage(image, stack, size))
             else:
                 ref = inline_image(value, image, n, size)
             yield from self._frame(event.seq_num, image, n, ref, descriptor, event)
 
-    def _classic(
-        self, datum_id: str, image: int, stack: tuple[int, ...], size: tuple[int, int] | None
-    ) -> FrameRef:
+    def _classic(self, datum_id: str, wanted: EventImage) -> FrameRef:
         datum = self._datums.get(datum_id)
         resource = self._resources.get(datum.resource) if datum is not None else None
         if datum is None or not isinstance(resource, Resource):
             return Unreadable("unavailable", f"the datum {datum_id!r:.80} never came")
         spec = self._settings.specs.get(resource.spec, resource.spec)
-        return classic_image(replace(resource, spec=spec), datum, image, stack, size)
+        return classic_image(replace(resource, spec=spec), datum, wanted)
 
     def _stream_datum(self, datum: StreamDatum) -> Iterator[Action]:
         # Without the datum at the stop, it is unknown whether it was of the image key.
@@ -278,7 +277,7 @@ class RunTracker:
         seq_num, n = datum.first_seq_num + i, math.prod(stack)
         event = self._events.pop(seq_num, None)
         for image in range(n):
-            ref = stream_image(resource, datum.first_index + i, image, stack, size)
+            ref = stream_image(resource, datum.first_index + i, EventImage(image, stack, size))
             yield from self._frame(seq_num, image, n, ref, descriptor, event)
         if event is None:
             _keep(self._untimed, seq_num, None)
