@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gixi_bluesky.callbacks.derived.frame_spans import FrameSpans
 from gixi_bluesky.errors import StoreError
 from gixi_bluesky.tiled_adapters.files.file_process import FileProcess, FileProcessError
 from gixi_bluesky.tiled_adapters.files.requests import Append, Appended, Begin, Close
@@ -46,7 +47,7 @@ class PartSession:
         self._tables = tables
         self._step = max(output.row_step, 1)
         self._generation = 0
-        self._written: set[int] = set()
+        self._written = FrameSpans()
         self._axes: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
         self._arrays: tuple[FrameArray, ...] = ()
         self.part: Appended | None = None
@@ -73,7 +74,7 @@ class PartSession:
             raise StoreError(message)
         if self.part is not None and self._generation == self._process.generation:
             return
-        frames = frozenset(committed) | self._written
+        frames = frozenset(committed) | frozenset(self._written)
         request = Begin(
             self._output.directory.absolute(),
             self._composer.uid,
@@ -114,9 +115,9 @@ class PartSession:
             else:
                 curves[dataset] = values
         self._ask(batches[-1] if batches else {}, tables, curves)
-        self._written.update(
-            frame for stream, columns in tables if stream == "frames" for frame in columns["frame"]
-        )
+        for stream, columns in tables:
+            if stream == "frames":
+                self._written.add(columns["frame"])
 
     def close(self) -> None:
         """Close the part; the next session goes on in a part of its own."""
