@@ -12,7 +12,7 @@ from fake_pipeline import FakePipeline
 from fakes import MemoryStore, fake_config
 
 from gixi_bluesky.callbacks.derived.publishing import RunPublisher
-from gixi_bluesky.callbacks.documents.parsing import RunStart, RunStop
+from gixi_bluesky.callbacks.documents.document_types import RunStart, RunStop
 from gixi_bluesky.callbacks.images.locations import InlineImage
 from gixi_bluesky.callbacks.runs.raw_run import Frame, RawRun, RunClosed
 from gixi_bluesky.callbacks.worker.jobs import Analysed, Outcome, Ready

@@ -14,8 +14,9 @@ from gixi_bluesky.callbacks.core import AnalysisCore
 from gixi_bluesky.callbacks.derived.attempts import Attempts, first_attempt
 from gixi_bluesky.callbacks.derived.folds import FoldBuilder
 from gixi_bluesky.callbacks.derived.stores import RunStore, store_builder
+from gixi_bluesky.callbacks.documents.budget import payload_bytes
 from gixi_bluesky.callbacks.documents.inbox import Inbox
-from gixi_bluesky.callbacks.documents.parsing import parse, payload_bytes
+from gixi_bluesky.callbacks.documents.parsing import parse
 from gixi_bluesky.callbacks.settings import AnalysisConfig
 from gixi_bluesky.callbacks.worker.leaving import close_at_exit, closed, wait_for_frames
 from gixi_bluesky.callbacks.worker.pool import PIPELINE

@@ -16,7 +16,7 @@ from gixi_bluesky.callbacks.derived.run_folds import run_folds
 from gixi_bluesky.callbacks.derived.stores import RunStore
 from gixi_bluesky.callbacks.derived.subscriptions import Subscription
 from gixi_bluesky.callbacks.derived.writing import Echo
-from gixi_bluesky.callbacks.documents.parsing import Document
+from gixi_bluesky.callbacks.documents.document_types import Document
 from gixi_bluesky.callbacks.documents.value_sources import document_keys
 from gixi_bluesky.callbacks.runs.actions import (
     Action,

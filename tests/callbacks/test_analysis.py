@@ -20,7 +20,7 @@ from waiting import wait_until
 
 from gixi_bluesky.callbacks.analysis import Analysis
 from gixi_bluesky.callbacks.derived.publishing import RunPublisher
-from gixi_bluesky.callbacks.documents.parsing import RunStart
+from gixi_bluesky.callbacks.documents.document_types import RunStart
 from gixi_bluesky.errors import (
     ClaimLostError,
     ConfigError,

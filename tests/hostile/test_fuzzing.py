@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from raw_runs import KEY
 
-from gixi_bluesky.callbacks.documents.parsing import payload_bytes
+from gixi_bluesky.callbacks.documents.budget import payload_bytes
 from gixi_bluesky.callbacks.images.allowed_paths import FileAccess
 from gixi_bluesky.callbacks.images.detector_files import open_image_file
 from gixi_bluesky.callbacks.images.locations import FrameReader, Hdf5Image

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from raw_runs import KEY, RawRun
 
-from gixi_bluesky.callbacks.documents.parsing import RunStart, RunStop, parse
+from gixi_bluesky.callbacks.documents.document_types import RunStart, RunStop
+from gixi_bluesky.callbacks.documents.parsing import parse
 from gixi_bluesky.callbacks.images.locations import Unreadable
 from gixi_bluesky.callbacks.kafka.wire import decode, encode
 from gixi_bluesky.callbacks.runs.raw_run import Frame, RunClosed

@@ -13,7 +13,7 @@ from gixi_bluesky.callbacks.derived.start_document import start_document
 from gixi_bluesky.callbacks.derived.stores import RunStore
 from gixi_bluesky.callbacks.derived.summary import RunSummary
 from gixi_bluesky.callbacks.derived.writing import Echo, RunWriter
-from gixi_bluesky.callbacks.documents.parsing import RunStop
+from gixi_bluesky.callbacks.documents.document_types import RunStop
 from gixi_bluesky.callbacks.runs.raw_run import Frame, RawRun, RunClosed
 from gixi_bluesky.callbacks.worker.jobs import Outcome, Ready
 from gixi_bluesky.errors import ClaimLostError, RunCompleteError, StoreError

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gixi_bluesky.callbacks.documents.parsing import Descriptor, RunStart
+from gixi_bluesky.callbacks.documents.document_types import Descriptor, RunStart
 from gixi_bluesky.callbacks.documents.value_sources import DocumentKey
 from gixi_bluesky.errors import FrameError
 from gixi_bluesky.processing.geometry.conditions import ANGLES, Conditions

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from gixi_bluesky.callbacks.documents.parsing import Descriptor, Event, RunStart, parse
+from gixi_bluesky.callbacks.documents.document_types import Descriptor, Event, RunStart
+from gixi_bluesky.callbacks.documents.parsing import parse
 from gixi_bluesky.errors import DocumentError
 
 __all__ = ["ImageKey", "Inspection", "PossibleSource", "inspect_run"]

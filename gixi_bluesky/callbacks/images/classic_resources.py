@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from gixi_bluesky.callbacks.documents.parsing import Datum, Resource
+from gixi_bluesky.callbacks.documents.document_types import Datum, Resource
 from gixi_bluesky.callbacks.images.file_names import file_name
 from gixi_bluesky.callbacks.images.locations import (
     EventImage,

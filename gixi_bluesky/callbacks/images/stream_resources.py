@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from gixi_bluesky.callbacks.documents.parsing import StreamResource
+from gixi_bluesky.callbacks.documents.document_types import StreamResource
 from gixi_bluesky.callbacks.images.file_names import file_name
 from gixi_bluesky.callbacks.images.locations import (
     EventImage,

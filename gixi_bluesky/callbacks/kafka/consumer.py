@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from gixi_bluesky.callbacks.derived.keeping import Ended
-from gixi_bluesky.callbacks.documents.parsing import RunStart, RunStop, parse, payload_bytes
+from gixi_bluesky.callbacks.documents.budget import payload_bytes
+from gixi_bluesky.callbacks.documents.document_types import RunStart, RunStop
+from gixi_bluesky.callbacks.documents.parsing import parse
 from gixi_bluesky.callbacks.kafka.commits import Commits
 from gixi_bluesky.callbacks.kafka.letters import DeadLetters, Letter
 from gixi_bluesky.callbacks.kafka.marks import Marks, OpenRun, Partition, Place

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from gixi_bluesky.callbacks.documents.parsing import (
+from gixi_bluesky.callbacks.documents.document_types import (
     Datum,
     Descriptor,
     Document,

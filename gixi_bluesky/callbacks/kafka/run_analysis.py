@@ -9,7 +9,8 @@ from gixi_bluesky.callbacks.core import AnalysisCore
 from gixi_bluesky.callbacks.derived.keeping import Ended
 from gixi_bluesky.callbacks.derived.stores import RunStore
 from gixi_bluesky.callbacks.derived.writing import Echo
-from gixi_bluesky.callbacks.documents.parsing import Document, RunStop, parse
+from gixi_bluesky.callbacks.documents.document_types import Document, RunStop
+from gixi_bluesky.callbacks.documents.parsing import parse
 from gixi_bluesky.callbacks.runs.joining import FoundRun
 from gixi_bluesky.callbacks.settings import AnalysisConfig
 from gixi_bluesky.callbacks.worker.pool import PIPELINE

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from gixi_bluesky.callbacks.documents.parsing import RunStart, RunStop
+from gixi_bluesky.callbacks.documents.document_types import RunStart, RunStop
 from gixi_bluesky.callbacks.images.locations import FrameRef
 from gixi_bluesky.processing.geometry.conditions import Conditions
 

@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterable, Iterator
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from gixi_bluesky.callbacks.documents.parsing import Document, parse, payload_bytes
+from gixi_bluesky.callbacks.documents.budget import payload_bytes
+from gixi_bluesky.callbacks.documents.document_types import Document
+from gixi_bluesky.callbacks.documents.parsing import parse
 from gixi_bluesky.errors import DocumentError
 from gixi_bluesky.log import get_logger
 from gixi_bluesky.processes.clock import SYSTEM_CLOCK, Clock

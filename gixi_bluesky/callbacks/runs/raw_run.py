@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from gixi_bluesky.callbacks.documents.condition_lookup import ConditionLookup
-from gixi_bluesky.callbacks.documents.parsing import (
+from gixi_bluesky.callbacks.documents.document_types import (
     Datum,
     Descriptor,
     Document,

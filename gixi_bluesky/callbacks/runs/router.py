@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
+from gixi_bluesky.callbacks.documents.budget import payload_bytes
 from gixi_bluesky.callbacks.documents.condition_lookup import ConditionLookup
-from gixi_bluesky.callbacks.documents.parsing import (
+from gixi_bluesky.callbacks.documents.document_types import (
     Datum,
     Descriptor,
     Document,
@@ -18,9 +19,8 @@ from gixi_bluesky.callbacks.documents.parsing import (
     RunStop,
     StreamDatum,
     StreamResource,
-    parse,
-    payload_bytes,
 )
+from gixi_bluesky.callbacks.documents.parsing import parse
 from gixi_bluesky.callbacks.documents.value_sources import DocumentKey
 from gixi_bluesky.callbacks.runs.left_alone import RunsLeftAlone
 from gixi_bluesky.callbacks.runs.raw_run import Action, RunTracker

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gixi_bluesky.callbacks.derived.attempts import Attempts
-from gixi_bluesky.callbacks.documents.parsing import RunStart
+from gixi_bluesky.callbacks.documents.document_types import RunStart
 from gixi_bluesky.callbacks.runs.raw_run import RawRun
 from gixi_bluesky.provenance import derived_uid
 

@@ -23,7 +23,7 @@ from manual_clock import ManualClock
 from gixi_bluesky.callbacks.derived import stores
 from gixi_bluesky.callbacks.derived.publishing import RunPublisher
 from gixi_bluesky.callbacks.derived.stores import LocalStore
-from gixi_bluesky.callbacks.documents.parsing import RunStart
+from gixi_bluesky.callbacks.documents.document_types import RunStart
 from gixi_bluesky.callbacks.runs.raw_run import RawRun
 from gixi_bluesky.callbacks.worker.jobs import Outcome, Ready
 from gixi_bluesky.errors import ClaimLostError, RunCompleteError, StoreError

@@ -17,7 +17,7 @@ from running_fold import Running
 
 from gixi_bluesky.callbacks.derived.folds import FrameFold
 from gixi_bluesky.callbacks.derived.registration import register_result
-from gixi_bluesky.callbacks.documents.parsing import RunStop
+from gixi_bluesky.callbacks.documents.document_types import RunStop
 from gixi_bluesky.callbacks.runs.raw_run import RunClosed
 from gixi_bluesky.callbacks.worker.jobs import Outcome
 from gixi_bluesky.tiled_adapters.schema import STREAMS, TABLES

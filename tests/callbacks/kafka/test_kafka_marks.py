@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precondition, rule
 from manual_clock import ManualClock
 
-from gixi_bluesky.callbacks.documents.parsing import Document, RunStart, parse
+from gixi_bluesky.callbacks.documents.document_types import Document, RunStart
+from gixi_bluesky.callbacks.documents.parsing import parse
 from gixi_bluesky.callbacks.kafka.marks import Marks, Partition, Place
 
 HERE = Place("raw", 0)

@@ -16,7 +16,7 @@ from derived_publisher import AXIS, METADATA, Publisher, closed, cut_of
 from event_model import compose_run
 from fake_pipeline import N_PHI, N_Q
 
-from gixi_bluesky.callbacks.documents.parsing import RunStart
+from gixi_bluesky.callbacks.documents.document_types import RunStart
 from gixi_bluesky.callbacks.runs.actions import RawRun
 from gixi_bluesky.tiled_adapters import queries
 from gixi_bluesky.tiled_adapters.client.export import write_csv, write_cuts, write_nexus

@@ -14,7 +14,7 @@ from tiled_servers import IMAGE_SHAPE, STREAMS, columns, descriptor, image_of, p
 from gixi_bluesky.callbacks.derived.arrays import RunArrays
 from gixi_bluesky.callbacks.derived.start_document import start_document
 from gixi_bluesky.callbacks.derived.stores import store_builder
-from gixi_bluesky.callbacks.documents.parsing import RunStart
+from gixi_bluesky.callbacks.documents.document_types import RunStart
 from gixi_bluesky.callbacks.runs.raw_run import RawRun
 from gixi_bluesky.callbacks.worker.jobs import Analysed, Ready
 from gixi_bluesky.errors import ConfigError, StoreError
