@@ -36,13 +36,17 @@ class TrackScore:
 
     idf1: 2 · pairs / (peaks of reflections + peaks with a track), pairs under the best one-to-one
         assignment of tracks to reflections (Ristani et al., ECCV 2016 workshops)
-    switches: how often a reflection has another track than the time before
+    switches: how often a reflection has another track than the time before; of several peaks of a
+        reflection in one frame, the one that continues its track counts, else the first one
+        (Bernardin & Stiefelhagen, J. Image Video Process. 2008, 246309)
+    doubles: peaks with a track beside another one of the same reflection and frame
     whole: share of the reflections, found three times or more, that have one track only
     purity: share of the tracks, with three peaks or more, that are of one reflection only
     """
 
     idf1: float
     switches: int
+    doubles: int
     whole: float
     purity: float
     reflections: int
@@ -118,24 +122,36 @@ def _score(track: Int64, owner: Int64, frame: Int64) -> TrackScore:
     np.add.at(shared, (row, column), 1)
     chosen = linear_sum_assignment(shared, maximize=True)
     pairs = int(shared[chosen].sum())
-    switches = whole = asked = 0
+    switches = doubles = whole = asked = 0
     for reflection in np.unique(owner[real]):
         mine = owner == reflection
-        sequence = track[mine & numbered]
+        followed = mine & numbered
+        sequence = _one_a_frame(frame[followed], track[followed])
+        doubles += int(followed.sum()) - len(sequence)
         switches += int(np.count_nonzero(np.diff(sequence)))
         if mine.sum() >= _FEWEST:
             asked += 1
-            whole += len(np.unique(sequence)) == 1
+            whole += len(set(sequence)) == 1
     long = [n for n in np.unique(track[numbered]) if (track == n).sum() >= _FEWEST]
     pure = [len(np.unique(owner[track == n])) == 1 for n in long]
     return TrackScore(
         idf1=2 * pairs / max(n_real + int(numbered.sum()), 1),
         switches=switches,
+        doubles=doubles,
         whole=whole / max(asked, 1),
         purity=float(np.mean(pure)) if pure else float("nan"),
         reflections=asked,
         tracks=len(np.unique(track[numbered])),
     )
+
+
+def _one_a_frame(frame: Int64, track: Int64) -> list[int]:
+    """Return the track of a reflection in each frame that has it; frames are in order."""
+    sequence: list[int] = []
+    for number in np.unique(frame):
+        found = track[frame == number].tolist()
+        sequence.append(sequence[-1] if sequence and sequence[-1] in found else found[0])
+    return sequence
 
 
 def evaluation_series(seed: int, count: int) -> Iterator[Series]:

@@ -37,6 +37,17 @@ def test_a_switch_in_the_middle_costs_half():
     assert (one.idf1, one.switches, one.whole) == (0.5, 1, 0.0)
 
 
+def test_a_second_peak_of_a_reflection_is_a_double_and_no_switch():
+    one = score([[0], [0, 0], [0, 0], [0]], [[1], [2, 1], [1, 2], [1]])
+    assert (one.switches, one.doubles, one.whole) == (0, 2, 1.0)
+    assert one.idf1 == pytest.approx(2 * 4 / (4 + 6))
+
+
+def test_a_reflection_whose_track_passes_to_its_second_peak_has_a_switch():
+    one = score([[0], [0, 0], [0], [0]], [[1], [1, 2], [2], [1]])
+    assert (one.switches, one.doubles, one.whole) == (2, 1, 0.0)
+
+
 def test_a_track_of_two_reflections_is_not_pure():
     one = score([[0], [0], [1], [1]], [[0]] * 4)
     assert one.idf1 == 0.5
