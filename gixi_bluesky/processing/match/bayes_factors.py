@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
+from gixi_bluesky.processing.match.line_groups import LineGroups, first_of_runs
 from gixi_bluesky.processing.match.line_pairs import (
     GATE_SIGMAS,
     LinePairs,
@@ -74,12 +75,13 @@ class Trials:
     """Structures tried at (s) lattice scales and (k) amounts.
 
     owners: (c,) indices of the structures tried; slot: (n,) of each line's structure, -1 = not
-        among them; bounds: (c + 1,) of each structure's pairs
-    pairs_of: (e,) pairs; starts: (g,) where the pairs of one line at one scale start
-    found: (k, n) chance that the detector finds the line; log_missed: (k, n) log of 1 - found
-    other: (f,) density of each feature's log intensity if it is no line of the structure
-    alone: (c, s, k) log Bayes factors of the trials without claims; gained: (k, g) the part of the
-        pairs in it, over that of a line that is not found
+        among them; own_lines: (c, 2) first line of each structure and the one after its last
+    found: (n, k) chance that the detector finds the line
+    groups: of pairs of one line at one scale; chance: (g, k) as `found`; least: (g, k) 1 where a
+        line lies in a stronger feature, else 0
+    off: (p, k) log of seen over expected intensity; unknown: (p,) density of a feature's position
+        and intensity if it is of unknown origin; ratio: (p, k) density of the intensity over it
+    log_factor: (g, k) without claims; alone: (s, c, k) log factors of the trials without claims
     """
 
     lines: ExpectedLines
@@ -87,50 +89,54 @@ class Trials:
     limits: MatchLimits
     owners: Int64
     slot: Int64
-    bounds: Int64
+    own_lines: Int64
     scales: Float64
     log_amount: Float64
-    pairs_of: LinePairs
-    starts: Int64
     found: Float32
-    log_missed: Float32
-    other: Float32
+    pairs_of: LinePairs
+    groups: LineGroups
+    chance: Float32
+    least: Float32
+    off: Float32
+    unknown: Float32
+    ratio: Float32
+    log_factor: Float32
     alone: Float64
-    gained: Float32
 
-    @property
-    def line(self) -> Int64:
-        """(e,) index of each pair's line."""
-        return self.pairs_of.line
+    def line_of(self, pairs: Int64) -> Int64:
+        """Return the lines of some pairs."""
+        return self.pairs_of.line[self.pairs_of.couple[pairs]]
 
-    @property
-    def feature(self) -> Int64:
-        """(e,) index of each pair's feature."""
-        return self.pairs_of.feature
+    def feature_of(self, pairs: Int64) -> Int64:
+        """Return the features of some pairs."""
+        return self.pairs_of.feature[self.pairs_of.couple[pairs]]
 
-    @property
-    def sigma(self) -> Float32:
-        """(e,) standard error of each pair's distance, 1/angstrom."""
-        return self.pairs_of.sigma
+    def sigma_of(self, pairs: Int64) -> Float32:
+        """Return the standard errors of the distances of some pairs, 1/angstrom."""
+        return self.pairs_of.sigma[self.pairs_of.couple[pairs]]
 
     def of(self, slots: Int64) -> Trials:
         """Return the trials of some structures, in rising order; their lines keep their indices."""
         place = np.full(len(self.owners) + 1, -1)
         place[slots] = np.arange(len(slots))
-        own = place[self.slot[self.line]] >= 0
-        group = np.zeros(len(own), bool)
-        group[self.starts] = True
-        kept_groups = own[self.starts]
-        counts = np.diff(self.bounds)[slots]
+        slot = place[self.slot]
+        couples = slot[self.pairs_of.line] >= 0
+        pairs, own = self.pairs_of.kept(couples)
+        groups = own[self.groups.starts]
         return replace(
             self,
             owners=self.owners[slots],
-            slot=place[self.slot],
-            bounds=np.concatenate([[0], np.cumsum(counts)]),
-            pairs_of=self.pairs_of.kept(own),
-            starts=np.flatnonzero(group[own]),
-            alone=self.alone[slots],
-            gained=self.gained[:, kept_groups],
+            slot=slot,
+            own_lines=self.own_lines[slots],
+            pairs_of=pairs,
+            groups=LineGroups.of(pairs, slot, (len(self.scales), len(slots))),
+            chance=self.chance[groups],
+            least=self.least[groups],
+            off=self.off[couples],
+            unknown=self.unknown[couples],
+            ratio=self.ratio[couples],
+            log_factor=self.log_factor[groups],
+            alone=self.alone[:, slots],
         )
 
     def weigh(self, claims: Claims) -> LogFactors:
@@ -143,105 +149,94 @@ class Trials:
         feature cannot be missed: its factor is at least 1. Scale (a Gaussian prior around the
         CIF's) and amount (uniform in log) are integrated over, so that freedom is paid for.
         """
-        logs = self.alone
-        claimed = claims.intensity[self.feature] > 0
-        if claimed.any():
-            logs = logs + self._changed(claims, claimed)
-        return self._summed(logs)
+        claimed = np.flatnonzero(claims.intensity[self.pairs_of.feature] > 0)
+        if not len(claimed):
+            return self._summed(self.alone)
+        couple, ratio = self.pairs_of.couple, self.ratio.copy()
+        level = np.zeros_like(ratio)
+        held = np.full(len(ratio), np.inf, np.float32)
+        ratio[claimed], level[claimed], held[claimed] = self._shared(claims, claimed)
+        position = np.minimum(self.pairs_of.position, held[couple])
+        of_pairs = ratio.take(couple, axis=0)
+        of_pairs *= position[:, None]
+        of_pairs += level.take(couple, axis=0)
+        changed = _log_factor(self.groups, of_pairs, self.chance, self.least) - self.log_factor
+        return self._summed(self.alone + self.groups.over_lines(changed, self.alone.shape))
 
     def weigh_found(self) -> LogFactors:
         """Weigh without claims as if a texture had hidden each line that reduces the odds."""
-        line, scale = self.line[self.starts], self.pairs_of.scale[self.starts]
-        gained = np.maximum(self.gained + self.log_missed[:, line], 0)
-        prior = _strain_prior(self.scales)[:, None]
-        return self._summed(_by_trial(gained, line, scale, self.slot, self.alone.shape) + prior)
+        gained = self.groups.over_lines(np.maximum(self.log_factor, 0), self.alone.shape)
+        return self._summed(gained + _strain_prior(self.scales)[:, None, None])
 
     def _summed(self, logs: Float64) -> LogFactors:
-        """Integrate over scale and amount; logs: (c, s, k)."""
+        """Integrate over scale and amount; logs: (s, c, k)."""
         if not logs.size:
             nothing = np.zeros(0, np.int64)
             return LogFactors(np.zeros(0), nothing, nothing)
-        flat = logs.reshape(len(self.owners), -1)
+        flat = logs.transpose(1, 0, 2).reshape(len(self.owners), -1)
         best = flat.argmax(axis=1)
         top = flat[np.arange(len(flat)), best]
         total = top + np.log(np.exp(flat - top[:, None]).sum(axis=1)) - np.log(AMOUNTS)
         return LogFactors(total, best // AMOUNTS, best % AMOUNTS)
 
-    def _changed(self, claims: Claims, claimed: Bool) -> Float64:
-        """Return by how much claims change the factors, (c, s, k)."""
-        group = np.repeat(np.arange(len(self.starts)), np.diff(self.starts, append=len(claimed)))
-        touched = np.zeros(len(self.starts), bool)
-        touched[group[claimed]] = True
-        chosen = np.flatnonzero(touched[group])
-        part = self.pairs_of.kept(chosen)
-        off = _off(self.lines, self.features, self.log_amount, part)
-        ratio = _ratio(part, off, self.features.density * self.other[part.feature])
-        taken = np.flatnonzero(claimed[chosen])
-        ratio[:, taken] = self._shared(claims, part, off, taken)
-        starts = np.searchsorted(chosen, self.starts[touched])
-        gained = _gained(part, starts, off, ratio, self.found, self.log_missed)
-        return _by_trial(
-            gained - self.gained[:, touched],
-            part.line[starts],
-            part.scale[starts],
-            self.slot,
-            self.alone.shape,
-        )
+    def _shared(self, claims: Claims, couples: Int64) -> tuple[Float32, Float32, Float32]:
+        """Return ratio, level and held of couples of claimed features, (t, k), (t, k) and (t,).
 
-    def _shared(self, claims: Claims, part: LinePairs, off: Float32, taken: Int64) -> Float32:
-        """Return the likelihood ratios of pairs on claimed features, (k, t)."""
-        feature = part.feature[taken]
-        unknown = self.features.density * self.other[feature]
-        log_claim = np.log(claims.intensity[feature]).astype(np.float32)
+        The likelihood ratio of a pair is ratio * min(position, held) + level: the line and the
+        claims share the feature in proportion to their intensities.
+        """
+        pairs = self.pairs_of
+        feature = pairs.feature[couples]
+        claim = claims.intensity[feature].astype(np.float32)
         log_seen = np.log(self.features.intensity[feature]).astype(np.float32)
-        log_line = log_seen - off[:, taken]
-        log_both = np.logaddexp(log_claim, log_line)
-        share = np.exp(log_line - log_both)
+        line = np.exp(log_seen[:, None] - self.off[couples])
+        both = line + claim[:, None]
         # a place that is explained is not explained better by a second phase
-        best = 1 / (part.sigma[taken] * np.float32(np.sqrt(2 * np.pi)))
+        best = 1 / (pairs.sigma[couples] * np.float32(np.sqrt(2 * np.pi)))
         held = np.maximum(claims.position[feature], best).astype(np.float32)
-        alone = held * _likely(log_seen - log_claim) + unknown
-        together = _likely(log_seen - log_both)
-        mixed = share * np.minimum(part.position[taken], held) + (1 - share) * held
-        return np.asarray(mixed * (together / alone), np.float32)
+        alone = held * _likely(log_seen - np.log(claim)) + self.unknown[couples]
+        whole = _likely(log_seen[:, None] - np.log(both)) / alone[:, None]
+        ratio = whole * (line / both)
+        return ratio, held[:, None] * (whole - ratio), held
 
     def pairs(self, slot: int, scale: int, amount: int) -> Int64:
         """Return one pair for each line of a structure that has one, the likeliest."""
         own, likelihood = self._likelihoods(slot, scale)
-        return _best_of_lines(own, self.line[own], likelihood[amount])
+        return _best_of_lines(own, self.line_of(own), likelihood[:, amount])
 
     def most_matched(self, slot: int, scale: int, likeliest: int) -> int:
         """Return the amount at which most lines of a structure are matched, else the likeliest."""
         own, likelihood = self._likelihoods(slot, scale)
-        starts = np.flatnonzero(_first_of_runs(self.line[own]))
+        starts = np.flatnonzero(first_of_runs(self.line_of(own)))
         if not len(starts):
             return likeliest
-        counts = np.logical_or.reduceat(likelihood > 0, starts, axis=1).sum(axis=1)
+        counts = np.logical_or.reduceat(likelihood > 0, starts, axis=0).sum(axis=0)
         return likeliest if counts[likeliest] == counts.max() else int(counts.argmax())
 
     def _likelihoods(self, slot: int, scale: int) -> tuple[Int64, Float32]:
-        """Return the (e,) pairs of one structure at one scale, and their likelihoods (k, e)."""
-        first, last = self.bounds[slot], self.bounds[slot + 1]
-        own = first + np.flatnonzero(self.pairs_of.scale[first:last] == scale)
-        part = self.pairs_of.kept(own)
-        off = _off(self.lines, self.features, self.log_amount, part)
-        return own, part.position * _likely(off)
+        """Return the (e,) pairs of one structure at one scale, and their likelihoods (e, k)."""
+        cell = scale * len(self.owners) + slot
+        own = np.arange(*self.groups.bounds[cell : cell + 2]) if slot >= 0 else np.arange(0)
+        likely = _likely(self.off[self.pairs_of.couple[own]])
+        return own, self.pairs_of.position[own, None] * likely
 
     def claims(self, slot: int, scale: int, amount: int) -> Claims:
         """Return what a structure explains at one trial."""
         pairs = self.pairs(slot, scale, amount)
-        pairs = pairs[self.pairs_of.explains[pairs]]
+        pairs = pairs[self.pairs_of.explains[self.pairs_of.couple[pairs]]]
         found = Claims.none(len(self.features))
-        feature = self.feature[pairs]
-        strength = np.exp(self.log_amount[amount]) * self.lines.intensity[self.line[pairs]]
+        feature = self.feature_of(pairs)
+        strength = np.exp(self.log_amount[amount]) * self.lines.intensity[self.line_of(pairs)]
         np.add.at(found.intensity, feature, strength)
         np.maximum.at(found.position, feature, self.pairs_of.position[pairs].astype(np.float64))
         return found
 
     def expected(self, slot: int, amount: int) -> Int64:
         """Return the lines of a structure that a detector finds rather than not."""
-        likely = self.found[amount] > 0.5 * FOUND_AT_BEST
-        return np.flatnonzero((self.slot == slot) & likely)
+        if slot < 0:
+            return np.zeros(0, np.int64)
+        first, last = self.own_lines[slot]
+        return first + np.flatnonzero(self.found[first:last, amount] > 0.5 * FOUND_AT_BEST)
 
 
 def trials(
@@ -253,39 +248,50 @@ def trials(
     """
     steps = int(np.ceil(limits.max_strain / SCALE_STEP))
     scales = 1 + np.linspace(-limits.max_strain, limits.max_strain, 2 * steps + 1)
-    first = np.flatnonzero(_first_of_runs(lines.owner))
+    first = np.flatnonzero(first_of_runs(lines.owner))
+    after = np.append(first[1:], len(lines)).astype(np.int64) if len(first) else first
     owners = lines.owner[first]
-    slot = np.repeat(np.arange(len(owners)), np.diff(first, append=len(lines)))
+    slot = np.repeat(np.arange(len(owners)), after - first)
     pairs = line_pairs(lines, slot, features, limits, scales, place)
-    log_amount = _amounts(lines, features)
-    signal = log_amount[:, None] + np.log(lines.intensity / lines.noise / SNR_HALF_FOUND)
+    log_amount, log_line = _amounts(lines, features), np.log(lines.intensity)
+    signal = (log_line - np.log(lines.noise * SNR_HALF_FOUND))[:, None] + log_amount
     found = (FOUND_AT_BEST * ndtr(signal / SNR_SPREAD)).astype(np.float32)
     log_missed = np.log1p(-found)
-    alone = np.add.reduceat(log_missed, first, axis=1, dtype=np.float64) if len(first) else signal
-    alone = alone.T[:, None, :] + _strain_prior(scales)[:, None]
-    key = pairs.line * len(scales) + pairs.scale
-    starts = np.flatnonzero(_first_of_runs(key))
-    other = _others(features)
-    off = _off(lines, features, log_amount, pairs)
-    ratio = _ratio(pairs, off, features.density * other[pairs.feature])
-    gained = _gained(pairs, starts, off, ratio, found, log_missed)
-    alone = alone + _by_trial(gained, pairs.line[starts], pairs.scale[starts], slot, alone.shape)
+    log_seen = np.log(features.intensity)[pairs.feature] - log_line[pairs.line]
+    log_ratio, log_amounts = log_seen.astype(np.float32), log_amount.astype(np.float32)
+    off = log_ratio[:, None] - log_amounts
+    unknown = (features.density * _others(features))[pairs.feature]
+    ratio = _likely(off) / unknown[:, None]
+    groups = LineGroups.of(pairs, slot, (len(scales), len(owners)))
+    shape = (len(scales), len(owners), AMOUNTS)
+    stronger = groups.largest(log_ratio[pairs.couple])[:, None] > log_amounts
+    least, chance = stronger.astype(np.float32), found.take(groups.line, axis=0)
+    of_pairs = ratio.take(pairs.couple, axis=0)
+    of_pairs *= pairs.position[:, None]
+    log_factor = _log_factor(groups, of_pairs, chance, least)
+    every = np.add.reduceat(log_missed, first, axis=0, dtype=np.float64) if len(first) else signal
+    gained = log_factor - log_missed.take(groups.line, axis=0)
+    alone = every + groups.over_lines(gained, shape)
+    alone += _strain_prior(scales)[:, None, None]
     return Trials(
         lines=lines,
         features=features,
         limits=limits,
         owners=owners,
         slot=slot,
-        bounds=np.searchsorted(slot[pairs.line], np.arange(len(owners) + 1)),
+        own_lines=np.stack([first, after], axis=1),
         scales=scales,
         log_amount=log_amount,
-        pairs_of=pairs,
-        starts=starts,
         found=found,
-        log_missed=log_missed,
-        other=other,
+        pairs_of=pairs,
+        groups=groups,
+        chance=chance,
+        least=least,
+        off=off,
+        unknown=unknown,
+        ratio=ratio,
+        log_factor=log_factor,
         alone=alone,
-        gained=gained,
     )
 
 
@@ -301,61 +307,21 @@ def _amounts(lines: ExpectedLines, features: Features) -> Float64:
     return np.linspace(min(log_seen.min() - 1, faintest), log_seen.max() + 2, AMOUNTS)
 
 
-def _off(
-    lines: ExpectedLines, features: Features, log_amount: Float64, pairs: LinePairs
-) -> Float32:
-    """Return the log of seen over expected intensity of every pair, (k, e)."""
-    log_seen = np.log(features.intensity)[pairs.feature] - np.log(lines.intensity)[pairs.line]
-    return log_seen.astype(np.float32) - log_amount.astype(np.float32)[:, None]
-
-
-def _ratio(pairs: LinePairs, off: Float32, unknown: Float32) -> Float32:
-    """Return the likelihood ratio of every pair on a feature of unknown origin, (k, e)."""
-    return np.asarray(_likely(off) * (pairs.position / unknown), np.float32)
-
-
-def _gained(
-    pairs: LinePairs, starts: Int64, off: Float32, ratio: Float32, found: Float32, missed: Float32
-) -> Float32:
-    """Return the log factor of each line at each scale over that of a missing line, (k, g)."""
-    if not len(starts):
-        return np.zeros((AMOUNTS, 0), np.float32)
-    line = pairs.line[starts]
-    chance = found[:, line]
-    total, hidden = ratio[:, starts], off[:, starts] > 0
-    count = np.diff(starts, append=ratio.shape[1])
-    for number in range(1, int(count.max())):  # few lines have more than one feature in reach
-        several = np.flatnonzero(count > number)
-        further = starts[several] + number
-        total[:, several] += ratio[:, further]
-        hidden[:, several] |= off[:, further] > 0
-    factor = 1 - chance + chance * total
-    factor = np.where(hidden, np.maximum(factor, 1), factor)
-    return np.asarray(np.log(factor) - missed[:, line], np.float32)
-
-
-def _by_trial(
-    gained: Float32, line: Int64, scale: Int64, slot: Int64, shape: tuple[int, ...]
-) -> Float64:
-    """Sum the factors of lines over structures, (c, s, k)."""
-    n_slots, n_scales, _ = shape
-    key = slot[line] * n_scales + scale
-    sums = [np.bincount(key, row, n_slots * n_scales) for row in gained]
-    return np.asarray(np.stack(sums, axis=1).reshape(shape), np.float64)
+def _log_factor(groups: LineGroups, ratio: Float32, chance: Float32, least: Float32) -> Float32:
+    """Return the log factor of each line at each scale, (g, k); ratio: (e, k) of its pairs."""
+    factor = groups.over_features(ratio)
+    factor -= 1
+    factor *= chance
+    factor += 1
+    np.maximum(factor, least, out=factor)
+    return np.asarray(np.log(factor, out=factor), np.float32)
 
 
 def _best_of_lines(pairs: Int64, line: Int64, likelihood: Float32) -> Int64:
     """Return the likeliest of the pairs of each line; line: not falling."""
     order = np.lexsort((-likelihood, line))
-    first = order[_first_of_runs(line)]
+    first = order[first_of_runs(line)]
     return pairs[first[likelihood[first] > 0]]
-
-
-def _first_of_runs(values: Int64) -> Bool:
-    """Return where a value differs from the one before, (n,)."""
-    first = np.ones(len(values), bool)
-    np.not_equal(values[1:], values[:-1], out=first[1:])
-    return first
 
 
 def _likely(off: Float32) -> Float32:

@@ -53,15 +53,10 @@ class Candidate:
             return self.amount
         return self.tried.most_matched(self.slot, self.scale, self.amount)
 
-    @property
-    def pairs(self) -> Int64:
-        """Indices of its pairs of line and feature."""
-        return self.tried.pairs(self.slot, self.scale, self.reported_amount)
-
 
 def matched_members(tried: Trials, pairs: Int64) -> tuple[Int64, Int64]:
     """Return the index of each matched peak and the index in `pairs` of its line, (n,) each."""
-    members = [tried.features.members[f] for f in tried.feature[pairs]]
+    members = [tried.features.members[f] for f in tried.feature_of(pairs).tolist()]
     row = np.repeat(np.arange(len(pairs)), [len(m) for m in members])
     return np.concatenate([*members, np.empty(0, np.int64)]), row
 
@@ -69,7 +64,7 @@ def matched_members(tried: Trials, pairs: Int64) -> tuple[Int64, Int64]:
 def spots_of(structure: Structure, tried: Trials, pairs: Int64, peaks: Peaks) -> Spots:
     """Return the matched peaks with their lines, as the search for a texture reads them."""
     peak, row = matched_members(tried, pairs)
-    line = tried.line[pairs][row]
+    line = tried.line_of(pairs)[row]
     q = tried.lines.q[line]
     return Spots(
         cell=structure.cell,
@@ -86,18 +81,16 @@ def spots_of(structure: Structure, tried: Trials, pairs: Int64, peaks: Peaks) ->
 def line_set(candidate: Candidate, pairs: Int64, peaks: Peaks) -> LineSet:
     """Return the matched lines with the q that their peaks show together."""
     tried = candidate.tried
-    q, error = [], []
-    for feature in tried.feature[pairs]:
-        members = tried.features.members[feature]
-        weight = 1 / np.maximum(peaks.q_error[members], 1e-6) ** 2
-        q.append(np.average(peaks.q[members], weights=weight))
-        error.append(weight.sum() ** -0.5)
-    line = tried.line[pairs]
+    peak, row = matched_members(tried, pairs)
+    weight = 1 / np.maximum(peaks.q_error[peak], 1e-6) ** 2
+    total = np.bincount(row, weight, len(pairs))
+    q = np.bincount(row, weight * peaks.q[peak], len(pairs)) / total
+    line = tried.line_of(pairs)
     return LineSet(
         cell=candidate.structure.cell,
         system=candidate.structure.crystal_system,
         hkl=tried.lines.hkl[line],
         q_cif=tried.lines.q[line],
-        q=np.array(q),
-        error=np.hypot(np.array(error), tried.lines.spread[line]),
+        q=q,
+        error=np.hypot(total**-0.5, tried.lines.spread[line]),
     )

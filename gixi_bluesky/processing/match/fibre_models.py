@@ -144,7 +144,7 @@ def fibre_models(
     view = View.of(visibility) if len(spots) else None
     parts: list[_Model] = []
     for slot, as_fibre in zip(slots.tolist(), textured.tolist(), strict=True):
-        line = np.flatnonzero(tried.slot == slot)
+        line = np.arange(*tried.own_lines[slot])
         powder = _Model(int(tried.owners[slot]), line, tried.lines.intensity[line])
         fibres = []
         if view is not None and as_fibre:
@@ -176,14 +176,14 @@ def _fibres(
     spots: SpotList,
     view: View,
 ) -> list[_Model]:
-    spot, place = spots.on(tried.feature[pairs])
+    spot, place = spots.on(tried.feature_of(pairs))
     if len(spot) < FEWEST_SPOTS:
         return []
     angles = angles_of(powder.structure)
     hkl = map(tuple, tried.lines.hkl[powder.line].tolist())
     row = np.array([angles.rows[one] for one in hkl])
     column = view.column(tried.lines.q[powder.line])
-    own = np.searchsorted(powder.line, tried.line[pairs])[place]
+    own = (tried.line_of(pairs) - powder.line[0])[place]
     at = angles.at(row[own], spots.phi[spot])
     brought = angles.brought(row[own], view, column[own])
     relative = (1 - STRAY) * at / np.maximum(brought, LEAST_SEEN) + STRAY  # (j, planes, mosaics)

@@ -1,9 +1,9 @@
-"""Pairs of candidate lines and features that lie near each other, at every trial scale."""
+"""Pairs of expected lines and features that lie near each other, at every trial scale."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +15,9 @@ __all__ = ["GATE_SIGMAS", "LinePairs", "MatchLimits", "line_pairs"]
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
+Bool = NDArray[np.bool_]
 
-Place = Callable[[Int64, Int64], tuple[Float32, NDArray[np.bool_]]]
+Place = Callable[[Int64, Int64], tuple[Float32, Bool]]
 
 GATE_SIGMAS = 3.5
 
@@ -37,33 +38,43 @@ class MatchLimits:
 
 @dataclass(frozen=True, slots=True)
 class LinePairs:
-    """Lines and features within one FWHM or the position error: (e,) each, by line, then scale.
+    """Lines and features within one FWHM or the position error of each other.
 
-    line, scale, feature: indices; sigma: 1/angstrom, standard error of the distance
-    position: density of finding the line where the feature is, 0 beyond the gate and where the
-        feature is another line's of the same structure
+    A couple is a line and a feature that are near at some scale: (p,) each, sorted by line.
+    line, feature: indices; sigma: 1/angstrom, standard error of the distance
     explains: the texture puts intensity where the feature has most of its own
+
+    A pair is a couple at one scale: (e,) each, sorted by scale, then couple.
+    couple, scale: indices; position: density of finding the line where the feature is, 0 beyond the
+        gate and where the feature is another line's of the same structure
     """
 
     line: Int64
-    scale: Int64
     feature: Int64
     sigma: Float32
+    explains: Bool
+    couple: Int64
+    scale: Int64
     position: Float32
-    explains: NDArray[np.bool_]
 
     def __len__(self) -> int:
-        return len(self.line)
+        return len(self.couple)
 
-    def kept(self, which: NDArray[np.bool_] | Int64) -> LinePairs:
-        """Return some of the pairs: (e,) bool, or indices."""
-        return LinePairs(
-            self.line[which],
-            self.scale[which],
-            self.feature[which],
-            self.sigma[which],
-            self.position[which],
-            self.explains[which],
+    def kept(self, couples: Bool) -> tuple[LinePairs, Bool]:
+        """Return the pairs of some couples (p,) bool, and which of all pairs they are (e,)."""
+        own = couples[self.couple]
+        number = np.cumsum(couples) - 1
+        return (
+            LinePairs(
+                self.line[couples],
+                self.feature[couples],
+                self.sigma[couples],
+                self.explains[couples],
+                number[self.couple[own]],
+                self.scale[own],
+                self.position[own],
+            ),
+            own,
         )
 
 
@@ -78,47 +89,47 @@ def line_pairs(
     """Find all pairs.
 
     slot: (n,) of each line's structure; scales: (s,) trial lattices
-    place: returns for pairs of line and feature the factor by which the feature's phi speaks for
+    place: returns for couples of line and feature the factor by which the feature's phi speaks for
         the line, and whether the line explains the feature; None = 1 and always
     """
-    line, first, count = _near(lines, features, limits)
-    within = np.arange(int(count.max(initial=0)))
-    feature = np.minimum(first[:, None] + within, len(features) - 1)
-    present = within < count[:, None]
+    line, feature = _near(lines, features, limits)
     q = lines.q[line]
-    variance = (POSITION_ERROR * q) ** 2 + limits.zero_sigma**2
-    sigma = np.sqrt(features.error[feature] ** 2 + variance[:, None]).astype(np.float32)
+    variance = features.error[feature] ** 2 + (POSITION_ERROR * q) ** 2 + limits.zero_sigma**2
+    sigma = np.sqrt(variance).astype(np.float32)
     reach = np.minimum(np.float32(limits.max_dq), np.float32(GATE_SIGMAS) * sigma)
-    fwhm = features.fwhm.astype(np.float32)[feature]
-    near = np.where(present, np.maximum(fwhm, reach), np.float32(-1))
+    largest = np.maximum(features.fwhm.astype(np.float32)[feature], reach)
     seen = (features.q - limits.zero)[feature]
-    dq = (seen[:, None, :] - (q[:, None] / scales)[:, :, None]).astype(np.float32)
-    row, scale, column = np.nonzero(abs(dq) <= near[:, None, :])
-    apart, width = dq[row, scale, column], sigma[row, column]
+    dq = (seen - q / scales[:, None]).astype(np.float32)
+    scale, couple = np.nonzero(abs(dq) <= largest)
+    apart, width = dq[scale, couple], sigma[couple]
     density = np.exp(np.float32(-0.5) * (apart / width) ** 2) / (width * np.sqrt(2 * np.pi))
-    density = np.where(abs(apart) <= reach[row, column], density, 0).astype(np.float32)
-    found, explains = feature[row, column], np.ones(len(row), bool)
+    density[abs(apart) > reach[couple]] = 0
+    found = LinePairs(
+        line, feature, sigma, np.ones(len(line), bool), couple, scale, density.astype(np.float32)
+    )
+    used = np.zeros(len(line), bool)
+    used[couple] = True
+    found, _ = found.kept(used)
     if place is not None:
-        pair, which = np.unique(row * feature.shape[1] + column, return_inverse=True)
-        at = np.unravel_index(pair, feature.shape)
-        factor, explaining = place(line[at[0]], feature[at])
-        density, explains = density * factor[which], explaining[which]
-    claim = density * lines.intensity[line[row]].astype(np.float32)
-    key = (slot[line[row]] * max(len(features), 1) + found) * len(scales) + scale
-    return LinePairs(line[row], scale, found, width, _exclusive(density, claim, key), explains)
+        factor, explains = place(found.line, found.feature)
+        position = found.position * factor[found.couple]
+        found = replace(found, position=position, explains=explains)
+    claim = found.position * lines.intensity.astype(np.float32)[found.line][found.couple]
+    home = slot[found.line] * max(len(features), 1) + found.feature
+    key = home[found.couple] * len(scales) + found.scale
+    return replace(found, position=_exclusive(found.position, claim, key))
 
 
-def _near(
-    lines: ExpectedLines, features: Features, limits: MatchLimits
-) -> tuple[Int64, Int64, Int64]:
-    """Return the lines with features within reach at some scale: (line, first feature, count)."""
+def _near(lines: ExpectedLines, features: Features, limits: MatchLimits) -> tuple[Int64, Int64]:
+    """Return the couples of line and feature within reach at some scale, sorted by line."""
     widest = float(features.fwhm.max(initial=0))
     reach = max(limits.max_dq, widest) + limits.max_strain / (1 - limits.max_strain) * lines.q
     shifted = features.q - limits.zero
     first = np.searchsorted(shifted, lines.q - reach)
     count = np.searchsorted(shifted, lines.q + reach) - first
-    line = np.flatnonzero(count)
-    return line, first[line], count[line]
+    line = np.repeat(np.arange(len(lines)), count)
+    within = np.arange(len(line)) - np.repeat(np.cumsum(count) - count, count)
+    return line, first[line] + within
 
 
 def _exclusive(density: Float32, claim: Float32, key: Int64) -> Float32:

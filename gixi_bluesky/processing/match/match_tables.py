@@ -31,14 +31,14 @@ def matches_table(refined: Sequence[Refined], features: Features) -> Matches:
 
 def _row(one: Refined, total: float) -> dict[str, Any]:
     c, pairs, tried = one.candidate, one.pairs, one.candidate.tried
-    explained = tried.features.intensity[np.unique(tried.feature[pairs])].sum()
-    expected = tried.expected(c.slot, c.reported_amount)
+    explained = tried.features.intensity[np.unique(tried.feature_of(pairs))].sum()
+    expected = tried.expected(c.slot, one.amount)
     row = {
         "phase": c.structure.slug,
         "probability": c.bounded_probability,
         "intensity_fraction": explained / total if total > 0 else 0.0,
         "n_matched": len(pairs),
-        "n_expected": len(np.union1d(expected, tried.line[pairs])),
+        "n_expected": len(np.union1d(expected, tried.line_of(pairs))),
         "group": ",".join(c.group),
         "zero_error": one.zero,
     }
@@ -79,7 +79,7 @@ def match_peaks_table(refined: Sequence[Refined], peaks: Peaks) -> MatchPeaks:
         if c.probability < LOWEST_ASSIGNED:
             continue
         peak, row = matched_members(c.tried, one.pairs)
-        line = c.tried.line[one.pairs][row]
+        line = c.tried.line_of(one.pairs)[row]
         hkl, q_cif = c.tried.lines.hkl[line], c.tried.lines.q[line]
         if one.lattice is None:
             expected = q_cif / _isotropic(c.tried, one.pairs)[0]
@@ -103,7 +103,7 @@ def _isotropic(tried: Trials, pairs: Int64) -> tuple[float, float]:
     """Return the lattice scale and its error, by least squares of q·scale = q of the CIF."""
     if not len(pairs):
         return 1.0, np.nan
-    observed = tried.features.q[tried.feature[pairs]] - tried.limits.zero
-    weight = (observed / tried.sigma[pairs]) ** 2
-    scale = float(np.average(tried.lines.q[tried.line[pairs]] / observed, weights=weight))
+    observed = tried.features.q[tried.feature_of(pairs)] - tried.limits.zero
+    weight = (observed / tried.sigma_of(pairs)) ** 2
+    scale = float(np.average(tried.lines.q[tried.line_of(pairs)] / observed, weights=weight))
     return float(np.clip(scale, tried.scales[0], tried.scales[-1])), float(weight.sum() ** -0.5)

@@ -214,7 +214,7 @@ def _sure_phases(tried: Trials, weights: LogFactors, prior: Float64) -> tuple[in
         if odds[slot] <= 0:
             break
         pairs = tried.pairs(int(slot), int(weights.scale[slot]), int(weights.amount[slot]))
-        feature = tried.feature[pairs]
+        feature = tried.feature_of(pairs)
         if len(feature) and used[feature].mean() < MOSTLY_OWN:
             sure.append(int(slot))
             used[feature] = True

@@ -66,18 +66,26 @@ class PlaneAngles:
 
     def at(self, row: Int64, phi: Int64) -> Float32:
         """Return the density of lines (j,) at phi (j,), whole deg: (j, planes, mosaics)."""
-        angle, share = self.angle[row], self.share[row, :, :, None]
-        return np.asarray((tilt_table()[phi[:, None, None], angle] * share).sum(axis=2))
+        return _weighted(tilt_table(), phi, self.angle[row], self.share[row])
 
     def brought(self, row: Int64, view: View, column: Int64) -> Float32:
         """Return the intensity in view of lines (j,) at columns of it: (j, planes, mosaics)."""
-        angle, share = self.angle[row], self.share[row, :, :, None]
-        return np.asarray((view.brought[column[:, None, None], angle] * share).sum(axis=2))
+        return _weighted(view.brought, column, self.angle[row], self.share[row])
 
     def along_phi(self, row: Int64, plane: int, mosaic: int) -> Float32:
         """Return the density of lines (j,) under one plane and mosaic, (j, 91)."""
         density = tilt_table()[:, self.angle[row, plane], mosaic] * self.share[row, plane]
         return np.asarray(density.sum(axis=2).T)
+
+
+def _weighted(table: Float32, first: Int64, angle: NDArray[np.uint8], share: Float32) -> Float32:
+    """Return the sums over d of table (t, angles, m) at `first` (j,) and angle: (j, p, m).
+
+    angle, share: (j, p, d)
+    """
+    place = angle + (first * table.shape[1])[:, None, None]
+    values = table.reshape(-1, table.shape[2]).take(place, axis=0)
+    return np.asarray((share[:, :, None] @ values)[:, :, 0], np.float32)
 
 
 def _half_lattice(cell: Cell, lines: Int64) -> tuple[Float64, Float64]:

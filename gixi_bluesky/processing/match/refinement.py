@@ -27,10 +27,11 @@ MOSTLY_OWN = 0.8  # of a feature's expected intensity; a phase with less does no
 class Refined:
     """A candidate with what is known of it in detail; lattice, orientation: None = not accepted.
 
-    pairs: of line and feature; zero: 1/angstrom, of the frame
+    amount: index of the reported one; pairs: of line and feature; zero: 1/angstrom, of the frame
     """
 
     candidate: Candidate
+    amount: int
     pairs: Int64
     zero: float
     lattice: Lattice | None = None
@@ -49,7 +50,11 @@ def refine(
     A line places its phase only where that phase brings most of the feature's intensity.
     zero_sigma: prior of the zero error, 1/angstrom; angles_of: of a structure's lines
     """
-    pairs = [c.pairs for c in candidates]
+    amounts = [c.reported_amount for c in candidates]
+    pairs = [
+        c.tried.pairs(c.slot, c.scale, amount)
+        for c, amount in zip(candidates, amounts, strict=True)
+    ]
     accepted = [i for i, c in enumerate(candidates) if c.accepted]
     own = _own_pairs([candidates[i] for i in accepted], [pairs[i] for i in accepted])
     fit = refine_lattices(
@@ -58,13 +63,13 @@ def refine(
     )
     lattices = dict(zip(accepted, fit.lattices, strict=True))
     refined = []
-    for i, (candidate, matched) in enumerate(zip(candidates, pairs, strict=True)):
+    for i, (candidate, amount, matched) in enumerate(zip(candidates, amounts, pairs, strict=True)):
         orientation = None
         if i in lattices:
             spots = spots_of(candidate.structure, candidate.tried, matched, peaks)
             orientation = phase_orientation(spots, visibility, angles_of(candidate.structure))
         zero = fit.zero if accepted else candidate.tried.limits.zero
-        refined.append(Refined(candidate, matched, zero, lattices.get(i), orientation))
+        refined.append(Refined(candidate, amount, matched, zero, lattices.get(i), orientation))
     return refined
 
 
@@ -77,6 +82,6 @@ def _own_pairs(candidates: list[Candidate], pairs: list[Int64]) -> list[Int64]:
         row += c.tried.claims(c.slot, c.scale, c.amount).intensity
     total = np.maximum(expected.sum(axis=0), np.finfo(float).tiny)
     return [
-        own[row[c.tried.feature[own]] >= MOSTLY_OWN * total[c.tried.feature[own]]]
+        own[(row >= MOSTLY_OWN * total)[c.tried.feature_of(own)]]
         for c, own, row in zip(candidates, pairs, expected, strict=True)
     ]

@@ -26,27 +26,21 @@ def common_zero(
     assumed position error where it is smaller.
     """
     prior = tried.limits.zero_sigma
-    rows: list[Float64] = []
-    values: list[float] = []
-    pairs = {p: tried.pairs(p, int(trial[0][p]), int(trial[1][p])) for p in phases}
-    everything = [tried.feature[own] for own in pairs.values()]
-    used, count = np.unique(
-        np.concatenate([*everything, np.empty(0, np.int64)]), return_counts=True
-    )
-    shared = set(used[count > 1].tolist())
-    for index, own in enumerate(pairs.values()):
-        for pair in own:
-            line, feature = tried.line[pair], tried.feature[pair]
-            if int(feature) in shared:
-                continue
-            # the trial's sigma holds the zero error itself, which is solved for here
-            sigma = np.sqrt(max(tried.sigma[pair] ** 2 - prior**2, 1e-12))
-            row = np.zeros(len(phases) + 1)
-            row[0], row[1 + index] = 1 / sigma, -tried.lines.q[line] / sigma
-            rows.append(row)
-            values.append((tried.features.q[feature] - tried.lines.q[line]) / sigma)
+    pairs = [tried.pairs(p, int(trial[0][p]), int(trial[1][p])) for p in phases]
+    of_phase = np.repeat(np.arange(len(phases)), [len(own) for own in pairs])
+    pair = np.concatenate([*pairs, np.empty(0, np.int64)])
+    feature = tried.feature_of(pair)
+    lone = np.bincount(feature, minlength=len(tried.features))[feature] == 1
+    pair, feature, of_phase = pair[lone], feature[lone], of_phase[lone]
+    q = tried.lines.q[tried.line_of(pair)]
+    # the trial's sigma holds the zero error itself, which is solved for here
+    variance = tried.sigma_of(pair).astype(np.float64) ** 2 - prior**2
+    sigma = np.sqrt(np.maximum(variance, 1e-12))
+    lines = np.zeros((len(pair), len(phases) + 1))
+    lines[:, 0] = 1 / sigma
+    lines[np.arange(len(pair)), 1 + of_phase] = -q / sigma
+    observed = (tried.features.q[feature] - q) / sigma
     known = np.diag([1 / prior, *[1 / STRAIN_SIGMA] * len(phases)])
-    lines, observed = np.array(rows).reshape(-1, len(known)), np.array(values)
     scatter = 1.0
     for _ in range(ROUNDS):
         design = np.vstack([known, lines / scatter])

@@ -267,9 +267,9 @@ def test_pairs_are_the_best_of_all_assignments() -> None:
         z = (peaks - q[:, None]) / sigma
         density = np.where(abs(z) < 3.5, np.exp(-0.5 * z**2) / sigma, 0)
         density[abs(peaks - q[:, None]) > 0.03] = 0
-        ours = np.log(density[tried.line[pairs], tried.feature[pairs]]) + 50
-        assert len(set(tried.line[pairs])) == len(pairs)
-        assert len(set(tried.feature[pairs])) == len(pairs)
+        ours = np.log(density[tried.line_of(pairs), tried.feature_of(pairs)]) + 50
+        assert len(set(tried.line_of(pairs))) == len(pairs)
+        assert len(set(tried.feature_of(pairs))) == len(pairs)
         assert ours.sum() == pytest.approx(brute_force(density))
 
 
