@@ -9,10 +9,11 @@ from scipy.optimize import linear_sum_assignment
 from gixi_bluesky.processing.tables import Peaks
 from gixi_bluesky.processing.tracks.motion import Motion, log_intensity, placement_variance
 
-__all__ = ["assign", "doubles"]
+__all__ = ["assign", "doubles", "second_boxes"]
 
 Float64 = NDArray[np.float64]
 Index = NDArray[np.intp]
+Bool = NDArray[np.bool_]
 
 _REACH_SIGMAS, _REACH_FWHM = 4.5, 1.0  # how far in q a peak may lie from its track
 _LEAST_OVERLAP = 0.15  # in phi, of the narrower one
@@ -41,15 +42,28 @@ def assign(motion: Motion, peaks: Peaks) -> tuple[Index, Index]:
     return tracks[rows[good]], columns[good]
 
 
-def doubles(peaks: Peaks, taken: Index, free: Index) -> NDArray[np.bool_]:
+def doubles(peaks: Peaks, taken: Index, free: Index) -> Bool:
     """(k,) which of the free peaks lie on one that continues a track: the same peak twice."""
-    if not taken.size or not free.size:
-        return np.zeros(len(free), bool)
-    apart = np.abs(peaks.q[free][:, None] - peaks.q[taken])
-    near = apart < _DOUBLE_Q * np.minimum(peaks.fwhm_q[free][:, None], peaks.fwhm_q[taken])
-    one, other = ((peaks.phi[i], peaks.fwhm_phi[i]) for i in (free, taken))
+    return np.asarray(_same(peaks, free, taken).any(axis=1))
+
+
+def second_boxes(peaks: Peaks, taken: Index, hits: NDArray[np.int64]) -> Bool:
+    """(n,) which peaks that continue tracks lie on one whose track had more peaks.
+
+    hits: (n,) peaks of each track so far; of equal ones the first counts as the longer track
+    """
+    number = np.arange(len(taken))
+    longer = (hits > hits[:, None]) | ((hits == hits[:, None]) & (number < number[:, None]))
+    return np.asarray((_same(peaks, taken, taken) & longer).any(axis=1))
+
+
+def _same(peaks: Peaks, some: Index, others: Index) -> Bool:
+    """(k, n) which pairs are one peak twice: much the same place and arc."""
+    apart = np.abs(peaks.q[some][:, None] - peaks.q[others])
+    near = apart < _DOUBLE_Q * np.minimum(peaks.fwhm_q[some][:, None], peaks.fwhm_q[others])
+    one, other = ((peaks.phi[i], peaks.fwhm_phi[i]) for i in (some, others))
     narrow = np.minimum(one[1][:, None], other[1]) / np.maximum(one[1][:, None], other[1])
-    return np.asarray((near & (_overlap(one, other) * narrow > _DOUBLE_PHI)).any(axis=1))
+    return near & (_overlap(one, other) * narrow > _DOUBLE_PHI)
 
 
 def _cost(motion: Motion, peaks: Peaks) -> Float64:

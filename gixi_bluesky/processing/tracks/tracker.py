@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gixi_bluesky.processing.tables import Peaks
-from gixi_bluesky.processing.tracks.assignment import assign, doubles
+from gixi_bluesky.processing.tracks.assignment import assign, doubles, second_boxes
 from gixi_bluesky.processing.tracks.motion import UNNUMBERED, Motion
 from gixi_bluesky.processing.tracks.places import Places
 
@@ -25,7 +25,8 @@ class Tracker:
     A weak peak that continues nothing has -1; if another one follows it within five frames, that
     one and all later ones have a number. Numbers are counted from 0 in the order in which they are
     given, so the same frames give the same numbers. A track never ends: its place stays known, and
-    a peak that comes back there after a gap continues it.
+    a peak that comes back there after a gap continues it. Of two boxes of one peak, the one that
+    continues the longer track has its number, the other one -1.
     """
 
     def __init__(self) -> None:
@@ -61,10 +62,13 @@ class Tracker:
         free = np.arange(len(seen))
         if self._motion is not None:
             tracks, taken = assign(self._motion, seen)
+            free = np.setdiff1d(free, taken)
+            # Boxes that were apart when their tracks began may have become one peak.
+            first = ~second_boxes(seen, taken, self._motion.hits[tracks])
+            tracks, taken = tracks[first], taken[first]
             self._motion.update(tracks, seen, taken, frame)
             self._confirm(tracks)
             numbers[usable[taken]] = self._motion.number[tracks]
-            free = np.setdiff1d(free, taken)
             free = free[~doubles(seen, taken, free)]
         numbers[usable[free]] = self._begin(seen, free, frame)
         return numbers

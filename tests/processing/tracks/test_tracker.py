@@ -76,6 +76,18 @@ def test_lines_that_cross_keep_their_numbers():
     assert all(numbers[f] == [1] for f in hidden)
 
 
+def test_two_tracks_that_become_one_peak_are_followed_as_the_longer_one():
+    apart, near = (1.02, 42.0, 0.02, 10.0), (1.003, 41.0, 0.02, 10.0)
+    first = (1.0, 40.0, 0.02, 10.0)
+    lists = [(0, peaks(first)), *((f, peaks(apart, first)) for f in (1, 2))]
+    way = [(1.015, 42.0, 0.02, 10.0), (1.010, 41.5, 0.02, 10.0), (1.006, 41.0, 0.02, 10.0)]
+    lists += [(3 + f, peaks(place, first)) for f, place in enumerate(way)]
+    lists += [(6, peaks(near, first)), (7, peaks(first))]
+    numbers = follow(lists)
+    assert numbers[:3] == [[0], [1, 0], [1, 0]]
+    assert numbers[6:] == [[-1, 0], [0]]
+
+
 def test_a_spot_does_not_take_the_track_of_a_ring_at_the_same_q():
     ring, spot = (1.0, 45.0, 0.02, 80.0), (1.0, 10.0, 0.02, 5.0)
     assert follow([(0, peaks(ring)), (1, peaks(spot)), (2, peaks(ring, spot))]) == [
