@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -18,6 +16,7 @@ from gixi_bluesky.callbacks.derived.subscriptions import Subscription
 from gixi_bluesky.callbacks.derived.writing import Echo
 from gixi_bluesky.callbacks.documents.document_types import Document
 from gixi_bluesky.callbacks.documents.value_sources import document_keys
+from gixi_bluesky.callbacks.outcome_counts import OutcomeCounts
 from gixi_bluesky.callbacks.runs.actions import (
     Action,
     Frame,
@@ -35,7 +34,7 @@ from gixi_bluesky.callbacks.worker.jobs import Outcome
 from gixi_bluesky.callbacks.worker.pool import PIPELINE
 from gixi_bluesky.callbacks.worker.supervisor import Worker
 from gixi_bluesky.errors import ConfigError, DocumentError
-from gixi_bluesky.log import SeldomLog, get_logger
+from gixi_bluesky.log import get_logger
 from gixi_bluesky.processes.clock import SYSTEM_CLOCK, Clock
 from gixi_bluesky.processes.loops import Loop, Watchdog
 
@@ -100,11 +99,7 @@ class AnalysisCore:
         self._keepers: dict[str, RunKeeper] = {}
         self._begun: set[str] = set()
         self._ended: SimpleQueue[Ended] = SimpleQueue()
-        self._counts: Counter[str] = Counter()
-        self._counting = threading.Lock()
-        self._maps_s = 0.0
-        self._last_error = self._last_frame_error = ""
-        self._seldom = SeldomLog()
+        self._counts = OutcomeCounts()
         self.queue = FrameQueue(config.queue, fed=redelivered)
         self._worker = Worker(
             config,
@@ -229,27 +224,17 @@ class AnalysisCore:
 
     def refused(self, error: DocumentError) -> None:
         """Record that a document could not be used."""
-        self._count("refused")
-        self._last_error = str(error)
-        _log.warning("document_refused", reason=str(error))
+        self._counts.refused(error)
 
     def status(self) -> dict[str, Any]:
         """Return the state of frames, queue, analysis process and runs, and the last error."""
         runs = self.runs
-        with self._counting:
-            counts = dict(self._counts)
-        return {
-            "frames_received": counts.get("received", 0),
-            "frames_done": counts.get("ok", 0),
-            "frames_dropped": counts.get("dropped", 0),
-            "frames_failed": counts.get("failed", 0) + counts.get("unavailable", 0),
-            "frames_skipped": counts.get("skipped", 0),
+        counts = self._counts.status()
+        counts["documents_refused"] += self._router.documents_lost
+        return counts | {
             "frames_queued": len(self.queue) + self._worker.busy,
             "queue_bytes": self.queue.nbytes,
             "documents_queued": 0,
-            "documents_refused": counts.get("refused", 0) + self._router.documents_lost,
-            "maps_built": counts.get("maps_built", 0),
-            "maps_seconds": round(self._maps_s, 3),
             "worker_alive": self._worker.alive,
             "worker_pid": self._worker.pid,
             "worker_pids": self._worker.pool.pids,
@@ -259,12 +244,10 @@ class AnalysisCore:
             "threads": self._watchdog.status() | self._keepers_status(),
             "runs_open": sum(not run.stopped for run in runs if not run.over),
             "runs_closing": sum(run.stopped for run in runs if not run.over),
-            "runs_closed": counts.get("runs_closed", 0),
             "runs_left_alone": self._router.left_alone.count,
             "left_alone_reason": self._router.left_alone.last,
-            "last_frame_error": self._last_frame_error,
             "storage": "; ".join(sorted({run.trouble for run in runs if run.trouble})),
-            "last_error": self._last_error
+            "last_error": self._counts.last_error
             or self._worker.last_error
             or next((run.last_error for run in runs if run.last_error), ""),
         }
@@ -303,7 +286,7 @@ class AnalysisCore:
             case RunOpened():
                 self._open(action.raw)
             case Frame():
-                self._count("received")
+                self._counts.count("received")
                 if (following := self._run_of(action)) is not None:
                     following.expect(action)
                 self.queue.put(action)
@@ -333,8 +316,8 @@ class AnalysisCore:
             )
         except Exception as error:  # the next run may go better
             _log.exception("run_not_opened", raw_uid=raw.uid)
-            self._last_error = f"{type(error).__name__}: {error}"
-            self._ended.put(Ended(raw.uid, "failed", self._last_error))
+            self._counts.last_error = f"{type(error).__name__}: {error}"
+            self._ended.put(Ended(raw.uid, "failed", self._counts.last_error))
             return
         self._runs[raw.uid] = run
         keeper = RunKeeper(run, self.flush_s, self._end, redelivered=self._redelivered)
@@ -350,7 +333,7 @@ class AnalysisCore:
         if self._runs.get(ended.run_uid) is not run:
             return  # released meanwhile
         self._ended.put(ended)
-        self._count("runs_closed")
+        self._counts.count("runs_closed")
         self._keepers.pop(ended.run_uid, None)
         del self._runs[ended.run_uid]  # last: `drain` looks for it
 
@@ -367,7 +350,7 @@ class AnalysisCore:
         run = self._run_of(frame)
         wanted = run.wants(frame) if run is not None else False
         if wanted is False:
-            self._count("skipped")
+            self._counts.count("skipped")
             if run is not None:
                 run.skip(frame)  # after it was counted: `drain` may return now
         return wanted
@@ -379,22 +362,6 @@ class AnalysisCore:
         return (run := self._run_of(frame)) is not None and run.keeps_q_image(frame)
 
     def _deliver(self, frame: Frame, outcome: Outcome) -> None:
-        self._count(outcome.status)
-        log = _log.bind(raw_uid=frame.run_uid, frame=frame.number)
-        if outcome.result is not None and (built_s := outcome.result.seconds.get("maps")):
-            self._count("maps_built")
-            self._maps_s += built_s
-        if outcome.status != "ok":
-            self._last_frame_error = outcome.reason
-            if (similar := self._seldom.due(outcome.reason)) is not None:
-                outcome_fields = {"status": outcome.status, "reason": outcome.reason}
-                log.warning("frame_not_analysed", similar_before=similar, **outcome_fields)
-        for warning in outcome.result.warnings if outcome.result is not None else ():
-            if (similar := self._seldom.due(warning)) is not None:
-                log.warning("frame_warning", similar_before=similar, reason=warning)
+        self._counts.analysed(frame, outcome)
         if (run := self._run_of(frame)) is not None:
             run.add(frame, outcome)
-
-    def _count(self, what: str) -> None:
-        with self._counting:
-            self._counts[what] += 1
