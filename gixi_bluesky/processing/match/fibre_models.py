@@ -142,6 +142,7 @@ def fibre_models(
     likeliest mosaic.
     """
     view = View.of(visibility) if len(spots) else None
+    columns = np.zeros(0, np.int64) if view is None else view.column(tried.lines.q)
     parts: list[_Model] = []
     for slot, as_fibre in zip(slots.tolist(), textured.tolist(), strict=True):
         line = np.arange(*tried.own_lines[slot])
@@ -149,7 +150,8 @@ def fibre_models(
         fibres = []
         if view is not None and as_fibre:
             pairs = tried.pairs(slot, int(best.scale[slot]), int(best.amount[slot]))
-            fibres = _fibres(tried, pairs, powder, angles_of, spots, view)
+            column = columns[powder.line]
+            fibres = _fibres(tried, pairs, powder, angles_of(powder.structure), spots, view, column)
         parts += [powder, *fibres]
     return _stacked(tried.lines, parts, spots)
 
@@ -172,17 +174,17 @@ def _fibres(
     tried: Trials,
     pairs: Int64,
     powder: _Model,
-    angles_of: Callable[[int], PlaneAngles],
+    angles: PlaneAngles,
     spots: SpotList,
     view: View,
+    column: Int64,
 ) -> list[_Model]:
+    """Return the likeliest fibres of one candidate; column: (n,) of its lines in the view."""
     spot, place = spots.on(tried.feature_of(pairs))
     if len(spot) < FEWEST_SPOTS:
         return []
-    angles = angles_of(powder.structure)
     hkl = map(tuple, tried.lines.hkl[powder.line].tolist())
     row = np.array([angles.rows[one] for one in hkl])
-    column = view.column(tried.lines.q[powder.line])
     own = (tried.line_of(pairs) - powder.line[0])[place]
     at = angles.at(row[own], spots.phi[spot])
     brought = angles.brought(row[own], view, column[own])

@@ -153,22 +153,18 @@ def _averaged(
     """Return mean and covariance over the position errors, and the mean position error."""
     precision = np.full(design.shape[1], PRIOR_STRAIN**-2)
     precision[0] = zero_sigma**-2
-    means, covariances, logs = [], [], []
-    for relative in POSITION_ERRORS:
-        weight = 1 / (error**2 + (relative * q) ** 2)
-        normal = (design * weight[:, None]).T @ design + np.diag(precision)
-        covariance = np.linalg.inv(normal)
-        mean = covariance @ (design.T @ (weight * observed))
-        left = observed - design @ mean
-        chi_square = (weight * left**2).sum() + (precision * mean**2).sum()
-        logs.append(0.5 * (np.log(weight).sum() - np.linalg.slogdet(normal)[1] - chi_square))
-        means.append(mean)
-        covariances.append(covariance)
-    share = np.exp(np.array(logs) - max(logs))
+    weight = 1 / (error**2 + (POSITION_ERRORS[:, None] * q) ** 2)  # (position errors, lines)
+    normal = (design.T * weight[:, None]) @ design + np.diag(precision)
+    covariances = np.linalg.inv(normal)
+    means = (covariances @ ((weight * observed) @ design)[:, :, None])[:, :, 0]
+    left = observed - means @ design.T
+    chi_square = (weight * left**2).sum(axis=1) + (means**2 @ precision)
+    logs = 0.5 * (np.log(weight).sum(axis=1) - np.linalg.slogdet(normal)[1] - chi_square)
+    share = np.exp(logs - logs.max())
     share /= share.sum()
-    mean = share @ np.array(means)
-    off = np.array(means) - mean
-    within = np.einsum("i,ijk->jk", share, np.array(covariances))
+    mean = share @ means
+    off = means - mean
+    within = np.einsum("i,ijk->jk", share, covariances)
     return mean, within + (off * share[:, None]).T @ off, float(share @ POSITION_ERRORS)
 
 

@@ -119,9 +119,10 @@ def features_of(peaks: Peaks, visibility: Visibility) -> Features:
     """Group measured peaks by |q|: spots or pieces of one ring are one observation of its q."""
     usable = np.flatnonzero((peaks.snr >= FAINTEST_SNR) & (peaks.q > 0))
     order = usable[np.argsort(peaks.q[usable], kind="stable")]
+    shapes = _PeakShapes.of(peaks)
     groups: list[list[int]] = []
     for index in order.tolist():
-        if groups and _one_line(peaks, groups[-1], index, visibility.resolution):
+        if groups and _one_line(shapes, groups[-1], index, visibility.resolution):
             groups[-1].append(index)
         else:
             groups.append([index])
@@ -147,26 +148,49 @@ def features_of(peaks: Peaks, visibility: Visibility) -> Features:
     )
 
 
-def _one_line(peaks: Peaks, group: list[int], index: int, resolution: float) -> bool:
+@dataclass(frozen=True, slots=True)
+class _PeakShapes:
+    """Columns of the table of peaks as lists, which are read faster one by one."""
+
+    q: list[float]
+    q_error: list[float]
+    fwhm_q: list[float]
+    phi: list[float]
+    fwhm_phi: list[float]
+    intensity: list[float]
+
+    @classmethod
+    def of(cls, peaks: Peaks) -> _PeakShapes:
+        return cls(
+            peaks.q.tolist(),
+            peaks.q_error.tolist(),
+            peaks.fwhm_q.tolist(),
+            peaks.phi.tolist(),
+            peaks.fwhm_phi.tolist(),
+            peaks.intensity.tolist(),
+        )
+
+
+def _one_line(peaks: _PeakShapes, group: list[int], index: int, resolution: float) -> bool:
     """Return whether a peak belongs to the line of a group, nearer than a width as pieces are."""
-    q, first = float(peaks.q[index]), group[0]
+    q, first = peaks.q[index], group[0]
     error = math.hypot(peaks.q_error[index], peaks.q_error[first])
     if q - peaks.q[first] <= min(math.hypot(POSITION_ERROR * q, 2 * error), resolution):
         return True
-    width = max(peaks.fwhm_q[index], float(peaks.fwhm_q[group].max()))
-    if q - peaks.q[group].mean() <= ONE_LINE * width:
+    width = max(peaks.fwhm_q[index], *(peaks.fwhm_q[i] for i in group))
+    if q - sum(peaks.q[i] for i in group) / len(group) <= ONE_LINE * width:
         return True
-    strongest = group[int(peaks.intensity[group].argmax())]
+    strongest = max(group, key=peaks.intensity.__getitem__)
     return _in_flank(peaks, index, strongest) or _in_flank(peaks, strongest, index)
 
 
-def _in_flank(peaks: Peaks, weak: int, strong: int) -> bool:
+def _in_flank(peaks: _PeakShapes, weak: int, strong: int) -> bool:
     """Return whether a peak is weaker than the flank of another one at its place."""
     apart_phi = abs(peaks.phi[weak] - peaks.phi[strong])
     if apart_phi > 0.5 * (peaks.fwhm_phi[weak] + peaks.fwhm_phi[strong]):
         return False
     apart = (peaks.q[weak] - peaks.q[strong]) / max(peaks.fwhm_q[strong], 1e-9)
-    return bool(peaks.intensity[weak] < peaks.intensity[strong] * 2.0 ** (-4 * apart**2))
+    return peaks.intensity[weak] < peaks.intensity[strong] * 2.0 ** (-4 * apart**2)
 
 
 def _total(peaks: Peaks, group: Int64) -> float:

@@ -22,21 +22,25 @@ def graininess(rows: Float64, height: Float64, variance: Float64) -> Float64:
 
     rows: (n, k) places; height, variance: (n, k) of the peak there, 0 variance = no data
     """
+    used = variance > 0
+    count = used.sum(axis=1)
+    safe = np.maximum(count, 1)
+    y, noise = np.where(used, height, 0), np.where(used, variance, 0)
+    mean = y.sum(axis=1) / safe
+    known = (count >= _FEWEST) & (mean > _LEAST_SNR * np.sqrt(noise.sum(axis=1)) / safe)
     result = np.full(len(rows), np.nan)
-    for i in range(len(rows)):
-        used = variance[i] > 0
-        count = int(used.sum())
-        if count < _FEWEST:
-            continue
-        y, noise = height[i, used], variance[i, used]
-        mean = float(y.mean())
-        if mean <= _LEAST_SNR * float(np.sqrt(noise.sum())) / count:
-            continue
-        place = rows[i, used]
-        x = 2 * (place - place.min()) / max(float(np.ptp(place)), 1e-9) - 1
-        basis = np.linalg.qr(np.polynomial.legendre.legvander(x, _ORDER))[0]
-        rest = y - basis @ (basis.T @ y)
-        free = 1 - (basis**2).sum(axis=1)
-        scatter = (float(rest @ rest) - float(noise @ free)) / (count - _ORDER - 1)
-        result[i] = np.sqrt(max(scatter, 0.0)) / mean
+    if not known.any():
+        return result
+    used, y, noise, place = used[known], y[known], noise[known], rows[known]
+    low = np.where(used, place, np.inf).min(axis=1)
+    high = np.where(used, place, -np.inf).max(axis=1)
+    x = 2 * (place - low[:, None]) / np.maximum(high - low, 1e-9)[:, None] - 1
+    # cells without data are rows of zeros, which leave the basis of the others as it is
+    terms = np.polynomial.legendre.legvander(np.where(used, x, 0), _ORDER)
+    basis = np.linalg.qr(terms * used[:, :, None])[0]
+    rest = y - (basis @ (basis.transpose(0, 2, 1) @ y[:, :, None]))[:, :, 0]
+    free = 1 - (basis**2).sum(axis=2)
+    scatter = (rest**2).sum(axis=1) - (noise * free).sum(axis=1)
+    scatter /= count[known] - _ORDER - 1
+    result[known] = np.sqrt(np.maximum(scatter, 0)) / mean[known]
     return result
