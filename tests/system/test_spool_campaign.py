@@ -17,9 +17,9 @@ from gixi_bluesky.errors import RunCompleteError
 from gixi_bluesky.tiled_adapters.schema import STREAMS
 from gixi_bluesky.tiled_adapters.server.embedded import embedded_server
 from gixi_bluesky.tiled_adapters.settings import OutputSettings, TiledSettings
+from gixi_bluesky.tiled_adapters.store.leftover_spools import send_leftovers
 from gixi_bluesky.tiled_adapters.store.spool import SpoolFile
 from gixi_bluesky.tiled_adapters.store.spool_folder import SPOOL_FOLDER, spool_files
-from gixi_bluesky.tiled_adapters.store.spooled_store import send_leftovers
 from gixi_bluesky.tiled_adapters.store.writer import DerivedRunStore
 
 pytestmark = [pytest.mark.system, pytest.mark.soak, pytest.mark.timeout(0)]

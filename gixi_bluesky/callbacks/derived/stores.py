@@ -22,11 +22,8 @@ from gixi_bluesky.tiled_adapters.files.file_process import file_process
 from gixi_bluesky.tiled_adapters.files.requests import Finished, ReadTables
 from gixi_bluesky.tiled_adapters.settings import OutputSettings
 from gixi_bluesky.tiled_adapters.store.claims import SESSION_S
-from gixi_bluesky.tiled_adapters.store.spooled_store import (
-    SpooledStore,
-    send_abandoned,
-    send_leftovers,
-)
+from gixi_bluesky.tiled_adapters.store.leftover_spools import send_abandoned, send_leftovers
+from gixi_bluesky.tiled_adapters.store.spooled_store import SpooledStore
 from gixi_bluesky.tiled_adapters.store.writer import DerivedRunStore, RunState
 
 __all__ = ["LocalStore", "RunStore", "store_builder"]

@@ -20,9 +20,10 @@ from tiled_servers import columns, descriptor, page
 from gixi_bluesky.errors import StoreError
 from gixi_bluesky.tiled_adapters.schema import STREAMS
 from gixi_bluesky.tiled_adapters.store import spooled_store
+from gixi_bluesky.tiled_adapters.store.leftover_spools import send_leftovers
 from gixi_bluesky.tiled_adapters.store.spool import SpoolFile
 from gixi_bluesky.tiled_adapters.store.spool_folder import SPOOL_FOLDER, spool_files
-from gixi_bluesky.tiled_adapters.store.spooled_store import SpooledStore, send_leftovers
+from gixi_bluesky.tiled_adapters.store.spooled_store import SpooledStore
 from gixi_bluesky.tiled_adapters.store.writer import RunState
 
 UID = "5a0ae9e9-6a1c-4f0c-8bb4-56f3a5f6ab2f"

@@ -23,9 +23,10 @@ from gixi_bluesky.tiled_adapters.schema import STREAMS
 from gixi_bluesky.tiled_adapters.settings import OutputSettings, TiledSettings
 from gixi_bluesky.tiled_adapters.store import delivery, spooled_store
 from gixi_bluesky.tiled_adapters.store.claims import CLAIMS
+from gixi_bluesky.tiled_adapters.store.leftover_spools import send_leftovers
 from gixi_bluesky.tiled_adapters.store.spool import SpoolFile
 from gixi_bluesky.tiled_adapters.store.spool_folder import spool_files
-from gixi_bluesky.tiled_adapters.store.spooled_store import SpooledStore, send_leftovers
+from gixi_bluesky.tiled_adapters.store.spooled_store import SpooledStore
 from gixi_bluesky.tiled_adapters.store.writer import DerivedRunStore, RunState
 
 
