@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from gixi_bluesky.processing.tables import Matches, MatchPeaks, Peaks
 from gixi_bluesky.processing.types import CartesianImage, FrameResult, PolarImage
 from gixi_bluesky.provenance import Provenance, result_hash
 
+GATE = "GIXI_FAKE_GATE"
 N_PHI, N_Q = 16, 32
 HUNGRY, KILLS, SLEEPS, REFUSED, UNFORESEEN = 249, 250, 251, 252, 253
 
@@ -94,6 +96,16 @@ class FollowedPipeline(FakePipeline):
         del row["frame"], row["track"]
         row |= {"q": 1.5, "phi": 45.0, "fwhm_q": 0.3, "fwhm_phi": 40.0, "snr": 50.0}
         return replace(result, peak_table=Peaks.from_rows([row]))
+
+
+class GatedPipeline(FakePipeline):
+    """Cannot be built before the file that GIXI_FAKE_GATE names is there."""
+
+    def __init__(self, config: Any) -> None:
+        gate = os.environ.get(GATE)
+        while gate and not Path(gate).exists():
+            time.sleep(0.01)
+        super().__init__(config)
 
 
 def q_image_of(image: Any) -> CartesianImage:

@@ -19,6 +19,7 @@ GEOMETRY = {
     "incidence_angle_deg": 0.5,
 }
 FAKE = "fake_pipeline:FakePipeline"
+GATED = "fake_pipeline:GatedPipeline"
 FOLLOWED = "fake_pipeline:FollowedPipeline"
 
 

