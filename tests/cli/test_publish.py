@@ -110,8 +110,13 @@ def test_the_crate_says_what_was_made_from_what(film: Path) -> None:
     graph = {entity["@id"]: entity for entity in json.loads(text)["@graph"]}
     root, uid = graph["./"], uid_of(film)
     assert root["license"] == {"@id": "https://spdx.org/licenses/CC-BY-4.0"}
-    assert root["author"] == [{"@id": "https://orcid.org/0000-0002-1825-0097"}]
-    assert root["isBasedOn"] == [{"@id": "https://doi.org/10.5555/raw"}]
+    assert root["author"] == {"@id": "https://orcid.org/0000-0002-1825-0097"}
+    assert root["isBasedOn"] == {"@id": "https://doi.org/10.5555/raw"}
+    assert {"@id": f"urn:uuid:{uid}"} in root["mentions"]
+    assert graph[root["identifier"]["@id"]]["value"] == f"urn:uuid:{uid}"
+    assert {part["@id"] for part in graph["cuts/"]["hasPart"]} == {
+        f"cuts/{uid}_film/frame_{number:06d}.xy" for number in range(2)
+    }
     action = graph[f"urn:uuid:{uid}"]
     assert action["@type"] == "CreateAction"
     assert {"@id": "inputs/cif/perovskite.cif"} in action["object"]

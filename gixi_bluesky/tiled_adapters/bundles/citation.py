@@ -98,7 +98,6 @@ class Citation:
             "subjects": [{"subject": "grazing-incidence X-ray diffraction"}],
             "version": self.version,
             "descriptions": [{"description": self.description, "descriptionType": "Abstract"}],
-            "identifiers": [],
             "alternateIdentifiers": [
                 {"alternateIdentifier": f"urn:uuid:{self.uid}", "alternateIdentifierType": "UUID"}
             ],
@@ -108,7 +107,6 @@ class Citation:
             record["rightsList"] = [{"rights": self.license, "rightsIdentifier": self.license}]
         if kind in self.dois:
             record["doi"] = self.dois[kind]
-            record["identifiers"] = [{"identifier": self.dois[kind], "identifierType": "DOI"}]
         return record
 
     def related(self, kind: str) -> Iterator[dict[str, str]]:

@@ -15,6 +15,7 @@ __all__ = [
     "CRATE",
     "INPUTS",
     "PROVENANCE",
+    "SOFTWARE",
     "checked_files",
     "require_empty",
     "write_checksums",
@@ -25,6 +26,7 @@ CHECKSUMS = "checksums-sha256.txt"
 CONFIGURATION = "configuration.yaml"
 PROVENANCE = "provenance.json"
 INPUTS = "inputs"
+SOFTWARE = "requirements.txt"
 
 _LINE = re.compile(r"([0-9a-f]{64})  ([^\0\r\n]{1,400})")
 _MAX_CHECKSUMS_BYTES = 64 << 20

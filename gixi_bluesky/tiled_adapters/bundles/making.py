@@ -19,6 +19,7 @@ from gixi_bluesky.tiled_adapters.bundles.crate import write_crate
 from gixi_bluesky.tiled_adapters.bundles.layout import (
     CONFIGURATION,
     PROVENANCE,
+    SOFTWARE,
     require_empty,
     write_checksums,
 )
@@ -121,8 +122,8 @@ def _write_recipe(run: ReadableRun, folder: Path, recipe: AnalysisRecipe) -> dic
     described[PROVENANCE] = "Versions, hashes and devices of the analysis"
     distributions = {one.metadata["Name"]: one.version for one in metadata.distributions()}
     lines = [f"{name}=={version}\n" for name, version in sorted(distributions.items()) if name]
-    (folder / "requirements.txt").write_text("".join(lines), encoding="utf-8")
-    described["requirements.txt"] = "The software that was installed where the bundle was made"
+    (folder / SOFTWARE).write_text("".join(lines), encoding="utf-8")
+    described[SOFTWARE] = "The software that was installed where the bundle was made"
     script = _SCRIPT.replace("{version}", str(provenance.get("version", "")))
     (folder / "reproduce.sh").write_text(script, encoding="utf-8")
     described["reproduce.sh"] = "Analyses the raw run again and compares"

@@ -2,8 +2,8 @@
 
 /entry (NXentry) holds `polar` (NXdata: intensity over frame, phi and q), `process` (NXcollection:
 configuration, provenance and documents as JSON) and one NXdata a table; finished files also
-`instrument`, `sample`, `reduction` and the subentry `azint2d`. Strings have fixed length;
-references to other runs and files are URI strings, never links.
+`instrument`, `sample`, `reduction`, the subentry `azint2d` and the entry /mlgid. Strings have
+fixed length; references to other runs and files are URI strings, never links.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from gixi_bluesky.tiled_adapters.files.array_groups import create_arrays, write_
 from gixi_bluesky.tiled_adapters.files.azint_entry import create_azint1d, create_azint2d
 from gixi_bluesky.tiled_adapters.files.beamline_groups import create_instrument, create_sample
 from gixi_bluesky.tiled_adapters.files.hdf5_text import group_of, text, write_json, write_text
+from gixi_bluesky.tiled_adapters.files.mlgid_entry import create_mlgid
 from gixi_bluesky.tiled_adapters.files.polar_images import create_images, write_image
 from gixi_bluesky.tiled_adapters.frame_arrays import cut_arrays
 from gixi_bluesky.tiled_adapters.run_names import run_title
@@ -122,12 +123,14 @@ def create_entry(
 def complete_entry(entry: h5py.Group, start: Mapping[str, Any]) -> None:
     """Describe instrument, sample and reduction, once all is there.
 
-    Images are described as NXazint2d, cuts along q as NXazint1d.
+    Images are described as NXazint2d and by the names of the mlgid programs, cuts along q as
+    NXazint1d.
     """
     create_instrument(entry, start)
     create_sample(entry, start)
     create_azint2d(entry, start)
     create_azint1d(entry, start)
+    create_mlgid(entry, start)
     reduction = group_of(entry, "reduction", "NXprocess")
     for name in ("program", "version", "date"):
         reduction[name] = entry[f"process/{name}"]
@@ -345,8 +348,8 @@ def _write_cuts(file: h5py.File, frames: Sequence[Mapping[str, Cut]]) -> None:
 
 
 def _cite(entry: h5py.Group, kind: str, doi: str) -> None:
-    """Write a related identifier as DataCite has it, in the group that NeXus has for it."""
-    cite = group_of(entry, f"related_{kind}", "NXcite")
+    """Write a related identifier as DataCite has it; NXentry allows no NXcite."""
+    cite = group_of(entry, f"related_{kind}", "NXcollection")
     write_text(cite, "doi", doi)
     write_text(cite, "url", f"https://doi.org/{doi}")
     write_text(cite, "related_identifier", doi)

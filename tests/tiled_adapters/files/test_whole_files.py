@@ -41,7 +41,18 @@ FULL_START = {
     **START,
     "sample_name": "film",
     "beamline": "P03",
-    "gixi": {**START["gixi"], "geometry": GEOMETRY, "raw_data_key": "pe_image"},
+    "gixi": {
+        **START["gixi"],
+        "geometry": GEOMETRY,
+        "raw_data_key": "pe_image",
+        "provenance": {
+            **START["gixi"]["provenance"],
+            "config": {
+                **START["gixi"]["provenance"].get("config", {}),
+                "output": {"dois": {"raw": "10.5281/zenodo.1"}},
+            },
+        },
+    },
 }
 ALL_TABLES = [TABLES[name] for name in STREAMS]
 
