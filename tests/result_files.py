@@ -9,7 +9,7 @@ import numpy as np
 from fake_pipeline import FakePipeline
 from fakes import fake_config
 
-from gixi_bluesky.tiled_adapters.files.nexus import write_result_file
+from gixi_bluesky.tiled_adapters.files.result_writer import write_result_file
 
 
 def single_file(folder: Path, frames: int = 2) -> Path:

@@ -22,7 +22,7 @@ from gixi_bluesky.demo.beamline import SimulatedDetector
 from gixi_bluesky.processing.geometry.instrument import Geometry
 from gixi_bluesky.processing.settings import GeometrySettings
 from gixi_bluesky.processing.structures.cif_files import read_structure, shipped_cifs
-from gixi_bluesky.tiled_adapters.files.nexus import write_result_file
+from gixi_bluesky.tiled_adapters.files.result_writer import write_result_file
 from gixi_bluesky.tiled_adapters.server.embedded import embedded_server
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from gixi_bluesky.cli.console import say
-from gixi_bluesky.errors import ConfigError
+from gixi_bluesky.errors import ConfigError, StoreError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from gixi_bluesky.callbacks.worker.jobs import Analysed, Outcome
     from gixi_bluesky.processing.tables import Table
     from gixi_bluesky.processing.types import Cut
+    from gixi_bluesky.tiled_adapters.files.result_writer import ResultWriter
 
 __all__ = ["FileResult", "ResultFile", "require_writable"]
 
@@ -38,30 +39,43 @@ def require_writable(folder: Path) -> None:
 
 
 class ResultFile:
-    """Gathers results, and writes what there is when the block ends, also by Ctrl-C.
+    """Writes results as they come; what is done when the block ends is kept, also by Ctrl-C.
 
-    path: None = nothing is gathered; names: of the images on the command line
-    Raises ConfigError at once where `path` cannot be written.
+    path: None = nothing is written; names: of the images on the command line
+    start: what else the start document of the file says
+    Raises ConfigError at once where `path` cannot be written, StoreError when the disk refuses.
     """
 
-    def __init__(self, path: Path | None, names: Sequence[str], n_images: int) -> None:
+    def __init__(
+        self,
+        path: Path | None,
+        names: Sequence[str],
+        n_images: int,
+        start: Mapping[str, Any] | None = None,
+    ) -> None:
         self._path = path
-        self._title = title_of(names)
+        self._start = {"title": title_of(names), "time": time.time(), **(start or {})}
         self._n_images = n_images
-        self._kept: list[FileResult] = []
+        self._writer: ResultWriter | None = None
         self._frames: list[dict[str, Any]] = []
-        self.provenance: Mapping[str, Any] = {}
         if path is not None:
             require_writable(path.absolute().parent)
 
+    def begin(self, provenance: Mapping[str, Any]) -> None:
+        """Take the provenance of the results, before the first of them."""
+        from gixi_bluesky.tiled_adapters.files.result_writer import ResultWriter
+
+        if self._path is not None:
+            self._writer = ResultWriter(self._path, provenance, self._start)
+
     def add(self, label: str, outcome: Outcome) -> None:
         """Add an image, also one that could not be analysed."""
-        if self._path is None:
+        if self._writer is None:
             return
         number = len(self._frames)
-        self._frames.append(_frame_row(number, label, outcome))
         if outcome.result is not None:
-            self._kept.append(FileResult(outcome.result, number))
+            self._writer.add(FileResult(outcome.result, number))
+        self._frames.append(_frame_row(number, label, outcome))
 
     def __enter__(self) -> ResultFile:
         return self
@@ -72,16 +86,20 @@ class ResultFile:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._path is None or not self._kept:
+        if self._writer is None:
             return
-        from gixi_bluesky.tiled_adapters.files.nexus import write_result_file
+        try:
+            if self._writer.n_images and not isinstance(error, StoreError):
+                self._finish(self._writer, interrupted=kind is not None)
+        finally:
+            self._writer.close()
+
+    def _finish(self, writer: ResultWriter, *, interrupted: bool) -> None:
         from gixi_bluesky.tiled_adapters.schema import Frames
 
-        frames = dict(Frames.from_rows(self._frames).items())
-        start = {"title": self._title, "time": time.time()}
-        path = write_result_file(self._path, self._kept, self.provenance, frames, start)
+        path = writer.finish(dict(Frames.from_rows(self._frames).items()))
         done = f" with {len(self._frames)} of {self._n_images} images, as it was interrupted"
-        say(f"wrote {path}{'' if kind is None else done}")
+        say(f"wrote {path}{done if interrupted else ''}")
 
 
 def title_of(names: Sequence[str]) -> str:

@@ -141,7 +141,7 @@ def _analysed(config: Config, names: Sequence[str], out: Path | None) -> Iterato
         ResultFile(out, names, len(images)) as file,
         ProcessPool(config, workers=workers, access=access) as pool,
     ):
-        file.provenance = pool.start().provenance.as_dict()
+        file.begin(pool.start().provenance.as_dict())
         jobs = (_job(index, image, keep_image=out is not None) for _, index, image in images)
         outcomes = zip(images, analyse_in_order(pool, jobs), strict=True)
         for (label, index, _), outcome in progress(outcomes, len(images)):

@@ -14,6 +14,7 @@ import pytest
 import tifffile
 import yaml
 from cli.conftest import GEOMETRY
+from full_disk import files_below
 from typer.testing import CliRunner, Result
 
 from gixi_bluesky.cli import app
@@ -247,3 +248,17 @@ def test_publish_refuses_a_folder_with_content_and_a_file_that_is_gone(
     assert gone.exit_code == 2
     assert "matching.cif" in gone.stderr
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.slow
+def test_a_full_disk_leaves_no_half_bundle_and_no_half_export(
+    film: Path, run: Run, tmp_path: Path
+) -> None:
+    uid, results = uid_of(film), film / "results"
+    with files_below(50_000):
+        refused = run("publish", uid, "--directory", results, "--out", tmp_path / "bundle")
+        exported = run("export", uid, "--nexus", "--directory", results, "--out", tmp_path)
+    assert (refused.exit_code, exported.exit_code) == (2, 2)
+    assert "cannot write" in refused.stderr
+    assert "incomplete file is removed" in " ".join(exported.stderr.split())
+    assert [path.name for path in tmp_path.rglob("*")] == ["bundle"]  # the empty folder

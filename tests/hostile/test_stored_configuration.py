@@ -15,7 +15,7 @@ from fakes import GEOMETRY
 from gixi_bluesky.config import Config, load_config, parse_config
 from gixi_bluesky.errors import ConfigError
 from gixi_bluesky.processing import Pipeline
-from gixi_bluesky.tiled_adapters.files.nexus import write_result_file
+from gixi_bluesky.tiled_adapters.files.result_writer import write_result_file
 
 CIF = """data_x
 _cell_length_a 6

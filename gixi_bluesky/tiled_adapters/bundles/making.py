@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -61,7 +62,8 @@ def write_bundle(
 ) -> Path:
     """Write a bundle into an empty or new folder and return the folder.
 
-    Raises StoreError for a run that has not ended and for a folder with content.
+    Raises StoreError for a run that has not ended, for a folder with content, and when the disk
+    refuses; the folder is empty then.
     """
     stop = run.stop
     if stop is None:
@@ -71,6 +73,30 @@ def write_bundle(
         )
         raise StoreError(message)
     require_empty(folder)
+    # Written beside its place, so that a full disk leaves no half bundle.
+    part = folder.with_name(f".{folder.name}.{os.getpid()}")
+    try:
+        part.mkdir()
+        _write(run, part, recipe, citation, stop)
+        part.replace(folder)
+    except OSError as error:
+        message = (
+            f"cannot write {folder}: {error}; nothing of it was kept. Free some space or choose "
+            "another place, and publish again"
+        )
+        raise StoreError(message) from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return folder
+
+
+def _write(
+    run: ReadableRun,
+    folder: Path,
+    recipe: AnalysisRecipe,
+    citation: Citation,
+    stop: Mapping[str, Any],
+) -> None:
     uid = str(run.start["uid"])
     described, results = _write_results(run, folder)
     inputs = _write_recipe(run, folder, recipe)
@@ -88,7 +114,6 @@ def write_bundle(
         license_text=f"Ask the creators before you use the data of run {uid}.",
     )
     write_checksums(folder)
-    return folder
 
 
 def _write_results(run: ReadableRun, folder: Path) -> tuple[dict[str, str], list[str]]:

@@ -18,6 +18,7 @@ from gixi_bluesky.tiled_adapters.client.readable_runs import ReadableRun
 from gixi_bluesky.tiled_adapters.files.array_groups import create_array, write_rows
 from gixi_bluesky.tiled_adapters.files.nexus import complete_entry, create_entry, write_table
 from gixi_bluesky.tiled_adapters.files.polar_images import create_images, write_image
+from gixi_bluesky.tiled_adapters.files.whole_file import whole_file
 
 __all__ = ["write_csv", "write_cuts", "write_nexus"]
 
@@ -30,7 +31,12 @@ def write_csv(run: ReadableRun, folder: Path) -> list[Path]:
     paths = []
     for table in run.tables:
         path = folder / f"{run.start['uid']}_{table.name}.csv"
-        run.table(table.name).to_csv(path, index=False)
+        part = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            run.table(table.name).to_csv(part, index=False)
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
         paths.append(path)
     return paths
 
@@ -56,15 +62,13 @@ def write_cuts(run: ReadableRun, folder: Path) -> list[Path]:
 
 
 def write_nexus(run: ReadableRun, path: Path) -> Path:
-    """Write the whole run into one NeXus file, which appears only when it is complete."""
+    """Write the whole run into one NeXus file, which appears only when it is complete.
+
+    Raises StoreError when the disk refuses.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with h5py.File(temporary, "w", libver=("earliest", "v110")) as file:
-            _write(run, file)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole_file(path) as file:
+        _write(run, file)
     return path
 
 

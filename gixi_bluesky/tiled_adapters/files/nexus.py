@@ -9,31 +9,24 @@ fixed length; references to other runs and files are URI strings, never links.
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import h5py
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from gixi_bluesky.processing.hdf5_files import require_own
 from gixi_bluesky.processing.tables import Column
-from gixi_bluesky.processing.types import Cut
 from gixi_bluesky.provenance import require_regular
-from gixi_bluesky.tiled_adapters.files.array_groups import create_arrays, write_rows
 from gixi_bluesky.tiled_adapters.files.azint_entry import create_azint1d, create_azint2d
 from gixi_bluesky.tiled_adapters.files.beamline_groups import create_instrument, create_sample
 from gixi_bluesky.tiled_adapters.files.hdf5_text import group_of, text, write_json, write_text
 from gixi_bluesky.tiled_adapters.files.mlgid_entry import create_mlgid
-from gixi_bluesky.tiled_adapters.files.polar_images import create_images, write_image
-from gixi_bluesky.tiled_adapters.frame_arrays import cut_arrays
 from gixi_bluesky.tiled_adapters.run_names import run_title
 from gixi_bluesky.tiled_adapters.schema import (
-    STREAMS,
     TABLES,
     StreamTable,
     commit_order,
@@ -43,9 +36,11 @@ from gixi_bluesky.tiled_adapters.schema import (
 )
 
 __all__ = [
+    "append_rows",
     "complete_entry",
     "create_entry",
     "create_table",
+    "link_mlgid_names",
     "open_result",
     "read_table",
     "result_metadata",
@@ -54,7 +49,6 @@ __all__ = [
     "stored_tables",
     "table_values",
     "write_note",
-    "write_result_file",
     "write_table",
 ]
 
@@ -159,9 +153,24 @@ def write_table(entry: h5py.Group, table: StreamTable, rows: Mapping[str, Any]) 
     for column in table.columns:
         values = table_values(column, complete[column.name])
         _describe(group.create_dataset(column.name, data=values), column)
-    for name, alias in _MLGID_NAMES.get(table.name, {}).items():
-        group[alias] = group[name]
+    link_mlgid_names(group, table.name)
     return group
+
+
+def append_rows(group: h5py.Group, table: StreamTable, rows: Mapping[str, Any]) -> None:
+    """Append rows, given by column, to a growing table."""
+    for column in table.columns:
+        values = table_values(column, rows[column.name])
+        dataset = group[column.name]
+        before = len(dataset)
+        dataset.resize(before + len(values), axis=0)
+        dataset[before:] = values
+
+
+def link_mlgid_names(group: h5py.Group, stream: str) -> None:
+    """Link the columns that the mlgid programs name differently to their names."""
+    for name, alias in _MLGID_NAMES.get(stream, {}).items():
+        group[alias] = group[name]
 
 
 def write_note(entry: h5py.Group, name: str, text: str) -> None:
@@ -274,77 +283,6 @@ def table_values(column: Column, values: Any) -> np.ndarray[Any, Any]:
         return np.asarray(values, dtype=dtype)
     cut = [_cut(str(value), dtype.itemsize) for value in values]
     return np.array(cut, dtype=dtype)
-
-
-class WrittenFrame(Protocol):
-    """The part of a FrameResult that is written to a file."""
-
-    @property
-    def index(self) -> int: ...
-    @property
-    def q(self) -> NDArray[Any]: ...
-    @property
-    def phi(self) -> NDArray[Any]: ...
-    @property
-    def polar_image(self) -> NDArray[np.float32]: ...
-    @property
-    def peaks(self) -> pd.DataFrame: ...
-    @property
-    def matches(self) -> pd.DataFrame: ...
-    @property
-    def match_peaks(self) -> pd.DataFrame: ...
-    @property
-    def cuts(self) -> Mapping[str, Cut]: ...
-
-
-def write_result_file(
-    path: str | Path,
-    results: Sequence[WrittenFrame],
-    provenance: Mapping[str, Any],
-    frames: Mapping[str, Any] | None = None,
-    start: Mapping[str, Any] | None = None,
-) -> Path:
-    """Write analysed frames into one NeXus file, replacing it only when it is complete.
-
-    provenance: as in the derived run; frames: the columns of `frames`, if they are known. All
-    results have the same cuts.
-    """
-    if not results:
-        message = "got no results to write; expected at least one analysed frame"
-        raise ValueError(message)
-    path = Path(path)
-    first = results[0]
-    gixi = {"provenance": dict(provenance), "geometry": provenance.get("geometry", {})}
-    document = {**(start or {}), "gixi": gixi}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with h5py.File(temporary, "w", libver=("earliest", "v110")) as file:
-            entry = create_entry(file, document, first.q, first.phi)
-            images = create_images(file, first.polar_image.shape, len(results))
-            file["/entry/polar/frame"][:] = [result.index for result in results]
-            for row, result in enumerate(results):
-                write_image(images, row, result.polar_image)
-            for stream in STREAMS[:3]:
-                tables = [getattr(result, stream) for result in results]
-                write_table(entry, TABLES[stream], pd.concat(tables, ignore_index=True))
-            if frames is not None:
-                write_table(entry, TABLES["frames"], frames)
-            _write_cuts(file, [result.cuts for result in results])
-            complete_entry(entry, document)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
-
-
-def _write_cuts(file: h5py.File, frames: Sequence[Mapping[str, Cut]]) -> None:
-    """Write the cuts of frames, given by name for each of them."""
-    for name, first in frames[0].items():
-        intensity, error = arrays = cut_arrays(name, first, step=1)
-        create_arrays(file, arrays, len(frames))
-        rows = [(row, cuts[name]) for row, cuts in enumerate(frames)]
-        write_rows(file, intensity, {row: cut.intensity.astype(np.float32) for row, cut in rows})
-        write_rows(file, error, {row: cut.error.astype(np.float32) for row, cut in rows})
 
 
 def _cite(entry: h5py.Group, kind: str, doi: str) -> None:

@@ -19,10 +19,10 @@ from gixi_bluesky.tiled_adapters.files.array_groups import (
     write_rows,
 )
 from gixi_bluesky.tiled_adapters.files.nexus import (
+    append_rows,
     create_entry,
     create_table,
     read_table,
-    table_values,
 )
 from gixi_bluesky.tiled_adapters.files.part_files import (
     disk_errors,
@@ -146,13 +146,9 @@ class PartWriter:
         """Append rows, given by column, to the part's own copy of a table."""
         with disk_errors(self.path):
             group = self._file["entry"][stream]
+            append_rows(group, self._tables[stream], columns)
             for column in self._tables[stream].columns:
-                values = table_values(column, columns[column.name])
-                dataset = group[column.name]
-                start = dataset.shape[0]
-                dataset.resize(start + len(values), axis=0)
-                dataset[start:] = values
-                dataset.flush()
+                group[column.name].flush()
 
     def close(self) -> None:
         """Close the part; the next session goes on in a part of its own."""

@@ -23,9 +23,10 @@ from gixi_bluesky.errors import ConfigError, StoreError
 from gixi_bluesky.processing.tables import Matches, MatchPeaks, Peaks
 from gixi_bluesky.processing.types import FrameResult, PolarImage
 from gixi_bluesky.tiled_adapters.files import repacking
-from gixi_bluesky.tiled_adapters.files.nexus import read_table, write_result_file
+from gixi_bluesky.tiled_adapters.files.nexus import read_table
 from gixi_bluesky.tiled_adapters.files.parts import PartWriter
 from gixi_bluesky.tiled_adapters.files.repacking import remove_parts
+from gixi_bluesky.tiled_adapters.files.result_writer import write_result_file
 from gixi_bluesky.tiled_adapters.schema import IMAGE_DATASET, STREAMS
 
 START = start_document("0f0e0d0c-0000-4000-8000-000000000001", raw_uid="raw-9")

@@ -24,9 +24,9 @@ from tiled_servers import image_of
 from gixi_bluesky.processing.tables import Matches, MatchPeaks, Peaks
 from gixi_bluesky.processing.types import Cut, FrameResult, PolarImage
 from gixi_bluesky.tiled_adapters.files import repacking
-from gixi_bluesky.tiled_adapters.files.nexus import write_result_file
 from gixi_bluesky.tiled_adapters.files.parts import PartWriter
 from gixi_bluesky.tiled_adapters.files.repacking import finish_run, remove_parts
+from gixi_bluesky.tiled_adapters.files.result_writer import write_result_file
 from gixi_bluesky.tiled_adapters.schema import IMAGE_DATASET, STREAMS, TABLES
 
 UID = START["uid"]
