@@ -42,7 +42,6 @@ class ResultFile:
     """Writes results as they come; what is done when the block ends is kept, also by Ctrl-C.
 
     path: None = nothing is written; names: of the images on the command line
-    start: what else the start document of the file says
     Raises ConfigError at once where `path` cannot be written, StoreError when the disk refuses.
     """
 
@@ -51,22 +50,22 @@ class ResultFile:
         path: Path | None,
         names: Sequence[str],
         n_images: int,
-        start: Mapping[str, Any] | None = None,
     ) -> None:
         self._path = path
-        self._start = {"title": title_of(names), "time": time.time(), **(start or {})}
+        self._start = {"title": title_of(names), "time": time.time()}
         self._n_images = n_images
         self._writer: ResultWriter | None = None
         self._frames: list[dict[str, Any]] = []
         if path is not None:
             require_writable(path.absolute().parent)
 
-    def begin(self, provenance: Mapping[str, Any]) -> None:
-        """Take the provenance of the results, before the first of them."""
+    def begin(self, provenance: Mapping[str, Any], images: str) -> None:
+        """Take the provenance of the results and the hash of the images, before the first."""
         from gixi_bluesky.tiled_adapters.files.result_writer import ResultWriter
 
         if self._path is not None:
-            self._writer = ResultWriter(self._path, provenance, self._start)
+            start = {**self._start, "gixi": {"images_sha256": images}}
+            self._writer = ResultWriter(self._path, provenance, start)
 
     def add(self, label: str, outcome: Outcome) -> None:
         """Add an image, also one that could not be analysed."""

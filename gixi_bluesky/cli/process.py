@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -13,6 +13,7 @@ import typer
 from gixi_bluesky.cli.console import output, print_json, progress, say
 from gixi_bluesky.cli.file_results import FileResult, ResultFile
 from gixi_bluesky.cli.options import (
+    Again,
     Cifs,
     ConfigFile,
     IncidenceAngle,
@@ -21,9 +22,17 @@ from gixi_bluesky.cli.options import (
     with_steps,
 )
 from gixi_bluesky.cli.peak_table import Shown
+from gixi_bluesky.cli.stored_results import (
+    free_path,
+    images_sha256,
+    stored_records,
+    stored_tables_of,
+)
 from gixi_bluesky.errors import GixiError, RefusedPathError, UnavailableError
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from gixi_bluesky.callbacks.images.allowed_paths import FileAccess
     from gixi_bluesky.callbacks.images.locations import FrameRef
     from gixi_bluesky.callbacks.worker.jobs import Job, Outcome
@@ -82,9 +91,12 @@ def process(
     csv: Annotated[
         Path | None, typer.Option(metavar="FILE.csv", help="Write all peaks of all images.")
     ] = None,
+    again: Again = False,
     json: JsonLines = False,
 ) -> None:
     """Find the peaks and phases of image files.
+
+    Images that FILE.h5 holds already, analysed with the same settings, are shown from there.
 
     An image that cannot be analysed gets its status and reason, and the others go on; the exit
     status is then 1.
@@ -105,7 +117,7 @@ def process(
         film = Film(settings, named)
         records = film.records()
     elif watch is None:
-        records = _analysed(settings, named, out)
+        records = _analysed(settings, named, out, again=again)
     else:
         from gixi_bluesky.cli.watch import watched
 
@@ -125,8 +137,10 @@ def process(
         raise typer.Exit(1)
 
 
-def _analysed(config: Config, names: Sequence[str], out: Path | None) -> Iterator[FrameRecord]:
-    """Analyse the images in several processes, in order; write those done to `out` at the end."""
+def _analysed(
+    config: Config, names: Sequence[str], out: Path | None, *, again: bool
+) -> Iterator[FrameRecord]:
+    """Analyse the images in several processes, in order, and write them to `out` as they come."""
     from gixi_bluesky.callbacks import with_fetched_dark
     from gixi_bluesky.callbacks.images.allowed_paths import FileAccess
     from gixi_bluesky.callbacks.worker.pool import ProcessPool
@@ -135,18 +149,43 @@ def _analysed(config: Config, names: Sequence[str], out: Path | None) -> Iterato
     config = with_fetched_dark(config)
     # Files named on the command line may be read; what they link to stays below the roots.
     access = FileAccess.for_named(config.input, names)
-    images = list(_summed(_named(names, access), config.corrections.sum_frames))
+    files: set[Path] = set()
+    images = list(_summed(_named(names, access, files), config.corrections.sum_frames))
     workers = 1 if len(images) == 1 else None
+    if out is not None and again:
+        out = free_path(out)
+    identity = "" if out is None else images_sha256(names, files)
     with (
         ResultFile(out, names, len(images)) as file,
         ProcessPool(config, workers=workers, access=access) as pool,
     ):
-        file.begin(pool.start().provenance.as_dict())
+        provenance = pool.start().provenance
+        if out is not None:
+            decided = provenance.result_hash
+            stored = stored_tables_of(out, decided, identity, len(images))
+            if stored is not None:
+                yield from _from_file(out, stored, images)
+                return
+        file.begin(provenance.as_dict(), identity)
         jobs = (_job(index, image, keep_image=out is not None) for _, index, image in images)
         outcomes = zip(images, analyse_in_order(pool, jobs), strict=True)
         for (label, index, _), outcome in progress(outcomes, len(images)):
             file.add(label, outcome)
             yield _record(label, index, outcome)
+
+
+def _from_file(
+    path: Path, tables: Mapping[str, pd.DataFrame], images: Sequence[_Named]
+) -> Iterator[FrameRecord]:
+    """Yield the results of images from the file that holds them, and say so."""
+    import pandas as pd
+
+    say(
+        f"{path} holds these images, analysed with the same settings; they are shown from there. "
+        f"--again analyses them once more, into {free_path(path)}"
+    )
+    numbered = ((number, label, index) for number, (label, index, _) in enumerate(images))
+    yield from stored_records(tables, numbered, lambda _: pd.DataFrame())
 
 
 @contextmanager
@@ -172,11 +211,15 @@ def _peaks_as_csv(path: Path | None) -> Iterator[Callable[[FrameRecord], None]]:
 _Named = tuple[str, int, "FrameRef | GixiError"]
 
 
-def _named(names: Sequence[str], access: FileAccess) -> Iterator[_Named]:
-    """Yield the name of each image, its number within the file, and its location or the error."""
+def _named(names: Sequence[str], access: FileAccess, files: set[Path]) -> Iterator[_Named]:
+    """Yield the name of each image, its number within the file, and its location or the error.
+
+    files: the files that were read are added to it
+    """
     from gixi_bluesky.cli.images import announced
 
     given = frozenset(Path(name.split("::")[0]).resolve() for name in names)
+    files |= given
     for name in names:
         try:
             found = announced(name, access)
@@ -186,6 +229,7 @@ def _named(names: Sequence[str], access: FileAccess) -> Iterator[_Named]:
         if found.file.other_files and found.file.other_files <= given:
             say(f"{name}: left out, as it only leads to images of the other files that are given")
             continue
+        files |= found.file.other_files
         for index, (label, reference) in enumerate(found.references()):
             yield label, index, reference
 

@@ -111,6 +111,39 @@ def test_a_place_that_cannot_be_written_fails_at_the_start(run, config_file, ima
     assert "peaks" not in result.stdout
 
 
+def test_images_that_the_file_holds_are_shown_from_there(
+    run, lines, config_file, image, monkeypatch
+):
+    out, absent = image.with_name("found.h5"), image.with_name("absent.tif")
+    arguments = ("process", absent, image, image, "--config", config_file, "--out", out, "--json")
+    first = run(*arguments)
+    content = out.read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(sequence, "analyse_in_order", None)  # it would fail
+        second = run(*arguments)
+    assert (first.exit_code, second.exit_code) == (1, 1)
+    assert "found.h5 holds these images" in " ".join(second.stderr.split())
+    assert lines(second) == lines(first)
+    assert out.read_bytes() == content
+    again = run(*arguments, "--again")
+    assert lines(again) == lines(first)
+    assert image.with_name("found-2.h5").exists()
+    assert out.read_bytes() == content
+
+
+def test_changed_images_and_other_settings_are_analysed(run, lines, config_file, image, frame):
+    out = image.with_name("found.h5")
+    arguments = ("process", image, "--config", config_file, "--out", out, "--json")
+    run(*arguments)
+    tifffile.imwrite(image, frame * 2)
+    changed = run(*arguments)
+    assert "holds these images" not in changed.stderr
+    other = run(*arguments, "--incidence-angle", 0.4)
+    assert "holds these images" not in other.stderr
+    with h5py.File(out) as file:
+        assert read_table(file["entry"], "frames")["incidence_angle_deg"].tolist() == [0.4]
+
+
 def test_what_is_done_when_it_is_interrupted_is_kept(run, config_file, image, monkeypatch):
     analyse = sequence.analyse_in_order
 
