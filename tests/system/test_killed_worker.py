@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from subprocess import Popen
 from typing import Any
 
 import bluesky.plan_stubs as bps
 import bluesky.preprocessors as bpp
+import h5py
 import numpy as np
 import pytest
 from bluesky import RunEngine
 from fake_pipeline import GATE
-from fakes import FAKE, GATED, fake_config
+from fakes import FAKE, FOLLOWED, GATED, fake_config
 from ophyd_async.core import StaticFilenameProvider, StaticPathProvider, init_devices
 from ophyd_async.sim import SimBlobDetector
 from raw_runs import feed, images, inline_run
@@ -100,13 +103,22 @@ def test_killed_processes_cost_neither_time_nor_frames(
 
 def analysis_processes() -> list[int]:
     """Return the process that built the pipeline, and its copies, which are the analysis's."""
-    children: dict[int, list[int]] = {}
+    return [pid for one in children(os.getpid()) if children(one) for pid in (one, *children(one))]
+
+
+def descendants(pid: int) -> list[int]:
+    return [one for child in children(pid) for one in (child, *descendants(child))]
+
+
+def children(pid: int) -> list[int]:
+    """Return the child processes that run."""
+    found = []
     for path in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):  # it has ended
-            parent = int(path.read_text().rsplit(")", 1)[1].split()[1])
-            children.setdefault(parent, []).append(int(path.parent.name))
-    builders = [pid for pid in children[os.getpid()] if pid in children]
-    return [pid for builder in builders for pid in (builder, *children[builder])]
+            state, parent = path.read_text().rsplit(")", 1)[1].split()[:2]
+            if int(parent) == pid and state != "Z":
+                found.append(int(path.parent.name))
+    return found
 
 
 def stored_frames(catalogue: Any, raw_uid: str) -> int:
@@ -158,31 +170,86 @@ print(analysis.status()["worker_pid"], flush=True)
 """
 
 
-@pytest.mark.parametrize(("ending", "code"), [("time.sleep(60)", -9), ("", 0), ("1 / 0", 1)])
+@pytest.mark.parametrize(("ending", "code"), [("", 0), ("1 / 0", 1)])
 def test_no_process_is_left_behind_by_a_script_without_a_main_guard(
     tmp_path: Path, ending: str, code: int
 ) -> None:
-    path = [str(Path(__file__).parents[1])]
-    script = tmp_path / "scan.py"
-    script.write_text(
-        textwrap.dedent(SCRIPT).format(path=path, folder=str(tmp_path), ending=ending)
-    )
-    with subprocess.Popen(
-        [sys.executable, str(script)],
+    with script(SCRIPT, tmp_path, ending=ending) as parent:
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        assert parent.wait(60) == code
+    wait_until(lambda: has_ended(pid))
+
+
+KILLED = """
+import pickle, sys, time
+from pathlib import Path
+sys.path[:0] = {path!r}
+from fakes import FOLLOWED, fake_config
+from waiting import wait_until
+from gixi_bluesky.callbacks.analysis import Analysis
+folder = Path({folder!r})
+config = fake_config(folder, **pickle.loads((folder / "sections").read_bytes()))
+analysis = Analysis(config, factory=FOLLOWED)
+for name, doc in pickle.loads((folder / "documents").read_bytes()):
+    wait_until(lambda: analysis.status()["documents_queued"] < 3)
+    analysis(name, doc)
+wait_until(lambda: (folder / "spill").is_dir() and any((folder / "spill").rglob("*.npy")))
+wait_until(lambda: analysis.status()["frames_done"] >= 2)
+(folder / "analysing").touch()
+time.sleep(600)
+"""
+
+
+def test_a_killed_scan_leaves_neither_processes_nor_anything_that_keeps_the_next_one_out(
+    tmp_path: Path,
+) -> None:
+    """Analysis processes, those that write HDF5 and measure courses, the spill folder, the run."""
+    frames = 40
+    sections = {"queue": {"max_mib": 0.5, "spill_directory": str(tmp_path / "spill")}}
+    documents = inline_run(np.ones((frames, 128, 128), "<u2"))
+    (tmp_path / "sections").write_bytes(pickle.dumps(sections))
+    (tmp_path / "documents").write_bytes(pickle.dumps(documents[:-1]))
+    with script(KILLED, tmp_path, GIXI_FAKE_SECONDS="0.2") as parent:
+        wait_until((tmp_path / "analysing").exists)
+        wait_until(lambda: len(descendants(parent.pid)) >= 4)
+        left = descendants(parent.pid)
+        parent.kill()
+        assert parent.wait(60) == -signal.SIGKILL
+    wait_until(lambda: all(map(has_ended, left)))
+    with Analysis(fake_config(tmp_path, **sections), factory=FOLLOWED) as analysis:
+        assert not list((tmp_path / "spill").iterdir())
+        for document in documents:
+            analysis.feed(*document)
+        assert analysis.drain(120)
+    (finished,) = (tmp_path / "results").glob("*.nxs")
+    with h5py.File(finished) as file:
+        assert file["entry/frames/frame"][()].tolist() == list(range(frames))
+        assert set(file["entry/frames/status"][()]) <= {b"ok", b"dropped"}
+
+
+@contextlib.contextmanager
+def script(text: str, folder: Path, ending: str = "", **environment: str) -> Iterator[Popen[str]]:
+    """Run a script that can import the tests' modules; it is killed at the end."""
+    path = folder / "scan.py"
+    tests = [str(Path(__file__).parents[1])]
+    path.write_text(textwrap.dedent(text).format(path=tests, folder=str(folder), ending=ending))
+    with Popen(
+        [sys.executable, str(path)],
+        env={**os.environ, **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
     ) as parent:
-        assert parent.stdout is not None
-        pid = int(parent.stdout.readline())
-        if "sleep" in ending:
+        try:
+            yield parent
+        finally:
             parent.kill()
-        assert parent.wait(30) == code
-    wait_until(lambda: not Path(f"/proc/{pid}").exists() or _is_zombie(pid))
 
 
-def _is_zombie(pid: int) -> bool:
+def has_ended(pid: int) -> bool:
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
     except OSError:
         return True
+    return state == "Z"

@@ -16,12 +16,15 @@ from gixi_bluesky.callbacks.runs.raw_run import Frame
 from gixi_bluesky.callbacks.settings import QueueSettings
 from gixi_bluesky.callbacks.worker.spill_folder import SpillFolder, sweep
 from gixi_bluesky.log import get_logger
+from gixi_bluesky.processes.disk_thread import DiskThread
 from gixi_bluesky.processes.loops import Loop
 
 __all__ = ["FrameQueue"]
 
 _MIB = 1 << 20
 _ASK_AGAIN_S = 0.05
+_CLOSE_S = 5.0
+_SWEEP_S = 10.0
 _FULL = "the queue was full"
 _log = get_logger()
 
@@ -38,7 +41,8 @@ class FrameQueue:
     Beyond that the newest images go to disk, written by a thread of their own, or the oldest
     frames are dropped. While the disk is slower than the detector, up to as much again waits in
     memory; then, and when the disk is full, frames are dropped too. A dropped frame keeps its place
-    in the queue, without its image. `put` never waits.
+    in the queue, without its image. Only the thread that spills uses the disk, so that a frozen one
+    blocks no other thread.
 
     fed: the caller who puts frames looks at `full` first, so that none is spilled or dropped
     """
@@ -59,9 +63,10 @@ class FrameQueue:
         self._folder: SpillFolder | None = None
         self._owner = os.getpid()
         self._wake: Callable[[], object] = lambda: None
-        self.spilling = Loop("gixi-spill", self._spill)
+        self._released: deque[Path] = deque()
+        self.spilling = Loop("gixi-spill", self._spill, self._remove_folder)
         if self._spills:
-            sweep(self._parent_folder)
+            self._sweep()
 
     def __len__(self) -> int:
         return self._length
@@ -139,7 +144,7 @@ class FrameQueue:
     def release(self, frame: Frame) -> None:
         """Forget a frame that was taken: its spilled image is no longer needed."""
         if isinstance(frame.image, SpilledImage) and self._owner == os.getpid():
-            Path(frame.image.path).unlink(missing_ok=True)
+            self._released.append(Path(frame.image.path))
 
     def close(self) -> None:
         """Stop spilling and remove what lies on disk."""
@@ -150,10 +155,7 @@ class FrameQueue:
             self._others.clear()
             self._length = self._bytes = self._held = 0
             self._changed.notify_all()
-        self.spilling.stop()
-        if self._folder is not None:
-            self._folder.remove()
-            self._folder = None
+        self.spilling.stop(_CLOSE_S)
 
     def _index(self, entry: _Entry) -> None:
         if isinstance(entry.frame.image, InlineImage):
@@ -191,7 +193,22 @@ class FrameQueue:
         self._bytes += frame.image.nbytes - entry.frame.image.nbytes
         entry.frame = frame
 
+    def _sweep(self) -> None:
+        disk = DiskThread("gixi-sweep")
+        try:
+            disk.call(lambda: sweep(self._parent_folder), _SWEEP_S)
+        except OSError as error:
+            _log.error("spill_folders_not_swept", error=str(error))
+        disk.end()
+
+    def _remove_folder(self) -> None:
+        if self._folder is not None:
+            self._folder.remove()
+            self._folder = None
+
     def _spill(self) -> None:
+        while self._released and not self._closing:
+            self._released.popleft().unlink(missing_ok=True)
         with self._changed:
             self._changed.wait_for(lambda: self._closing or self.full, timeout=1.0)
             # The newest is analysed last, so it does not come back from disk while it is written.
@@ -223,7 +240,7 @@ class FrameQueue:
             return
         with self._changed:
             if self._inline.pop(entry.place, None) is None:  # taken or dropped meanwhile
-                path.unlink(missing_ok=True)
+                self._released.append(path)
                 return
             self._others[entry.place] = entry
             self._replace(entry, replace(frame, image=SpilledImage(str(path))))

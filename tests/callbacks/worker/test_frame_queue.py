@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import threading
 from pathlib import Path
@@ -21,6 +22,7 @@ from gixi_bluesky.callbacks.images.locations import (
 )
 from gixi_bluesky.callbacks.runs.raw_run import Frame
 from gixi_bluesky.callbacks.settings import QueueSettings
+from gixi_bluesky.callbacks.worker import frame_queue
 from gixi_bluesky.callbacks.worker.frame_queue import FrameQueue
 from gixi_bluesky.callbacks.worker.spill_folder import SpillFolder, sweep
 from gixi_bluesky.processing.geometry.conditions import Conditions
@@ -82,7 +84,7 @@ def test_spilled_frames_come_back_in_order_and_bit_by_bit(tmp_path: Path) -> Non
     for one in frames:
         np.testing.assert_array_equal(reader.read(one.image), np.full(PIXELS, one.number))
         queue.release(one)
-    assert not list(tmp_path.rglob("*.npy"))
+    wait_until(lambda: not list(tmp_path.rglob("*.npy")))
     queue.close()
     assert not list((tmp_path / "spill").iterdir())
 
@@ -137,6 +139,40 @@ def test_a_disk_slower_than_the_detector_never_lets_memory_grow_beyond_twice(
     assert [one.number for one in frames] == list(range(40))
     assert dropped(frames)
     queue.close()
+
+
+def test_a_frozen_disk_blocks_only_the_thread_that_spills(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither frames that come or go, nor the end of the queue; then the next start."""
+    thaws = threading.Event()
+    frozen: set[str] = set()
+
+    def hang(*_: object, **__: object) -> None:
+        frozen.add(threading.current_thread().name)
+        assert thaws.wait(120), "the test has left its disk frozen"
+
+    queue = FrameQueue(QueueSettings(max_mib=0.5, spill_directory=tmp_path))
+    for number in range(10):
+        queue.put(frame(number))
+    wait_until(lambda: queue.nbytes <= 0.5 * 2**20)
+    with monkeypatch.context() as disk:
+        disk.setattr(frame_queue, "_CLOSE_S", 0.1)
+        disk.setattr(frame_queue, "_SWEEP_S", 0.1)
+        for owner, name in ((np, "save"), (Path, "unlink"), (shutil, "rmtree"), (Path, "glob")):
+            disk.setattr(owner, name, hang)
+        frames = taken(queue)
+        assert any(isinstance(one.image, SpilledImage) for one in frames)
+        for one in frames:
+            queue.release(one)
+        wait_until(lambda: frozen == {"gixi-spill"})
+        queue.put(frame(10))
+        assert [one.number for one in taken(queue)] == [10]
+        queue.close()
+        FrameQueue(QueueSettings(max_mib=0.5, spill_directory=tmp_path)).close()
+        assert frozen == {"gixi-spill", "gixi-sweep"}
+    thaws.set()
+    wait_until(lambda: not list(tmp_path.iterdir()))
 
 
 def test_a_full_disk_drops_frames_with_the_reason(
