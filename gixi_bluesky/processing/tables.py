@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
+    "BLENDED",
+    "CUT",
+    "FIT_FAILED",
+    "MISFIT",
     "Column",
     "Courses",
     "MatchPeaks",
@@ -27,6 +31,8 @@ __all__ = [
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
+
+FIT_FAILED, CUT, BLENDED, MISFIT = 1, 2, 4, 8  # bits of Peaks.fit_flags
 
 
 def _column(unit: str, description: str, dtype: str = "<f8") -> Any:

@@ -12,8 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from gixi_bluesky.processing.evaluation.known_peaks import CLASSES, KnownFrame
-from gixi_bluesky.processing.measure.peaks import CUT, FIT_FAILED
-from gixi_bluesky.processing.tables import Peaks
+from gixi_bluesky.processing.tables import CUT, FIT_FAILED, Peaks
 from gixi_bluesky.processing.types import Detections, PolarImage
 
 __all__ = ["QUANTITIES", "MeasuringReport", "PullWidth", "measured_pulls", "summarise"]

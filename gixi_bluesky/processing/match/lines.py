@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gixi_bluesky.processing.tables import Peaks
+from gixi_bluesky.processing.tables import FIT_FAILED, Peaks
 from gixi_bluesky.processing.types import PolarImage
 
 __all__ = [
@@ -29,6 +29,7 @@ CHANCE_FEATURES = 5.0  # peaks of unknown origin to expect besides those seen
 SAMPLED_ROWS = 128
 FAINTEST_SNR = 2.0  # below it a box is no evidence
 FEWEST_ROWS = 0.03  # of the rows must hold data for a line to be expected there
+_FWHM_PER_SIGMA = math.sqrt(8 * math.log(2))
 ONE_LINE = 0.7  # FWHM; peaks that are nearer belong to one line
 
 
@@ -132,7 +133,10 @@ def features_of(peaks: Peaks, visibility: Visibility) -> Features:
     brightest = np.zeros(len(groups))
     np.maximum.at(brightest, which, peaks.intensity[order])
     weight = np.clip(peaks.intensity[order] / np.maximum(brightest[which], 1e-30), 1e-3, 1)
-    weight /= peaks.q_error[order] ** 2 + (POSITION_ERROR / 3 * q) ** 2
+    # of a failed fit only the box is known
+    of_box = np.where(_failed(peaks), peaks.fwhm_q / _FWHM_PER_SIGMA, 0.0)
+    error = np.maximum(peaks.q_error, of_box)[order]
+    weight /= error**2 + (POSITION_ERROR / 3 * q) ** 2
     total = np.bincount(which, weight, len(groups))
     fwhm = np.zeros(len(groups))
     np.maximum.at(fwhm, which, peaks.fwhm_q[order])
@@ -158,6 +162,7 @@ class _PeakShapes:
     phi: list[float]
     fwhm_phi: list[float]
     intensity: list[float]
+    failed: list[bool]
 
     @classmethod
     def of(cls, peaks: Peaks) -> _PeakShapes:
@@ -168,7 +173,12 @@ class _PeakShapes:
             peaks.phi.tolist(),
             peaks.fwhm_phi.tolist(),
             peaks.intensity.tolist(),
+            _failed(peaks).tolist(),
         )
+
+
+def _failed(peaks: Peaks) -> Bool:
+    return np.asarray((peaks.fit_flags & FIT_FAILED) > 0)
 
 
 def _one_line(peaks: _PeakShapes, group: list[int], index: int, resolution: float) -> bool:
@@ -181,26 +191,51 @@ def _one_line(peaks: _PeakShapes, group: list[int], index: int, resolution: floa
     if q - sum(peaks.q[i] for i in group) / len(group) <= ONE_LINE * width:
         return True
     strongest = max(group, key=peaks.intensity.__getitem__)
-    return _in_flank(peaks, index, strongest) or _in_flank(peaks, strongest, index)
+    if _in_flank(peaks, index, strongest) or _in_flank(peaks, strongest, index):
+        return True
+    return _failed_beside(peaks, group, index)
+
+
+def _failed_beside(peaks: _PeakShapes, group: list[int], index: int) -> bool:
+    """Return whether a failed fit lies within one FWHM of a peak that was fitted.
+
+    Such a box is a second one on that peak's line and not a line of its own.
+    """
+    if peaks.failed[index]:
+        beside = [i for i in group if not peaks.failed[i]]
+    else:
+        beside = group if all(peaks.failed[i] for i in group) else []
+    return any(
+        _share_phi(peaks, i, index)
+        and abs(peaks.q[index] - peaks.q[i]) <= max(peaks.fwhm_q[index], peaks.fwhm_q[i])
+        for i in beside
+    )
+
+
+def _share_phi(peaks: _PeakShapes, one: int, other: int) -> bool:
+    apart = abs(peaks.phi[one] - peaks.phi[other])
+    return apart <= 0.5 * (peaks.fwhm_phi[one] + peaks.fwhm_phi[other])
 
 
 def _in_flank(peaks: _PeakShapes, weak: int, strong: int) -> bool:
     """Return whether a peak is weaker than the flank of another one at its place."""
-    apart_phi = abs(peaks.phi[weak] - peaks.phi[strong])
-    if apart_phi > 0.5 * (peaks.fwhm_phi[weak] + peaks.fwhm_phi[strong]):
+    if not _share_phi(peaks, weak, strong):
         return False
     apart = (peaks.q[weak] - peaks.q[strong]) / max(peaks.fwhm_q[strong], 1e-9)
     return peaks.intensity[weak] < peaks.intensity[strong] * 2.0 ** (-4 * apart**2)
 
 
 def _total(peaks: Peaks, group: Int64) -> float:
-    """Return the intensity of one line: of boxes over the same phi only the brightest counts."""
+    """Return the intensity of one line: of boxes over the same phi only the brightest counts.
+
+    A failed fit counts only where no other box lies: its area includes much of its neighbours.
+    """
     values = np.maximum(peaks.intensity[group], peaks.intensity_error[group])
     if len(group) == 1:
         return float(values[0])
     total = 0.0
     counted: list[int] = []
-    for at in np.argsort(-values):
+    for at in np.lexsort((-values, _failed(peaks)[group])):
         index = group[at]
         apart = abs(peaks.phi[counted] - peaks.phi[index])
         if (apart >= 0.5 * (peaks.fwhm_phi[counted] + peaks.fwhm_phi[index])).all():

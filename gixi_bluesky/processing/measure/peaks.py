@@ -16,14 +16,13 @@ from gixi_bluesky.processing.measure.placement import PixelFits, Placed, place, 
 from gixi_bluesky.processing.measure.profiles import box_cells, radial_profiles
 from gixi_bluesky.processing.measure.radial import RadialFits, fit_radial, neighbours
 from gixi_bluesky.processing.measure.refined_boxes import refined_boxes
-from gixi_bluesky.processing.tables import Peaks
+from gixi_bluesky.processing.tables import BLENDED, CUT, FIT_FAILED, MISFIT, Peaks
 from gixi_bluesky.processing.types import CartesianImage, Detections, PolarImage
 
-__all__ = ["BLENDED", "CUT", "FIT_FAILED", "MISFIT", "measure", "surely_seen"]
+__all__ = ["measure", "surely_seen"]
 
 Float64 = NDArray[np.float64]
 
-FIT_FAILED, CUT, BLENDED, MISFIT = 1, 2, 4, 8  # bits of fit_flags
 _LEAST_SNR = 2.0  # of a peak that is reported
 _WHOLE = 0.75  # share of a box that holds data; with less its peak is cut
 _SAME_COLUMN = 0.5  # of the larger width: nearer boxes are not separated along q

@@ -13,7 +13,7 @@ from gixi_bluesky.processing.match.line_library import LineLibrary
 from gixi_bluesky.processing.match.lines import features_of, visibility_of
 from gixi_bluesky.processing.match.phases import match
 from gixi_bluesky.processing.structures.cif_files import Structure
-from gixi_bluesky.processing.tables import Peaks
+from gixi_bluesky.processing.tables import FIT_FAILED, Peaks
 
 
 def probabilities(peaks: Peaks, structures: tuple[Structure, ...] = STRUCTURES) -> dict[str, float]:
@@ -138,6 +138,23 @@ def test_boxes_over_one_another_are_one_line_of_the_brightest() -> None:
     features = features_of(doubled, visibility_of(FRAME, doubled))
     assert [len(m) for m in features.members] == [3, 1]
     assert features.intensity[0] == pytest.approx(50 * NOISE)
+
+
+def test_a_failed_fit_beside_a_fitted_peak_is_no_line_of_its_own() -> None:
+    """As in the 220 of MAPbBr3: an area of 78 from a failed fit, of 36 from one that converged."""
+    doubled = replace(
+        peak_table([2.993, 3.008, 3.03], [78 * NOISE, 36 * NOISE, 30 * NOISE]),
+        fit_flags=np.array([FIT_FAILED, 0, 0]),
+        fwhm_q=np.array([0.0186, 0.0133, 0.0133]),
+    )
+    features = features_of(doubled, visibility_of(FRAME, doubled))
+    assert [m.tolist() for m in features.members] == [[0, 1], [2]]
+    assert features.intensity[0] == pytest.approx(36 * NOISE)
+    assert features.q[0] == pytest.approx(3.008, abs=0.0025)
+    alone = replace(doubled, phi=np.array([20.0, 70.0, 70.0]), fwhm_phi=np.full(3, 10.0))
+    apart = features_of(alone, visibility_of(FRAME, alone))
+    assert len(apart) == 3
+    assert apart.intensity[0] == pytest.approx(78 * NOISE)
 
 
 def test_no_probability_is_zero_or_one() -> None:

@@ -20,7 +20,8 @@ from gixi_bluesky.processing.measure.gaussian_fit import (
     Profiles,
     fit_gaussians,
 )
-from gixi_bluesky.processing.measure.peaks import FIT_FAILED, measure
+from gixi_bluesky.processing.measure.peaks import measure
+from gixi_bluesky.processing.tables import FIT_FAILED
 from gixi_bluesky.processing.types import Detections, PolarImage
 
 X = np.linspace(-4, 4, 57)

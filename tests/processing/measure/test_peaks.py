@@ -10,8 +10,8 @@ import pytest
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from gixi_bluesky.processing.measure.peaks import BLENDED, CUT, FIT_FAILED, measure, surely_seen
-from gixi_bluesky.processing.tables import Peaks
+from gixi_bluesky.processing.measure.peaks import measure, surely_seen
+from gixi_bluesky.processing.tables import BLENDED, CUT, FIT_FAILED, Peaks
 from gixi_bluesky.processing.types import Detections, PolarImage
 
 N_PHI, N_Q = 256, 512
