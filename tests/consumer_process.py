@@ -30,6 +30,7 @@ from gixi_bluesky.tiled_adapters.store.writer import RunState
 
 REFUSED_SAMPLE = "refused"
 REAL_PIPELINE = "GIXI_REAL_PIPELINE"
+FACTORY = "GIXI_FACTORY"
 START_AT = "GIXI_START_AT"
 
 
@@ -94,7 +95,7 @@ def main() -> None:
     kafka = config.kafka.model_copy(update={"heartbeat_file": Path(sys.argv[2])})
     config = config.model_copy(update={"kafka": kafka})
     with asked_to_stop() as stopping:
-        factory = PIPELINE if os.environ.get(REAL_PIPELINE) else FAKE
+        factory = PIPELINE if os.environ.get(REAL_PIPELINE) else os.environ.get(FACTORY, FAKE)
         start_at = StartAt.parse(os.environ.get(START_AT, "earliest"))
         Service(config, start_at, factory=factory).run(stopping)
 

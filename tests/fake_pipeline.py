@@ -108,6 +108,50 @@ class GatedPipeline(FakePipeline):
         super().__init__(config)
 
 
+class FilmPipeline(FakePipeline):
+    """Peaks that drift, come and flicker; a frame full of n is the n-th of the film.
+
+    Rings at the places of the peaks are in the image, also where the peak is not listed.
+    """
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        n_phi, n_q = config.grid.shape
+        self._axes = (
+            np.linspace(0, config.grid.q_max_inv_angstrom, n_q),
+            np.linspace(0, 90, n_phi),
+        )
+
+    def __call__(self, frame: Any, *arguments: Any, **conditions: Any) -> FrameResult:
+        result = super().__call__(frame, *arguments, **conditions)
+        n = int(frame.flat[0])
+        lines = [
+            {"q": 1.0 + 0.0015 * n, "snr": 60.0, "intensity": 6.0},
+            {"q": 1.1 - 0.0015 * n, "snr": 40.0, "intensity": 2.0},
+            {"q": 0.6, "snr": 6.0, "intensity": 0.5},
+            {"q": 2.0, "snr": 30.0, "intensity": 1.0},
+        ]
+        seen = [True, True, n % 3 != 0, n > 7]
+        shape = {"phi": 45.0, "fwhm_q": 0.04, "fwhm_phi": 80.0, "q_error": 1e-3}
+        rows = [
+            {**shape, **line, "intensity_error": line["intensity"] / line["snr"], "kind": "ring"}
+            for line, listed in zip(lines, seen, strict=True)
+            if listed
+        ]
+        q, phi = self._axes
+        image = np.random.default_rng(n).normal(10.0, 0.3, (len(phi), len(q)))
+        for line in lines:
+            image += 3 * line["intensity"] * np.exp(-(((q - line["q"]) / 0.024) ** 2))
+        intensity = image.astype(np.float32)
+        ones = np.ones_like(intensity)
+        return replace(
+            result,
+            polar=PolarImage(intensity, 0.1 * ones, ones, q, phi),
+            peak_table=Peaks.from_rows([{**row, "peak": i} for i, row in enumerate(rows)]),
+            match_peak_table=MatchPeaks.from_rows([]),
+        )
+
+
 def q_image_of(image: Any) -> CartesianImage:
     """Return the image as if its cells were those of (q_z, q_xy)."""
     axes = np.linspace(-1, 3, N_Q), np.linspace(0, 3, N_PHI)

@@ -21,6 +21,7 @@ GEOMETRY = {
 FAKE = "fake_pipeline:FakePipeline"
 GATED = "fake_pipeline:GatedPipeline"
 FOLLOWED = "fake_pipeline:FollowedPipeline"
+FILM = "fake_pipeline:FilmPipeline"
 
 
 def fake_config(folder: Path, **sections: Any) -> Config:
