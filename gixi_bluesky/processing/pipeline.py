@@ -172,7 +172,7 @@ class Pipeline:
         """
         # Imported late: pandas takes half a second, which analysis processes do without.
         from gixi_bluesky.processing.tracks.series import follow
-        from gixi_bluesky.processing.tracks.sum_search import search_with
+        from gixi_bluesky.processing.tracks.sum_search import search_of_means
         from gixi_bluesky.processing.tracks.sums import SumTracks
 
         results = [
@@ -188,7 +188,7 @@ class Pipeline:
                 replace(one, match_table=table) for one, table in zip(results, tables, strict=True)
             ]
         sums_of = self._config.tracks.sums_of if self._config.grid.space == "polar" else 0
-        search = search_with(self.detector, self._config.detector)
+        search = search_of_means(self.detector, self._config.detector)
         return follow(results, times, SumTracks(search, sums_of) if sums_of else None)
 
     @cached_property

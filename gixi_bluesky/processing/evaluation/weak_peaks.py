@@ -22,7 +22,7 @@ from gixi_bluesky.processing.simulation.seeds import EVALUATION, require_within
 from gixi_bluesky.processing.tables import Peaks
 from gixi_bluesky.processing.tracks.courses import CourseFold
 from gixi_bluesky.processing.tracks.places import Places
-from gixi_bluesky.processing.tracks.sum_search import search_with
+from gixi_bluesky.processing.tracks.sum_search import search_of_means
 from gixi_bluesky.processing.tracks.sums import SumTracks
 
 __all__ = ["SUMS_SEED", "WeakPeaks", "lasting_series", "weak_peaks"]
@@ -108,7 +108,7 @@ def lasting_series(seed: int, count: int) -> Iterator[Series]:
 def _places(series: Series, detector: Detector) -> tuple[Places, Places]:
     """Return the places of tracks of single frames, and of those that only the mean shows."""
     fold = CourseFold()
-    sums = SumTracks(search_with(detector, DetectorSettings()), N_FRAMES)
+    sums = SumTracks(search_of_means(detector, DetectorSettings()), N_FRAMES)
     found = Places.none()
     for frame in range(series.n_frames):
         fold.step(frame, rendered_list(series, frame, detector).peaks)

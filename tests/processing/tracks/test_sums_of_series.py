@@ -4,6 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from gixi_bluesky.processing.detector import find_weights
+from gixi_bluesky.processing.settings import DetectorSettings
 from gixi_bluesky.processing.simulation import ChangingPhase, Growth, Halo, Series, SeriesGrid
 from gixi_bluesky.processing.structures.cif_files import read_structure, shipped_cifs
 from gixi_bluesky.processing.tables import Peaks
@@ -11,7 +13,9 @@ from gixi_bluesky.processing.tracks.course_plan import FIRST_SUM_TRACK
 from gixi_bluesky.processing.tracks.courses import CourseFold
 from gixi_bluesky.processing.tracks.phase_tables import track_table, with_sum_tracks
 from gixi_bluesky.processing.tracks.places import Places, coincide
+from gixi_bluesky.processing.tracks.sum_search import search_of_means, search_with
 from gixi_bluesky.processing.tracks.sums import MeanImage, SumTracks
+from gixi_bluesky.processing.types import Detections
 
 N = 12
 
@@ -133,3 +137,33 @@ def test_a_weak_line_is_measured_in_every_frame(series, also):
     assert (row["track"], row["kind"], row["n_detections"]) == (FIRST_SUM_TRACK, "sum", 0)
     assert row["q"] == q
     assert row["n_frames"] >= N - 2
+
+
+class _Found:
+    """A detector of three boxes with their scores."""
+
+    device = engine = precision = sha256 = ""
+
+    def __init__(self, name):
+        self.name = name
+
+    def prepare(self, polar):
+        return polar
+
+    def __call__(self, images):
+        boxes = np.array([[50 * n, 10, 50 * n + 6, 60] for n in (1, 2, 3)], np.float32)
+        return [Detections(boxes, np.array([0.9, 0.2, 0.05], np.float32))]
+
+
+@pytest.mark.parametrize(
+    ("name", "threshold", "n"), [("light-2026", 0.5, 2), ("light-2026", 0.2, 3), ("other", 0.5, 1)]
+)
+def test_means_are_searched_for_boxes_of_lower_scores(series, name, threshold, n):
+    settings = DetectorSettings(score_threshold=threshold)
+    image = series.polar(0)
+    assert len(search_with(_Found(name), settings)(image)) == (1 if threshold == 0.5 else 2)
+    assert len(search_of_means(_Found(name), settings)(image)) == n
+
+
+def test_the_weights_that_ship_are_those_whose_threshold_of_means_is_known():
+    assert find_weights("default")[0].name == "light-2026"
