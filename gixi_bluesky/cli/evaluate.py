@@ -80,8 +80,9 @@ def evaluate(
     Without --weights: the default detector.
 
     With --phases: simulated mixtures of 2 to 4 phases among 110 candidates; area under the curve,
-    calibration error in ten bins, recall and precision at probability 0.5. Seeds below 1000 were
-    used in development; the default is 1000. --out draws the reliability diagram.
+    calibration error in ten bins, recall and precision at probability 0.5; for the phases found,
+    errors and pulls of the cell lengths, contact planes and mosaics. Seeds below 1000 were used in
+    development; the default is 1000. --out draws the reliability diagram.
 
     With --measuring: the width of the pulls, (measured - true) / stated error, of peaks of known
     position, widths and intensity; 1 means that the stated errors are right.
@@ -191,6 +192,11 @@ def _show_phases(card: PhaseScorecard) -> None:
         ("surest absent phase, 99 % of frames", card.highest_absent[1]),
     ):
         table.add_row(label, f"{value:.3f}")
+    found = card.crystals
+    table.add_row(f"median |da| / a, {found.cells} strong phases", f"{found.length_error:.1e}")
+    table.add_row("width of da over its error", f"{found.length_pull:.2f}")
+    table.add_row(f"right contact plane, {found.fibres} fibres", f"{found.right_planes:.3f}")
+    table.add_row("mosaic within 15 %, of these", f"{found.right_mosaics:.3f}")
     table.add_row("CPU ms a frame, matching", f"{card.cpu_ms:.1f}")
     output.print(table)
 

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
+from gixi_bluesky.processing.evaluation.crystal_scorecard import (
+    CrystalScorecard,
+    FoundCrystal,
+    crystal_scorecard,
+    found_crystals,
+)
 from gixi_bluesky.processing.evaluation.mixtures import Mixture
 from gixi_bluesky.processing.evaluation.scorecard import Bin
 from gixi_bluesky.processing.match.phases import Matcher
@@ -53,6 +59,7 @@ class PhaseScorecard:
         their probabilities; one that holds a present phase is right
     highest_absent: quantiles 0.5, 0.99 and 1 over the frames of the surest absent phase
     cpu_ms: of a frame's matching, median
+    crystals: cells and orientations of the phases that were found
     """
 
     frames: int
@@ -68,6 +75,7 @@ class PhaseScorecard:
     highest_absent: tuple[float, float, float]
     cpu_ms: float
     calibration: tuple[Bin, ...]
+    crystals: CrystalScorecard
 
     def summary(self) -> dict[str, Any]:
         """Return everything as JSON can hold it; NaN as None."""
@@ -79,8 +87,14 @@ class PhaseScorecard:
             )
         }  # fmt: skip
         finite = {k: v if np.isfinite(v) else None for k, v in numbers.items()}
+        crystals = {k: v if np.isfinite(v) else None for k, v in asdict(self.crystals).items()}
         bins = [[b.expected, b.observed, b.count] for b in self.calibration]
-        return {**finite, "highest_absent": list(self.highest_absent), "calibration": bins}
+        return {
+            **finite,
+            "highest_absent": list(self.highest_absent),
+            "calibration": bins,
+            "crystals": crystals,
+        }
 
 
 def judge_phases(
@@ -92,6 +106,7 @@ def judge_phases(
     """
     verdicts: list[list[Verdict]] = []
     seconds: list[float] = []
+    crystals: list[FoundCrystal] = []
     matchers: dict[tuple[str, ...], Matcher] = {}
     for frame in frames:
         slugs = tuple(c.slug for c in frame.candidates)
@@ -100,6 +115,7 @@ def judge_phases(
         began = time.process_time()
         matches, _ = matchers[slugs](frame.peaks, frame.polar)
         seconds.append(time.process_time() - began)
+        crystals += found_crystals(frame, matches)
         said = dict(zip(matches.phase, matches.probability, strict=True))
         groups = dict(zip(matches.phase, matches.group, strict=True))
         visible = {p.structure.slug: p.n_visible for p in frame.present}
@@ -115,7 +131,7 @@ def judge_phases(
                 for c in frame.candidates
             ]
         )
-    return _scorecard(verdicts, seconds)
+    return _scorecard(verdicts, seconds, crystals)
 
 
 def area_under_curve(present: Float64, absent: Float64) -> float:
@@ -127,7 +143,9 @@ def area_under_curve(present: Float64, absent: Float64) -> float:
     return float(wins / (len(present) * len(absent)))
 
 
-def _scorecard(verdicts: list[list[Verdict]], seconds: list[float]) -> PhaseScorecard:
+def _scorecard(
+    verdicts: list[list[Verdict]], seconds: list[float], crystals: list[FoundCrystal]
+) -> PhaseScorecard:
     every = [v for frame in verdicts for v in frame]
     probability = np.array([v.probability for v in every])
     present = np.array([v.present for v in every], bool)
@@ -158,6 +176,7 @@ def _scorecard(verdicts: list[list[Verdict]], seconds: list[float]) -> PhaseScor
         highest_absent=(float(low), float(high), float(top)),
         cpu_ms=1e3 * float(np.median(seconds)) if seconds else float("nan"),
         calibration=_bins(probability, present),
+        crystals=crystal_scorecard(crystals),
     )
 
 

@@ -137,3 +137,4 @@ def test_without_frames_nothing_can_be_said():
     summary = judge_phases([]).summary()
     assert summary["frames"] == 0
     assert summary["auc"] is None
+    assert summary["crystals"]["length_error"] is None
