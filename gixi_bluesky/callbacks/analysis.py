@@ -140,6 +140,11 @@ class Analysis:
         closed(self)
 
     @property
+    def result_hash(self) -> str:
+        """Hash of what decides the results."""
+        return self._core.result_hash
+
+    @property
     def exit_wait_s(self) -> float:
         """Longest wait for unfinished frames when Python exits, s."""
         return self._exit_wait_s

@@ -125,6 +125,11 @@ class AnalysisCore:
         self._watchdog.add(loop)
 
     @property
+    def result_hash(self) -> str:
+        """Hash of what decides the results."""
+        return self._ready.provenance.result_hash
+
+    @property
     def flush_s(self) -> float:
         """Seconds between the flushes of a run."""
         return float(self._config.output.flush_s)

@@ -54,16 +54,24 @@ class FolderRun:
 
     feed: takes (name, document), such as an Analysis
     access: which files may be read, those of the folder and what they lead to; None = all
+    leave_out: says of a file, its time of writing and number of images whether it is not sent
     Raises UnavailableError when there is no such folder.
     """
 
-    def __init__(self, folder: Path, feed: Feed, access: FileAccess | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        feed: Feed,
+        access: FileAccess | None = None,
+        leave_out: Callable[[Path, float, int], bool] = lambda *_: False,
+    ) -> None:
         if not folder.is_dir():
             message = f"{folder} is not there, or is no folder; expected the folder to follow"
             raise UnavailableError(message)
         self.folder = folder.absolute()
         self._feed = feed
         self._access = access or FileAccess((), {})
+        self._leave_out = leave_out
         self._pending: dict[Path, _Seen] = {}
         self._done: set[Path] = set()
         self._ignored: set[str] = set()  # suffixes of files that are not read
@@ -151,6 +159,8 @@ class FolderRun:
             return
         if file.other_files and self._all_here(file.other_files):
             self._leave_index(path)
+            return
+        if self._leave_out(path, written, file.n_images):
             return
         if file.dataset:
             _log.info("image_dataset", file=str(path), dataset=file.dataset)

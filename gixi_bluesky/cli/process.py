@@ -96,7 +96,8 @@ def process(
 ) -> None:
     """Find the peaks and phases of image files.
 
-    Images that FILE.h5 holds already, analysed with the same settings, are shown from there.
+    Images that FILE.h5, or a complete run of the folder, holds already, analysed with the same
+    settings, are shown from there.
 
     An image that cannot be analysed gets its status and reason, and the others go on; the exit
     status is then 1.
@@ -121,7 +122,7 @@ def process(
     else:
         from gixi_bluesky.cli.watch import watched
 
-        records = watched(settings, watch, stop_after, metrics_port)
+        records = watched(settings, watch, stop_after, metrics_port, again=again)
     all_ok = True
     with _peaks_as_csv(csv) as add:
         for record in records:

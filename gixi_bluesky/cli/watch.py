@@ -17,6 +17,7 @@ from gixi_bluesky.callbacks.derived.stores import RunStore, store_builder
 from gixi_bluesky.callbacks.folder import FolderRun, folder_input
 from gixi_bluesky.callbacks.images.allowed_paths import FileAccess
 from gixi_bluesky.cli.console import say
+from gixi_bluesky.cli.earlier_runs import EarlierRuns
 from gixi_bluesky.cli.file_results import require_writable
 from gixi_bluesky.cli.records import FrameRecord
 from gixi_bluesky.config import Config
@@ -32,12 +33,18 @@ _STORED_S = 600.0
 
 
 def watched(
-    config: Config, folder: Path, stop_after: float | None, metrics_port: int | None = None
+    config: Config,
+    folder: Path,
+    stop_after: float | None,
+    metrics_port: int | None = None,
+    *,
+    again: bool = False,
 ) -> Iterator[FrameRecord]:
     """Yield the result of each image of `folder` once it is stored.
 
     Ends after Ctrl-C or SIGTERM, or when no image came for `stop_after` seconds; images read by
-    then are analysed and stored first.
+    then are analysed and stored first. Images that complete runs of this folder hold, by the same
+    settings, are taken from there, unless they are to be analysed `again`.
     """
     stored: SimpleQueue[_Found] = SimpleQueue()
     if config.tiled.uri is None:
@@ -53,7 +60,12 @@ def watched(
         if metrics_port is not None:
             stack.callback(serve_metrics(analysis.status, metrics_port))
         stopping = stack.enter_context(_asked_to_stop())
-        run = FolderRun(folder, analysis.feed, FileAccess.from_settings(config.input))
+        access = FileAccess.from_settings(config.input)
+        # Numbers of sums depend on all files before them, so that none may be left out.
+        summed = config.corrections.sum_frames > 1
+        earlier = None if again or summed else EarlierRuns(config, folder, analysis.result_hash)
+        leave_out = {} if earlier is None else {"leave_out": earlier.holds}
+        run = FolderRun(folder, analysis.feed, access, **leave_out)
         say(f"following {run.folder}; Ctrl-C ends it")
         last_new = time.monotonic()
         while not stopping():
@@ -61,12 +73,16 @@ def watched(
                 last_new = time.monotonic()
             elif stop_after is not None and time.monotonic() - last_new > stop_after:
                 break
+            if earlier is not None:
+                yield from earlier.records()
             yield from _stored_frames(stored, run, _POLL_S)
         run.stop()
         analysis.drain(_STORED_S)
         yield from _stored_frames(stored, run, 0.0)
-        named = f"run {', '.join(opened)}" if opened else "run"
-        say(f"{run.n_frames} images; the {named} is stored {_place(config)}")
+        if not opened:
+            say(f"no new images in {run.folder}")
+            return
+        say(f"{run.n_frames} images; the run {', '.join(opened)} is stored {_place(config)}")
 
 
 _Found = tuple[dict[str, pd.DataFrame], dict[str, Any]]

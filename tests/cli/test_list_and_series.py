@@ -30,6 +30,29 @@ def test_runs_of_a_results_directory_are_listed(run, lines, config_file, image, 
     assert lines(again) == [row]
 
 
+@pytest.mark.slow
+def test_a_folder_that_was_analysed_before_is_shown_from_its_run(
+    run, lines, config_file, image, tmp_path
+):
+    folder = tmp_path / "scan_a"
+    folder.mkdir()
+    for number in range(2):
+        shutil.copy(image, folder / f"film_{number}.tif")
+    command = ("process", "--watch", folder, "--config", config_file, "--stop-after", 1, "--json")
+    first = lines(run(*command))
+    second = run(*command)
+    assert lines(second) == first
+    said = " ".join(second.stderr.split())
+    assert "was analysed with the same settings before" in said
+    assert "no new images" in said
+    shutil.copy(image, folder / "film_2.tif")
+    third = {one["image"]: one for one in lines(run(*command))}
+    assert sorted(third) == [str(folder / f"film_{number}.tif") for number in range(3)]
+    assert len(lines(run(*command, "--again"))) == 3
+    listed = lines(run("list", "--config", config_file, "--json"))
+    assert sorted(row["n_frames"] for row in listed) == [1, 2, 3]
+
+
 def test_an_empty_directory_says_what_makes_runs(run, tmp_path):
     listed = run("list", "--directory", tmp_path)
     assert listed.exit_code == 0

@@ -21,7 +21,7 @@ from gixi_bluesky.tiled_adapters.settings import OutputSettings, TiledSettings
 __all__ = ["start_document"]
 
 _COPIED = re.compile(
-    r"sample\w*|plan_name|proposal\w*|operator|project|experiment\w*|beamline\w*|cycle|title"
+    r"sample\w*|plan_name|proposal\w*|operator|project|experiment\w*|beamline\w*|cycle|title|folder"
 )
 _COPIED_BYTES = 64_000
 _log = get_logger()
