@@ -12,10 +12,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from tiled.client.constructors import from_context
 from tiled.client.container import Container
 from tiled.client.utils import ClientError
 from tiled.queries import Comparison, Eq, Key, KeyPresent, Like
 
+from gixi_bluesky.errors import StoreError
 from gixi_bluesky.processing.structures.cif_files import LONGEST_SLUG
 from gixi_bluesky.tiled_adapters.client.fast_queries import (
     PeakNear,
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     import xarray
 
 __all__ = [
+    "analyses_of",
     "compare",
     "differences",
     "full_uid",
@@ -52,6 +55,20 @@ def runs_for(client: Any, raw_uid: str) -> list[Any]:
     return _search(
         client, [[Eq("start.gixi.raw_uid", raw_uid)]], lambda run: run.raw_uid == raw_uid
     )
+
+
+def analyses_of(run: Any, catalogue: str = "gixi") -> list[Any]:
+    """Return the derived runs of a run, raw or derived, as `run.raw` leads back.
+
+    run: a client of the run; catalogue: path of the derived runs on its server
+    Raises StoreError when the server has no such catalogue.
+    """
+    try:
+        derived = from_context(run.context, node_path_parts=catalogue.strip("/").split("/"))
+    except (KeyError, ClientError) as error:
+        message = f"found no catalogue {catalogue!r} on this server; see tiled.derived"
+        raise StoreError(message) from error
+    return runs_for(derived, run.path_parts[-1])  # the key of a run is its uid
 
 
 def full_uid(client: Any, prefix: str) -> str | None:

@@ -195,6 +195,13 @@ def test_runs_of_one_raw_run_are_listed_newest_first(catalogue: Any) -> None:
     assert queries.runs_for(catalogue, "another") == []
 
 
+def test_a_raw_run_and_its_analyses_find_each_other(run: Any) -> None:
+    assert run.start["uid"] in uids(queries.analyses_of(run.raw))
+    assert queries.analyses_of(run) == []  # it was not analysed itself
+    with pytest.raises(StoreError, match="no catalogue 'elsewhere'"):
+        queries.analyses_of(run.raw, "elsewhere")
+
+
 @pytest.fixture(params=["stock server", "our plugin"])
 def either_server(request: Any, catalogue: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The queries that every Tiled server answers, and those that ours answers faster."""
