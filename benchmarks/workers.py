@@ -3,7 +3,8 @@
     python benchmarks/workers.py            # coordination: a pipeline that sleeps 100 ms a frame
     python benchmarks/workers.py --real     # the real chain on simulated frames of 4 megapixels
 
-Each line is relative to one process in the same run. Load of the machine is printed beside it.
+Each line is relative to one process in the same run. On a busy machine, read the processor time of
+the analysis processes a frame, which coordination must not raise; the load is printed.
 """
 
 from __future__ import annotations
@@ -17,24 +18,20 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import psutil
 
+from gixi_bluesky.bench.frames import DETECTOR, beamline, simulated_frames
 from gixi_bluesky.callbacks.images.locations import InlineImage
 from gixi_bluesky.callbacks.worker.jobs import Job
 from gixi_bluesky.callbacks.worker.pool import PIPELINE, ProcessPool
-from gixi_bluesky.config import Config, parse_config
+from gixi_bluesky.config import Config
 from gixi_bluesky.log import configure_logging
 from gixi_bluesky.processing.geometry.conditions import Conditions
 from gixi_bluesky.processing.tables import Matches, MatchPeaks, Peaks
 from gixi_bluesky.processing.types import FrameResult, PolarImage
 
 SLEEP_S = 0.1
-GEOMETRY = {
-    "wavelength_angstrom": 0.6888,
-    "distance_mm": 809.0,
-    "pixel_size_mm": [0.2, 0.2],
-    "beam_center_px": [222.0, 1024.0],
-    "incidence_angle_deg": 0.5,
-}
+DIFFERENT = 4
 
 
 class SleepingPipeline:
@@ -55,18 +52,20 @@ class SleepingPipeline:
         return FrameResult(polar, *none, incidence_angle_deg=0.5, seconds={})
 
 
-def jobs(number: int, image: Any) -> Iterator[Job]:
+def jobs(number: int, images: Any) -> Iterator[Job]:
     for frame in range(number):
-        yield Job("benchmark", frame, InlineImage(image), Conditions(), 0.0, keep_image=True)
+        image = InlineImage(images[frame % len(images)])
+        yield Job("benchmark", frame, image, Conditions(), 0.0, keep_image=True)
 
 
-def run(config: Config, factory: str, workers: int, n_frames: int, image: Any) -> dict[str, float]:
-    """Return frames/s from the first to the last outcome, and memory of the processes in MiB."""
+def run(config: Config, factory: str, workers: int, n_frames: int, images: Any) -> dict[str, float]:
+    """Return frames/s from the first to the last outcome, processor time, and memory in MiB."""
     pool = ProcessPool(config, factory, workers)
     pool.start()
     try:
         cpu = time.process_time()
-        waiting = jobs(n_frames + 2 * workers, image)
+        begun = processor_s(pool)
+        waiting = jobs(n_frames + 2 * workers, images)
         ended: list[float] = []
         while len(ended) < n_frames + 2 * workers:
             while pool.room and (job := next(waiting, None)) is not None:
@@ -82,11 +81,17 @@ def run(config: Config, factory: str, workers: int, n_frames: int, image: Any) -
         return {
             "rate": rate,
             "cpu_ms": cpu_ms,
+            "analysis_ms": 1e3 * (processor_s(pool) - begun) / len(ended),
             "rss": memory(pool, "Rss"),
             "pss": memory(pool, "Pss"),
         }
     finally:
         pool.close()
+
+
+def processor_s(pool: ProcessPool) -> float:
+    """Return the processor time of the analysis processes so far."""
+    return sum(sum(psutil.Process(pid).cpu_times()[:2]) for pid in pool.pids)
 
 
 def memory(pool: ProcessPool, kind: str) -> float:
@@ -110,23 +115,24 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=256, help="pixels of the sleeping frames")
     options = parser.parse_args()
     configure_logging("ERROR")
-    config = parse_config({"geometry": GEOMETRY}, folder=Path.cwd())
+    config = beamline()
     if options.real:
         factory, counts, each = PIPELINE, options.workers or [1, 2], options.frames or 40
-        image = np.random.default_rng(0).poisson(50, (2048, 2048)).astype(np.uint16)
+        images = simulated_frames(config, DIFFERENT, DETECTOR).clip(0, 65535).astype(np.uint16)
     else:
         factory, counts, each = "workers:SleepingPipeline", options.workers, 40
         counts, each = counts or [1, 8], options.frames or each
-        image = np.zeros((options.side, options.side), np.uint16)
+        images = np.zeros((1, options.side, options.side), np.uint16)
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
-    print("processes  frames/s  ratio  CPU of the scan, ms a frame  memory MiB: RSS, PSS")
+    print("           frames/s  ratio  CPU ms a frame: scan, analysis  memory MiB: RSS, PSS")
     alone = 0.0
     for workers in counts:
-        found = run(config, factory, workers, each * workers, image)
+        found = run(config, factory, workers, each * workers, images)
         alone = alone or found["rate"] / workers
         ratio = found["rate"] / alone
         print(
-            f"{workers:9d}  {found['rate']:8.1f}  {ratio:5.2f}  {found['cpu_ms']:27.2f}  "
+            f"{workers:9d}  {found['rate']:8.1f}  {ratio:5.2f}  "
+            f"{found['cpu_ms']:20.2f} {found['analysis_ms']:9.1f}  "
             f"{found['rss']:15.0f} {found['pss']:8.0f}"
         )
 
