@@ -172,6 +172,7 @@ class Pipeline:
         """
         # Imported late: pandas takes half a second, which analysis processes do without.
         from gixi_bluesky.processing.tracks.series import follow
+        from gixi_bluesky.processing.tracks.sum_phases import PhaseLines
         from gixi_bluesky.processing.tracks.sum_search import search_of_means
         from gixi_bluesky.processing.tracks.sums import SumTracks
 
@@ -189,7 +190,9 @@ class Pipeline:
             ]
         sums_of = self._config.tracks.sums_of if self._config.grid.space == "polar" else 0
         search = search_of_means(self.detector, self._config.detector)
-        return follow(results, times, SumTracks(search, sums_of) if sums_of else None)
+        sums = SumTracks(search, sums_of) if sums_of else None
+        lines = [PhaseLines.of(one.slug, one.reflections) for one in self.structures]
+        return follow(results, times, sums, lines)
 
     @cached_property
     def provenance(self) -> Provenance:

@@ -75,9 +75,9 @@ def track_table(
 def with_sum_tracks(tracks: pd.DataFrame, courses: pd.DataFrame) -> pd.DataFrame:
     """Return the table with the tracks that were found in means of frames only.
 
-    They have no phase, no detections, and `sum` as their kind; n_frames counts the frames in which
-    the intensity is three standard errors above zero. Where a peak of a single frame was followed
-    at the same place later on, that track stands for both.
+    They have no phase yet, no detections, and `sum` as their kind; n_frames counts the frames in
+    which the intensity is three standard errors above zero. Where a peak of a single frame was
+    followed at the same place later on, that track stands for both.
     """
     mine = courses[courses["track"] >= FIRST_SUM_TRACK]
     rows = []
@@ -160,11 +160,18 @@ def phase_table(
     for phase, probability in matches.groupby("phase", sort=True)["probability"]:
         if (probability >= LEAST_PROBABILITY).sum() < TRUSTED_FRAMES:
             continue
-        mine = tracks.loc[tracks["phase"] == phase, "track"]
+        mine = _tracks_of(tracks, phase)
         matrix = course_matrix(courses, mine)
         rows.append(phase_row(str(phase), float(probability.max()), len(mine), matrix, times or {}))
     columns = ["phase", "max_probability", "n_tracks", *_ONSET_COLUMNS]
     return pd.DataFrame(rows, columns=columns)
+
+
+def _tracks_of(tracks: pd.DataFrame, phase: Any) -> pd.Series:
+    """Return the tracks of a phase, without those that are named by their |q| alone."""
+    single = tracks["track"] < FIRST_SUM_TRACK
+    mine: pd.Series = tracks.loc[single & (tracks["phase"] == phase), "track"]
+    return mine
 
 
 def phase_courses(tracks: pd.DataFrame, courses: pd.DataFrame, phases: Any) -> pd.DataFrame:
@@ -175,7 +182,7 @@ def phase_courses(tracks: pd.DataFrame, courses: pd.DataFrame, phases: Any) -> p
     """
     parts = []
     for phase in phases:
-        mine = tracks.loc[tracks["phase"] == phase, "track"]
+        mine = _tracks_of(tracks, phase)
         course = _course(course_matrix(courses, mine))
         if course is not None:
             values = {"frame": course.frames, "amount": course.amount, "error": course.error}

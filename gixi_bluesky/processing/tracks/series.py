@@ -14,6 +14,7 @@ from gixi_bluesky.processing.tracks.phase_tables import (
     track_table,
     with_sum_tracks,
 )
+from gixi_bluesky.processing.tracks.sum_phases import PhaseLines, with_phases_of_sums
 from gixi_bluesky.processing.tracks.sums import SumTracks
 from gixi_bluesky.processing.tracks.unexplained import Unexplained, unexplained_lines
 from gixi_bluesky.processing.types import FrameResult
@@ -45,11 +46,13 @@ def follow(
     results: Sequence[FrameResult],
     times: Sequence[float] | None = None,
     sums: SumTracks | None = None,
+    lines: Sequence[PhaseLines] = (),
 ) -> SeriesResult:
     """Follow the peaks of analysed frames, given in order of their `index`.
 
     times: of the results, in any unit
     sums: finds peaks that only means of frames show; None = they are not searched
+    lines: of the candidates, by which the tracks of such peaks are given their phase
     """
     fold = CourseFold()
     tracked = [replace(one, tracks=fold.step(one.index, one.peak_table)) for one in results]
@@ -64,7 +67,7 @@ def follow(
     peaks = _joined([one.peaks for one in tracked])
     matches = _joined([one.matches for one in tracked])
     tracks = track_table(peaks, _joined([one.match_peaks for one in tracked]), matches)
-    tracks = with_sum_tracks(tracks, rows)
+    tracks = with_phases_of_sums(with_sum_tracks(tracks, rows), matches, lines)
     moments: Mapping[int, float] = (
         {} if times is None else dict(zip(by_index, map(float, times), strict=True))
     )

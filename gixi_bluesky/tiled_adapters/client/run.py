@@ -15,6 +15,7 @@ from tiled.client.utils import ClientError
 
 from gixi_bluesky.errors import StoreError
 from gixi_bluesky.processing.tracks.phase_tables import track_table, with_sum_tracks
+from gixi_bluesky.processing.tracks.sum_phases import stored_lines, with_phases_of_sums
 from gixi_bluesky.processing.tracks.unexplained import Unexplained, unexplained_lines
 from gixi_bluesky.tiled_adapters.client.cut_series import CutSeries, read_rows, tiled_cut_names
 from gixi_bluesky.tiled_adapters.client.raw_signals import joined
@@ -110,10 +111,14 @@ class GIXIRun(BlueskyRunV3):
         Columns: track, phase and hkl of most of its peaks (empty = none), n_frames and
         n_detections, first_frame, last_frame, of its peaks the mean q and phi, the kind and the
         highest intensity. Tracks of peaks that only means of frames show come last, with the kind
-        `sum`. Empty when peaks were not followed.
+        `sum`; their phase is the only one that has a line within 0.4 % of their |q|. Empty when
+        peaks were not followed.
         """
-        found = track_table(self.peaks(), self.match_peaks(), self.matches())
-        return with_sum_tracks(found, self._rows("courses"))
+        matches = self.matches()
+        found = track_table(self.peaks(), self.match_peaks(), matches)
+        found = with_sum_tracks(found, self._rows("courses"))
+        searched = self.metadata["start"]["gixi"].get("phases_searched") or ()
+        return with_phases_of_sums(found, matches, stored_lines(searched))
 
     def track(self, number: int) -> pd.DataFrame:
         """Return the course of a track, a row a frame, with `time` in seconds since 1970.
