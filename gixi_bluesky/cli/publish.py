@@ -34,10 +34,19 @@ def publish(
         typer.Option(metavar="FILE", help="YAML list of name, orcid, affiliation."),
     ] = None,
     title: Annotated[str, typer.Option(help="Instead of the name of the sample.")] = "",
+    upload: Annotated[
+        str | None,
+        typer.Option(
+            metavar="API",
+            help="Make a draft with Zenodo's interface, such as https://zenodo.org/api; the token "
+            "is in GIXI_DEPOSIT_TOKEN.",
+        ),
+    ] = None,
 ) -> None:
     """Write a run, its tables, cuts, picture, configuration and inputs as an RO-Crate.
 
-    DataCite and Zenodo metadata with links in both directions are in it. Nothing is uploaded.
+    DataCite and Zenodo metadata with links in both directions are in it. Nothing is uploaded
+    without --upload, and nothing is made public: the draft waits for its owner.
     """
     from gixi_bluesky.config.recipes import recipe_of
     from gixi_bluesky.tiled_adapters.bundles.citation import Citation, read_creators
@@ -70,3 +79,7 @@ def publish(
     )
     recipe = recipe_of(run.start, directory.absolute())
     say(f"wrote {write_bundle(run, out, recipe, citation)}")
+    if upload is not None:
+        from gixi_bluesky.tiled_adapters.bundles.deposit import upload_draft
+
+        say(f"the draft is {upload_draft(out, upload, citation.zenodo())}; it is not public yet")
