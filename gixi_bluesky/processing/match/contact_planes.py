@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from gixi_bluesky.processing.structures.directions import Cell, Hkl, reciprocal_basis
 
-__all__ = ["ANGLES", "contact_planes", "family_angles"]
+__all__ = ["ANGLES", "contact_planes", "family_angles", "index_box"]
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
@@ -32,15 +32,18 @@ def contact_planes(cell: Cell) -> Int64:
         if math.gcd(h, k, el) == 1 and (h, k, el) > (0, 0, 0)
     ]
     planes.sort(key=lambda p: (sum(map(abs, p)), -sum(i >= 0 for i in p), [-i for i in p]))
-    shells = sorted(planes, key=lambda p: float(np.linalg.norm(p @ reciprocal_basis(cell))))
-    probes = [_family(cell, hkl) for hkl in shells[:_SHELLS]]
+    basis = reciprocal_basis(cell)
+    normals = np.array([np.array(plane) @ basis for plane in planes])
+    lengths = np.linalg.norm(normals, axis=1)
+    shells = np.argsort(lengths, kind="stable")[:_SHELLS]
+    cosines = []  # of each plane to the members of each shell, sorted
+    for shell in shells.tolist():
+        cosine = abs(normals @ _family(cell, planes[shell]).T) / lengths[:, None]
+        cosines.append(np.sort(cosine, axis=1))
+    keys = np.concatenate([np.round(lengths, 4)[:, None], np.round(np.hstack(cosines), 3)], axis=1)
     seen: dict[tuple[float, ...], Hkl] = {}
-    for plane in planes:
-        normal = np.array(plane) @ reciprocal_basis(cell)
-        length = float(np.linalg.norm(normal))
-        cosines = [np.sort(abs(probe @ normal) / length) for probe in probes]
-        key = (round(length, 4), *np.round(np.concatenate(cosines), 3).tolist())
-        seen.setdefault(key, plane)
+    for plane, key in zip(planes, keys.tolist(), strict=True):
+        seen.setdefault(tuple(key), plane)
     return np.array(list(seen.values()), np.int64)
 
 
@@ -61,7 +64,12 @@ def _family(cell: Cell, hkl: Hkl) -> Float64:
     basis = reciprocal_basis(cell)
     length = float(np.linalg.norm(np.asarray(hkl) @ basis))
     reach = np.floor(length / (2 * np.pi) * np.asarray(cell[:3]) * (1 + _SAME_LENGTH)).astype(int)
-    indices = np.array(list(product(*(range(-n, n + 1) for n in reach))))
-    vectors = indices @ basis
+    vectors = index_box(reach) @ basis
     lengths = np.linalg.norm(vectors, axis=1)
     return np.asarray(vectors[abs(lengths - length) < _SAME_LENGTH * length] / length)
+
+
+def index_box(reach: Int64) -> Int64:
+    """Return all indices hkl up to `reach` (3,) in size, (n, 3)."""
+    sizes = (2 * reach + 1).tolist()
+    return np.asarray(np.indices(sizes).reshape(3, -1).T - reach, np.int64)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gixi_bluesky.processing.match.contact_planes import ANGLES, contact_planes
+from gixi_bluesky.processing.match.contact_planes import ANGLES, contact_planes, index_box
 from gixi_bluesky.processing.match.tilts import tilt_table
 from gixi_bluesky.processing.match.views import View
 from gixi_bluesky.processing.structures.directions import Cell, Hkl, reciprocal_basis
@@ -93,7 +92,7 @@ def _half_lattice(cell: Cell, lines: Int64) -> tuple[Float64, Float64]:
     basis = reciprocal_basis(cell)
     longest = float(np.linalg.norm(lines @ basis, axis=1).max()) * (1 + _SAME_LENGTH)
     reach = np.floor(longest / (2 * np.pi) * np.asarray(cell[:3])).astype(int)
-    indices = np.array(list(product(*(range(-n, n + 1) for n in reach))))
+    indices = index_box(reach)
     h, k, el = indices.T
     half = (h > 0) | ((h == 0) & ((k > 0) | ((k == 0) & (el > 0))))
     vectors = indices[half] @ basis
