@@ -62,7 +62,8 @@ def train(
     manifest: give its path as `detector.weights`.
 
     With --judge: no network is trained. DIR/images is filled, and DIR/box-judge.npz is the judge
-    that corrects the scores of WEIGHTS by what lies around each box.
+    that corrects the scores of WEIGHTS, those of a light or large network for (|q|, phi), by what
+    lies around each box.
     """
     if judge is not None:
         _fit_judge(judge, out, images, seed)
@@ -113,6 +114,7 @@ def _fit_judge(weights: str, out: Path, images: int, seed: int) -> None:
     from gixi_bluesky.processing.training.judging import fit_judge, judged_frames, unjudged
 
     seeds = require_within(seed, -(-images // FRAMES_PER_SEED), TRAINING)
+    detect = unjudged(weights)  # before any image: it refuses weights that can have no judge
     folder, structures = out / "images", structures_for(TRAINING)
     folder.mkdir(parents=True, exist_ok=True)
     say(f"simulating {images} images")
@@ -121,6 +123,6 @@ def _fit_judge(weights: str, out: Path, images: int, seed: int) -> None:
         for number in seeds
         for path in simulate_to_disk(number, folder, ContrastSettings(), structures)
     ][:images]
-    frames = list(judged_frames(paths, unjudged(weights), np.random.default_rng(seed)))
+    frames = list(judged_frames(paths, detect, np.random.default_rng(seed)))
     fit_judge(frames).save(out / "box-judge.npz")
     say(f"{out / 'box-judge.npz'} is written")

@@ -10,10 +10,12 @@ import torch
 
 from gixi_bluesky.errors import TrainingError, WeightsError
 from gixi_bluesky.processing.detector import load_detector
-from gixi_bluesky.processing.training import workers
+from gixi_bluesky.processing.detector.judging.box_judge import BoxJudge
+from gixi_bluesky.processing.training import dataset, workers
 from gixi_bluesky.processing.training.curves import read_curve
 from gixi_bluesky.processing.training.dataset import load_image
 from gixi_bluesky.processing.training.loop import Recipe
+from gixi_bluesky.processing.types import Detections
 
 pytestmark = pytest.mark.slow  # starts processes or networks in most tests
 
@@ -98,6 +100,43 @@ def test_images_of_another_space_are_not_mixed_in(tmp_path):
     mixed = workers.simulation(images, *seeds, 1, "cartesian")
     with pytest.raises(TrainingError, match="has polar images; expected cartesian"), mixed:
         pass
+
+
+def test_a_judge_is_fitted_to_what_weights_find(run, tmp_path, monkeypatch):
+    asked = []
+
+    def quick(seed, folder, contrast, structures):
+        asked.append(seed)
+        paths = [folder / f"{seed:08d}-{i}.npz" for i in range(2)]
+        for path in paths:
+            write_image(path, seed, "polar")
+        return paths
+
+    monkeypatch.setattr(dataset, "simulate_to_disk", quick)
+    out = tmp_path / "mine"
+    result = run("train", "--judge", "light-2026", "--out", out, "--images", 9, "--seed", 40)
+    assert result.exit_code == 0, result.stderr
+    assert asked == [40, 41]
+    with np.load(out / "box-judge.npz") as arrays:
+        judge = BoxJudge(**arrays)
+    image = np.full((448, 448), 0.3, np.float32)
+    image[100:200, 50:56] = 0.9
+    boxes = np.array([[50, 100, 55, 199], [300, 20, 304, 24]], np.float32)
+    judged = judge(image, Detections(boxes, np.array([0.9, 0.4], np.float32)))
+    assert len(judged)
+    assert ((judged.scores > 0) & (judged.scores < 1)).all()
+
+
+@pytest.mark.parametrize(
+    ("weights", "words"),
+    [("classical", "none"), ("light-cartesian-2026", "cartesian"), ("none", "'none'")],
+)
+def test_weights_without_a_judge_are_refused_before_images_are_made(run, tmp_path, weights, words):
+    result = run("train", "--judge", weights, "--out", tmp_path / "mine", "--images", 8)
+    assert result.exit_code != 0
+    assert words in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not (tmp_path / "mine").exists()
 
 
 def test_seeds_kept_for_evaluation_are_refused(run, tmp_path):

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from gixi_bluesky.errors import ConfigError
+from gixi_bluesky.errors import ConfigError, WeightsError
 from gixi_bluesky.processing.detector import find_weights
 from gixi_bluesky.processing.detector.judging.box_context import FEATURES, box_context
 from gixi_bluesky.processing.detector.judging.box_judge import FLOOR, PROPOSED, BoxJudge
@@ -49,8 +49,18 @@ class JudgedFrame:
 
 
 def unjudged(weights: str) -> Callable[[Float32], Detections]:
-    """Return what finds the boxes of light weights in a prepared image, without any judge."""
+    """Return what finds the boxes of light weights in a prepared image, without any judge.
+
+    Raises WeightsError for weights that are missing, of another network or of another space.
+    """
     manifest, path = find_weights(weights)
+    if manifest.network != "light" or path.suffix != ".safetensors":
+        message = (
+            f"got {path.name}, weights of the network {manifest.network}, for a judge of boxes; "
+            "expected .safetensors of a network that `gixi-bluesky train` made"
+        )
+        raise WeightsError(message)
+    manifest.grid.require_space("polar", manifest.name)
     alone = LightDetector(manifest.model_copy(update={"judge": None}), load_arrays(manifest, path))
     return lambda image: alone(image[None])[0]
 
