@@ -53,6 +53,13 @@ export class AppState {
     this.lastRow = signal(Date.now());
     /** Consumers and other services that the server knows of. */
     this.services = signal(/** @type {import('./data/services.js').Service[]} */ ([]));
+    /** The last lines of the logs of consumers. */
+    this.logs = signal(/** @type {import('./data/services.js').Log[]} */ ([]));
+    /** Whether the server lets those operate who may write, and whether this is open. */
+    this.operated = signal(false);
+    this.operating = signal(false);
+    /** The polar image that is shown, for the profile of a peak. */
+    this.polar = signal(/** @type {import('./data/image_cache.js').Image | null} */ (null));
 
     this.info = computed(
       () => this.list.runs.value.find((run) => run.uid === this.selected.value) ?? null,
@@ -90,7 +97,13 @@ export class AppState {
     await this.list.start();
     const refused = this.list.error.value instanceof RequestError && this.list.error.value.refused;
     if (!refused && this.access.value !== 'open') {
-      void watchServices((services) => (this.services.value = services));
+      void watchServices(({ services, logs, operated }) => {
+        batch(() => {
+          this.operated.value = operated;
+          this.services.value = services;
+          this.logs.value = logs;
+        });
+      });
     }
     this.access.value = refused ? 'refused' : 'open';
   }

@@ -8,6 +8,7 @@ import {
   outline,
   polarIndex,
   polarProjection,
+  storedProjection,
 } from '../src/images/projection.js';
 import { panned, transform, whole, zoomed } from '../src/images/viewport.js';
 
@@ -124,4 +125,13 @@ test('zooming keeps the point under the cursor, and panning stays inside', () =>
   near(before[1], after[1]);
   assert.deepEqual(panned(view, 1e6, 1e6, picture), { zoom: 2, x: 50, y: 25 });
   assert.deepEqual(zoomed(view, 1e-3, [0, 0], picture), whole(picture));
+});
+
+test('a stored image on (q_z, q_xy) lies where its axes say', () => {
+  const { toPixel, toPlace } = storedProjection({ columns: 401, rows: 201 }, [-2, 2], [0, 2]);
+  assert.deepEqual(toPixel({ q: 1, phi: 0 }).map(Math.round), [301, 201]);
+  const place = toPlace(...toPixel({ q: 1.2, phi: 33 }));
+  near(place.q, 1.2);
+  near(place.phi, 33);
+  near(toPlace(100.5, 100.5).phi, 45); // the left side is folded
 });

@@ -3,7 +3,7 @@ import test from 'node:test';
 
 import { frameRate, latency } from '../src/data/pace.js';
 import { RowTable } from '../src/data/row_table.js';
-import { disk, service } from '../src/data/services.js';
+import { disk, service, slurm } from '../src/data/services.js';
 import { duration, millerIndices, percent, short, withError } from '../src/format.js';
 import { readAddress } from '../src/session.js';
 
@@ -53,4 +53,23 @@ test('a disk that is nearly full is a problem', () => {
   assert.equal(disk(0.5)[0].problem, '');
   assert.match(disk(0.03)[0].problem, /3 % free/);
   assert.deepEqual(disk(null), []);
+});
+
+test('tasks of a Slurm job in words, those that failed as problems', () => {
+  const task = { task: 0, state: 'RUNNING', reason: '', node: 'node7', restarts: 1, problem: '' };
+  const bad = { ...task, task: 1, state: 'FAILED', problem: 'no broker; see consumer-1.log' };
+  const [first, second] = slurm({ job_id: 7, tasks: [task, bad], problem: '' });
+  assert.deepEqual([first.name, first.summary], ['Slurm job 7_0', 'RUNNING on node7, start 2']);
+  assert.equal(first.problem, '');
+  assert.match(second.problem, /7_1: FAILED\. no broker/);
+  assert.match(slurm({ job_id: null, tasks: [], problem: 'no answer' })[0].problem, /no answer/);
+  assert.deepEqual(slurm(null), []);
+});
+
+test('the queue of a consumer is in its summary', () => {
+  const heartbeat = {
+    name: 'c', age_s: 1, state: 'running', lag: 0, frames: 1, frames_per_second: 1,
+    last_error: '', threads: {}, queue_frames: 12, queue_bytes: 2 ** 21, workers: 2,
+  };
+  assert.match(service(heartbeat).summary, /12 frames \(2 MiB\) in its queue, 2 workers/);
 });

@@ -37,6 +37,22 @@ def serve(
         Path | None,
         typer.Option(metavar="DIR", help="Folder of consumers' heartbeats, for the live view."),
     ] = None,
+    operate: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Let those operate from the live view who may write to Tiled; FILE is the "
+            "configuration of the analysis.",
+        ),
+    ] = None,
+    operations: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="With --operate: configurations, record and jobs; every Slurm node must see it. "
+            "Default: DIR/operations.",
+        ),
+    ] = None,
 ) -> None:
     """Serve runs and results with Tiled, and the live view, on this machine only, until Ctrl-C.
 
@@ -48,17 +64,28 @@ def serve(
     from gixi_bluesky.tiled_adapters.server.state_folder import is_new
     from gixi_bluesky.web import LiveView, Watched, page_address
 
-    watched = Watched(heartbeats, directory if config is None else None)
-    around = functools.partial(LiveView, watched=watched)
-    if config is None and is_new(directory.absolute()):
-        say(f"{directory} holds no results of a server yet; an empty catalogue is made there")
-    with (
-        configured_server(config, port, around=around)
-        if config is not None
-        else embedded_server(directory, port or 8000, around=around)
-    ) as server:
+    with contextlib.ExitStack() as stack:
+        operation = None
+        if operate is not None:
+            from gixi_bluesky.web.operate import Operation
+
+            operation = Operation(operate, operations or directory / "operations")
+            stack.callback(operation.close)
+            heartbeats = heartbeats or operation.jobs.consumers_folder
+        watched = Watched(heartbeats, directory if config is None else None)
+        around = functools.partial(LiveView, watched=watched, operation=operation)
+        if config is None and is_new(directory.absolute()):
+            say(f"{directory} holds no results of a server yet; an empty catalogue is made there")
+        server = stack.enter_context(
+            configured_server(config, port, around=around)
+            if config is not None
+            else embedded_server(directory, port or 8000, around=around)
+        )
         say(f"Tiled serves {config or server.directory} at {server.uri}")
         say(f"live view: {page_address(server.base, server.api_key)}")
+        if operation is not None:
+            operation.serve_at(server.uri)
+            say(f"operators sign in there with a key that may write; record: {operation.folder}")
         if server.api_key and KEY_VARIABLE not in os.environ:
             say(f"with the key {server.api_key}; set {KEY_VARIABLE} to keep one")
         with contextlib.suppress(KeyboardInterrupt):

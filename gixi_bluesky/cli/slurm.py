@@ -18,7 +18,6 @@ from gixi_bluesky.cli.slurm_table import consumer_table
 if TYPE_CHECKING:
     from gixi_bluesky.callbacks.settings import SlurmSettings
     from gixi_bluesky.callbacks.slurm.job_arrays import ArrayTask
-    from gixi_bluesky.config import Config
 
 __all__ = ["slurm_app"]
 
@@ -82,11 +81,12 @@ def submit(
     """
     from gixi_bluesky.callbacks.slurm import job_arrays as slurm
     from gixi_bluesky.callbacks.slurm.batch_script import ConsumerArray
+    from gixi_bluesky.checks.consumer_jobs import require_complete, require_keys
     from gixi_bluesky.config import load_config
 
     settings = load_config(config)
-    _check_keys(settings)
-    _check_complete(settings, bootstrap, topic, tiled)
+    require_keys(settings)
+    require_complete(settings, bootstrap, topic or (), tiled)
     given = [("--bootstrap", bootstrap), ("--group", group), ("--tiled", tiled), ("--from", start)]
     given += [("--topic", name) for name in topic or ()]
     consume = ["--config", str(config.absolute())]
@@ -120,41 +120,6 @@ def _asked(
     given = {"partition": partition, "time": time}
     update = {key: value for key, value in given.items() if value is not None}
     return settings.model_copy(update={**update, "sbatch": (*settings.sbatch, *sbatch)})
-
-
-def _check_complete(
-    config: Config, bootstrap: str | None, topics: Sequence[str] | None, tiled: str | None
-) -> None:
-    from gixi_bluesky.errors import ConfigError
-
-    wanted = (
-        (bootstrap or config.kafka.bootstrap, "--bootstrap HOST:PORT or kafka.bootstrap"),
-        (topics or config.kafka.topics, "--topic TOPIC or kafka.topics"),
-        (tiled or config.tiled.uri, "--tiled URI or tiled.uri"),
-    )
-    if missing := [how for value, how in wanted if not value]:
-        message = f"the consumers need more settings: give {', '.join(missing)}"
-        raise ConfigError(message)
-
-
-def _check_keys(config: Config) -> None:
-    """Raise ConfigError for a key that the jobs could not read."""
-    from gixi_bluesky.errors import ConfigError
-
-    secrets = (
-        ("TILED_API_KEY", "tiled.api_key_file", config.tiled.api_key_file),
-        ("KAFKA_SASL_PASSWORD", "kafka.sasl_password_file", config.kafka.sasl_password_file),
-    )
-    for variable, key, file in secrets:
-        if file is not None and not file.is_file():
-            message = f"{key} names {file}, which is not there"
-            raise ConfigError(message)
-        if file is None and variable in os.environ:
-            message = (
-                f"{variable} does not reach the jobs, whose environment is clean; put it into a "
-                f"file that only you can read and every node sees, and name that in {key}"
-            )
-            raise ConfigError(message)
 
 
 @slurm_app.command()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from reprlib import Repr
 from typing import Any
@@ -32,7 +33,15 @@ from gixi_bluesky.processing.texture.settings import Textures
 from gixi_bluesky.processing.tracks.settings import TrackSettings
 from gixi_bluesky.tiled_adapters.settings import OutputSettings, TiledSettings
 
-__all__ = ["DECIDING", "Config", "load_config", "parse_config", "stored_config"]
+__all__ = [
+    "DECIDING",
+    "Config",
+    "Problem",
+    "load_config",
+    "parse_config",
+    "problems",
+    "stored_config",
+]
 
 _RESULT_FILES = {".nxs", ".h5", ".hdf5"}
 
@@ -51,6 +60,14 @@ _QUIET = frozenset({"tiled", "kafka"})  # sections whose values no message repea
 _shown = Repr()
 _shown.maxstring = _shown.maxother = 100
 _log = get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """An error at a key, such as `grid.shape`."""
+
+    where: str
+    message: str
 
 
 class Config(Settings):
@@ -149,15 +166,30 @@ def parse_config(tree: object, *, folder: Path, source: str = "the configuration
     return config.model_copy(update={"output": output})
 
 
+def problems(tree: object, *, folder: Path) -> list[Problem]:
+    """Return what is wrong with a configuration tree, key by key; nothing if it is valid."""
+    try:
+        parse_config(tree, folder=folder)
+    except ConfigError as error:
+        cause = error.__cause__
+        if isinstance(cause, ValidationError):
+            return list(_problems(cause))
+        return [Problem("configuration", str(error))]
+    return []
+
+
 def _explain(error: ValidationError, source: str) -> str:
-    lines = [f"{source} is not valid:"]
+    lines = [f"  {problem.where}: {problem.message}" for problem in _problems(error)]
+    return "\n".join((f"{source} is not valid:", *lines))
+
+
+def _problems(error: ValidationError) -> Iterator[Problem]:
     for problem in error.errors(include_url=False):
         where = ".".join(str(part) for part in problem["loc"]) or "configuration"
         if problem["type"] == "extra_forbidden":
-            lines.append(f"  {where}: unknown key; see `gixi-bluesky config schema`")
+            yield Problem(where, "unknown key; see `gixi-bluesky config schema`")
         elif problem["type"] == "missing":
-            lines.append(f"  {where}: missing, and it has no default")
+            yield Problem(where, "missing, and it has no default")
         else:
             got = "" if where.split(".")[0] in _QUIET else f"; got {_shown.repr(problem['input'])}"
-            lines.append(f"  {where}: {problem['msg']}{got}")
-    return "\n".join(lines)
+            yield Problem(where, f"{problem['msg']}{got}")

@@ -20,7 +20,7 @@ from gixi_bluesky.provenance import file_sha256
 if TYPE_CHECKING:
     from gixi_bluesky.config import Config
 
-__all__ = ["StoredFiles"]
+__all__ = ["StoredFiles", "places"]
 
 _MAX_BYTES = 8 << 30  # of a file that is hashed
 
@@ -55,8 +55,8 @@ class StoredFiles:
                 for section, update in updates.items()
             }
         )
-        verified = set(_places(updates))
-        for place in _places(config.model_dump(include=set(self._sections))):
+        verified = set(places(updates))
+        for place in places(config.model_dump(include=set(self._sections))):
             if place not in verified:
                 message = f"{self._source} names {place!s:.200}, which no hash is stored of"
                 raise ConfigError(message)
@@ -169,15 +169,15 @@ def _candidates(paths: tuple[Path, ...]) -> Iterator[Path]:
             continue
 
 
-def _places(values: object) -> Iterator[object]:
+def places(values: object) -> Iterator[object]:
     """Yield the paths and addresses among values."""
     if isinstance(values, Settings):
-        yield from _places(values.model_dump())
+        yield from places(values.model_dump())
     elif isinstance(values, Mapping):
         for value in values.values():
-            yield from _places(value)
+            yield from places(value)
     elif isinstance(values, tuple | list | set | frozenset):
         for value in values:
-            yield from _places(value)
+            yield from places(value)
     elif isinstance(values, Path) or (isinstance(values, str) and "://" in values):
         yield values

@@ -1,10 +1,11 @@
-"""The health of consumers and disks for the page: heartbeats and free space."""
+"""The health of consumers and disks for the page: heartbeats, jobs, logs and free space."""
 
 from __future__ import annotations
 
 import shutil
+import threading
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp
 
-from gixi_bluesky.callbacks.kafka.heartbeat import read_heartbeat
-from gixi_bluesky.errors import GixiError
+from gixi_bluesky.web.consumers import consumers, logs, slurm_job
 
 __all__ = ["Health", "Watched"]
 
-_MOST_FILES = 200
+_KEPT_S = 5.0  # Slurm is asked once for all viewers
 _OK = 200
 
 
@@ -27,7 +27,7 @@ _OK = 200
 class Watched:
     """The folders that a server watches.
 
-    heartbeats: folder of the files that `consume --heartbeat` and Slurm jobs write, None = nowhere
+    heartbeats: folder of the heartbeats, jobs and logs of consumers, None = nowhere
     storage: folder whose disk must not be full, None = none
     """
 
@@ -39,20 +39,26 @@ class Health:
     """Answers `health.json` to viewers who may read the server.
 
     tiled: the server that decides who may read
+    operated: whether the page can offer to operate
     """
 
-    def __init__(self, tiled: ASGIApp, watched: Watched) -> None:
+    def __init__(self, tiled: ASGIApp, watched: Watched, *, operated: bool = False) -> None:
         self._tiled = tiled
         self._watched = watched
+        self._operated = operated
+        self._making = threading.Lock()
+        self._report: dict[str, Any] | None = None
+        self._made = 0.0
 
     async def answer(self, request: Request) -> Response:
-        """Return the consumers with the age of their heartbeats, and the free share of the disk."""
+        """Return consumers, their Slurm job and logs, and the free share of the disk."""
         key = request.headers.get("authorization")
         if self._watched == Watched():
-            return JSONResponse({"watching": False, "consumers": [], "disk_free": None})
+            return JSONResponse({"watching": False, "operated": self._operated})
         if not await self._may_read(key):
             return JSONResponse({"detail": "sign in first"}, 401)
-        return JSONResponse(await run_in_threadpool(self._report))
+        report = await run_in_threadpool(self._current)
+        return JSONResponse({**report, "operated": self._operated})
 
     async def _may_read(self, key: str | None) -> bool:
         headers = {"authorization": key} if key else {}
@@ -61,26 +67,24 @@ class Health:
             answer = await client.get("/api/v1/metadata/", headers=headers)
         return answer.status_code == _OK
 
-    def _report(self) -> dict[str, Any]:
-        return {
-            "watching": True,
-            "consumers": _consumers(self._watched.heartbeats),
-            "disk_free": _free_share(self._watched.storage),
-        }
+    def _current(self) -> dict[str, Any]:
+        """Return the report, made anew at most every few seconds for all viewers together."""
+        with self._making:
+            if self._report is None or time.monotonic() - self._made > _KEPT_S:
+                self._report = _report(self._watched)
+                self._made = time.monotonic()
+            return self._report
 
 
-def _consumers(folder: Path | None) -> list[dict[str, Any]]:
-    """Return the heartbeats of a folder; other files are left out."""
-    found = []
-    for path in sorted(folder.glob("*.json"))[:_MOST_FILES] if folder else ():
-        try:
-            heartbeat = read_heartbeat(path)
-        except (OSError, GixiError):
-            continue
-        values = asdict(heartbeat)
-        age = max(0.0, time.time() - heartbeat.time)
-        found.append({**values, "name": f"{path.stem} on {heartbeat.host}", "age_s": age})
-    return found
+def _report(watched: Watched) -> dict[str, Any]:
+    folder = watched.heartbeats
+    return {
+        "watching": True,
+        "consumers": consumers(folder) if folder else [],
+        "slurm": slurm_job(folder) if folder else None,
+        "logs": logs(folder) if folder else [],
+        "disk_free": _free_share(watched.storage),
+    }
 
 
 def _free_share(folder: Path | None) -> float | None:

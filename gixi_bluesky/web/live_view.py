@@ -9,12 +9,14 @@ from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gixi_bluesky.web.health import Health, Watched
+from gixi_bluesky.web.operate import Operation, operate_routes
 from gixi_bluesky.web.page import WithHeaders, page_files
 from gixi_bluesky.web.sessions import Sessions, viewing_key
 
 __all__ = ["PATH", "LiveView", "page_address"]
 
 PATH = "/gixi"
+OPERATE = f"{PATH}/operate"
 
 
 class LiveView:
@@ -26,16 +28,26 @@ class LiveView:
     tiled: the ASGI application of a Tiled server, or a proxy to one
     api_key: the key that the server's viewing key stands for, empty = there is none
     watched: consumers and disks whose state the page shows
+    operation: what those may do who may write to Tiled, None = nothing; `tiled` must then have the
+    route of `add_rights`
     """
 
-    def __init__(self, tiled: ASGIApp, api_key: str = "", watched: Watched | None = None) -> None:
+    def __init__(
+        self,
+        tiled: ASGIApp,
+        api_key: str = "",
+        watched: Watched | None = None,
+        operation: Operation | None = None,
+    ) -> None:
         self._tiled = tiled
         self._sessions = Sessions(api_key)
-        health = Health(tiled, watched or Watched())
+        health = Health(tiled, watched or Watched(), operated=operation is not None)
+        operate = operate_routes(OPERATE, operation, tiled) if operation is not None else []
         routes = [
             Route(PATH, _to_page),
             Route(f"{PATH}/session", self._sessions.change, methods=["POST", "DELETE"]),
             Route(f"{PATH}/health.json", health.answer),
+            *operate,
             Mount(PATH, page_files()),
         ]
         self._page = WithHeaders(Starlette(routes=routes))
@@ -43,7 +55,9 @@ class LiveView:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or pass it on with the key of its session."""
         path = scope.get("path", "")
-        if scope["type"] == "http" and (path == PATH or path.startswith(f"{PATH}/")):
+        if scope["type"] == "http" and path.startswith(f"{OPERATE}/"):
+            await self._page(scope, receive, send)  # without the session, which only reads
+        elif scope["type"] == "http" and (path == PATH or path.startswith(f"{PATH}/")):
             await self._page(self._sessions.authorized(scope), receive, send)
         else:
             await self._tiled(self._sessions.authorized(scope), receive, send)

@@ -55,7 +55,8 @@ const TABLES = {
  * @typedef {import('../tiled/api.js').TiledAPI} TiledAPI
  * @typedef {keyof typeof TABLES} TableName
  * @typedef {{slug: string, name: string, q: number[], hkl: number[][], intensity: number[]}} Structure
- * @typedef {{path: string, shape: number[], dtype: string}} ImageStack
+ * @typedef {[number, number]} Ends first and last value of an axis
+ * @typedef {{path: string, shape: number[], dtype: string, qXY?: Ends, qZ?: Ends}} ImageStack
  * @typedef {{qMax: number, nPhi: number, nQ: number}} Grid
  */
 
@@ -178,6 +179,17 @@ export class OpenRun {
     return this.#stack(this.path, ['images', 'polar_image']);
   }
 
+  /** @returns {Promise<ImageStack | null>} the stored images on (q_z, q_xy), null without */
+  async qImages() {
+    const stack = await this.#stack(this.path, ['images', 'q_image']);
+    if (!stack) return null;
+    const { attributes } = await this.api.node(`${this.path}/images`, ['metadata']);
+    const axes = attributes.metadata?.configuration?.gixi?.data ?? {};
+    const labels = attributes.metadata?.data_keys?.q_image?.dims ?? [];
+    const [qZ, qXY] = labels.map((/** @type {string} */ label) => ends(axes[label]));
+    return qXY && qZ ? { ...stack, qXY, qZ } : null;
+  }
+
   /** @returns {Promise<ImageStack | null>} the raw run's images, null where it is not here */
   async rawImages() {
     const { parent, keys } = this.#rawStream();
@@ -213,7 +225,8 @@ export class OpenRun {
     const node = await this.api.find(parent, keys, ['structure']);
     const { shape, data_type: type } = node?.attributes.structure ?? {};
     if (!type) return null;
-    if (shape.length !== 3) throw new Error(`images of ${shape.length} dimensions cannot be shown`);
+    const single = shape.slice(1, -2).every((/** @type {number} */ size) => size === 1);
+    if (shape.length < 3 || !single) throw new Error(`arrays of shape ${shape} cannot be shown`);
     return { path: [parent, ...keys].join('/'), shape, dtype: dtypeOf(type) };
   }
 
@@ -227,4 +240,13 @@ export class OpenRun {
       }, REDRAW_MS)
     );
   }
+}
+
+/**
+ * @param {unknown} axis
+ * @returns {Ends | null}
+ */
+function ends(axis) {
+  if (!Array.isArray(axis) || axis.length < 2) return null;
+  return [Number(axis[0]), Number(axis[axis.length - 1])];
 }

@@ -1,13 +1,21 @@
-/** Consumers that write heartbeats, as the server reports them. */
+/** Consumers, their Slurm job and logs, and the disk, as the server reports them. */
 
 import { duration } from '../format.js';
 
 /**
  * @typedef {{name: string, summary: string, problem: string, remedy: string}} Service
  * @typedef {{name: string, age_s: number, state: string, lag: number, frames: number,
- *   frames_per_second: number, last_error: string, threads: Record<string, string>}} Heartbeat
+ *   frames_per_second: number, last_error: string, threads: Record<string, string>,
+ *   queue_frames?: number, queue_bytes?: number, workers?: number,
+ *   worker_restarts?: number}} Heartbeat
+ * @typedef {{task: number, state: string, reason: string, node: string, restarts: number,
+ *   problem: string}} Task
+ * @typedef {{job_id: number | null, tasks: Task[], problem: string}} Job
+ * @typedef {{name: string, lines: string[]}} Log
+ * @typedef {{services: Service[], logs: Log[], operated: boolean}} Report
  */
 
+const FAILED_JOBS = new Set(['BOOT_FAIL', 'FAILED', 'NODE_FAIL', 'OUT_OF_MEMORY', 'TIMEOUT']);
 const SILENT_S = 60;
 const ASK_MS = 10_000;
 const LITTLE_SPACE = 0.05;
@@ -21,7 +29,8 @@ export function service(heartbeat) {
   const ended = Object.entries(heartbeat.threads ?? {}).filter(([, how]) => how !== 'running');
   const summary =
     `${state}, ${frames} frames, ${heartbeat.frames_per_second.toFixed(2)} frames/s, ` +
-    `${lag} messages behind, heard ${duration(age)} ago${error ? `, last error: ${error}` : ''}`;
+    `${lag} messages behind${queue(heartbeat)}, heard ${duration(age)} ago` +
+    (error ? `, last error: ${error}` : '');
   let problem = '';
   let remedy = '';
   if (state === 'failed') {
@@ -37,17 +46,55 @@ export function service(heartbeat) {
   return { name, summary, problem, remedy };
 }
 
+/** @param {Heartbeat} heartbeat */
+function queue({ queue_frames: frames, queue_bytes: bytes = 0, workers, worker_restarts: again }) {
+  if (frames === undefined) return '';
+  const held = `, ${frames} frames (${(bytes / 2 ** 20).toFixed(0)} MiB) in its queue`;
+  const processes = workers === undefined ? '' : `, ${workers} workers`;
+  return `${held}${processes}${again ? `, ${again} restarts of workers` : ''}`;
+}
+
+/**
+ * One line for each task of a Slurm job.
+ * @param {Job | null} job
+ * @returns {Service[]}
+ */
+export function slurm(job) {
+  if (!job) return [];
+  if (job.problem) {
+    const remedy = 'Ask `squeue --me` on a node of the cluster.';
+    return [{ name: 'Slurm', summary: job.problem, problem: `Slurm: ${job.problem}`, remedy }];
+  }
+  return job.tasks.map(({ task, state, reason, node, restarts, problem }) => {
+    const where = node ? ` on ${node}` : '';
+    const starts = restarts ? `, start ${restarts + 1}` : '';
+    const bad = FAILED_JOBS.has(state);
+    return {
+      name: `Slurm job ${job.job_id}_${task}`,
+      summary: `${state}${reason ? ` (${reason})` : ''}${where}${starts}`,
+      problem: bad ? `Slurm job ${job.job_id}_${task}: ${state}. ${problem}` : '',
+      remedy: bad ? 'Correct this and submit the consumers again; they go on where they stopped.' : '',
+    };
+  });
+}
+
 /**
  * Ask the server for its services every few seconds, unless it watches none.
- * @param {(services: Service[]) => void} found
+ * @param {(report: Report) => void} found
  */
 export async function watchServices(found) {
   try {
     const answer = await fetch('health.json', { credentials: 'same-origin' });
     if (answer.ok) {
-      const { watching, consumers, disk_free: free } = await answer.json();
-      if (!watching) return;
-      found([...consumers.map(service), ...disk(free)]);
+      const told = await answer.json();
+      if (!told.watching) {
+        found({ services: [], logs: [], operated: Boolean(told.operated) });
+        return;
+      }
+      const services = [
+        ...told.consumers.map(service), ...slurm(told.slurm), ...disk(told.disk_free),
+      ];
+      found({ services, logs: told.logs, operated: Boolean(told.operated) });
     }
   } catch {
     // no connection: the list of runs says so

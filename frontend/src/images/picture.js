@@ -46,6 +46,28 @@ export function projectedPicture(image, grid, projection, contrast, colours) {
 }
 
 /**
+ * A stored image whose first row is shown at the bottom; null if it holds no data.
+ * @param {Image} image
+ * @param {Contrast} contrast
+ * @param {string} colours
+ * @returns {Picture | null}
+ */
+export function storedPicture(image, contrast, colours) {
+  const { columns: width, rows: height, values } = image;
+  if (!values.some(Number.isFinite)) return null;
+  const index = Int32Array.from(values, (_, place) => {
+    const row = Math.floor(place / width);
+    return (height - 1 - row) * width + (place - row * width);
+  });
+  return {
+    width,
+    height,
+    canvas: paint(width, height, colours, levelsOf(image, contrast, FINITE), index),
+    value: (x, y) => values[(height - 1 - Math.floor(y)) * width + Math.floor(x)] ?? NaN,
+  };
+}
+
+/**
  * The detector's image, its first row on top.
  * @param {Image} image
  * @param {string} dtype

@@ -60,6 +60,35 @@ export function cartesianProjection({ qMax }, size = 640) {
 }
 
 /**
+ * The picture of a stored image on (q_z, q_xy), the highest q_z on top.
+ * @param {{columns: number, rows: number}} image
+ * @param {[number, number]} qXY first and last value of its axis
+ * @param {[number, number]} qZ
+ * @returns {Projection}
+ */
+export function storedProjection({ columns, rows }, qXY, qZ) {
+  const [across, up] = [(columns - 1) / (qXY[1] - qXY[0]), (rows - 1) / (qZ[1] - qZ[0])];
+  const x0 = 0.5 - qXY[0] * across;
+  const y0 = rows - 0.5 + qZ[0] * up;
+  return {
+    width: columns,
+    height: rows,
+    toPixel: ({ q, phi }) => [
+      x0 + q * Math.cos(phi * RADIANS) * across,
+      y0 - q * Math.sin(phi * RADIANS) * up,
+    ],
+    toPlace: (x, y) => {
+      const [alongXY, alongZ] = [(x - x0) / across, (y0 - y) / up];
+      return {
+        q: Math.hypot(alongXY, alongZ),
+        phi: Math.atan2(alongZ, Math.abs(alongXY)) / RADIANS,
+      };
+    },
+    scales: { x: linear(x0, across), y: linear(y0, -up) },
+  };
+}
+
+/**
  * @param {number} origin pixel of the value 0
  * @param {number} step pixels a unit
  * @returns {import('./ticks.js').Scale}

@@ -2,6 +2,7 @@ import { useEffect } from 'preact/hooks';
 
 import { Banner } from './banner.jsx';
 import { Health } from './health.jsx';
+import { Operate } from './operate/operate.jsx';
 import { RunsPanel } from './runs_panel.jsx';
 import { RunView } from './run_view.jsx';
 import { SignIn } from './sign_in.jsx';
@@ -24,6 +25,15 @@ export function App({ state }) {
       <header class="top">
         <h1>GIXI live view</h1>
         <Health state={state} />
+        {state.operated.value && (
+          <button
+            class="quiet"
+            aria-expanded={state.operating.value}
+            onClick={() => (state.operating.value = !state.operating.value)}
+          >
+            Operate
+          </button>
+        )}
         <button
           class="quiet"
           title={`Colours of the page: ${theme}; next: ${next}`}
@@ -39,6 +49,7 @@ export function App({ state }) {
         <main class="body">
           <RunsPanel state={state} />
           <RunView state={state} />
+          {state.operating.value && <Operate state={state} />}
         </main>
       )}
     </div>

@@ -4,8 +4,8 @@ import { ImageCache } from '../data/image_cache.js';
 import { frameExplanations } from '../data/series.js';
 import { COLOUR_MAPS } from '../images/colour_maps.js';
 import { CONTRASTS } from '../images/contrast.js';
-import { detectorPicture, projectedPicture } from '../images/picture.js';
-import { cartesianProjection, polarProjection } from '../images/projection.js';
+import { detectorPicture, projectedPicture, storedPicture } from '../images/picture.js';
+import { cartesianProjection, polarProjection, storedProjection } from '../images/projection.js';
 import { phaseColours } from '../phase_colours.js';
 import { PictureCanvas } from './picture_canvas.jsx';
 
@@ -17,8 +17,8 @@ const RAW_AXES = /** @type {[string, string]} */ (['column', 'row']);
  * @typedef {import('../state.js').AppState} AppState
  * @typedef {import('../data/open_run.js').OpenRun} OpenRun
  * @typedef {import('../data/open_run.js').ImageStack} ImageStack
- * @typedef {{image: import('../data/image_cache.js').Image | null, dtype: string, absent: string}}
- *   Shown
+ * @typedef {{image: import('../data/image_cache.js').Image | null, dtype: string, absent: string,
+ *   stack?: ImageStack}} Shown
  */
 
 /**
@@ -29,13 +29,13 @@ export function FrameImages({ state, run }) {
   const frame = state.frame.value;
   const [large, setLarge] = useState('');
   const step = run.imageStep;
-  const polar = useImage(
-    state,
-    run,
-    () => run.polarImages(),
-    frame % step ? null : frame / step,
-    `the run keeps every ${step}th image`,
-  );
+  const row = frame % step ? null : frame / step;
+  const kept = `the run keeps every ${step}th image`;
+  const polar = useImage(state, run, () => run.polarImages(), row, kept);
+  const stored = useImage(state, run, () => run.qImages(), row, kept);
+  useEffect(() => {
+    state.polar.value = polar.image;
+  }, [polar.image]);
   const raw = useImage(state, run, () => run.rawImages(), frame, '', true);
   const grid = run.grid;
   const projections = useMemo(
@@ -52,6 +52,13 @@ export function FrameImages({ state, run }) {
       );
     return { polar: picture('polar'), q: picture('q') };
   }, [polar.image, contrast, colours]);
+  const onQ = useMemo(() => {
+    const { image, stack: { qXY, qZ } = {} } = stored;
+    const picture = image && qXY && qZ && storedPicture(image, contrast, colours);
+    if (!picture) return { picture: pictures.q, projection: projections.q, title: 'q_xy, q_z' };
+    const projection = storedProjection(image, qXY, qZ);
+    return { picture, projection, title: 'q_xy, q_z (as stored)' };
+  }, [stored.image, pictures.q, contrast, colours]);
   const detector = useMemo(
     () => raw.image && detectorPicture(raw.image, raw.dtype, contrast, colours),
     [raw.image, contrast, colours],
@@ -73,8 +80,8 @@ export function FrameImages({ state, run }) {
       <div class={`pictures ${large ? 'one' : ''}`}>
         {shown('q') && (
           <PictureCanvas
-            testid="q-image" title="q_xy, q_z" picture={pictures.q} absent={polar.absent} square
-            projection={projections.q} axes={Q_AXES} {...common} {...sizing('q')}
+            testid="q-image" title={onQ.title} picture={onQ.picture} absent={polar.absent} square
+            projection={onQ.projection} axes={Q_AXES} {...common} {...sizing('q')}
           />
         )}
         {shown('polar') && (
@@ -174,7 +181,7 @@ function useImage(state, run, find, row, without, alone = false) {
         const { images } = cache.current;
         const stored = Math.floor((state.frames.peek().at(-1) ?? 0) / run.imageStep) + 1;
         const image = await images.get(row, stored, alone);
-        if (current) setShown({ image, dtype: images.stack.dtype, absent: '' });
+        if (current) setShown({ image, dtype: images.stack.dtype, absent: '', stack: images.stack });
       } catch (error) {
         const { message } = /** @type {Error} */ (error);
         if (current && !shown.image) setShown({ image: null, dtype: '', absent: message });

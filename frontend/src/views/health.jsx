@@ -69,6 +69,12 @@ function HealthDetail({ state }) {
           no consumer writes its heartbeat where this server looks (<code>serve --heartbeats</code>)
         </p>
       )}
+      {state.logs.value.map((log) => (
+        <details key={log.name} data-testid="log">
+          <summary>Log of {log.name}</summary>
+          <pre tabIndex={0}>{log.lines.join('\n')}</pre>
+        </details>
+      ))}
     </div>
   );
 }

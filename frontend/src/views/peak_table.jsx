@@ -2,6 +2,7 @@ import { useEffect, useRef } from 'preact/hooks';
 
 import { frameExplanations } from '../data/series.js';
 import { fixed, millerIndices, short, withError } from '../format.js';
+import { PeakProfile } from './peak_profile.jsx';
 
 /**
  * The peaks of the frame; a click selects one in the images and shows all of its row.
@@ -66,6 +67,7 @@ export function PeakTable({ state, run, colour }) {
           </tbody>
         </table>
       </div>
+      {detail && <PeakProfile image={state.polar.value} grid={run.grid} peak={detail} />}
       {detail && <Detail peak={detail} found={known.get(detail.peak)} />}
     </section>
   );

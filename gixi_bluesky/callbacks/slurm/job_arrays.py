@@ -15,6 +15,7 @@ from gixi_bluesky.callbacks.slurm.batch_script import ConsumerArray, batch_scrip
 from gixi_bluesky.errors import ConfigError, SlurmError
 
 __all__ = [
+    "RECORD",
     "SCRIPT",
     "ArrayTask",
     "Submission",
@@ -28,7 +29,7 @@ __all__ = [
 
 SCRIPT = "consume.sbatch"
 
-_RECORD = "submission.json"
+RECORD = "submission.json"
 _TIMEOUT_S = 60.0
 _AGAIN_S = 1.0  # a signal to a job that is just being launched is lost
 _ENDED = {
@@ -67,19 +68,19 @@ class Submission:
     def of(cls, folder: Path) -> Submission:
         """Read the folder's record. Raises ConfigError when nothing was submitted from it."""
         try:
-            record = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
+            record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
             return cls(folder, int(record["job_id"]), int(record["tasks"]))
         except FileNotFoundError as error:
             message = f"nothing was submitted from {folder}; give --folder as to `slurm submit`"
             raise ConfigError(message) from error
         except (ValueError, KeyError, TypeError) as error:
-            message = f"{folder / _RECORD} is damaged: {error}; `squeue --me` shows your jobs"
+            message = f"{folder / RECORD} is damaged: {error}; `squeue --me` shows your jobs"
             raise ConfigError(message) from error
 
     def write(self) -> None:
         """Put the record into the folder."""
         record = {"job_id": self.job_id, "tasks": self.tasks}
-        (self.folder / _RECORD).write_text(json.dumps(record), encoding="utf-8")
+        (self.folder / RECORD).write_text(json.dumps(record), encoding="utf-8")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +113,7 @@ def submit(array: ConsumerArray) -> Submission:
 
     A folder serves one job at a time: its consumers' logs and heartbeats lie there.
     """
-    if (array.folder / _RECORD).exists():
+    if (array.folder / RECORD).exists():
         before = Submission.of(array.folder)
         if not all(task.ended for task in tasks_of(before)):
             message = (

@@ -132,6 +132,7 @@ def _build(config: dict[str, Any]) -> Any:
     from tiled.server.settings import get_settings
 
     from gixi_bluesky.tiled_adapters.server.duckdb_pool import pool_connections
+    from gixi_bluesky.tiled_adapters.server.rights import add_rights
 
     try:
         with warnings.catch_warnings():
@@ -146,6 +147,7 @@ def _build(config: dict[str, Any]) -> Any:
     # All Tiled servers of a process share one settings object, and so the key of the youngest.
     settings = copy.deepcopy(app.dependency_overrides[get_settings]())
     app.dependency_overrides[get_settings] = lambda: settings
+    add_rights(app)
     for uri in config["catalog"].get("writable_storage") or ():
         if str(uri).startswith("duckdb:"):
             pool_connections(uri)
