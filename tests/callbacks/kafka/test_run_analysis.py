@@ -293,6 +293,7 @@ class StoredRows:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_long_run_does_not_grow_in_memory(tmp_path: Path) -> None:
     """An hour of a run in fast time: its frames, events, marks and the course of a track."""
     config = fake_config(tmp_path, output={"images": "every_10"}, queue={"max_mib": 1})
@@ -344,6 +345,7 @@ class Forgetting(MemoryStore):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_many_runs_do_not_grow_in_memory(tmp_path: Path) -> None:
     """Two hours of runs of half a minute: only the identity of each is kept."""
     marks = Marks()
