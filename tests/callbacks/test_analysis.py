@@ -251,7 +251,7 @@ def test_spilled_frames_are_analysed_in_the_end(
     assert analysis.drain(30)
     assert found_q(stores.only) == list(range(12))
     assert (tmp_path / "spill").is_dir()
-    assert not list((tmp_path / "spill").rglob("*.npy"))
+    wait_until(lambda: not list((tmp_path / "spill").rglob("*.npy")))
 
 
 def test_a_wrong_set_up_raises_at_once(start: Start) -> None:

@@ -27,8 +27,10 @@ __all__ = ["SESSION", "Record", "SpoolFile", "SpoolTakenError"]
 SESSION = "session"
 _MEMORY_BYTES = 64 << 20  # of a spool that the disk refused
 _RECENT_BYTES = 2 << 20  # as they lie in the file
-# What other records refer to is written twice: damage to one copy must not cost what follows.
-_WRITTEN_TWICE = frozenset({"start", SESSION, "descriptor", "stream_resource"})
+# Damage to what other records refer to must not cost what follows. Three copies: damage where two
+# of them meet leaves the third.
+_COPIED = frozenset({"start", SESSION, "descriptor", "stream_resource"})
+_COPIES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +122,7 @@ class SpoolFile:
             found = self._disk.call(partial(self._next, position), self._timeout_s)
             if found is None:
                 return None
-            record, end = found
+            record, end, _ = found
         frames = next((done for until, done in self._sessions if record.begin < until), None)
         doc = _full(record.doc) if record.name == "event_page" else record.doc
         return Record(record.name, doc, end, frames)
@@ -192,7 +194,7 @@ class SpoolFile:
 
     def _packed(self, name: str, doc: Mapping[str, Any]) -> bytes:
         record = packed_record(self._serial, self._flush, name, doc)
-        record = record * 2 if name in _WRITTEN_TWICE else record
+        record = record * _COPIES if name in _COPIED else record
         if self.path is None and self._end + len(record) > _MEMORY_BYTES:
             message = f"a spool in memory holds at most {_MEMORY_BYTES >> 20} MiB"
             raise OSError(message)
@@ -226,19 +228,22 @@ class SpoolFile:
         self._note(name, doc)
         self.size = self._end
 
-    def _next(self, position: int) -> tuple[FramedRecord, int] | None:
-        """Return the next record, and where the one after it and its copies begins."""
+    def _next(self, position: int) -> tuple[FramedRecord, int, int] | None:
+        """Return the next record, where the one behind its copies begins, and damaged bytes."""
         if position >= self.size:
             return None
         record = next_record(self._file, position, self.size)
         if record is None:
             return None
-        end = record.end
-        if record.name in _WRITTEN_TWICE:
-            after = next_record(self._file, end, self.size)
-            if after is not None and after.serial == record.serial:
+        end, damaged = record.end, record.begin - position
+        if record.name in _COPIED:
+            for _ in range(_COPIES - 1):
+                after = next_record(self._file, end, self.size)
+                if after is None or after.serial != record.serial:
+                    break
+                damaged += after.begin - end
                 end = after.end
-        return record, end
+        return record, end, damaged
 
     def _scan(self) -> None:
         """Find the end, the damage, and which frames each session had finished."""
@@ -248,8 +253,8 @@ class SpoolFile:
         self.size = length
         position = 0
         while (found := self._next(position)) is not None:
-            record, end = found
-            self.lost_bytes += record.begin - position
+            record, end, damaged = found
+            self.lost_bytes += damaged
             if (missing := record.serial - self._serial) > 0:
                 self.lost_records += missing
                 last_lost = record.serial - 1

@@ -23,6 +23,7 @@ from gixi_bluesky.tiled_adapters.store import spooled_store
 from gixi_bluesky.tiled_adapters.store.leftover_spools import send_leftovers
 from gixi_bluesky.tiled_adapters.store.spool import SpoolFile
 from gixi_bluesky.tiled_adapters.store.spool_folder import SPOOL_FOLDER, spool_files
+from gixi_bluesky.tiled_adapters.store.spool_records import next_record
 from gixi_bluesky.tiled_adapters.store.spooled_store import SpooledStore
 from gixi_bluesky.tiled_adapters.store.writer import RunState
 
@@ -44,6 +45,14 @@ def spooled_run(path: Path) -> SpoolFile:
 
 def finished_frames(spool: SpoolFile) -> set[int]:
     return {frame for record in spool.records() for frame in record.frames or ()}
+
+
+def ends_of_records(path: Path) -> list[int]:
+    with path.open("rb") as file:
+        ends, size = [0], path.stat().st_size
+        while (record := next_record(file.fileno(), ends[-1], size)) is not None:
+            ends.append(record.end)
+    return ends[1:]
 
 
 def never() -> Any:
@@ -103,6 +112,18 @@ def test_any_damage_leaves_the_other_flushes(
     assert spool.start is not None
     assert spool.start["uid"] == UID
     spool.close()
+
+
+def test_damage_where_two_records_meet_costs_one_flush_at_most(tmp_path: Path) -> None:
+    path = tmp_path / "run.spool"
+    spooled_run(path).close()
+    whole = path.read_bytes()
+    for end in ends_of_records(path)[:-1]:
+        path.write_bytes(whole)
+        flip(path, end - 30, 60)
+        with contextlib.closing(SpoolFile(path)) as spool:
+            assert len(finished_frames(spool)) >= N_FRAMES - 2
+            assert spool.start is not None
 
 
 def test_what_is_appended_behind_a_damaged_end_is_found(tmp_path: Path) -> None:
