@@ -258,6 +258,7 @@ class ProcessPool:
         try:
             seat.hand_over(task, shared)
         except ProcessEndedError as error:
+            self._put_back(task)
             self._died(seat, str(error))
 
     def _hear(self, seat: Seat) -> None:

@@ -91,11 +91,11 @@ class Seat:
         return len(self.sent) < self._depth
 
     def hand_over(self, task: FrameTask, shared: Job) -> None:
-        """Send a job. Raises ProcessEndedError; the task is this seat's in any case."""
+        """Send a job. Raises ProcessEndedError; the task is not this seat's then."""
+        self.peer.send(shared)
         if not self.sent:
             self._oldest_since = time.monotonic()
         self.sent.append(task)
-        self.peer.send(shared)
 
     def answered(self) -> FrameTask:
         """Remove and return the task that an outcome belongs to."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,9 +34,15 @@ class Desk:
         self.outcomes: list[tuple[str, int, Outcome]] = []
         self.queue = FrameQueue(config.queue)
         self.refuses: list[BaseException] = []
+        self.waits = threading.Event()  # the worker's thread waits for `go_on`
+        self.go_on = threading.Event()
+        self.go_on.set()
         self.worker = Worker(config, self.queue, self.deliver, factory=FAKE)
 
     def deliver(self, frame: Frame, outcome: Outcome) -> None:
+        if not self.go_on.is_set():
+            self.waits.set()
+            assert self.go_on.wait(60)
         if self.refuses:
             raise self.refuses.pop(0)
         self.outcomes.append((frame.run_uid, frame.number, outcome))
@@ -82,12 +88,26 @@ def test_frames_are_delivered_in_order_whatever_dies(desk: Desk) -> None:
     wait_until(lambda: len(desk.worker.pool.pids) == 3)
 
 
+def has_ended(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    return state == "Z"
+
+
 def test_all_processes_killed_at_once_cost_no_frame(desk: Desk) -> None:
     before = desk.worker.restarts
+    desk.go_on.clear()
     for number in range(30):
         desk.put(number)
-    # By one process without our threads, so that no frame is passed on in between.
-    subprocess.run(["kill", "-KILL", *map(str, desk.worker.pool.pids)], check=True)
+    # The worker sees no end of a process before all have ended.
+    assert desk.waits.wait(60)
+    killed = desk.worker.pool.pids
+    for pid in killed:
+        os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: all(has_ended(pid) for pid in killed))
+    desk.go_on.set()
     assert set(desk.wait(30)) == {"ok"}
     assert [number for _, number, _ in desk.outcomes] == list(range(30))
     wait_until(lambda: len(desk.worker.pool.pids) == 3)
