@@ -52,3 +52,15 @@ def test_the_help_loads_neither_tiled_nor_bluesky():
         [sys.executable, "-c", program], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_the_live_view_of_another_server_loads_no_server():
+    program = (
+        "import gixi_bluesky.web, gixi_bluesky.web.proxy\n"
+        "import sys\n"
+        "sys.exit('tiled.server' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr

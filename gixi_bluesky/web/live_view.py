@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -9,9 +11,11 @@ from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gixi_bluesky.web.health import Health, Watched
-from gixi_bluesky.web.operate import Operation, operate_routes
 from gixi_bluesky.web.page import WithHeaders, page_files
 from gixi_bluesky.web.sessions import Sessions, viewing_key
+
+if TYPE_CHECKING:
+    from gixi_bluesky.web.operate import Operation
 
 __all__ = ["PATH", "LiveView", "page_address"]
 
@@ -42,7 +46,7 @@ class LiveView:
         self._tiled = tiled
         self._sessions = Sessions(api_key)
         health = Health(tiled, watched or Watched(), operated=operation is not None)
-        operate = operate_routes(OPERATE, operation, tiled) if operation is not None else []
+        operate = _operate_routes(operation, tiled) if operation is not None else []
         routes = [
             Route(PATH, _to_page),
             Route(f"{PATH}/session", self._sessions.change, methods=["POST", "DELETE"]),
@@ -61,6 +65,13 @@ class LiveView:
             await self._page(self._sessions.authorized(scope), receive, send)
         else:
             await self._tiled(self._sessions.authorized(scope), receive, send)
+
+
+def _operate_routes(operation: Operation, tiled: ASGIApp) -> list[Route]:
+    # Here, since it loads Tiled's server, which `live` does without.
+    from gixi_bluesky.web.operate import operate_routes
+
+    return operate_routes(OPERATE, operation, tiled)
 
 
 async def _to_page(request: Request) -> Response:

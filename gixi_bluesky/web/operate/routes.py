@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +22,7 @@ from gixi_bluesky.web.operate.operation import Operation, Operator
 __all__ = ["operate_routes"]
 
 _LARGEST_BODY = 1_000_000
+_NUMBER = re.compile(r"[0-9]{1,9}")
 _SHOWN = 300  # of what is recorded of a value
 _log = get_logger()
 
@@ -80,7 +82,7 @@ class _Desk:
             return _refused()
         version = request.query_params.get("version", "0")
         try:
-            number = int(version) if version.isdigit() else 0
+            number = int(version) if _NUMBER.fullmatch(version) else 0
             known = await run_in_threadpool(self._operation.state, number)
         except GixiError as error:
             return JSONResponse({"detail": str(error)}, 422)
