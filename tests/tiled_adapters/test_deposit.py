@@ -30,7 +30,7 @@ class Repository(ThreadingHTTPServer):
         self.drafts: dict[str, dict[str, Any]] = {}
         self.files: dict[str, bytes] = {}
         self.refused = "nothing"
-        self.bucket_host = "127.0.0.1"
+        self.bucket_origin = ""  # another one than its own
 
     @property
     def api(self) -> str:
@@ -44,7 +44,8 @@ class _Handler(BaseHTTPRequestHandler):
         self._body()
         number = str(len(self.server.drafts) + 1)
         self.server.drafts[number] = {}
-        bucket = f"http://{self.server.bucket_host}:{self.server.server_port}/api/files/{number}"
+        own = f"http://127.0.0.1:{self.server.server_port}"
+        bucket = f"{self.server.bucket_origin or own}/api/files/{number}"
         self._reply(201, {"id": int(number), "links": {"bucket": bucket}})
 
     def do_PUT(self) -> None:
@@ -124,9 +125,14 @@ def test_a_draft_that_is_refused_is_removed(
     assert repository.drafts == {}
 
 
-def test_the_token_goes_to_no_other_host(repository: Repository, bundle: Path) -> None:
-    repository.bucket_host = "localhost"
-    with pytest.raises(StoreError, match="on another host"):
+@pytest.mark.parametrize(
+    "origin", ["http://localhost:{}", "https://127.0.0.1:{}", "http://127.0.0.1"]
+)
+def test_the_token_goes_to_no_other_server(
+    repository: Repository, bundle: Path, origin: str
+) -> None:
+    repository.bucket_origin = origin.format(repository.server_port)
+    with pytest.raises(StoreError, match="another server"):
         upload_draft(bundle, repository.api, METADATA)
     assert repository.files == {}
 

@@ -42,7 +42,7 @@ def upload_draft(bundle: Path, api: str, metadata: Mapping[str, Any]) -> str:
         place = f"{base}/{draft['id']}"
         try:
             with archive.open("rb") as content:
-                bucket = _same_host(str(draft["links"]["bucket"]), base)
+                bucket = _same_origin(str(draft["links"]["bucket"]), base)
                 _answer(client, "PUT", f"{bucket}/{bundle.resolve().name}.zip", content=content)
             done = _answer(client, "PUT", place, json=dict(metadata))
         except BaseException:
@@ -74,10 +74,11 @@ def _answer(client: httpx.Client, method: str, address: str, **content: Any) -> 
     return dict(response.json())
 
 
-def _same_host(address: str, base: str) -> str:
+def _same_origin(address: str, base: str) -> str:
     """Return an address of the answer. Raises StoreError when the token would go elsewhere."""
-    if httpx.URL(address).host != httpx.URL(base).host:
-        message = f"the repository names {address}, on another host; the token is not sent there"
+    named, asked = httpx.URL(address), httpx.URL(base)
+    if (named.scheme, named.host, named.port) != (asked.scheme, asked.host, asked.port):
+        message = f"the repository names {address}, another server; the token is not sent there"
         raise StoreError(message)
     return address
 
