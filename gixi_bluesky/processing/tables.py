@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ __all__ = [
     "BLENDED",
     "CUT",
     "FIT_FAILED",
+    "FWHM_PER_SIGMA",
     "MISFIT",
     "Column",
     "Courses",
@@ -32,6 +34,7 @@ __all__ = [
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
+FWHM_PER_SIGMA = math.sqrt(8 * math.log(2))  # of a Gaussian, the shape that fwhm columns mean
 FIT_FAILED, CUT, BLENDED, MISFIT = 1, 2, 4, 8  # bits of Peaks.fit_flags
 
 

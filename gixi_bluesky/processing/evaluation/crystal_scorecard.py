@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gixi_bluesky.processing.evaluation.mixtures import Mixture
-from gixi_bluesky.processing.simulation.scene import FWHM_PER_SIGMA
 from gixi_bluesky.processing.simulation.texture import Cell, reciprocal_basis
-from gixi_bluesky.processing.tables import Matches
+from gixi_bluesky.processing.tables import FWHM_PER_SIGMA, Matches
 
 __all__ = ["CrystalScorecard", "FoundCrystal", "crystal_scorecard", "found_crystals", "same_plane"]
 

@@ -14,13 +14,13 @@ from gixi_bluesky.processing.remap.remapper import Remapper
 from gixi_bluesky.processing.settings import CorrectionSettings, GridSettings
 from gixi_bluesky.processing.simulation.panel import Panel, record
 from gixi_bluesky.processing.simulation.render import Renderer
+from gixi_bluesky.processing.tables import FWHM_PER_SIGMA
 from gixi_bluesky.processing.types import Detections, PolarImage
 
 __all__ = ["CLASSES", "KnownFrame", "KnownPeak", "known_frames"]
 
 Float64 = NDArray[np.float64]
 
-FWHM_PER_SIGMA = math.sqrt(8 * math.log(2))
 CLASSES = {"weak": (5.0, 15.0), "medium": (15.0, 50.0), "strong": (50.0, 200.0)}
 _SHAPE, _PIXEL_M = (1043, 981), 0.172e-3
 _GRID = GridSettings(q_max_inv_angstrom=3.2)

@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from gixi_bluesky.processing.evaluation.candidate_sets import constrained, strained
-from gixi_bluesky.processing.simulation.scene import FWHM_PER_SIGMA
 from gixi_bluesky.processing.simulation.texture import Cell, Texture, angular_profiles
 from gixi_bluesky.processing.structures.cif_files import Structure
-from gixi_bluesky.processing.tables import Peaks
+from gixi_bluesky.processing.tables import FWHM_PER_SIGMA, Peaks
 from gixi_bluesky.processing.types import PolarImage
 
 __all__ = [

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gixi_bluesky.processing.tables import FIT_FAILED, Peaks
+from gixi_bluesky.processing.tables import FIT_FAILED, FWHM_PER_SIGMA, Peaks
 from gixi_bluesky.processing.types import PolarImage
 
 __all__ = [
@@ -29,7 +29,6 @@ CHANCE_FEATURES = 5.0  # peaks of unknown origin to expect besides those seen
 SAMPLED_ROWS = 128
 FAINTEST_SNR = 2.0  # below it a box is no evidence
 FEWEST_ROWS = 0.03  # of the rows must hold data for a line to be expected there
-_FWHM_PER_SIGMA = math.sqrt(8 * math.log(2))
 ONE_LINE = 0.7  # FWHM; peaks that are nearer belong to one line
 
 
@@ -134,7 +133,7 @@ def features_of(peaks: Peaks, visibility: Visibility) -> Features:
     np.maximum.at(brightest, which, peaks.intensity[order])
     weight = np.clip(peaks.intensity[order] / np.maximum(brightest[which], 1e-30), 1e-3, 1)
     # of a failed fit only the box is known
-    of_box = np.where(_failed(peaks), peaks.fwhm_q / _FWHM_PER_SIGMA, 0.0)
+    of_box = np.where(_failed(peaks), peaks.fwhm_q / FWHM_PER_SIGMA, 0.0)
     error = np.maximum(peaks.q_error, of_box)[order]
     weight /= error**2 + (POSITION_ERROR / 3 * q) ** 2
     total = np.bincount(which, weight, len(groups))

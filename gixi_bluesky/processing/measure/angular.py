@@ -11,7 +11,6 @@ from gixi_bluesky.processing.measure.box_shapes import BoxShapes
 from gixi_bluesky.processing.measure.gaussian_fit import (
     CENTRE,
     CURVATURE,
-    FWHM_PER_SIGMA,
     HEIGHT,
     LEVEL,
     LOG_SIGMA,
@@ -29,6 +28,7 @@ from gixi_bluesky.processing.measure.radial import (
     WIDTH_PRIOR,
     RadialFits,
 )
+from gixi_bluesky.processing.tables import FWHM_PER_SIGMA
 
 __all__ = ["AngularFits", "fit_angular"]
 

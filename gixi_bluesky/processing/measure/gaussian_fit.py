@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 __all__ = [
     "CENTRE",
     "CURVATURE",
-    "FWHM_PER_SIGMA",
     "HEIGHT",
     "LEVEL",
     "LOG_SIGMA",
@@ -25,7 +24,6 @@ __all__ = [
 
 Float64 = NDArray[np.float64]
 
-FWHM_PER_SIGMA = float(np.sqrt(8 * np.log(2)))
 HEIGHT, CENTRE, LOG_SIGMA, LEVEL, SLOPE, CURVATURE = range(PARAMETERS := 6)
 PER_PEAK = 3  # parameters of each further peak, after those of the first and its background
 _ABSENT = 1e-6  # height of a peak that was held at zero

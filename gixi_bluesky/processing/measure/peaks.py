@@ -10,13 +10,12 @@ from numpy.typing import NDArray
 from gixi_bluesky.processing.measure.angular import AngularFits, fit_angular
 from gixi_bluesky.processing.measure.box_shapes import BoxShapes
 from gixi_bluesky.processing.measure.box_sums import BoxSums, noise_scale
-from gixi_bluesky.processing.measure.gaussian_fit import FWHM_PER_SIGMA
 from gixi_bluesky.processing.measure.graininess import graininess
 from gixi_bluesky.processing.measure.placement import PixelFits, Placed, place, row_height_deg
 from gixi_bluesky.processing.measure.profiles import box_cells, radial_profiles
 from gixi_bluesky.processing.measure.radial import RadialFits, fit_radial, neighbours
 from gixi_bluesky.processing.measure.refined_boxes import refined_boxes
-from gixi_bluesky.processing.tables import BLENDED, CUT, FIT_FAILED, MISFIT, Peaks
+from gixi_bluesky.processing.tables import BLENDED, CUT, FIT_FAILED, FWHM_PER_SIGMA, MISFIT, Peaks
 from gixi_bluesky.processing.types import CartesianImage, Detections, PolarImage
 
 __all__ = ["measure", "surely_seen"]

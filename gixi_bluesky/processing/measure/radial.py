@@ -12,7 +12,6 @@ from gixi_bluesky.processing.measure.box_shapes import BoxShapes
 from gixi_bluesky.processing.measure.gaussian_fit import (
     CENTRE,
     CURVATURE,
-    FWHM_PER_SIGMA,
     HEIGHT,
     LEVEL,
     LOG_SIGMA,
@@ -24,6 +23,7 @@ from gixi_bluesky.processing.measure.gaussian_fit import (
     gaussian,
 )
 from gixi_bluesky.processing.measure.profiles import BoxCells, RadialProfiles
+from gixi_bluesky.processing.tables import FWHM_PER_SIGMA
 
 __all__ = ["CENTRE_PRIOR", "FREE", "HELD", "WIDTH_PRIOR", "RadialFits", "fit_radial", "neighbours"]
 

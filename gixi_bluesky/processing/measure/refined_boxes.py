@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from gixi_bluesky.processing.measure.angular import AngularFits
 from gixi_bluesky.processing.measure.box_shapes import BoxShapes
-from gixi_bluesky.processing.measure.gaussian_fit import FWHM_PER_SIGMA
 from gixi_bluesky.processing.measure.radial import RadialFits
+from gixi_bluesky.processing.tables import FWHM_PER_SIGMA
 
 __all__ = ["refined_boxes"]
 

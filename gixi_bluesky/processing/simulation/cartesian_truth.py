@@ -20,7 +20,7 @@ from gixi_bluesky.processing.geometry.grids import CartesianGrid
 from gixi_bluesky.processing.simulation.merging import MergedPeak, extent, merged
 from gixi_bluesky.processing.simulation.panel import Panel
 from gixi_bluesky.processing.simulation.render import Renderer
-from gixi_bluesky.processing.simulation.scene import FWHM_PER_SIGMA, Component, Rod, Scene
+from gixi_bluesky.processing.simulation.scene import Component, Rod, Scene
 from gixi_bluesky.processing.simulation.texture import Hkl, phi_axis
 from gixi_bluesky.processing.simulation.truth import (
     Truth,
@@ -30,6 +30,7 @@ from gixi_bluesky.processing.simulation.truth import (
     seen_cells,
     valid_pixels,
 )
+from gixi_bluesky.processing.tables import FWHM_PER_SIGMA
 
 __all__ = ["CartesianObserver"]
 

@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gixi_bluesky.processing.simulation.texture import Hkl, Texture, phi_axis
+from gixi_bluesky.processing.tables import FWHM_PER_SIGMA
 
 __all__ = ["Grains", "grains_of"]
 
 Float64 = NDArray[np.float64]
 
-_FWHM_PER_SIGMA = 2.0 * np.sqrt(2.0 * np.log(2.0))
 _FEWEST = 3.5  # crystallites of equal size that make a ring; fewer are spots
 _REACH = 4.0  # standard deviations along phi
 
@@ -54,8 +54,8 @@ def grains_of(texture: Texture, density: Float64, hkl: Hkl, relative_number: flo
     sharpness = float(np.sqrt(1.0 - texture.wander**2))
     centres = rng.choice(phi, size=number, p=density / density.sum()) if number else np.empty(0)
     sizes = rng.lognormal(-(texture.size_scatter**2) / 2, texture.size_scatter, number)
-    offsets = rng.normal(0.0, texture.wander / _FWHM_PER_SIGMA, number)
-    sigma = texture.spot_deg / _FWHM_PER_SIGMA
+    offsets = rng.normal(0.0, texture.wander / FWHM_PER_SIGMA, number)
+    sigma = texture.spot_deg / FWHM_PER_SIGMA
     # One crystallite's share of the ring's integral, over the area of its profile.
     height = coarse * 90.0 / max(expected, 1e-9) / (sigma * np.sqrt(2.0 * np.pi))
     angular, strongest, shift = np.zeros((3, len(phi)))

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from gixi_bluesky.processing.simulation.scene import FWHM_PER_SIGMA, Component
+from gixi_bluesky.processing.simulation.scene import Component
 from gixi_bluesky.processing.simulation.texture import Hkl
+from gixi_bluesky.processing.tables import FWHM_PER_SIGMA
 
 __all__ = ["MergedPeak", "extent", "merged"]
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gixi_bluesky.processing.simulation.scene import FWHM_PER_SIGMA
 from gixi_bluesky.processing.simulation.truth import Truth, kind_of
+from gixi_bluesky.processing.tables import FWHM_PER_SIGMA
 
 __all__ = ["PAINTED_PER_SEED", "PaintedImage", "painted_images", "perlin"]
 

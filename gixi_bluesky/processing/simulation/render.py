@@ -14,8 +14,9 @@ from gixi_bluesky.processing.geometry.intensity_factors import (
     polarization_factor,
     solid_angle_factor,
 )
-from gixi_bluesky.processing.simulation.scene import FWHM_PER_SIGMA, Component, Scene, Streak
+from gixi_bluesky.processing.simulation.scene import Component, Scene, Streak
 from gixi_bluesky.processing.simulation.texture import phi_axis
+from gixi_bluesky.processing.tables import FWHM_PER_SIGMA
 
 __all__ = ["Renderer"]
 

@@ -13,6 +13,7 @@ from scipy.ndimage import gaussian_filter1d
 from gixi_bluesky.processing.simulation.grains import grains_of
 from gixi_bluesky.processing.simulation.texture import Hkl, Texture, angular_profiles, phi_axis
 from gixi_bluesky.processing.structures.cif_files import Structure
+from gixi_bluesky.processing.tables import FWHM_PER_SIGMA
 
 __all__ = ["Component", "Halo", "Phase", "Rod", "Scene", "Streak"]
 
@@ -20,7 +21,6 @@ Float64 = NDArray[np.float64]
 
 SCHERRER_CONSTANT = 0.9
 _REACH_GAUSSIAN, _REACH_LORENTZIAN = 2.0, 7.0  # FWHM
-FWHM_PER_SIGMA = 2.0 * np.sqrt(2.0 * np.log(2.0))
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import OptimizeWarning, curve_fit
 
+from gixi_bluesky.processing.tables import FWHM_PER_SIGMA
 from gixi_bluesky.processing.types import Cut
 
 __all__ = ["Distribution", "PoleFigure", "fit_distribution"]
 
 Float64 = NDArray[np.float64]
 
-FWHM_PER_SIGMA = 2 * np.sqrt(2 * np.log(2))
 _FEWEST_BINS = 8
 
 

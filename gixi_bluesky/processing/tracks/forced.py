@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from gixi_bluesky.processing.measure.box_shapes import BoxShapes
 from gixi_bluesky.processing.measure.box_sums import BoxSums, noise_scale
-from gixi_bluesky.processing.measure.gaussian_fit import FWHM_PER_SIGMA, gaussian
+from gixi_bluesky.processing.measure.gaussian_fit import gaussian
 from gixi_bluesky.processing.measure.profiles import RadialProfiles, box_cells, radial_profiles
+from gixi_bluesky.processing.tables import FWHM_PER_SIGMA
 from gixi_bluesky.processing.tracks.places import Places
 from gixi_bluesky.processing.types import PolarImage
 
