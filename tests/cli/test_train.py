@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from gixi_bluesky.errors import TrainingError, WeightsError
-from gixi_bluesky.processing.detector import load_detector
+from gixi_bluesky.processing.detector import find_weights, load_detector
 from gixi_bluesky.processing.detector.judging.box_judge import BoxJudge
+from gixi_bluesky.processing.detector.weights import load_tensors
 from gixi_bluesky.processing.training import dataset, workers
 from gixi_bluesky.processing.training.curves import read_curve
 from gixi_bluesky.processing.training.dataset import load_image
@@ -92,6 +93,32 @@ def test_weights_of_cartesian_images_ask_for_such_a_grid(run, simulated, tmp_pat
         load_detector(tmp_path / "x.safetensors")
 
 
+def test_training_goes_on_from_weights(run, simulated, tmp_path):
+    run("train", "--out", tmp_path / "first", "--images", 6, "--device", "cpu", "--name", "x")
+    weights = tmp_path / "first" / "x.safetensors"
+    few = ("--images", 2, "--learning-rate", 1e-12, "--device", "cpu")
+    result = run("train", "--out", tmp_path / "second", *few, "--from", weights)
+    assert result.exit_code == 0, result.output
+    stored = torch.load(tmp_path / "second" / "checkpoint.pt", weights_only=True)
+    for name, value in load_tensors(*find_weights(weights)).items():
+        if name.endswith(("weight", "bias")):
+            torch.testing.assert_close(stored["averaged"][name], value, rtol=0, atol=1e-6)
+    assert stored["recipe"]["begins_with"].startswith("x ")
+
+
+@pytest.mark.parametrize("option", ["--from", "--judge"])
+@pytest.mark.parametrize(
+    ("weights", "words"),
+    [("classical", "none"), ("light-cartesian-2026", "cartesian"), ("none", "'none'")],
+)
+def test_unfit_weights_are_refused_before_images_are_made(run, tmp_path, option, weights, words):
+    result = run("train", option, weights, "--out", tmp_path / "mine", "--images", 8)
+    assert result.exit_code != 0
+    assert words in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not (tmp_path / "mine").exists()
+
+
 def test_images_of_another_space_are_not_mixed_in(tmp_path):
     images = tmp_path / "images"
     images.mkdir()
@@ -125,18 +152,6 @@ def test_a_judge_is_fitted_to_what_weights_find(run, tmp_path, monkeypatch):
     judged = judge(image, Detections(boxes, np.array([0.9, 0.4], np.float32)))
     assert len(judged)
     assert ((judged.scores > 0) & (judged.scores < 1)).all()
-
-
-@pytest.mark.parametrize(
-    ("weights", "words"),
-    [("classical", "none"), ("light-cartesian-2026", "cartesian"), ("none", "'none'")],
-)
-def test_weights_without_a_judge_are_refused_before_images_are_made(run, tmp_path, weights, words):
-    result = run("train", "--judge", weights, "--out", tmp_path / "mine", "--images", 8)
-    assert result.exit_code != 0
-    assert words in result.stderr
-    assert "Traceback" not in result.stderr
-    assert not (tmp_path / "mine").exists()
 
 
 def test_seeds_kept_for_evaluation_are_refused(run, tmp_path):

@@ -11,15 +11,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from gixi_bluesky.errors import ConfigError, WeightsError
-from gixi_bluesky.processing.detector import find_weights
+from gixi_bluesky.errors import ConfigError
 from gixi_bluesky.processing.detector.judging.box_context import FEATURES, box_context
 from gixi_bluesky.processing.detector.judging.box_judge import FLOOR, PROPOSED, BoxJudge
 from gixi_bluesky.processing.detector.judging.box_lines import SAME_Q, TALL, columns_of, is_tall
 from gixi_bluesky.processing.detector.judging.ring_proposals import with_proposals
 from gixi_bluesky.processing.detector.networks.light_detector import LightDetector
-from gixi_bluesky.processing.detector.weights import load_arrays
 from gixi_bluesky.processing.evaluation.average_precision import KnownBoxes, box_iou
+from gixi_bluesky.processing.training.beginnings import light_weights
 from gixi_bluesky.processing.training.dataset import load_image
 from gixi_bluesky.processing.types import Detections
 
@@ -53,15 +52,8 @@ def unjudged(weights: str) -> Callable[[Float32], Detections]:
 
     Raises WeightsError for weights that are missing, of another network or of another space.
     """
-    manifest, path = find_weights(weights)
-    if manifest.network != "light" or path.suffix != ".safetensors":
-        message = (
-            f"got {path.name}, weights of the network {manifest.network}, for a judge of boxes; "
-            "expected .safetensors of a network that `gixi-bluesky train` made"
-        )
-        raise WeightsError(message)
-    manifest.grid.require_space("polar", manifest.name)
-    alone = LightDetector(manifest.model_copy(update={"judge": None}), load_arrays(manifest, path))
+    manifest, arrays = light_weights(weights, "polar")
+    alone = LightDetector(manifest.model_copy(update={"judge": None}), arrays)
     return lambda image: alone(image[None])[0]
 
 

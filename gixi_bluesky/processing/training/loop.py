@@ -21,6 +21,7 @@ from gixi_bluesky.processing.detector.networks.light import LightNet
 from gixi_bluesky.processing.detector.networks.light_architecture import LightArchitecture
 from gixi_bluesky.processing.detector.networks.torch_pass import as_input, detect
 from gixi_bluesky.processing.evaluation.average_precision import average_precision, judge
+from gixi_bluesky.processing.training.beginnings import new_network
 from gixi_bluesky.processing.training.dataset import TrainingImage, load_image
 from gixi_bluesky.processing.training.feed import Batch, batches
 from gixi_bluesky.processing.training.losses import loss_of
@@ -39,6 +40,7 @@ class Recipe:
     images: number of training images seen in total; the learning rate falls to zero there
     minutes: or there, if the training has then taken that long, resumptions counted together
     batch: images a step; learning_rate: at its highest, AdamW's
+    begins_with: name and sha256 of the weights that it begins with, None = random ones
     """
 
     images: int
@@ -51,6 +53,7 @@ class Recipe:
     clip: float = 5.0
     report_every: int = 200
     seed: int = 1
+    begins_with: str | None = None
 
     @classmethod
     def on(cls, device: str, images: int, minutes: float | None = None, seed: int = 1) -> Recipe:
@@ -82,7 +85,7 @@ def train(
     held_out: Path,
     device: str = "cpu",
     report: Callable[[dict[str, float]], None] | None = None,
-    architecture: LightArchitecture | None = None,
+    begin: Callable[[], LightNet] = new_network,
 ) -> LightNet:
     """Train on the files in `images`, which may still be growing; returns the averaged network.
 
@@ -90,7 +93,7 @@ def train(
     held_out: files never trained on, for the curve
     device: as torch names it; matrix products are bfloat16 on a GPU, float32 elsewhere
     report: called with each row of the curve once its checkpoint is written
-    architecture: of a training that begins; None = the default one
+    begin: makes the network of a training that begins, once the random numbers are seeded
     Raises ConfigError when there are no images to train on, TrainingError when a loss is not
     finite; the last checkpoint is then kept.
     """
@@ -98,7 +101,7 @@ def train(
         message = f"got no simulated files in {images}; simulate some before training"
         raise ConfigError(message)
     torch.manual_seed(recipe.seed)
-    state = _start(recipe, folder, torch.device(device), architecture or LightArchitecture())
+    state = _start(recipe, folder, torch.device(device), begin)
     # A new random stream after each resumption, or the same images would be drawn again.
     rng = np.random.default_rng((recipe.seed, state.seen))
     test = [load_image(path) for path in sorted(held_out.glob("*.npz"))]
@@ -149,14 +152,15 @@ def _require_numbers(state: _State, recipe: Recipe, losses: Mapping[str, float])
 
 
 def _start(
-    recipe: Recipe, folder: Path, device: torch.device, architecture: LightArchitecture
+    recipe: Recipe, folder: Path, device: torch.device, begin: Callable[[], LightNet]
 ) -> _State:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / CHECKPOINT
     stored = torch.load(path, map_location="cpu", weights_only=True) if path.exists() else None
-    if stored is not None:
-        architecture = LightArchitecture.from_json(stored["architecture"])
-    net = LightNet(architecture)
+    if stored is None:
+        net = begin()
+    else:
+        net = LightNet(LightArchitecture.from_json(stored["architecture"]))
     net.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch has it
     averaged = LightNet(net.architecture).eval().to(device)
     averaged.load_state_dict(net.state_dict())
