@@ -153,13 +153,15 @@ def free_ports(number: int) -> list[int]:
         return [probe.getsockname()[1] for probe in probes]
 
 
-def wait_for(condition: Callable[[], object], what: str, timeout_s: float = 60.0) -> float:
+def wait_for(
+    condition: Callable[[], object], what: str, timeout_s: float = 60.0, pause_s: float = 0.1
+) -> float:
     """Wait until a condition holds; return after how many seconds it did."""
     began = time.monotonic()
     while not condition():
         if time.monotonic() - began > timeout_s:
             pytest.fail(f"not within {timeout_s:g} s: {what}")
-        time.sleep(0.1)
+        time.sleep(pause_s)
     return time.monotonic() - began
 
 

@@ -162,10 +162,12 @@ class SlurmSite:
         left = list(raw_uids)
 
         def all_stored() -> bool:
-            left[:] = [uid for uid in left if not stored(uid)]
+            while left and stored(left[0]):
+                left.pop(0)
             return not left
 
-        wait_for(all_stored, "every run stored", timeout_s)
+        # Asking keeps the server from storing.
+        wait_for(all_stored, "every run stored", timeout_s, pause_s=1.0)
 
     def committed(self, topic: str) -> dict[int, int]:
         """Return the committed offset of each partition that has messages."""

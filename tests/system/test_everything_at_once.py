@@ -24,18 +24,18 @@ from prometheus_client.parser import text_string_to_metric_families
 from scan_publisher import read_documents
 from served import Server
 from slurm_cluster import SlurmCluster, wait_for
-from slurm_site import SESSION_S, Job, Scan, SlurmSite, comparable, tables
+from slurm_site import PARTITIONS, Job, Scan, SlurmSite, comparable, tables
 
 from gixi_bluesky.callbacks import Analysis
 from gixi_bluesky.config import load_config
 from gixi_bluesky.tiled_adapters.schema import STREAMS
+from gixi_bluesky.tiled_adapters.store.spool_folder import spool_files
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 
 TOPIC = "beamtime"
 RUNS = 12
 FRAMES = 6
-TILED_AWAY_S = 20.0
 
 
 class Evil:
@@ -149,7 +149,7 @@ def test_a_beamtime_in_which_everything_is_killed_once(
         for place in {*scan.acknowledged, *poison.ends}
     }
     # An offset passes a dead letter only when the broker has that.
-    wait_for(lambda: site.committed(TOPIC) == ends, "everything is committed", 120)
+    wait_for(lambda: site.committed(TOPIC) == ends, "everything is committed", 120, 1.0)
     letters = messages(site.broker.bootstrap, f"{TOPIC}.dead-letters")
     assert sorted(letter.value() or b"" for letter in letters) == sorted(POISON)
     assert all(row["lag"] == 0 for row in job.status())
@@ -198,13 +198,13 @@ def disturb(
     scan.await_run(3)
     poison.send(POISON[0])
     site.broker.kill()
-    time.sleep(1)
+    wait_for(lambda: (beat := job.beat(1)) and beat.last_error, "the broker is missed", 60)
     site.broker.start()
     poison.send(POISON[1])
 
     scan.await_run(5)
     site.server.kill()
-    time.sleep(TILED_AWAY_S)
+    wait_for(lambda: spool_files(site.folder / "results"), "a run waits for Tiled", 90)
     poison.send(POISON[2])
     site.server.start()
 
@@ -212,7 +212,7 @@ def disturb(
     asleep = job.beat(1)
     assert asleep is not None
     os.kill(asleep.pid, signal.SIGSTOP)
-    time.sleep(SESSION_S + 4)
+    wait_for(lambda: len(held_by_others(job, asleep.pid)) == PARTITIONS, "it is missed", 120)
     poison.send(POISON[3])
     before = job.log(1).count('"event": "assigned"')
     os.kill(asleep.pid, signal.SIGCONT)

@@ -11,6 +11,7 @@ from typing import Any
 
 from gixi_bluesky.errors import ConfigError
 from gixi_bluesky.tiled_adapters.schema import RESULT_MIMETYPE
+from gixi_bluesky.tiled_adapters.server.state_folder import STATE, catalogue_of
 
 __all__ = ["CATALOGUES", "KEY_VARIABLE", "read_server_config", "server_config"]
 
@@ -34,14 +35,12 @@ def server_config(
     Tiled would refuse.
     """
     home = Path(directory).absolute()
-    state = home / ".tiled"
-    catalogue = state / "catalog.db"
+    state = home / STATE
     roots = [home, *(Path(folder).absolute() for folder in readable)]
     return _with_ours(
         {
             "catalog": {
-                "uri": f"sqlite:///{catalogue}",
-                "init_if_not_exists": not catalogue.exists(),
+                "uri": f"sqlite:///{catalogue_of(home)}",
                 "writable_storage": [
                     (state / "data").as_uri(),
                     f"duckdb:///{state / 'tables.duckdb'}",

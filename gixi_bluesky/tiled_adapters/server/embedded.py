@@ -17,7 +17,8 @@ from gixi_bluesky.tiled_adapters.server.configuration import (
     server_config,
 )
 from gixi_bluesky.tiled_adapters.server.listening import LOOPBACK, serving_app
-from gixi_bluesky.tiled_adapters.server.state_folder import held_state
+from gixi_bluesky.tiled_adapters.server.new_catalogue import make_catalogue
+from gixi_bluesky.tiled_adapters.server.state_folder import catalogue_of, held_state
 
 __all__ = ["EmbeddedServer", "configured_server", "embedded_server"]
 
@@ -80,6 +81,8 @@ def embedded_server(
     home = Path(directory).absolute()
     with held_state(home) as note_address:
         config = server_config(directory, api_key=api_key, readable=readable)
+        if not (catalogue := catalogue_of(home)).exists():
+            make_catalogue(catalogue)
         with _serving(config, home, LOOPBACK, port or 0, around) as server:
             note_address(server.uri)
             yield server

@@ -17,16 +17,21 @@ from urllib.parse import quote, unquote, urlsplit
 from gixi_bluesky.errors import StoreError
 from gixi_bluesky.log import get_logger
 
-__all__ = ["STATE", "held_state", "is_new"]
+__all__ = ["STATE", "catalogue_of", "held_state", "is_new"]
 
 STATE = ".tiled"
 _CATALOGUE, _TABLES, _LOCK = "catalog.db", "tables.duckdb", "server"
 _log = get_logger()
 
 
+def catalogue_of(home: Path) -> Path:
+    """Return the file of Tiled's catalogue below a folder that is served."""
+    return home / STATE / _CATALOGUE
+
+
 def is_new(home: Path) -> bool:
     """Return whether no server has used a folder yet."""
-    return not (home / STATE / _CATALOGUE).exists()
+    return not catalogue_of(home).exists()
 
 
 @contextlib.contextmanager
@@ -69,14 +74,14 @@ def _rewrite_if_moved(home: Path) -> None:
     if is_new(home):
         return
     try:
-        with contextlib.closing(sqlite3.connect(home / STATE / _CATALOGUE)) as catalogue:
+        with contextlib.closing(sqlite3.connect(catalogue_of(home))) as catalogue:
             before = _home_of(catalogue)
             if before is None or before == home:
                 return
             n = _rewrite(catalogue, before, home)
             catalogue.commit()
     except sqlite3.Error as error:
-        message = f"{home / STATE / _CATALOGUE} cannot be read as Tiled's catalogue: {error}"
+        message = f"{catalogue_of(home)} cannot be read as Tiled's catalogue: {error}"
         raise StoreError(message) from error
     _log.warning("server_folder_moved", before=str(before), now=str(home), files=n)
 
