@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
@@ -23,6 +23,7 @@ from gixi_bluesky.callbacks.documents.document_types import (
 from gixi_bluesky.callbacks.documents.parsing import parse
 from gixi_bluesky.callbacks.documents.value_sources import DocumentKey
 from gixi_bluesky.callbacks.runs.left_alone import RunsLeftAlone
+from gixi_bluesky.callbacks.runs.parked import ParkedDocuments
 from gixi_bluesky.callbacks.runs.raw_run import Action, RunTracker
 from gixi_bluesky.callbacks.settings import InputSettings
 from gixi_bluesky.log import get_logger
@@ -33,8 +34,6 @@ from gixi_bluesky.tiled_adapters.schema import PURPOSE
 __all__ = ["Router"]
 
 _IGNORED_REMEMBERED = 100_000
-_PARKED_DOCUMENTS = 1000
-_PARKED_BYTES = 64 << 20
 _OPEN_RUNS = 10_000
 _log = get_logger()
 
@@ -63,12 +62,9 @@ class Router:
         self._trackers: dict[str, RunTracker] = {}
         self._homes: dict[str, str] = {}  # uid of a run, descriptor or resource → run uid
         self._ignored: OrderedDict[str, str] = OrderedDict()  # the same of other runs
-        self._parked: deque[tuple[str, Document, int]] = deque()
-        self._parked_bytes = 0
-        self._missed_since: dict[str, float] = {}
+        self._parked = ParkedDocuments(clock)
         self._ticking: set[str] = set()  # runs with frames that wait for their event
         self._joined: set[str] = set()  # open runs whose beginning was fetched
-        self.documents_lost = 0
         self.left_alone = RunsLeftAlone()
 
     @property
@@ -77,22 +73,24 @@ class Router:
         return tuple(self._trackers)
 
     @property
+    def documents_lost(self) -> int:
+        """Number of parked documents that were dropped to keep the bounds."""
+        return self._parked.lost
+
+    @property
     def awaited(self) -> frozenset[str]:
         """Unknown runs, descriptors and resources that documents wait for."""
         return frozenset(
             missing
-            for missing, document, _ in self._parked
+            for missing, document in self._parked
             if any(uid not in self._homes for uid in self._needed(document))
         )
 
     def missed(self, seconds: float) -> tuple[str, ...]:
         """Return which of them are awaited for longer than this."""
-        if not self._missed_since:
+        if not self._parked.any_missed:
             return ()
-        before = self._clock.monotonic() - seconds
-        return tuple(
-            uid for uid in self.awaited if self._missed_since.get(uid, before + 1) <= before
-        )
+        return tuple(uid for uid in self.awaited if self._parked.missed(uid, seconds))
 
     def feed(self, name: str, doc: Mapping[str, Any]) -> Iterator[Action]:
         """Take one document and yield what follows from it. Raises DocumentError."""
@@ -109,13 +107,13 @@ class Router:
         Its stop comes last, also when it waits here already, or what waits with it would be late.
         """
         starts = [document.uid for document, _ in found if isinstance(document, RunStart)]
-        waiting = [(stop, 0) for uid in starts for stop in self._take_parked(uid, RunStop)]
+        waiting = [(stop, 0) for uid in starts for stop in self._parked.take(uid, RunStop)]
         fetched = [(one, nbytes) for one, nbytes in found if isinstance(one, RunStop)]
         for document, nbytes in found:
             if not isinstance(document, RunStop):
                 yield from self._feed(document, nbytes)
         self._joined.update(self._trackers.keys() & starts)
-        for uid in {uid for uid, document, _ in self._parked if isinstance(document, StreamDatum)}:
+        for uid in {uid for uid, document in self._parked if isinstance(document, StreamDatum)}:
             yield from self._unpark(uid)
         for document, nbytes in (*waiting, *fetched):
             yield from self._feed(document, nbytes)
@@ -124,8 +122,8 @@ class Router:
         """Forget a run, open or stopped, so that its documents can be sent again from the start."""
         self._trackers.pop(run_uid, None)
         self._joined.discard(run_uid)
-        for missing in [m for m, doc, _ in self._parked if self._home_of(doc) == run_uid]:
-            self._take_parked(missing)
+        for missing in [m for m, doc in self._parked if self._home_of(doc) == run_uid]:
+            self._parked.take(missing)
         for homes in (self._homes, self._ignored):
             for known in [known for known, home in homes.items() if home == run_uid]:
                 del homes[known]
@@ -133,7 +131,7 @@ class Router:
     def forget_waiting(self, uids: Iterable[str]) -> None:
         """Forget the documents that wait for these."""
         for uid in uids:
-            self._take_parked(uid)
+            self._parked.take(uid)
 
     def ignore(self, run_uid: str) -> None:
         """Ignore further documents of a run."""
@@ -170,7 +168,7 @@ class Router:
             if missing is None:
                 yield from self._deliver(tracker, document)
                 return
-        self._park(missing, document, nbytes)
+        self._parked.park(missing, document, nbytes)
 
     def _by_found(self, document: Document) -> StreamDatum | None:
         if not isinstance(document, StreamDatum):
@@ -223,8 +221,8 @@ class Router:
     def _end(self, tracker: RunTracker, stop: RunStop) -> Iterator[Action]:
         uid = tracker.start.uid
         # Events whose datum never came still get their rows.
-        for missing in [m for m, doc, _ in self._parked if self._home_of(doc) == uid]:
-            for document in self._take_parked(missing):
+        for missing in [m for m, doc in self._parked if self._home_of(doc) == uid]:
+            for document in self._parked.take(missing):
                 yield from tracker.feed(document)
         yield from tracker.feed(stop)
         del self._trackers[uid]
@@ -262,36 +260,8 @@ class Router:
         while len(self._ignored) > _IGNORED_REMEMBERED:
             self._ignored.popitem(last=False)
 
-    def _park(self, missing: str, document: Document, nbytes: int) -> None:
-        self._parked.append((missing, document, nbytes))
-        self._missed_since.setdefault(missing, self._clock.monotonic())
-        self._parked_bytes += nbytes
-        while len(self._parked) > _PARKED_DOCUMENTS or self._parked_bytes > _PARKED_BYTES:
-            given_up, lost, freed = self._parked.popleft()
-            self._parked_bytes -= freed
-            self.documents_lost += 1
-            self._forget_missed(given_up)
-            _log.warning("document_lost", kind=type(lost).__name__, waited_for=given_up)
-
-    def _forget_missed(self, uid: str) -> None:
-        """Forget when a uid was first missed, unless other documents still wait for it."""
-        if all(missing != uid for missing, _, _ in self._parked):
-            self._missed_since.pop(uid, None)
-
-    def _take_parked(self, uid: str, kind: type = object) -> list[Document]:
-        """Remove and return the documents, or those of a kind, that wait for a uid."""
-        taken: list[tuple[str, Document, int]] = []
-        kept: list[tuple[str, Document, int]] = []
-        for entry in self._parked:
-            (taken if entry[0] == uid and isinstance(entry[1], kind) else kept).append(entry)
-        if taken:
-            self._parked = deque(kept)
-            self._parked_bytes -= sum(nbytes for _, _, nbytes in taken)
-        self._forget_missed(uid)
-        return [document for _, document, _ in taken]
-
     def _unpark(self, uid: str) -> Iterator[Action]:
-        for document in self._take_parked(uid):
+        for document in self._parked.take(uid):
             yield from self._feed(document, 0)
 
 

@@ -396,7 +396,7 @@ def test_a_datum_that_comes_late_or_never() -> None:
 def test_documents_evicted_do_not_hide_that_others_still_wait(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("gixi_bluesky.callbacks.runs.router._PARKED_DOCUMENTS", 3)
+    monkeypatch.setattr("gixi_bluesky.callbacks.runs.parked._MOST_DOCUMENTS", 3)
     time = ManualClock()
     one = Router(InputSettings(), clock=time.clock)
     documents = inline_run(images(4))
