@@ -7,32 +7,22 @@ import time
 from bisect import insort
 from collections.abc import Sequence
 from multiprocessing.connection import wait
-from pathlib import Path
 from typing import Self, cast
 
 from gixi_bluesky.callbacks.images.allowed_paths import FileAccess
 from gixi_bluesky.callbacks.settings import AnalysisConfig
-from gixi_bluesky.callbacks.worker.jobs import Job, Outcome, Ready, Setup
-from gixi_bluesky.callbacks.worker.seat import Blocks, FrameTask, Seat, gave_up
+from gixi_bluesky.callbacks.worker.jobs import Job, Outcome, Ready
+from gixi_bluesky.callbacks.worker.seat import FrameTask, Seat, gave_up
+from gixi_bluesky.callbacks.worker.seating import Seating
 from gixi_bluesky.log import get_logger
-from gixi_bluesky.processes.child import ChildProcess
-from gixi_bluesky.processes.cores import usable_cores
-from gixi_bluesky.processes.forking import ForkedCopy
-from gixi_bluesky.processes.limits import Limits
-from gixi_bluesky.processes.memory import usable_memory_gib
 from gixi_bluesky.processes.peer import ProcessEndedError
 
 __all__ = ["PIPELINE", "Finished", "ProcessPool"]
 
 PIPELINE = "gixi_bluesky.processing.pipeline:Pipeline"
 
-_TARGET = "gixi_bluesky.callbacks.worker.child:serve"
-_NAME = "analysis"
-_DEPTH = 2  # one job is analysed while the image of the next one is read
 _START_TIMEOUT_S = 300.0
 _DEATHS_ALLOWED = 2
-_SHARE_OF_MEMORY = 0.8  # the rest is for the scan
-_SMALLEST_GIB = 4.0  # one process with maps of a detector of 16 megapixels
 _log = get_logger()
 
 Finished = tuple[int, Outcome]
@@ -45,8 +35,7 @@ class ProcessPool:
     copies, which share its memory and start at once; else each builds its own. All methods belong
     to one thread; the properties may be read by others.
 
-    workers: how many; None = as `queue.workers` says
-    access: what may be read; None = as `input` says
+    workers, access: as of `Seating`
 
     A frame that ends its process twice, or that takes longer than `queue.frame_timeout_s`, is
     failed. All jobs that a process had when it ended are suspects, and are repeated one by one.
@@ -59,12 +48,8 @@ class ProcessPool:
         workers: int | None = None,
         access: FileAccess | None = None,
     ) -> None:
-        self._config = config
-        self._access = access or FileAccess.from_settings(config.input)
-        self._factory = factory
-        self._wanted: int | str = workers if workers is not None else config.queue.workers
+        self._seating = Seating(config, factory, workers, access)
         self._frame_timeout_s: float = config.queue.frame_timeout_s
-        self._folder = Path.cwd()
         self._builder: Seat | None = None
         self._seats: list[Seat] = []
         self._pending: list[FrameTask] = []
@@ -100,23 +85,23 @@ class ProcessPool:
 
         Raises what building the pipeline raised, so that a wrong set-up fails at once.
         """
-        first = self._building_seat()
+        first = self._seating.building_seat()
         try:
             first.peer.start()
-            answer = first.peer.ask(self._setup(first.blocks), _START_TIMEOUT_S)
+            answer = first.peer.ask(self._seating.setup(first.blocks), _START_TIMEOUT_S)
             if isinstance(answer, Exception):
                 raise answer
         except BaseException:
             first.close()
             raise
         ready = cast("Ready", answer)
-        number = self._number(ready)
+        number = self._seating.number(ready)
         first.serve()
         if ready.forks:
             self._builder = first
-            self._seats = [self._copy(first) for _ in range(number)]
+            self._seats = [self._seating.copy(first) for _ in range(number)]
         else:
-            self._seats = [first, *(self._building_seat() for _ in range(number - 1))]
+            self._seats = [first, *(self._seating.building_seat() for _ in range(number - 1))]
         self._start_due()
         return ready
 
@@ -159,50 +144,8 @@ class ProcessPool:
             seat.close()
         self._seats, self._builder = [], None
 
-    def _number(self, ready: Ready) -> int:
-        # One process keeps a GPU busy.
-        return 1 if ready.gpu and self._wanted == "auto" else self._number_wanted
-
-    @property
-    def _number_wanted(self) -> int:
-        # The scan keeps a core for itself.
-        return max(1, usable_cores() - 1) if self._wanted == "auto" else int(self._wanted)
-
-    def _memory_gib(self) -> float | None:
-        """Return the private memory that one process may have; None = no limit."""
-        limit = self._config.queue.worker_memory_gib
-        if limit != "auto":
-            return limit
-        usable = usable_memory_gib()
-        if usable is None:
-            return None
-        return max(_SMALLEST_GIB, _SHARE_OF_MEMORY * usable / self._number_wanted)
-
     def _all(self) -> list[Seat]:
         return [*self._seats, *([self._builder] if self._builder is not None else [])]
-
-    def _building_seat(self) -> Seat:
-        """Return a seat whose process builds a pipeline of its own."""
-        blocks, settings = Blocks(_DEPTH), self._config.queue
-        peer = ChildProcess(
-            _TARGET,
-            name=_NAME,
-            limits=Limits(memory_gib=self._memory_gib()),
-            threads=settings.worker_threads,
-            keep=blocks.descriptors,
-            folder=self._folder,  # until the pipeline is built: paths of settings start here
-        )
-        return Seat(peer, blocks, _DEPTH)
-
-    def _copy(self, original: Seat) -> Seat:
-        blocks = Blocks(_DEPTH)
-        peer = ForkedCopy(cast("ChildProcess", original.peer), name=_NAME, keep=blocks.descriptors)
-        return Seat(peer, blocks, _DEPTH)
-
-    def _setup(self, blocks: Blocks) -> Setup:
-        config = self._config
-        threads = config.queue.worker_threads
-        return Setup(self._factory, config, self._access, threads, blocks.descriptors)
 
     def _start_due(self) -> None:
         """Start processes that are not there; none is waited for."""
@@ -219,7 +162,7 @@ class ProcessPool:
     def _start_building(self, seat: Seat) -> None:
         try:
             seat.peer.start()
-            seat.peer.send(self._setup(seat.blocks))
+            seat.peer.send(self._seating.setup(seat.blocks))
             seat.building_since = time.monotonic()
         except (OSError, ProcessEndedError) as error:
             self._not_started(seat, error)
