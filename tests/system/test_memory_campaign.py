@@ -10,6 +10,7 @@ from fake_pipeline import HUNGRY, KILLS
 from fakes import FAKE, MemoryStore, Stores, fake_config
 from raw_runs import inline_run
 from soak import soak_mishaps, soak_steps
+from waiting import wait_until
 
 from gixi_bluesky.callbacks import Analysis
 
@@ -34,4 +35,5 @@ def test_frames_that_want_all_the_memory_fail_alone(tmp_path: Path) -> None:
             assert table["frame"].tolist() == list(range(FRAMES))
             expected = ["ok" if value == 7 else "failed" for value in values]
             assert table["status"].tolist() == expected
-            assert len(analysis.status()["worker_pids"]) >= 1
+            # A process that ended often pauses before it starts; it needs no frame to come back.
+            wait_until(lambda: analysis.status()["worker_pids"])
