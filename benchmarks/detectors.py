@@ -24,7 +24,8 @@ import torch
 from numpy.typing import NDArray
 
 from gixi_bluesky.processing.detector import Detector, load_detector
-from gixi_bluesky.processing.geometry.instrument import Geometry, orient
+from gixi_bluesky.processing.geometry.calibration import orient
+from gixi_bluesky.processing.geometry.instrument import Geometry
 from gixi_bluesky.processing.remap.remapper import Remapper
 from gixi_bluesky.processing.settings import CorrectionSettings, GridSettings
 from gixi_bluesky.processing.types import Detections, PolarImage

@@ -9,7 +9,8 @@ import fabio
 import numpy as np
 from numpy.typing import NDArray
 
-from gixi_bluesky.processing.geometry.instrument import Geometry, orient
+from gixi_bluesky.processing.geometry.calibration import orient
+from gixi_bluesky.processing.geometry.instrument import Geometry
 from gixi_bluesky.processing.remap.remapper import Remapper
 from gixi_bluesky.processing.settings import CorrectionSettings, GeometrySettings, GridSettings
 from gixi_bluesky.processing.types import CartesianImage, PolarImage

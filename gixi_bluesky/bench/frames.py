@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from gixi_bluesky.config import Config, parse_config
 from gixi_bluesky.demo.crystallisation import Crystallisation
 from gixi_bluesky.errors import ConfigError
-from gixi_bluesky.processing.geometry.instrument import Geometry, orientation_of
+from gixi_bluesky.processing.geometry.calibration import orientation_of
+from gixi_bluesky.processing.geometry.instrument import Geometry
 from gixi_bluesky.processing.simulation import Panel, Renderer, record
 from gixi_bluesky.processing.structures.cif_files import read_structure, shipped_cifs
 

@@ -51,7 +51,7 @@ def _missing(config: Config, key: str) -> bool:
 def _contradictions(
     own: Poni, geometry: Geometry, shape: tuple[int, int], config: Config
 ) -> list[str]:
-    from gixi_bluesky.processing.geometry.instrument import orientation_of
+    from gixi_bluesky.processing.geometry.calibration import orientation_of
 
     pairs = [
         ("distance", "mm", own.distance_m * 1e3, geometry.distance_m * 1e3),

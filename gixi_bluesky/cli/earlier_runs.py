@@ -98,7 +98,7 @@ def _runs(config: Config, folder: str, result_hash: str) -> Iterator[ReadableRun
 
 
 def _in_directory(directory: Path, folder: str, result_hash: str) -> Iterator[ReadableRun]:
-    from gixi_bluesky.tiled_adapters.files.nexus import run_documents
+    from gixi_bluesky.tiled_adapters.files.result_reading import run_documents
 
     for path in sorted(directory.glob("*.nxs")):
         try:

@@ -77,7 +77,7 @@ def _on_server(settings: Any, number: int) -> Iterator[_Run]:
 def _in_directory(directory: Path) -> Iterator[_Run]:
     """Yield start and stop of the finished runs of a results directory."""
     from gixi_bluesky.errors import GixiError
-    from gixi_bluesky.tiled_adapters.files.nexus import run_documents
+    from gixi_bluesky.tiled_adapters.files.result_reading import run_documents
 
     for path in sorted(directory.glob("*.nxs")):
         try:

@@ -25,7 +25,7 @@ def plot(
     """Draw an image raw, polar and in (q_xy, q_z), with its peaks, their hkl and the cuts."""
     from gixi_bluesky.cli.images import first_image
     from gixi_bluesky.processing import Pipeline
-    from gixi_bluesky.processing.geometry.instrument import orient
+    from gixi_bluesky.processing.geometry.calibration import orient
     from gixi_bluesky.processing.pictures.frame_picture import FramePicture
 
     settings = configured_for_files(config, cif or [], incidence_angle)

@@ -53,7 +53,7 @@ def stored_tables_of(
 
     images: as of `images_sha256`; a file with fewer than `n_images` was interrupted
     """
-    from gixi_bluesky.tiled_adapters.files.nexus import (
+    from gixi_bluesky.tiled_adapters.files.result_reading import (
         open_result,
         read_table,
         result_metadata,

@@ -137,7 +137,7 @@ def stored_config(
 
 
 def _of_results(path: Path) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-    from gixi_bluesky.tiled_adapters.files.nexus import open_result, result_metadata
+    from gixi_bluesky.tiled_adapters.files.result_reading import open_result, result_metadata
 
     try:
         with open_result(path) as file:

@@ -27,7 +27,8 @@ from gixi_bluesky.demo.beamline import Exposure, SimulatedDetector
 from gixi_bluesky.demo.crystallisation import Crystallisation
 from gixi_bluesky.demo.monitor import Monitor
 from gixi_bluesky.demo.report import ask, show
-from gixi_bluesky.processing.geometry.instrument import Geometry, orient
+from gixi_bluesky.processing.geometry.calibration import orient
+from gixi_bluesky.processing.geometry.instrument import Geometry
 from gixi_bluesky.processing.settings import GeometrySettings
 from gixi_bluesky.processing.simulation import Panel, Renderer, record
 from gixi_bluesky.processing.structures.cif_files import (

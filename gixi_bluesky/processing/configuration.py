@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import gixi_bluesky
 from gixi_bluesky.processing.cuts.settings import Cuts
 from gixi_bluesky.processing.detector import Detector
-from gixi_bluesky.processing.geometry.instrument import calibration_of
+from gixi_bluesky.processing.geometry.calibration import calibration_of
 from gixi_bluesky.processing.pixels.calibration_images import file_of
 from gixi_bluesky.processing.settings import (
     CorrectionSettings,

@@ -14,8 +14,9 @@ from gixi_bluesky.log import get_logger
 from gixi_bluesky.processing.configuration import PipelineSettings
 from gixi_bluesky.processing.cuts.maps import CutMaps
 from gixi_bluesky.processing.cuts.settings import CutSettings
+from gixi_bluesky.processing.geometry.calibration import binning_note, orientation_of
 from gixi_bluesky.processing.geometry.conditions import Conditions
-from gixi_bluesky.processing.geometry.instrument import Geometry, binning_note, orientation_of
+from gixi_bluesky.processing.geometry.instrument import Geometry
 from gixi_bluesky.processing.pixels.counts import PixelCorrection
 from gixi_bluesky.processing.pixels.masks import load_mask, mask_warning
 from gixi_bluesky.processing.remap.remapper import Remapper

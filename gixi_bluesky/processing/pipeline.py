@@ -14,12 +14,9 @@ from gixi_bluesky.errors import FrameError, GeometryError
 from gixi_bluesky.processing.configuration import PipelineSettings, provenance_of
 from gixi_bluesky.processing.detector import load_detector
 from gixi_bluesky.processing.frame_maps import FrameMaps, Maps
+from gixi_bluesky.processing.geometry.calibration import orient, orientation_of
 from gixi_bluesky.processing.geometry.conditions import Conditions, sources
-from gixi_bluesky.processing.geometry.instrument import (
-    Geometry,
-    orient,
-    orientation_of,
-)
+from gixi_bluesky.processing.geometry.instrument import Geometry
 from gixi_bluesky.processing.match.phases import Matcher
 from gixi_bluesky.processing.match.temporal_prior import remembered
 from gixi_bluesky.processing.measure.peaks import measure, surely_seen

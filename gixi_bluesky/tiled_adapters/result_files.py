@@ -24,7 +24,11 @@ from tiled.utils import path_from_uri
 
 import gixi_bluesky.tiled_adapters.server.plugin  # noqa: F401 - it registers our queries
 from gixi_bluesky.errors import RefusedPathError, StoreError
-from gixi_bluesky.tiled_adapters.files.nexus import open_result, read_table, result_metadata
+from gixi_bluesky.tiled_adapters.files.result_reading import (
+    open_result,
+    read_table,
+    result_metadata,
+)
 from gixi_bluesky.tiled_adapters.schema import (
     IMAGE_DATASET,
     IMAGE_KEY,

@@ -14,7 +14,8 @@ from gixi_bluesky.checks.image import check_image
 from gixi_bluesky.checks.image_orientation import doubtful_orientation
 from gixi_bluesky.config import parse_config
 from gixi_bluesky.processing.geometry.array_orientation import Orientation
-from gixi_bluesky.processing.geometry.instrument import Geometry, orient
+from gixi_bluesky.processing.geometry.calibration import orient
+from gixi_bluesky.processing.geometry.instrument import Geometry
 from gixi_bluesky.processing.pixels.masks import invalid_pixels
 from gixi_bluesky.processing.settings import GeometrySettings
 from gixi_bluesky.processing.structures.cif_files import read_structure, shipped_cifs

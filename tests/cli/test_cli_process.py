@@ -11,7 +11,7 @@ import tifffile
 import yaml
 
 from gixi_bluesky.callbacks.worker import sequence
-from gixi_bluesky.tiled_adapters.files.nexus import read_table
+from gixi_bluesky.tiled_adapters.files.result_reading import read_table
 
 pytestmark = pytest.mark.slow  # starts processes or networks in most tests
 

@@ -26,7 +26,7 @@ from gixi_bluesky.errors import (
 )
 from gixi_bluesky.processing import Pipeline
 from gixi_bluesky.processing.pixels.masks import load_mask
-from gixi_bluesky.tiled_adapters.files.nexus import open_result
+from gixi_bluesky.tiled_adapters.files.result_reading import open_result
 
 DATA = "/entry/data/data"
 SHAPE = (16, 16)

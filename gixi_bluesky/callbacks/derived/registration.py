@@ -18,7 +18,7 @@ from gixi_bluesky.errors import RunCompleteError, StoreError
 from gixi_bluesky.processes.clock import SYSTEM_CLOCK
 from gixi_bluesky.tiled_adapters.client.readable_runs import FileRun
 from gixi_bluesky.tiled_adapters.connection import container_beside
-from gixi_bluesky.tiled_adapters.files.nexus import open_result, result_metadata
+from gixi_bluesky.tiled_adapters.files.result_reading import open_result, result_metadata
 from gixi_bluesky.tiled_adapters.schema import (
     RESULT_FILES,
     RESULT_MIMETYPE,

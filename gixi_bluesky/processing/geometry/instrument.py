@@ -15,23 +15,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields, replace
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gixi_bluesky.errors import GeometryError
 from gixi_bluesky.log import get_logger
-from gixi_bluesky.processing.geometry.array_orientation import Orientation
+from gixi_bluesky.processing.geometry.calibration import calibration_of, orientation_of
 from gixi_bluesky.processing.geometry.conditions import Conditions
-from gixi_bluesky.processing.geometry.nexus_calibration import read_nexus
-from gixi_bluesky.processing.geometry.poni import Poni, read_poni
+from gixi_bluesky.processing.geometry.poni import Poni
+from gixi_bluesky.processing.geometry.rotations import rotation_angles, rotation_matrix
 from gixi_bluesky.processing.settings import GeometrySettings, GivenPerFrame
 
-__all__ = ["Geometry", "binning_note", "calibration_of", "orient", "orientation_of"]
+__all__ = ["Geometry"]
 
 Float64 = NDArray[np.float64]
-Scalar = TypeVar("Scalar", bound=np.generic)
 
 _WAVELENGTH_AGREEMENT = 1e-3
 
@@ -152,10 +150,10 @@ class Geometry:
         """
         if not (in_plane_rad or out_of_plane_rad):
             return self
-        circles = _rotation(in_plane_rad, 0, 0), _rotation(0, -out_of_plane_rad, 0)
+        circles = rotation_matrix(in_plane_rad, 0, 0), rotation_matrix(0, -out_of_plane_rad, 0)
         outer, inner = circles if carrier == "in_plane" else circles[::-1]
         turned = outer @ inner
-        return replace(self, rotations_rad=_angles(turned @ self.rotation))
+        return replace(self, rotations_rad=rotation_angles(turned @ self.rotation))
 
     def with_critical_angle(self, critical_angle_deg: float) -> Geometry:
         """Return the same set-up with q_z inside a film of this critical angle."""
@@ -179,7 +177,7 @@ class Geometry:
     @property
     def rotation(self) -> Float64:
         """(3, 3) rotation of detector axes (rows, columns, beam) into the laboratory, pyFAI's."""
-        return _rotation(*self.rotations_rad)
+        return rotation_matrix(*self.rotations_rad)
 
     @property
     def beam_center_px(self) -> tuple[float, float]:
@@ -268,45 +266,6 @@ class Geometry:
         return np.sqrt(p1 * p1 + p2 * p2 + self.distance_m**2)
 
 
-def orientation_of(settings: GeometrySettings) -> Orientation:
-    """Return how frames are turned: by `flip` or `orientation`, else by the PONI file, else not."""
-    if settings.flip is not None:
-        return Orientation.from_flip(settings.flip)
-    if settings.orientation is not None:
-        return Orientation.from_sample(settings.orientation)
-    calibration = calibration_of(settings)
-    return Orientation() if calibration is None else calibration.orientation
-
-
-def binning_note(settings: GeometrySettings, shape: tuple[int, int]) -> str | None:
-    """Return how frames of `shape` are binned against the detector of the file, None if not."""
-    calibration = calibration_of(settings)
-    if calibration is None or settings.roi_offset_px is not None:
-        return None
-    binning = calibration.binning_for(shape)
-    if binning == 1:
-        return None
-    return (
-        f"frames of {shape[0]} x {shape[1]} pixels are taken as {binning} x {binning} binned "
-        f"images of the detector of {calibration.path}"
-    )
-
-
-def calibration_of(settings: GeometrySettings) -> Poni | None:
-    """Return the calibration that a file states, None where the settings hold the numbers.
-
-    Raises GeometryError for a file that cannot be used.
-    """
-    if settings.poni is not None:
-        return read_poni(settings.poni)
-    return None if settings.nexus is None else read_nexus(settings.nexus)
-
-
-def orient(frame: NDArray[Scalar], settings: GeometrySettings) -> NDArray[Scalar]:
-    """Return the frame (rows, columns) as a view with q_z growing with the row."""
-    return orientation_of(settings).apply(frame)
-
-
 def _from_poni(
     poni: Poni,
     settings: GeometrySettings,
@@ -356,7 +315,7 @@ def _from_poni(
         distance_m=distance,
         pixel_size_m=(float(size[0]), float(size[1])),
         poni_m=(float(poni_m[0]), float(poni_m[1])),
-        rotations_rad=_angles(axes @ unturned.rotation @ axes.T),
+        rotations_rad=rotation_angles(axes @ unturned.rotation @ axes.T),
         incidence_angle_rad=incidence,
     )
 
@@ -374,21 +333,3 @@ def _warn_if_upside_down(geometry: Geometry, n_rows: int) -> None:
 def _radians(angle_deg: float | GivenPerFrame) -> float:
     """Return a fixed angle, rad; one that comes with each frame is 0."""
     return 0.0 if isinstance(angle_deg, GivenPerFrame) else math.radians(angle_deg)
-
-
-def _rotation(rot1: float, rot2: float, rot3: float) -> Float64:
-    """R3 R2 R1, (3, 3), of pyFAI's angles, rad."""
-    (s1, c1), (s2, c2), (s3, c3) = ((math.sin(r), math.cos(r)) for r in (rot1, rot2, rot3))
-    first = np.array([[1, 0, 0], [0, c1, s1], [0, -s1, c1]])
-    second = np.array([[c2, 0, -s2], [0, 1, 0], [s2, 0, c2]])
-    third = np.array([[c3, -s3, 0], [s3, c3, 0], [0, 0, 1]])
-    return third @ second @ first
-
-
-def _angles(rotation: Float64) -> tuple[float, float, float]:
-    """rot1, rot2, rot3 of a rotation matrix R3 R2 R1."""
-    return (
-        math.atan2(-rotation[2, 1], rotation[2, 2]),
-        math.asin(np.clip(rotation[2, 0], -1, 1)),
-        math.atan2(rotation[1, 0], rotation[0, 0]),
-    )

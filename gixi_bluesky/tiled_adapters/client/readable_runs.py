@@ -18,8 +18,8 @@ from gixi_bluesky.tiled_adapters.client.cut_series import CutSeries, read_rows
 from gixi_bluesky.tiled_adapters.client.queries import full_uid, runs_for
 from gixi_bluesky.tiled_adapters.client.run import GIXIRun
 from gixi_bluesky.tiled_adapters.files.array_groups import stored_arrays
-from gixi_bluesky.tiled_adapters.files.nexus import open_result, read_table, stored_tables
 from gixi_bluesky.tiled_adapters.files.part_files import run_parts
+from gixi_bluesky.tiled_adapters.files.result_reading import open_result, read_table, stored_tables
 from gixi_bluesky.tiled_adapters.frame_arrays import (
     CUTS,
     Q_IMAGE,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from html import escape
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -19,6 +17,7 @@ from gixi_bluesky.processing.tracks.sum_phases import stored_lines, with_phases_
 from gixi_bluesky.processing.tracks.unexplained import Unexplained, unexplained_lines
 from gixi_bluesky.tiled_adapters.client.cut_series import CutSeries, read_rows, tiled_cut_names
 from gixi_bluesky.tiled_adapters.client.raw_signals import joined
+from gixi_bluesky.tiled_adapters.client.run_display import run_html, run_line
 from gixi_bluesky.tiled_adapters.frame_arrays import (
     CUTS,
     Q_IMAGE,
@@ -26,7 +25,6 @@ from gixi_bluesky.tiled_adapters.frame_arrays import (
     StoredAxis,
     cut_arrays,
 )
-from gixi_bluesky.tiled_adapters.run_names import sample_name
 from gixi_bluesky.tiled_adapters.schema import (
     IMAGE_KEY,
     IMAGES,
@@ -42,8 +40,6 @@ if TYPE_CHECKING:
     import xarray
 
 __all__ = ["GIXIRun"]
-
-_SHOWN_PHASES = 3
 
 
 class GIXIRun(BlueskyRunV3):
@@ -239,41 +235,11 @@ class GIXIRun(BlueskyRunV3):
         return overview_figure(self)
 
     def __repr__(self) -> str:
-        summary = self.summary
-        phases = ", ".join(
-            f"{phase['name']} {phase['max_probability']:.2f}"
-            for phase in _probable(summary)[:_SHOWN_PHASES]
-        )
-        return (
-            f"<GIXIRun {self.metadata['start']['uid'][:8]} of raw {self.raw_uid[:8]}: "
-            f"{summary.get('n_frames', 0)} frames, {summary.get('n_peaks', 0)} peaks"
-            f"{', ' + phases if phases else ''}, {self._state}>"
-        )
+        return run_line(self)
 
     def _repr_html_(self) -> str:
-        """Return what a notebook shows: counts, and each phase with its probability and onset."""
-        summary, start = self.summary, self.metadata["start"]
-        names = ("n_frames", "n_peaks", "n_dropped", "n_failed")
-        counts = ", ".join(f"{summary.get(name, 0)} {name[2:]}" for name in names)
-        rows = "".join(
-            f"<tr><td>{escape(str(phase['name']))}</td><td>{phase['max_probability']:.2f}</td>"
-            f"<td>{phase.get('n_frames', 0)}</td><td>{_onset(phase)}</td></tr>"
-            for phase in _probable(summary)
-        )
-        table = (
-            "<table><tr><th>phase</th><th>probability</th><th>frames</th><th>from frame</th></tr>"
-            f"{rows}</table>"
-        )
-        sample = escape(sample_name(start))
-        return (
-            f"<div><b>GIXIRun</b> <code>{escape(start['uid'])}</code> {sample}<br>"
-            f"of raw <code>{escape(self.raw_uid)}</code>, {self._state}: {counts}"
-            f"{table if rows else ''}</div>"
-        )
-
-    @property
-    def _state(self) -> str:
-        return "complete" if self.metadata.get("stop") else "growing"
+        """Return what a notebook shows."""
+        return run_html(self)
 
     def _rows(self, stream: str, frame: int | None = None) -> pd.DataFrame:
         """Return a table without its time stamps; a row that was stored twice counts once."""
@@ -287,18 +253,3 @@ class GIXIRun(BlueskyRunV3):
         if frame is not None:
             rows = rows[rows["frame"] == frame]
         return rows.reset_index(drop=True)
-
-
-def _probable(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the phases of a summary that have a probability, the highest first."""
-    phases = [
-        phase
-        for phase in summary.get("phases", {}).values()
-        if phase.get("max_probability") is not None
-    ]
-    return sorted(phases, key=lambda phase: -phase["max_probability"])
-
-
-def _onset(phase: Mapping[str, Any]) -> str:
-    frame = phase.get("onset_frame")
-    return "" if frame is None else str(frame)

@@ -18,12 +18,7 @@ from gixi_bluesky.tiled_adapters.files.array_groups import (
     stored_rows,
     write_rows,
 )
-from gixi_bluesky.tiled_adapters.files.nexus import (
-    append_rows,
-    create_entry,
-    create_table,
-    read_table,
-)
+from gixi_bluesky.tiled_adapters.files.nexus import append_rows, create_entry, create_table
 from gixi_bluesky.tiled_adapters.files.part_files import (
     disk_errors,
     new_part_path,
@@ -37,6 +32,7 @@ from gixi_bluesky.tiled_adapters.files.polar_images import (
     write_image,
 )
 from gixi_bluesky.tiled_adapters.files.repacking import finish_run
+from gixi_bluesky.tiled_adapters.files.result_reading import read_table
 from gixi_bluesky.tiled_adapters.frame_arrays import FrameArray, StoredRows
 from gixi_bluesky.tiled_adapters.schema import IMAGE_DATASET, STREAMS, TABLES, StreamTable
 

@@ -29,7 +29,6 @@ from gixi_bluesky.tiled_adapters.files.array_groups import (
 from gixi_bluesky.tiled_adapters.files.nexus import (
     complete_entry,
     create_entry,
-    read_table,
     write_note,
     write_table,
 )
@@ -41,6 +40,7 @@ from gixi_bluesky.tiled_adapters.files.polar_images import (
     is_stored,
 )
 from gixi_bluesky.tiled_adapters.files.requests import Finished, Sample
+from gixi_bluesky.tiled_adapters.files.result_reading import read_table
 from gixi_bluesky.tiled_adapters.frame_arrays import FrameArray, StoredRows
 from gixi_bluesky.tiled_adapters.schema import IMAGE_DATASET, IMAGE_KEY, IMAGES, StreamTable
 

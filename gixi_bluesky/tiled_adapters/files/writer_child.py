@@ -17,7 +17,6 @@ import pandas as pd
 from gixi_bluesky.errors import StoreError
 from gixi_bluesky.log import get_logger
 from gixi_bluesky.processes.child import portable_error
-from gixi_bluesky.tiled_adapters.files.nexus import open_result, read_table
 from gixi_bluesky.tiled_adapters.files.part_files import run_parts
 from gixi_bluesky.tiled_adapters.files.parts import PartWriter
 from gixi_bluesky.tiled_adapters.files.repacking import finish_run, remove_parts
@@ -32,6 +31,7 @@ from gixi_bluesky.tiled_adapters.files.requests import (
     RemoveParts,
     Request,
 )
+from gixi_bluesky.tiled_adapters.files.result_reading import open_result, read_table
 from gixi_bluesky.tiled_adapters.schema import IMAGE_DATASET, is_table
 
 __all__ = ["serve"]

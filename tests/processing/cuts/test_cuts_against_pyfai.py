@@ -14,7 +14,8 @@ from real_frames import LAB6, MAPBBR3, MAPI, lab6, mapbbr3, mapi
 
 from gixi_bluesky.processing.cuts.maps import CutMaps
 from gixi_bluesky.processing.cuts.settings import CutSettings
-from gixi_bluesky.processing.geometry.instrument import Geometry, orient
+from gixi_bluesky.processing.geometry.calibration import orient
+from gixi_bluesky.processing.geometry.instrument import Geometry
 from gixi_bluesky.processing.pixels.masks import invalid_pixels
 from gixi_bluesky.processing.pixels.noise import Noise
 from gixi_bluesky.processing.settings import CorrectionSettings, GeometrySettings, GridSettings

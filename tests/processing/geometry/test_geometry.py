@@ -17,7 +17,8 @@ from pyFAI.detectors import Detector
 from pyFAI.integrator.azimuthal import AzimuthalIntegrator
 
 from gixi_bluesky.errors import GeometryError
-from gixi_bluesky.processing.geometry.instrument import Geometry, binning_note, orient
+from gixi_bluesky.processing.geometry.calibration import binning_note, orient
+from gixi_bluesky.processing.geometry.instrument import Geometry
 from gixi_bluesky.processing.geometry.intensity_factors import (
     polarization_factor,
     solid_angle_factor,

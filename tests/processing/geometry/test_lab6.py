@@ -11,7 +11,8 @@ import pyFAI.units
 import pytest
 from scipy.optimize import curve_fit
 
-from gixi_bluesky.processing.geometry.instrument import Geometry, orient
+from gixi_bluesky.processing.geometry.calibration import orient
+from gixi_bluesky.processing.geometry.instrument import Geometry
 from gixi_bluesky.processing.pixels.masks import load_mask
 from gixi_bluesky.processing.remap.remapper import Remapper
 from gixi_bluesky.processing.settings import CorrectionSettings, GeometrySettings, GridSettings

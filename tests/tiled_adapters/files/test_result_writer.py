@@ -18,7 +18,7 @@ from full_disk import files_below
 
 from gixi_bluesky.errors import StoreError
 from gixi_bluesky.processing.types import FrameResult
-from gixi_bluesky.tiled_adapters.files.nexus import read_table
+from gixi_bluesky.tiled_adapters.files.result_reading import read_table
 from gixi_bluesky.tiled_adapters.files.result_writer import ResultWriter, write_result_file
 from gixi_bluesky.tiled_adapters.schema import IMAGE_DATASET
 

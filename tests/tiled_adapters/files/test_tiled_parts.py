@@ -23,9 +23,9 @@ from gixi_bluesky.errors import ConfigError, StoreError
 from gixi_bluesky.processing.tables import Matches, MatchPeaks, Peaks
 from gixi_bluesky.processing.types import FrameResult, PolarImage
 from gixi_bluesky.tiled_adapters.files import repacking
-from gixi_bluesky.tiled_adapters.files.nexus import read_table
 from gixi_bluesky.tiled_adapters.files.parts import PartWriter
 from gixi_bluesky.tiled_adapters.files.repacking import remove_parts
+from gixi_bluesky.tiled_adapters.files.result_reading import read_table
 from gixi_bluesky.tiled_adapters.files.result_writer import write_result_file
 from gixi_bluesky.tiled_adapters.schema import IMAGE_DATASET, STREAMS
 
