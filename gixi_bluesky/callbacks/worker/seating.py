@@ -1,4 +1,4 @@
-"""How many analysis processes there are, and how each is set up."""
+"""The number of analysis processes, and the set-up of each."""
 
 from __future__ import annotations
 

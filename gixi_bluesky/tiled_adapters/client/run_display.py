@@ -1,4 +1,4 @@
-"""What Python and notebooks show of a derived run."""
+"""A derived run as Python and notebooks show it."""
 
 from __future__ import annotations
 
