@@ -1,4 +1,4 @@
-"""Every package that the source imports is declared in pyproject.toml."""
+"""Every package that the source imports is declared, and every pin fits the oldest Python."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -53,3 +55,20 @@ def test_every_imported_package_is_declared(folder):
         )
     }
     assert undeclared == {}
+
+
+def test_the_pins_support_the_oldest_python():
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pins = dict(line.split("==") for line in lines if "==" in line)
+    installed = {canonicalize_name(one.name): one for one in metadata.distributions() if one.name}
+    oldest = PROJECT["requires-python"].removeprefix(">=") + ".0"
+    pinned = {
+        name: one.metadata["Requires-Python"]
+        for name, version in pins.items()
+        if (one := installed.get(canonicalize_name(name))) is not None and one.version == version
+    }
+    assert len(pinned) > len(pins) // 2
+    too_new = {
+        name: needs for name, needs in pinned.items() if needs and oldest not in SpecifierSet(needs)
+    }
+    assert too_new == {}

@@ -245,13 +245,21 @@ def test_spilled_frames_are_analysed_in_the_end(
     stores = Stores()
     analysis = start(stores, queue={"max_mib": 0.1, "spill_directory": "spill"})
     frames = np.ones((12, 100, 100), np.uint16) * np.arange(12, dtype=np.uint16)[:, None, None]
+    sent = 0
     for name, doc in inline_run(frames):
         analysis(name, doc)
-        time.sleep(0.02)  # the disk keeps up with this detector
+        sent += name == "event"
+        wait_until(lambda n=sent: keeps_up(analysis, n))
     assert analysis.drain(30)
     assert found_q(stores.only) == list(range(12))
     assert (tmp_path / "spill").is_dir()
     wait_until(lambda: not list((tmp_path / "spill").rglob("*.npy")))
+
+
+def keeps_up(analysis: Analysis, sent: int) -> bool:
+    """Return whether the disk has taken what the memory of the queue has no room for."""
+    status = analysis.status()
+    return bool(status["frames_received"] == sent and status["queue_bytes"] <= 0.1 * 2**20)
 
 
 def test_a_wrong_set_up_raises_at_once(start: Start) -> None:

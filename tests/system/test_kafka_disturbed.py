@@ -57,7 +57,7 @@ def test_nothing_is_lost_or_doubled_whatever_is_killed(site: Disturbed) -> None:
         poison += [(1, offset) for offset in site.send(b"poison", b"\xc1", partition=1)]
         c.running()
         site.broker.kill()
-        time.sleep(1)
+        c.wait_until(lambda beat: bool(beat.last_error))
         site.broker.start()
         c.wait_until(lambda beat: len(beat.partitions) > 0)
         site.server.kill()
