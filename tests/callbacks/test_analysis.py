@@ -14,11 +14,13 @@ from bluesky import RunEngine
 from bluesky.plans import count
 from fake_pipeline import REFUSED
 from fakes import FAKE, MemoryStore, Stores, fake_config
+from manual_clock import ManualClock
 from ophyd.sim import SynSignalWithRegistry, hw
 from raw_runs import HDF5, RawRun, feed, hdf5_run, images, inline_run, write_hdf5
 from waiting import wait_until
 
 from gixi_bluesky.callbacks.analysis import Analysis
+from gixi_bluesky.callbacks.derived.keeping import RunKeeper
 from gixi_bluesky.callbacks.derived.publishing import RunPublisher
 from gixi_bluesky.callbacks.documents.document_types import RunStart
 from gixi_bluesky.errors import (
@@ -376,3 +378,27 @@ def test_who_can_wait_loses_no_image(start: Start) -> None:
         analysis.feed(name, doc)
     analysis.drain(60)
     assert set(store.table("frames")["status"]) == {"ok"}
+
+
+def test_closing_waits_five_seconds_for_all_runs_of_a_dead_store(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    thaws = threading.Event()
+    analysis = start(Stores(thaws=thaws))
+    for _ in range(4):
+        feed(analysis, inline_run(images(2))[:-1])
+    wait_until(lambda: analysis.status()["runs_open"] == 4)
+    time_passes = ManualClock()
+    waits: list[float] = []
+
+    def join(_: RunKeeper, timeout: float) -> None:
+        waits.append(timeout)
+        time_passes.advance(timeout)
+
+    monkeypatch.setattr(analysis._core, "_clock", time_passes.clock)
+    monkeypatch.setattr(RunKeeper, "join", join)
+    try:
+        analysis.close()
+    finally:
+        thaws.set()
+    assert 1 <= sum(waits) <= 5.1
