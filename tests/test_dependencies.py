@@ -72,3 +72,17 @@ def test_the_pins_support_the_oldest_python():
         name: needs for name, needs in pinned.items() if needs and oldest not in SpecifierSet(needs)
     }
     assert too_new == {}
+
+
+def test_the_hashes_are_those_of_the_pins():
+    pins = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    expected = {line for line in pins if "==" in line and not line.startswith("torch==")}
+    entries = (ROOT / "hashes.txt").read_text(encoding="utf-8").replace("\\\n", " ").splitlines()
+    hashed = dict(line.split(maxsplit=1) for line in entries if not line.startswith("#"))
+    assert {canonical(pin) for pin in hashed} == {canonical(pin) for pin in expected}
+    assert all("--hash=sha256:" in hashes for hashes in hashed.values())
+
+
+def canonical(pin: str) -> str:
+    name, _, version = pin.partition("==")
+    return f"{canonicalize_name(name)}=={version}"

@@ -175,6 +175,15 @@ def held_by_others(job: Job, pid: int) -> set[str]:
     return {partition for beat in beats for partition in beat.partitions}
 
 
+def is_missed(site: SlurmSite, scan: Scan) -> bool:
+    """Return whether rows wait for Tiled in a spool, or none is left that could."""
+    if spool_files(site.folder / "results"):
+        return True
+    committed = site.committed(TOPIC)
+    ends = scan.acknowledged.items()
+    return bool(ends) and all(committed.get(place, 0) >= end for place, end in ends)
+
+
 def disturb(
     site: SlurmSite,
     job: Job,
@@ -204,7 +213,7 @@ def disturb(
 
     scan.await_run(5)
     site.server.kill()
-    wait_for(lambda: spool_files(site.folder / "results"), "a run waits for Tiled", 90)
+    wait_for(lambda: is_missed(site, scan), "a run waits for Tiled", 120, pause_s=0.5)
     poison.send(POISON[2])
     site.server.start()
 
