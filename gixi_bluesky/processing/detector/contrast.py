@@ -17,7 +17,15 @@ from numpy.typing import NDArray
 
 from gixi_bluesky.processing.settings import ContrastSettings
 
-__all__ = ["Contrast", "equalise", "equalise_histogram"]
+__all__ = [
+    "GREY_LEVELS",
+    "NO_DATA",
+    "Contrast",
+    "equalise",
+    "equalise_histogram",
+    "grey_table",
+    "ranks",
+]
 
 Image = NDArray[np.float32]
 Levels = NDArray[np.uint8] | NDArray[np.uint16]
@@ -66,10 +74,7 @@ class Contrast:
             return
         levels = self._grey_levels(image, low, high)
         if self._settings.tiles == (1, 1):
-            counts = _counts(levels)
-            curve = _curve(counts, n, self._settings.clip_limit, _BINS)
-            table = np.append(curve.astype(np.float32), np.float32(np.nan))
-            _stretch(table[:-1], table[np.flatnonzero(counts)])
+            table = grey_table(_counts(levels), n, self._settings.clip_limit)
             np.take(table, levels, mode="clip", out=result)
             return
         valid = levels < NO_DATA
@@ -110,12 +115,28 @@ def equalise(image: NDArray[np.floating], settings: ContrastSettings) -> Image:
     return Contrast(settings)(image)
 
 
+def ranks(n: int, percentiles: tuple[float, float]) -> tuple[int, int]:
+    """Return the ranks next to two percentiles of `n` values, from the lower and the upper end."""
+    below = int(np.floor(percentiles[0] / 100 * (n - 1)))
+    return below, n - 1 - int(np.ceil(percentiles[1] / 100 * (n - 1)))
+
+
+def grey_table(counts: NDArray[np.int64], n: int, clip_limit: float) -> Image:
+    """Return what replaces each grey level, 0…1, and at the end NaN for `NO_DATA`.
+
+    counts: how many of the `n` pixels have each level; the histogram of a single tile
+    """
+    curve = _curve(counts, n, clip_limit, _BINS)
+    table = np.append(curve.astype(np.float32), np.float32(np.nan))
+    _stretch(table[:-1], table[np.flatnonzero(counts)])
+    return table
+
+
 def _limits(
     values: Image, n: int, percentiles: tuple[float, float]
 ) -> tuple[np.float32, np.float32]:
     """Return the percentiles of the `n` values that are not NaN, as the ranks next to them."""
-    below = int(np.floor(percentiles[0] / 100 * (n - 1)))
-    above = n - 1 - int(np.ceil(percentiles[1] / 100 * (n - 1)))
+    below, above = ranks(n, percentiles)
     return _nth_smallest(values, n, below), -_nth_smallest(-values, n, above)
 
 

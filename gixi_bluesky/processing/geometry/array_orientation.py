@@ -49,6 +49,16 @@ class Orientation:
         """Return the shape of an image of `shape` after `apply`."""
         return (shape[1], shape[0]) if self.transpose else shape
 
+    def within(self, rows: slice, columns: slice, shape: tuple[int, int]) -> tuple[slice, slice]:
+        """Return where a part of the turned image, of `shape`, lies in the array before `apply`."""
+        parts = [
+            slice(size - part.stop, size - part.start) if flip else part
+            for part, size, flip in zip(
+                (rows, columns), shape, (self.flip_rows, self.flip_columns), strict=True
+            )
+        ]
+        return (parts[1], parts[0]) if self.transpose else (parts[0], parts[1])
+
     def corner(
         self, corner: tuple[int, int], shape: tuple[int, int], whole: tuple[int, int]
     ) -> tuple[int, int]:

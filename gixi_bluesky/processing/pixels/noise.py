@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gixi_bluesky.processing.settings import CorrectionSettings
 
-__all__ = ["Noise"]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["Array", "Noise", "not_negative", "sampled"]
 
 Float32 = NDArray[np.float32]
+Samples = Callable[[], tuple[Float32, ...]]
+# One formula for arrays and for tensors on any device.
+Array = TypeVar("Array", Float32, "Tensor")
 
 # Cells this many rows apart share no detector pixel.
 _LAG = 4
@@ -39,16 +47,17 @@ class Noise:
     def of_frame(
         cls,
         settings: CorrectionSettings,
-        intensity: Float32,
-        unit_variance: Float32,
+        intensity: Samples,
+        unit_variance: Samples,
         *,
         integer: bool,
         exposures: int = 1,
     ) -> Noise:
         """Return the noise the settings state, or that of the scatter of a float frame.
 
-        intensity, unit_variance: (rows, columns) mean of each cell and the variance it would
-        have if a pixel's were 1; rows along the direction in which intensity changes slowly
+        intensity, unit_variance: `sampled` (rows, columns) mean of each cell and the variance it
+        would have if a pixel's were 1; rows along the direction in which intensity changes slowly;
+        called where noise is estimated
         exposures: how many the frame is the sum of
         """
         floor = settings.readout_noise**2 * exposures
@@ -56,24 +65,18 @@ class Noise:
             return cls(settings.gain, floor)
         if integer:
             return cls(1.0, floor)
-        return cls._of_scatter(intensity, unit_variance)
+        return cls._of_scatter(intensity(), unit_variance())
 
     @classmethod
-    def _of_scatter(cls, intensity: Float32, unit_variance: Float32) -> Noise:
+    def _of_scatter(
+        cls, intensity: tuple[Float32, ...], unit_variance: tuple[Float32, ...]
+    ) -> Noise:
         """Fit gain and floor to the differences between cells a few rows apart.
 
         Medians within levels of intensity keep the few cells on sharp features out.
         """
-        down, across = (max(1, n // _SAMPLES) for n in intensity.shape)
-        parts = [
-            (intensity[rows, ::across], unit_variance[rows, ::across])
-            for rows in (
-                slice(None, -2 * _LAG, down),
-                slice(_LAG, -_LAG, down),
-                slice(2 * _LAG, None, down),
-            )
-        ]
-        (below, v_below), (here, v_here), (above, v_above) = parts
+        below, here, above = intensity
+        v_below, v_here, v_above = unit_variance
         mean = (below + here + above) / 3
         difference = here - (below + above) / 2
         expected = v_here + (v_below + v_above) / 4
@@ -98,14 +101,31 @@ class Noise:
             return cls(max(float(levels @ variances) / square, 0.0) if square > 0 else 0.0, 0.0)
         return cls(gain, floor)
 
-    def variance(self, intensity: Float32, per_count: Float32, unit_variance: Float32) -> Float32:
+    def variance(self, intensity: Array, per_count: Array, unit_variance: Array) -> Array:
         """Return the variance of each cell's mean (rows, columns); NaN where intensity is.
 
         per_count, unit_variance: the variance if a pixel's were its mean counts, and if it were 1
         """
         variance = intensity * per_count
         if self.gain != 1:
-            variance *= np.float32(self.gain)
+            variance *= self.gain
         if self.floor:
-            variance += np.float32(self.floor) * unit_variance
-        return np.maximum(variance, 0, out=variance)
+            variance += unit_variance * self.floor
+        return not_negative(variance)
+
+
+def not_negative(values: Array) -> Array:
+    """Return an array or tensor with 0 in place of what is below, changed in place."""
+    if isinstance(values, np.ndarray):
+        return np.maximum(values, 0, out=values)
+    return values.clamp_(min=0)
+
+
+def sampled(image: Array) -> tuple[Array, Array, Array]:
+    """Return the samples of an image that noise is estimated from, and those rows above them."""
+    down, across = (max(1, n // _SAMPLES) for n in image.shape)
+    return (
+        image[: -2 * _LAG : down, ::across],
+        image[_LAG:-_LAG:down, ::across],
+        image[2 * _LAG :: down, ::across],
+    )

@@ -8,12 +8,13 @@ pixel, each of the four nearest gets 15 % of its counts.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["outlying", "without_outliers"]
+__all__ = ["Outliers", "find_outliers", "outlying", "without_outliers"]
 
 Bool = NDArray[np.bool_]
 Int64 = NDArray[np.int64]
@@ -26,24 +27,50 @@ _FEWEST_NEIGHBOURS = 5
 _EXPECTED_RANGE = 2.85  # of eight normal numbers, in standard deviations
 
 
+@dataclass(frozen=True, slots=True)
+class Outliers:
+    """The outliers of one frame: rows, columns and what replaces them, (n,) each.
+
+    values: in the frame's dtype
+    """
+
+    rows: Int64
+    columns: Int64
+    values: NDArray[Any]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def replaced(self, frame: NDArray[Any]) -> NDArray[Any]:
+        """Return a copy of the frame without its outliers, or the frame if it has none."""
+        if not len(self):
+            return frame
+        cleaned = frame.copy()
+        cleaned[self.rows, self.columns] = self.values
+        return cleaned
+
+
 def without_outliers(frame: NDArray[Any], masked: Bool | None = None) -> tuple[NDArray[Any], int]:
     """Return (rows, columns) with outliers replaced by their neighbours' median, and their number.
 
+    masked: as of `find_outliers`
+    """
+    found = find_outliers(frame, masked)
+    return found.replaced(frame), len(found)
+
+
+def find_outliers(frame: NDArray[Any], masked: Bool | None = None) -> Outliers:
+    """Return the outliers of a frame (rows, columns) with their neighbours' medians.
+
     masked: the same shape, pixels that need no care; NaN, negative integers and the maximum of an
-    integer type are no data. The frame itself is left alone, and returned if it has no outlier.
-    Strips of 16 rows are searched for their brightest pixel alone, so of several outliers close
-    together in one column only the brightest is found.
+    integer type are no data. Strips of 16 rows are searched for their brightest pixel alone, so of
+    several outliers close together in one column only the brightest is found.
     """
     rows, columns = _brightest(frame)
     rows, columns = _alone(frame, masked, rows, columns)
     found, medians = outlying(frame, masked, rows, columns)
-    count = int(np.count_nonzero(found))
-    if not count:
-        return frame, 0
-    cleaned = frame.copy()
-    values = medians[found]
-    cleaned[rows[found], columns[found]] = values if frame.dtype.kind == "f" else np.rint(values)
-    return cleaned, count
+    values = medians[found] if frame.dtype.kind == "f" else np.rint(medians[found])
+    return Outliers(rows[found], columns[found], values.astype(frame.dtype))
 
 
 def outlying(

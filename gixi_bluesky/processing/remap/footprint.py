@@ -22,7 +22,7 @@ from gixi_bluesky.processing.geometry.grids import Grid
 from gixi_bluesky.processing.geometry.instrument import Geometry
 from gixi_bluesky.processing.remap.cells import NarrowCells, cells_of_pixels
 
-__all__ = ["Footprint"]
+__all__ = ["Footprint", "enough"]
 
 Bool = NDArray[np.bool_]
 Float32 = NDArray[np.float32]
@@ -91,7 +91,7 @@ class Footprint:
         # A block's entry stands for four pixels.
         squares = (_row_sums(pixels, 2) + _row_sums(blocks, 2) / 4).reshape(grid.shape)
         full_weight = np.where(cells.narrow, cells.area, held)
-        data = cells.reachable & _enough(weight, full_weight)
+        data = cells.reachable & enough(weight, full_weight)
         weight = np.where(data, weight, 0)
         with np.errstate(divide="ignore"):
             normal = np.where(data, scale / weight, 0).astype(np.float32)
@@ -128,13 +128,17 @@ class Footprint:
         """
         means = self.pixels @ frame.ravel()
         if self.blocks.nnz:
-            rows, columns = self.shape
-            even = self.layout.apply(frame)[: rows // 2 * 2, : columns // 2 * 2]
-            even = self.layout.inverse.apply(even)
+            even = frame[self.whole_blocks]
             half = (even.shape[1] // 2, even.shape[0] // 2)
             blocks = cv2.resize(even, half, dst=halved, interpolation=cv2.INTER_AREA)
             means += self.blocks @ blocks.ravel()
         return means
+
+    @property
+    def whole_blocks(self) -> tuple[slice, slice]:
+        """Rows and columns of the window, in memory order, that whole blocks fill."""
+        even = [slice(0, n // 2 * 2) for n in self.shape]
+        return self.layout.within(even[0], even[1], self.shape)
 
     @property
     def halved_shape(self) -> tuple[int, int]:
@@ -147,13 +151,14 @@ class Footprint:
         valid: laid as in `means`; a cell needs half of its full weight
         """
         share = np.take(self.means(valid.astype(np.float32)), self.places) / self.scale
-        return np.where(_enough(self.weight * share, self.full_weight), share, np.float32(np.nan))
+        return np.where(enough(self.weight * share, self.full_weight), share, np.float32(np.nan))
 
 
-def _enough(weight: NDArray[Any], full_weight: NDArray[Any]) -> Bool:
+def enough(weight: Any, full_weight: Any) -> Any:
     """Return whether cells are data: at least half of one side's footprint is valid.
 
-    The mean then stays within half a cell of the centre.
+    weight, full_weight: (rows, columns) arrays or tensors. The mean then stays within half a cell
+    of the centre.
     """
     return (weight > 0) & (weight >= _MINIMUM_COVERAGE * full_weight)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,8 @@ from gixi_bluesky.errors import FrameError, GeometryError
 from gixi_bluesky.processing.geometry.array_orientation import Orientation
 from gixi_bluesky.processing.pixels.counts import PixelCorrection
 from gixi_bluesky.processing.pixels.masks import invalid_pixels, require_image
-from gixi_bluesky.processing.pixels.noise import Noise
+from gixi_bluesky.processing.pixels.noise import Noise, sampled
+from gixi_bluesky.processing.remap.cell_noise import Lacking, Spread
 from gixi_bluesky.processing.remap.footprint import Footprint
 from gixi_bluesky.processing.settings import CorrectionSettings
 from gixi_bluesky.processing.types import RemappedImage
@@ -48,15 +48,14 @@ class GridMean:
                 "check beam centre, flip, q_max, side and mask"
             )
             raise GeometryError(message)
-        self._whole = _Lacking(
-            np.empty(0, np.int64),
+        self._whole: Lacking[Float32] = Lacking(
             None,
             self._footprint.unit_variance,
             self._footprint.unit_variance / self._footprint.scale,
             self._footprint.weight,
         )
-        self._last = self._whole
-        self._spread: _Spread | None = None
+        self._last = np.empty(0, np.int64), self._whole  # pixels that lacked, and what follows
+        self._spread: Spread[Float32] | None = None
         # Kept from frame to frame: new memory of this size costs more than what is done in it.
         self._counts = np.empty((0, 0), np.float32)
         self._halved = np.empty((0, 0), np.float32)
@@ -77,7 +76,7 @@ class GridMean:
         layout = Orientation.of_memory(frame)
         if layout != self._footprint.layout:
             self._footprint = self._footprint.laid(layout)
-            self._last = self._whole
+            self._last = np.empty(0, np.int64), self._whole
         window = layout.inverse.apply(frame[self._footprint.window])
         means, lacking = self._means(np.ascontiguousarray(window))
         intensity = np.take(means, self._footprint.places, mode="clip")  # "raise" is twice slower
@@ -85,8 +84,8 @@ class GridMean:
             intensity /= lacking.share
         noise = Noise.of_frame(
             self._corrections,
-            intensity,
-            lacking.unit_variance,
+            lambda: sampled(intensity),
+            lambda: sampled(lacking.unit_variance),
             integer=integer,
             exposures=exposures,
         )
@@ -94,13 +93,13 @@ class GridMean:
         # Noise that was estimated is that of corrected counts already.
         if self._pixels is not None and (integer or self._corrections.gain is not None):
             if self._spread is None:
-                self._spread = _Spread.of(self._pixels, self._footprint)
+                self._spread = Spread.of(self._pixels, self._footprint)
             variance = self._spread.variance(noise, intensity, per_count, unit_variance, exposures)
         else:
             variance = noise.variance(intensity, per_count, unit_variance)
         return RemappedImage(intensity, variance, lacking.pixels), noise
 
-    def _means(self, window: NDArray[Any]) -> tuple[Float32, _Lacking]:
+    def _means(self, window: NDArray[Any]) -> tuple[Float32, Lacking[Float32]]:
         """Return the mean of each matrix row and what the frame lacks."""
         if window.dtype.kind == "f":
             with np.errstate(over="ignore"):  # beyond float32 is infinite, hence no data
@@ -129,10 +128,10 @@ class GridMean:
             self._halved = np.empty(shape, np.float32)
         return self._footprint.means(counts, self._halved)
 
-    def _without(self, lacking: Bool) -> _Lacking:
+    def _without(self, lacking: Bool) -> Lacking[Float32]:
         """Return what changes when pixels (memory order) lack; gaps stay, so the last is kept."""
         where = np.flatnonzero(lacking)
-        if not np.array_equal(where, self._last.where):
+        if not np.array_equal(where, self._last[0]):
             share = self._footprint.share(~lacking)
             pixels = np.nan_to_num(self._footprint.weight * share)
             if not pixels.any():
@@ -140,74 +139,6 @@ class GridMean:
                 raise FrameError(message)
             # Pixels that lack take their share of the squared weights with them.
             unit_variance = self._footprint.unit_variance / share
-            self._last = _Lacking(
-                where, share, unit_variance, unit_variance / self._footprint.scale, pixels
-            )
-        return self._last
-
-
-@dataclass(frozen=True, slots=True)
-class _Lacking:
-    """The maps of a footprint for frames that lack some pixels, each (grid rows, grid columns).
-
-    where: (n,) flat pixels of the window that lack
-    share: valid share of each cell's weight, NaN where it is no data; None if all is there
-    unit_variance: variance of the mean if that of every pixel were 1
-    per_count: variance of the mean per count, if a pixel's variance were its counts
-    pixels: detector pixels per cell, 0 where no data
-    """
-
-    where: NDArray[np.int64]
-    share: Float32 | None
-    unit_variance: Float32
-    per_count: Float32
-    pixels: Float32
-
-
-@dataclass(frozen=True, slots=True)
-class _Spread:
-    """The effect of dark and flat on the noise of each cell, (grid rows, grid columns).
-
-    A pixel's variance is (gain · raw + floor + dark variance) / flat², raw = counts · flat + dark;
-    each term is taken as the mean over the cell's pixels.
-
-    per_count: 1 / flat; unit: 1 / flat²; dark: dark / flat², dark_variance: dark variance / flat²
-    """
-
-    per_count: Float32
-    unit: Float32
-    dark: Float32
-    dark_variance: Float32
-
-    @classmethod
-    def of(cls, pixels: PixelCorrection, footprint: Footprint) -> _Spread:
-        def mean(values: Float32) -> Float32:
-            known = np.nan_to_num(values[footprint.window])
-            window = np.ascontiguousarray(footprint.layout.inverse.apply(known))
-            return np.take(footprint.means(window), footprint.places) / footprint.scale
-
-        inverse = pixels.inverse_flat
-        square = inverse * inverse
-        return cls(
-            mean(inverse),
-            mean(square),
-            mean(pixels.dark * square),
-            mean(pixels.dark_variance * square),
-        )
-
-    def variance(
-        self,
-        noise: Noise,
-        intensity: Float32,
-        per_count: Float32,
-        unit_variance: Float32,
-        exposures: int,
-    ) -> Float32:
-        """Return the variance of each cell's mean, as `Noise.variance` does without correction.
-
-        The same dark is taken off each exposure, so its own error grows with their number.
-        """
-        signal = noise.variance(intensity, per_count * self.per_count, unit_variance * self.unit)
-        n = np.float32(exposures)
-        extra = np.float32(noise.gain) * n * self.dark + n * n * self.dark_variance
-        return signal + unit_variance * np.maximum(extra, 0)
+            per_count = unit_variance / self._footprint.scale
+            self._last = where, Lacking(share, unit_variance, per_count, pixels)
+        return self._last[1]
