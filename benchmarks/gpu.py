@@ -5,7 +5,11 @@ printed are frames/s, milliseconds a frame of each stage, the peak memory of the
 peaks lie from those of the CPU. Then the largest batch is run again with most of the GPU's memory
 taken, which must end in smaller batches or on the CPU, with the same peaks.
 
+The chain of a CPU set-up is measured in the same run, on as many frames one by one. With --device
+cpu, torch computes on the CPU as it would on a GPU.
+
     python benchmarks/gpu.py [--device cuda] [--frames 64] [--weights default large gixi-2022]
+                             [--shape 2048 2048]
 """
 
 from __future__ import annotations
@@ -18,7 +22,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gixi_bluesky.bench import beamline, machine, simulated_frames
+from gixi_bluesky.bench import DETECTOR, beamline, machine, simulated_frames
 from gixi_bluesky.config import Config
 from gixi_bluesky.processing.pipeline import Pipeline
 from gixi_bluesky.processing.types import FrameResult
@@ -32,15 +36,20 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--frames", type=int, default=64)
     parser.add_argument("--exposures", type=int, default=8)
+    parser.add_argument("--shape", type=int, nargs=2, default=DETECTOR, help="rows, columns")
     parser.add_argument("--weights", nargs="+", default=["default", "large"])
     options = parser.parse_args()
     about = machine()
     print(", ".join(f"{key} {value}" for key, value in about.items()))
     config = beamline()
-    stack = simulated_frames(config, options.exposures).clip(0).astype(np.uint16)
+    stack = (
+        simulated_frames(config, options.exposures, tuple(options.shape)).clip(0).astype(np.uint16)
+    )
     print(f"frames of {stack.shape[1:]} {stack.dtype}, grid {config.grid.shape}")
     for weights in options.weights:
-        expected = on_device(config, weights, "cpu").batch(stack)
+        on_cpu = Pipeline(set_up(config, weights, "cpu"))
+        expected = on_cpu.batch(stack)
+        report(weights, on_cpu, stack, 1, options.frames)
         pipeline = on_device(config, weights, options.device)
         for batch in BATCHES:
             report(weights, pipeline, stack, batch, options.frames)
@@ -50,11 +59,14 @@ def main() -> None:
 
 
 def on_device(config: Config, weights: str, device: str) -> Pipeline:
-    """Return the chain with these weights on a device."""
+    """Return the chain with these weights in torch on a device."""
+    return Pipeline(set_up(config, weights, device), tensors_on_cpu=device == "cpu")
+
+
+def set_up(config: Config, weights: str, device: str) -> Config:
+    """Return the configuration with these weights on a device."""
     update = {"weights": weights, "device": device}
-    return Pipeline(
-        config.model_copy(update={"detector": config.detector.model_copy(update=update)})
-    )
+    return config.model_copy(update={"detector": config.detector.model_copy(update=update)})
 
 
 def report(weights: str, pipeline: Pipeline, stack: NDArray[Any], batch: int, frames: int) -> None:

@@ -20,10 +20,11 @@ from gixi_bluesky.processing.geometry.instrument import Geometry
 from gixi_bluesky.processing.match.phases import Matcher
 from gixi_bluesky.processing.match.temporal_prior import remembered
 from gixi_bluesky.processing.measure.peaks import measure, surely_seen
+from gixi_bluesky.processing.on_device import device_front
 from gixi_bluesky.processing.pixels.counts import Dark, PixelCorrection
 from gixi_bluesky.processing.pixels.masks import require_image
 from gixi_bluesky.processing.pixels.noise import Noise
-from gixi_bluesky.processing.pixels.outliers import without_outliers
+from gixi_bluesky.processing.pixels.outliers import Outliers, find_outliers
 from gixi_bluesky.processing.remap.remapper import Remapper
 from gixi_bluesky.processing.settings import GivenPerFrame
 from gixi_bluesky.processing.stages import StageTimes
@@ -36,6 +37,7 @@ from gixi_bluesky.processing.types import CartesianImage, Cut, Detections, Frame
 from gixi_bluesky.provenance import Provenance
 
 if TYPE_CHECKING:
+    from gixi_bluesky.processing.on_device.front import Ready
     from gixi_bluesky.processing.tracks.series import SeriesResult
 
 __all__ = ["Pipeline", "PipelineSettings"]
@@ -68,15 +70,17 @@ class _Remapped:
     cuts: Mapping[str, Cut] = field(default_factory=dict)
     replaced: int = 0
     q_image: CartesianImage | None = None
+    ready: Ready | None = None
 
 
 class Pipeline:
     """Builds maps, loads weights and CIFs once, then turns frames into peaks and phases.
 
+    tensors_on_cpu: compute on the CPU as on a GPU, for tests and benchmarks
     Raises GeometryError, WeightsError or StructureFileError when built from a wrong set-up.
     """
 
-    def __init__(self, config: PipelineSettings) -> None:
+    def __init__(self, config: PipelineSettings, *, tensors_on_cpu: bool = False) -> None:
         self._config = config
         # Shape-free trial, so that an impossible geometry fails now and not at the first frame.
         if not config.geometry.changes_per_frame:
@@ -92,7 +96,9 @@ class Pipeline:
             device=config.detector.device,
             engine=config.detector.engine,
             space=config.grid.space,
+            tensors_on_cpu=tensors_on_cpu,
         )
+        self._front = device_front(self.detector, config.corrections)
         rings = {f"{_RING}{name}": one.cut for name, one in config.textures.items()}
         self._maps = FrameMaps(config, {**config.cuts, **rings})
         self.steps = load_steps(config.steps)
@@ -259,37 +265,50 @@ class Pipeline:
         if self.maps_built == built:
             times, notes = times.without("maps"), ()
         with times.timed("remap"):
-            turned, replaced = self._without_outliers(remapper, frame)
+            turned, outliers = self._outliers(remapper, frame)
             how = self._pixels(remapper, exposure.dark), exposure.number
-            polar, cartesian = remapper(turned, *how), remapper.cartesian(turned, *how)
-            on_q = remapper.q_image(turned, *how) if q_image else None
+            ready = None
+            if self._front is not None:
+                corrections = outliers, how, conditions.monitor
+                ready = self._front(remapper, turned, *corrections, q_image=q_image)
+            if ready is None or maps.cuts is not None or self._sides_due:
+                turned = outliers.replaced(turned)
+            if ready is not None:
+                polar, cartesian, on_q = ready.polar, ready.cartesian, ready.q_image
+            else:
+                polar, cartesian = remapper(turned, *how), remapper.cartesian(turned, *how)
+                on_q = remapper.q_image(turned, *how) if q_image else None
         with times.timed("cuts"):
             cuts = _cut(maps, turned, polar, conditions, how)
         if not cuts:
             times = times.without("cuts")
-        if conditions.monitor is not None:
+        if conditions.monitor is not None and ready is None:
             polar = polar.over(conditions.monitor)
             cartesian = cartesian and cartesian.over(conditions.monitor)
             on_q = on_q and on_q.over(conditions.monitor)
         with times.timed("contrast"):
-            prepared = self.detector.prepare((cartesian or polar).intensity)
+            searched = (cartesian or polar).intensity
+            prepared = ready.prepared if ready else self.detector.prepare(searched)
         with times.timed("sides"):
-            warnings = notes + self._compare_sides(remapper, turned) + _reported(replaced)
+            warnings = notes + self._compare_sides(remapper, turned) + _reported(len(outliers))
         angle = conditions.incidence_angle_deg or 0.0
-        return _Remapped(polar, cartesian, prepared, angle, times, warnings, cuts, replaced, on_q)
+        images = polar, cartesian, prepared, angle
+        return _Remapped(*images, times, warnings, cuts, len(outliers), on_q, ready)
 
-    def _without_outliers(
-        self, remapper: Remapper, frame: NDArray[Any]
-    ) -> tuple[NDArray[Any], int]:
-        """Return the frame after `orient`, and how many of its pixels were replaced."""
+    def _outliers(self, remapper: Remapper, frame: NDArray[Any]) -> tuple[NDArray[Any], Outliers]:
+        """Return the frame after `orient`, and the outliers that are to be replaced."""
         turned = orient(frame, self._config.geometry)
         if not self._config.corrections.replace_outliers:
-            return turned, 0
-        return without_outliers(turned, remapper.masked)
+            return turned, Outliers.none(turned)
+        return turned, find_outliers(turned, remapper.masked)
+
+    @property
+    def _sides_due(self) -> bool:
+        return self._frames % _SIDES_COMPARED_EVERY == 0
 
     def _compare_sides(self, remapper: Remapper, frame: NDArray[Any]) -> tuple[str, ...]:
         """Log a warning, at intervals, if rings lie at different |q| on both sides of the beam."""
-        due = self._frames % _SIDES_COMPARED_EVERY == 0
+        due = self._sides_due
         self._frames += 1
         if not due or self._config.grid.side != "fold":
             return ()
@@ -304,12 +323,20 @@ class Pipeline:
     def _finish(self, remapped: Sequence[_Remapped], first: int) -> list[FrameResult]:
         together = StageTimes()
         with together.timed("detect"):
-            found = self.detector(np.stack([one.prepared for one in remapped]))
+            found = self._detect(remapped)
         share = together.shared(len(remapped))
         return [
             self._measure(one, detections, first + i, share)
             for i, (one, detections) in enumerate(zip(remapped, found, strict=True))
         ]
+
+    def _detect(self, remapped: Sequence[_Remapped]) -> list[Detections]:
+        ready = [one.ready for one in remapped if one.ready is not None]
+        if self._front is not None and len(ready) == len(remapped):
+            return self._front.detect(ready)
+        for one in ready:
+            one.wait()
+        return self.detector(np.stack([(one.ready or one).prepared for one in remapped]))
 
     def _measure(
         self, one: _Remapped, detections: Detections, index: int, detecting: StageTimes

@@ -62,6 +62,7 @@ def load_detector(
     engine: str = "auto",
     *,
     space: str = "polar",
+    tensors_on_cpu: bool = False,
 ) -> Detector:
     """Return the detector of that name, or of a weights file with its manifest.
 
@@ -71,6 +72,7 @@ def load_detector(
     engine: what runs a light network on the CPU: torch, onnx, openvino, or auto for the fastest
         that is installed; all find the same boxes
     space: what the images will be, polar or cartesian (q_z, q_xy)
+    tensors_on_cpu: run a light network in torch as on a GPU, for tests and benchmarks
     Raises WeightsError when weights are missing, damaged, unknown or made for another space, and
     for an engine that is not installed.
     """
@@ -97,7 +99,8 @@ def load_detector(
         return FasterRCNNDetector(manifest, load_tensors(manifest, path), chosen)
     from gixi_bluesky.processing.detector.networks.light_detector import LightDetector
 
-    return LightDetector(manifest, load_arrays(manifest, path), chosen, runs_it)
+    arrays = load_arrays(manifest, path)
+    return LightDetector(manifest, arrays, chosen, runs_it, tensors_on_cpu=tensors_on_cpu)
 
 
 def find_weights(name_or_path: str | Path, space: str = "polar") -> tuple[Manifest, Path]:

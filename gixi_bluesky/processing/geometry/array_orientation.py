@@ -59,6 +59,14 @@ class Orientation:
         ]
         return (parts[1], parts[0]) if self.transpose else (parts[0], parts[1])
 
+    def place(
+        self, rows: NDArray[np.int64], columns: NDArray[np.int64], shape: tuple[int, ...]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the indices before `apply` of pixels (n,) of the turned image, of `shape`."""
+        row = shape[0] - 1 - rows if self.flip_rows else rows
+        column = shape[1] - 1 - columns if self.flip_columns else columns
+        return (column, row) if self.transpose else (row, column)
+
     def corner(
         self, corner: tuple[int, int], shape: tuple[int, int], whole: tuple[int, int]
     ) -> tuple[int, int]:

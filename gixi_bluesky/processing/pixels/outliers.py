@@ -38,6 +38,12 @@ class Outliers:
     columns: Int64
     values: NDArray[Any]
 
+    @classmethod
+    def none(cls, frame: NDArray[Any]) -> Outliers:
+        """Return no outliers of a frame."""
+        nowhere = np.empty(0, np.int64)
+        return cls(nowhere, nowhere, np.empty(0, frame.dtype))
+
     def __len__(self) -> int:
         return len(self.rows)
 

@@ -27,6 +27,7 @@ class GridMean:
     """The weighted mean of a frame's pixels over the cells of one grid, with its variance.
 
     shape: (rows, columns) of the frames after `orient`
+    pixels: what is done to each pixel first; of the last frame
     Keeps what the last frame lacked: not for several threads at once.
     Raises GeometryError when no cell is data.
     """
@@ -38,11 +39,11 @@ class GridMean:
         corrections: CorrectionSettings,
         pixels: PixelCorrection | None,
     ) -> None:
-        self._footprint, self._shape = footprint, shape
-        self._corrections = corrections
-        self._pixels = pixels
+        self.footprint, self._shape = footprint, shape
+        self.corrections = corrections
+        self.pixels = pixels
         self._dummy = () if pixels is not None else corrections.dummy
-        if not self._footprint.weight.any():
+        if not self.footprint.weight.any():
             message = (
                 "no cell of the grid is data: the detector sees none of it, or all is masked; "
                 "check beam centre, flip, q_max, side and mask"
@@ -50,9 +51,9 @@ class GridMean:
             raise GeometryError(message)
         self._whole: Lacking[Float32] = Lacking(
             None,
-            self._footprint.unit_variance,
-            self._footprint.unit_variance / self._footprint.scale,
-            self._footprint.weight,
+            self.footprint.unit_variance,
+            self.footprint.unit_variance / self.footprint.scale,
+            self.footprint.weight,
         )
         self._last = np.empty(0, np.int64), self._whole  # pixels that lacked, and what follows
         self._spread: Spread[Float32] | None = None
@@ -69,35 +70,38 @@ class GridMean:
             message = f"the frame has shape {frame.shape} after turning; expected {self._shape}"
             raise FrameError(message)
         integer = frame.dtype.kind in "iu"
-        if pixels is not None and pixels is not self._pixels:
-            self._pixels, self._spread = pixels, None
-        if self._pixels is not None:
-            frame = self._pixels(frame, exposures)
+        if pixels is not None and pixels is not self.pixels:
+            self.pixels, self._spread = pixels, None
+        if self.pixels is not None:
+            frame = self.pixels(frame, exposures)
         layout = Orientation.of_memory(frame)
-        if layout != self._footprint.layout:
-            self._footprint = self._footprint.laid(layout)
+        if layout != self.footprint.layout:
+            self.footprint = self.footprint.laid(layout)
             self._last = np.empty(0, np.int64), self._whole
-        window = layout.inverse.apply(frame[self._footprint.window])
+        window = layout.inverse.apply(frame[self.footprint.window])
         means, lacking = self._means(np.ascontiguousarray(window))
-        intensity = np.take(means, self._footprint.places, mode="clip")  # "raise" is twice slower
+        intensity = np.take(means, self.footprint.places, mode="clip")  # "raise" is twice slower
         if lacking.share is not None:
             intensity /= lacking.share
         noise = Noise.of_frame(
-            self._corrections,
+            self.corrections,
             lambda: sampled(intensity),
             lambda: sampled(lacking.unit_variance),
             integer=integer,
             exposures=exposures,
         )
         per_count, unit_variance = lacking.per_count, lacking.unit_variance
-        # Noise that was estimated is that of corrected counts already.
-        if self._pixels is not None and (integer or self._corrections.gain is not None):
+        if self.pixels is not None and self.spreads(integer=integer):
             if self._spread is None:
-                self._spread = Spread.of(self._pixels, self._footprint)
+                self._spread = Spread.of(self.pixels, self.footprint)
             variance = self._spread.variance(noise, intensity, per_count, unit_variance, exposures)
         else:
             variance = noise.variance(intensity, per_count, unit_variance)
         return RemappedImage(intensity, variance, lacking.pixels), noise
+
+    def spreads(self, *, integer: bool) -> bool:
+        """Return whether dark and flat spread the noise; an estimate has them in it already."""
+        return integer or self.corrections.gain is not None
 
     def _means(self, window: NDArray[Any]) -> tuple[Float32, Lacking[Float32]]:
         """Return the mean of each matrix row and what the frame lacks."""
@@ -123,22 +127,22 @@ class GridMean:
         return self._mean_of(np.where(lacking, np.float32(0), counts)), self._without(lacking)
 
     def _mean_of(self, counts: Float32) -> Float32:
-        shape = self._footprint.halved_shape
+        shape = self.footprint.halved_shape
         if self._halved.shape != shape:
             self._halved = np.empty(shape, np.float32)
-        return self._footprint.means(counts, self._halved)
+        return self.footprint.means(counts, self._halved)
 
     def _without(self, lacking: Bool) -> Lacking[Float32]:
         """Return what changes when pixels (memory order) lack; gaps stay, so the last is kept."""
         where = np.flatnonzero(lacking)
         if not np.array_equal(where, self._last[0]):
-            share = self._footprint.share(~lacking)
-            pixels = np.nan_to_num(self._footprint.weight * share)
+            share = self.footprint.share(~lacking)
+            pixels = np.nan_to_num(self.footprint.weight * share)
             if not pixels.any():
                 message = "no pixel on the grid is data: all are masked, gaps or not finite"
                 raise FrameError(message)
             # Pixels that lack take their share of the squared weights with them.
-            unit_variance = self._footprint.unit_variance / share
-            per_count = unit_variance / self._footprint.scale
+            unit_variance = self.footprint.unit_variance / share
+            per_count = unit_variance / self.footprint.scale
             self._last = where, Lacking(share, unit_variance, per_count, pixels)
         return self._last[1]

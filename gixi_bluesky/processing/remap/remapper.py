@@ -15,12 +15,13 @@ from gixi_bluesky.processing.geometry.grids import CartesianGrid, Grid, PolarGri
 from gixi_bluesky.processing.geometry.instrument import Geometry
 from gixi_bluesky.processing.geometry.intensity_factors import intensity_factor
 from gixi_bluesky.processing.pixels.counts import PixelCorrection
+from gixi_bluesky.processing.pixels.noise import Noise
 from gixi_bluesky.processing.remap.footprint import Footprint
 from gixi_bluesky.processing.remap.grid_means import GridMean
 from gixi_bluesky.processing.remap.sides import Sides
 from gixi_bluesky.processing.remap.stored_maps import StoredMaps
 from gixi_bluesky.processing.settings import CorrectionSettings, GridSettings
-from gixi_bluesky.processing.types import CartesianImage, PolarImage
+from gixi_bluesky.processing.types import CartesianImage, PolarImage, RemappedImage
 
 __all__ = ["Remapper"]
 
@@ -72,7 +73,7 @@ class Remapper:
         if pixels is not None:
             self._valid &= pixels.usable
         self.pixels = pixels
-        self._polar = self._average(self.grid)
+        self.polar_mean = self._average(self.grid)
         self._cartesian: tuple[CartesianGrid, GridMean] | None = None
         if grid.space == "cartesian":
             searched = CartesianGrid(self.grid.q_max, self.grid.shape, self.grid.side, mirror)
@@ -87,7 +88,10 @@ class Remapper:
         pixels: instead of those that it was built with; exposures: how many the frame sums
         Raises FrameError for a wrong shape or dtype and for a frame without data on the grid.
         """
-        image, noise = self._polar(frame, pixels, exposures)
+        return self.as_polar(*self.polar_mean(frame, pixels, exposures))
+
+    def as_polar(self, image: RemappedImage, noise: Noise) -> PolarImage:
+        """Return an image on the polar grid, and its noise, with the axes."""
         return PolarImage(
             image.intensity,
             image.variance,
@@ -102,13 +106,21 @@ class Remapper:
         self, frame: NDArray[Any], pixels: PixelCorrection | None = None, exposures: int = 1
     ) -> CartesianImage | None:
         """Return the frame on (q_z, |q_xy|), within the polar grid's reach, if searched there."""
+        if self.cartesian_mean is None:
+            return None
+        return self.as_cartesian(self.cartesian_mean(frame, pixels, exposures)[0])
+
+    @property
+    def cartesian_mean(self) -> GridMean | None:
+        """The mean over the cells that are searched, None where these are polar."""
+        return None if self._cartesian is None else self._cartesian[1]
+
+    def as_cartesian(self, image: RemappedImage) -> CartesianImage | None:
+        """Return an image on the searched cartesian grid with the axes."""
         if self._cartesian is None:
             return None
-        grid, average = self._cartesian
-        image, _ = average(frame, pixels, exposures)
-        return CartesianImage(
-            image.intensity, image.variance, image.pixels, q_xy=grid.q, q_z=grid.q_z
-        )
+        grid, _ = self._cartesian
+        return _on_axes(image, grid.q, grid.q_z)
 
     def q_map(
         self,
@@ -123,7 +135,7 @@ class Remapper:
         """
         seen = self._seen
         grid = QGrid(q_xy_range or seen[0], q_z_range or seen[1], shape)
-        return self._on(grid, frame, None, 1)
+        return _on_axes(self._picture(grid)(frame)[0], grid.q_xy, grid.q_z)
 
     def q_image(
         self, frame: NDArray[Any], pixels: PixelCorrection | None = None, exposures: int = 1
@@ -133,7 +145,16 @@ class Remapper:
         The cells are square, 1/512 of the polar grid's reach wide. Where the geometry changes
         from frame to frame, the range is that of the polar grid, else what the detector sees.
         """
-        return self._on(self._q_grid, frame, pixels, exposures)
+        return self.as_q_image(self.q_mean(frame, pixels, exposures)[0])
+
+    @property
+    def q_mean(self) -> GridMean:
+        """The mean over the cells of the stored image on (q_z, q_xy)."""
+        return self._picture(self._q_grid)
+
+    def as_q_image(self, image: RemappedImage) -> CartesianImage:
+        """Return an image on the stored (q_z, q_xy) grid with the axes."""
+        return _on_axes(image, self._q_grid.q_xy, self._q_grid.q_z)
 
     @cached_property
     def _q_grid(self) -> QGrid:
@@ -152,19 +173,10 @@ class Remapper:
         q_xy, q_z = self.geometry.q_at(rows, columns)
         return (max(q_xy.min(), -q_max), min(q_xy.max(), q_max)), (0.0, min(q_z.max(), q_max))
 
-    def _on(
-        self,
-        grid: QGrid,
-        frame: NDArray[Any],
-        pixels: PixelCorrection | None,
-        exposures: int,
-    ) -> CartesianImage:
+    def _picture(self, grid: QGrid) -> GridMean:
         if grid not in self._pictures:
             self._pictures = {grid: self._average(grid)}
-        image, _ = self._pictures[grid](frame, pixels, exposures)
-        return CartesianImage(
-            image.intensity, image.variance, image.pixels, q_xy=grid.q_xy, q_z=grid.q_z
-        )
+        return self._pictures[grid]
 
     @cached_property
     def sides(self) -> Sides:
@@ -187,6 +199,10 @@ class Remapper:
         if kept is not None:
             kept.store(built)
         return built
+
+
+def _on_axes(image: RemappedImage, q_xy: Float64, q_z: Float64) -> CartesianImage:
+    return CartesianImage(image.intensity, image.variance, image.pixels, q_xy=q_xy, q_z=q_z)
 
 
 def _deciding(corrections: CorrectionSettings) -> tuple[object, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,9 @@ from gixi_bluesky.processing.detector.networks.second_stage import (
 from gixi_bluesky.processing.detector.weights import Manifest
 from gixi_bluesky.processing.types import Detections
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 __all__ = ["LightDetector"]
 
 Float32 = NDArray[np.float32]
@@ -34,6 +38,8 @@ class LightDetector:
     """Weights of the light network, ready to find peaks.
 
     device: cpu, or a GPU as torch names it; engine: what runs the dense part on the CPU
+    tensors_on_cpu: run all of it in torch on a CPU, too, as on a GPU
+    takes_tensors: whether images may lie on the device already
     Raises WeightsError when the weights do not fit the architecture of their manifest.
     """
 
@@ -45,10 +51,13 @@ class LightDetector:
         tensors: Mapping[str, Float32],
         device: str = "cpu",
         engine: Engine = "torch",
+        *,
+        tensors_on_cpu: bool = False,
     ) -> None:
         self.name, self.sha256, self.device = manifest.name, manifest.sha256, device
         self.engine = engine
-        self._contrast, self._grid = Contrast(manifest.preprocessing.contrast), manifest.grid
+        self._settings, self._grid = manifest.preprocessing.contrast, manifest.grid
+        self._contrast = Contrast(self._settings)
         self._calibration = manifest.calibration
         self._judge = None if manifest.judge is None else shipped_judge(manifest.judge)
         try:
@@ -57,18 +66,19 @@ class LightDetector:
         except (TypeError, ValueError) as error:
             message = f"the weights {manifest.name} do not fit their manifest: {error}"
             raise WeightsError(message) from error
-        self._find: Callable[[Float32], list[Detections]]
+        self._find: Callable[[Any], list[Detections]]  # of an array or a tensor
 
         def on_cpu() -> _Alone:
             dense = _dense_pass(manifest, architecture, tensors, engine)
             return _Alone(dense, SecondStage(architecture, tensors))
 
-        if device == "cpu":
+        self.takes_tensors = tensors_on_cpu or device != "cpu"
+        if not self.takes_tensors:
             self._find = on_cpu()
         else:
-            from gixi_bluesky.processing.detector.networks.torch_pass import Batches, GPUPass
+            from gixi_bluesky.processing.detector.networks.torch_pass import Batches, TensorPass
 
-            self._find = Batches(GPUPass(architecture, tensors, device), on_cpu)
+            self._find = Batches(TensorPass(architecture, tensors, device), on_cpu)
 
     def prepare(self, polar: NDArray[np.floating]) -> Float32:
         """Give (..., n_phi, n_q) counts the contrast of the manifest: 0…1, NaN = no data."""
@@ -79,8 +89,26 @@ class LightDetector:
 
         Raises WeightsError for a grid these weights do not fit.
         """
+        return self.judged(images, self.boxes(images))
+
+    @property
+    def single_tile(self) -> bool:
+        """Whether the contrast has one tile, which is what `prepare_on_device` knows."""
+        return self._settings.tiles == (1, 1)
+
+    def prepare_on_device(self, image: Tensor) -> Tensor:
+        """Return a (n_phi, n_q) image on the device as `prepare` does."""
+        from gixi_bluesky.processing.detector.networks.device_input import device_contrast
+
+        return device_contrast(image, self._settings)
+
+    def boxes(self, images: Float32 | Tensor) -> list[Detections]:
+        """Find boxes with calibrated scores, not yet judged together; otherwise as a call."""
         self._grid.require(images.shape[1:], self.name)
-        found = [calibrated(one, *self._calibration) for one in self._find(images)]
+        return [calibrated(one, *self._calibration) for one in self._find(images)]
+
+    def judged(self, images: Float32, found: list[Detections]) -> list[Detections]:
+        """Return the boxes of prepared images, judged together."""
         if self._judge is None:
             return found
         return [self._judge(image, one) for image, one in zip(images, found, strict=True)]

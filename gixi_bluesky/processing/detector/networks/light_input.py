@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 from gixi_bluesky.processing.detector.networks.light_architecture import CHANNELS
 
-__all__ = ["NetworkInput", "network_input"]
+__all__ = ["COARSER", "FARTHEST", "SURROUNDINGS", "NetworkInput", "network_input"]
 
 Image = NDArray[np.float32]
 
-_COARSER = 4
-_SURROUNDINGS = (17, 9)  # (|q|, phi) in coarse pixels
-_FARTHEST = np.float32(4)
+COARSER = 4
+SURROUNDINGS = (17, 9)  # (|q|, phi) in coarse pixels
+FARTHEST = np.float32(4)
 _ROWS_AT_ONCE = 32  # so that they stay in the cache
 
 
@@ -31,7 +31,7 @@ class NetworkInput:
         self.shape = shape
         self._planes = np.empty((5, *shape), np.float32)
         self._input = np.empty((*shape, CHANNELS), np.float32)
-        coarse = [-(-n // _COARSER) for n in shape]
+        coarse = [-(-n // COARSER) for n in shape]
         self._coarse = (coarse[1], coarse[0])
 
     def __call__(self, image: Image) -> Image:
@@ -51,7 +51,7 @@ class NetworkInput:
             z = np.subtract(filled[part], mean[part], out=mean[part])
             z *= over[part]
             z *= valid[part]
-            np.clip(z, -_FARTHEST, _FARTHEST, out=z)
+            np.clip(z, -FARTHEST, FARTHEST, out=z)
             z *= np.float32(0.5)
             centred = np.subtract(filled[part], np.float32(0.5), out=square[part])
             centred *= np.float32(3)
@@ -72,7 +72,7 @@ class NetworkInput:
             cv2.boxFilter(
                 cv2.resize(plane, self._coarse, interpolation=cv2.INTER_AREA),
                 -1,
-                _SURROUNDINGS,
+                SURROUNDINGS,
                 borderType=cv2.BORDER_REFLECT,
             )
             for plane in (valid, image, square)

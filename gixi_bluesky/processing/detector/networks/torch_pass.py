@@ -13,8 +13,10 @@ from torch.nn import functional as F  # noqa: N812 - torch's own idiom
 
 from gixi_bluesky.log import get_logger
 from gixi_bluesky.processing.detector.boxes import suppress
+from gixi_bluesky.processing.detector.engines import network_threads
 from gixi_bluesky.processing.detector.networks.box_tensors import clip_boxes, decode_boxes
 from gixi_bluesky.processing.detector.networks.cuda_graph import CapturedPass
+from gixi_bluesky.processing.detector.networks.device_input import device_input
 from gixi_bluesky.processing.detector.networks.light import LightNet, Proposals
 from gixi_bluesky.processing.detector.networks.light_architecture import LightArchitecture
 from gixi_bluesky.processing.detector.networks.light_input import network_input
@@ -30,10 +32,10 @@ from gixi_bluesky.processing.detector.networks.second_stage import (
 from gixi_bluesky.processing.detector.networks.torch_threads import on_threads
 from gixi_bluesky.processing.types import Detections
 
-__all__ = ["Batches", "GPUPass", "TorchPass", "as_input", "detect", "fused_network", "judged"]
+__all__ = ["Batches", "TensorPass", "TorchPass", "as_input", "detect", "fused_network", "judged"]
 
 Float32 = NDArray[np.float32]
-Find = Callable[[Float32], list[Detections]]
+Find = Callable[[Any], list[Detections]]  # of an array or a tensor of prepared images
 
 _log = get_logger()
 
@@ -75,8 +77,8 @@ class TorchPass:
         return levels
 
 
-class GPUPass:
-    """Runs the network on a GPU, the dense part as one CUDA graph."""
+class TensorPass:
+    """Runs the network on a device, on a GPU the dense part as one CUDA graph."""
 
     def __init__(self, a: LightArchitecture, tensors: Mapping[str, Float32], device: str) -> None:
         self._network = fused_network(a, tensors, device)
@@ -84,9 +86,13 @@ class GPUPass:
         self._captured: dict[torch.Size, CapturedPass] = {}
 
     @torch.inference_mode()
-    def __call__(self, images: Float32) -> list[Detections]:
+    def __call__(self, images: Float32 | Tensor) -> list[Detections]:
         """Find the boxes of prepared (n, n_phi, n_q) images, with uncalibrated scores."""
-        batch = as_input(images).to(self._device)
+        there = images if isinstance(images, Tensor) else torch.from_numpy(images)
+        batch = device_input(there.to(self._device))
+        if self._device.type != "cuda":
+            with on_threads(network_threads()):
+                return detect(self._network, batch)
         # A graph is captured on the current device. TensorFloat-32, torch's default for
         # convolutions, would find other boxes than a CPU.
         precise = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
@@ -109,11 +115,13 @@ class Batches:
         self._size = largest
         self._cpu = False
 
-    def __call__(self, images: Float32) -> list[Detections]:
+    def __call__(self, images: Float32 | Tensor) -> list[Detections]:
         """Find the boxes of prepared (n, n_phi, n_q) images, with uncalibrated scores."""
         found: list[Detections] = []
         while len(found) < len(images):
             batch = images[len(found) : len(found) + self._size]
+            if self._cpu and isinstance(batch, Tensor):
+                batch = batch.cpu().numpy()
             try:
                 found += self._find(batch)
             except torch.OutOfMemoryError as error:
