@@ -37,7 +37,7 @@ from gixi_bluesky.processing.types import CartesianImage, Cut, Detections, Frame
 from gixi_bluesky.provenance import Provenance
 
 if TYPE_CHECKING:
-    from gixi_bluesky.processing.on_device.front import Ready
+    from gixi_bluesky.processing.on_device.front import PreparedFrame
     from gixi_bluesky.processing.tracks.series import SeriesResult
 
 __all__ = ["Pipeline", "PipelineSettings"]
@@ -70,7 +70,7 @@ class _Remapped:
     cuts: Mapping[str, Cut] = field(default_factory=dict)
     replaced: int = 0
     q_image: CartesianImage | None = None
-    ready: Ready | None = None
+    ready: PreparedFrame | None = None
 
 
 class Pipeline:

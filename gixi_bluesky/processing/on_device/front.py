@@ -15,8 +15,8 @@ from torch import Tensor
 from gixi_bluesky.log import get_logger
 from gixi_bluesky.processing.detector import Detector
 from gixi_bluesky.processing.detector.networks.light_detector import LightDetector
+from gixi_bluesky.processing.on_device.device_means import DeviceImage, DeviceMean
 from gixi_bluesky.processing.on_device.frames import DeviceFrame, DeviceFrames
-from gixi_bluesky.processing.on_device.grid_means import DeviceImage, DeviceMean
 from gixi_bluesky.processing.on_device.transfers import Arriving
 from gixi_bluesky.processing.pixels.counts import PixelCorrection
 from gixi_bluesky.processing.pixels.outliers import Outliers
@@ -25,13 +25,13 @@ from gixi_bluesky.processing.remap.remapper import Remapper
 from gixi_bluesky.processing.settings import CorrectionSettings
 from gixi_bluesky.processing.types import CartesianImage, Detections, PolarImage, RemappedImage
 
-__all__ = ["DeviceFront", "Ready"]
+__all__ = ["DeviceFront", "PreparedFrame"]
 
 _log = get_logger()
 
 
 @dataclass(frozen=True, slots=True)
-class Ready:
+class PreparedFrame:
     """A frame on its grids; the arrays hold nothing before `wait` returned.
 
     prepared: as the network takes it, on the host; on_device: the same on its device
@@ -65,7 +65,7 @@ class DeviceFront:
         one = detector if isinstance(detector, LightDetector) else None
         return cls(one, corrections) if one is not None and one.single_tile else None
 
-    def detect(self, ready: Sequence[Ready]) -> list[Detections]:
+    def detect(self, ready: Sequence[PreparedFrame]) -> list[Detections]:
         """Find the peaks of frames, best first; their arrays are here when it returns."""
         found = self._detector.boxes(torch.stack([one.on_device for one in ready]))
         for one in ready:
@@ -82,7 +82,7 @@ class DeviceFront:
         monitor: float | None,
         *,
         q_image: bool,
-    ) -> Ready | None:
+    ) -> PreparedFrame | None:
         """Return a frame after `orient` on its grids, None where the device has no memory for it.
 
         how: correction of the run, if it brought a dark, and the number of exposures
@@ -111,7 +111,7 @@ class DeviceFront:
         monitor: float | None,
         *,
         q_image: bool,
-    ) -> Ready:
+    ) -> PreparedFrame:
         pixels, exposures = how[0] or remapper.pixels, how[1]
         raw = self._frames.upload(turned)
         frame = self._frames.corrected(raw, turned, outliers, pixels, exposures)
@@ -133,7 +133,9 @@ class DeviceFront:
         stored = remapper.as_q_image(on(remapper.q_mean)[0]) if q_image else None
         prepared = self._detector.prepare_on_device(searched.intensity)
         arriving.append(self._frames.transfers.down(prepared))
-        return Ready(polar, cartesian, stored, arriving[-1].array, prepared, tuple(arriving))
+        return PreparedFrame(
+            polar, cartesian, stored, arriving[-1].array, prepared, tuple(arriving)
+        )
 
     def _mean(self, mean: GridMean, frame: DeviceFrame) -> DeviceImage:
         if mean not in self._means:

@@ -93,7 +93,7 @@ class LightDetector:
 
     @property
     def single_tile(self) -> bool:
-        """Whether the contrast has one tile, which is what `prepare_on_device` knows."""
+        """True where the contrast has one tile, the only one that `prepare_on_device` knows."""
         return self._settings.tiles == (1, 1)
 
     def prepare_on_device(self, image: Tensor) -> Tensor:
