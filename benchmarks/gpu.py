@@ -1,12 +1,12 @@
 """All measurements of speed that need a GPU, in a few minutes; also runs on the CPU, as a trial.
 
 Frames of a simulated film in host memory go through the whole chain one by one and in batches;
-printed are frames/s, milliseconds a frame of each stage, the peak memory of the device, and how far
-peaks lie from those of the CPU. Then the largest batch is run again with most of the GPU's memory
-taken, which must end in smaller batches or on the CPU, with the same peaks.
-
-The chain of a CPU set-up is measured in the same run, on as many frames one by one. With --device
-cpu, torch computes on the CPU as it would on a GPU.
+printed are frames/s, milliseconds a frame of each stage and of each step on the device, the peak
+memory of the device, and how far peaks lie from those of the CPU. A stage on a GPU is timed until
+it is launched; what runs then counts in `detect`, which waits for it. Then the largest batch is run
+again with most of the GPU's memory taken, which must end in smaller batches or on the CPU, with the
+same peaks. The chain of a CPU set-up is measured in the same run, on as many frames one by one.
+With --device cpu, torch computes on the CPU as it would on a GPU.
 
     python benchmarks/gpu.py [--device cuda] [--frames 64] [--weights default large gixi-2022]
                              [--shape 2048 2048]
@@ -16,6 +16,8 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,7 +26,13 @@ from numpy.typing import NDArray
 
 from gixi_bluesky.bench import DETECTOR, beamline, machine, simulated_frames
 from gixi_bluesky.config import Config
+from gixi_bluesky.processing.detector.networks.device_input import device_input
+from gixi_bluesky.processing.detector.networks.light_detector import LightDetector
+from gixi_bluesky.processing.geometry.calibration import orient
+from gixi_bluesky.processing.on_device.device_means import DeviceMean
+from gixi_bluesky.processing.on_device.frames import DeviceFrames
 from gixi_bluesky.processing.pipeline import Pipeline
+from gixi_bluesky.processing.pixels.outliers import find_outliers
 from gixi_bluesky.processing.types import FrameResult
 
 BATCHES = (1, 2, 4, 8)
@@ -53,6 +61,7 @@ def main() -> None:
         pipeline = on_device(config, weights, options.device)
         for batch in BATCHES:
             report(weights, pipeline, stack, batch, options.frames)
+        report_steps(pipeline, config, stack[0], options.frames)
         print(f"  against the CPU: {difference(expected, pipeline.batch(stack))}")
         if pipeline.detector.device != "cpu":
             with_little_memory(config, weights, options.device, stack, expected)
@@ -87,6 +96,41 @@ def report(weights: str, pipeline: Pipeline, stack: NDArray[Any], batch: int, fr
     parts = ", ".join(f"{name} {np.median(ms):.2f}" for name, ms in stages.items())
     where = f"{pipeline.detector.device} ({pipeline.detector.engine})"
     print(f"{weights} on {where}, batches of {batch}: {1 / took:.1f} frames/s{memory}; ms: {parts}")
+
+
+def report_steps(pipeline: Pipeline, config: Config, frame: NDArray[Any], repeats: int) -> None:
+    """Print milliseconds of each step on the device, waited for one by one."""
+    detector = pipeline.detector
+    if not isinstance(detector, LightDetector):
+        return
+    device = torch.device(detector.device)
+    frames, mean = DeviceFrames(device, ()), DeviceMean(device)
+    remapper = pipeline.remapper((frame.shape[0], frame.shape[1]))
+    turned = orient(frame, config.geometry)
+    took: dict[str, list[float]] = {}
+
+    def step(name: str, call: Callable[[], Any]) -> Any:
+        began = time.perf_counter()
+        result = call()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        took.setdefault(name, []).append(1e3 * (time.perf_counter() - began))
+        return result
+
+    with torch.inference_mode():
+        for _ in range(repeats + 1):
+            outliers = step("outliers (CPU)", lambda: find_outliers(turned, remapper.masked))
+            raw = step("upload", lambda: frames.upload(turned))
+            how = turned, outliers, remapper.pixels, 1
+            counts = step("counts", partial(frames.corrected, raw, *how))
+            image = step("remap", partial(mean, remapper.polar_mean, counts))
+            prepared = step("contrast", partial(detector.prepare_on_device, image.intensity))
+            step("input", partial(device_input, prepared[None]))
+            step("input, network, suppression", partial(detector.boxes, prepared[None]))
+            arriving = step("download", partial(frames.transfers.down, image.intensity))
+            arriving.wait()
+    parts = ", ".join(f"{name} {np.median(ms[1:]):.2f}" for name, ms in took.items())
+    print(f"  steps, each waited for; ms: {parts}")
 
 
 def difference(expected: list[FrameResult], found: list[FrameResult]) -> str:

@@ -55,7 +55,6 @@ class LightDetector:
         tensors_on_cpu: bool = False,
     ) -> None:
         self.name, self.sha256, self.device = manifest.name, manifest.sha256, device
-        self.engine = engine
         self._settings, self._grid = manifest.preprocessing.contrast, manifest.grid
         self._contrast = Contrast(self._settings)
         self._calibration = manifest.calibration
@@ -73,6 +72,7 @@ class LightDetector:
             return _Alone(dense, SecondStage(architecture, tensors))
 
         self.takes_tensors = tensors_on_cpu or device != "cpu"
+        self.engine = "torch" if self.takes_tensors else engine
         if not self.takes_tensors:
             self._find = on_cpu()
         else:
