@@ -52,3 +52,13 @@ export function duration(seconds) {
 export function millerIndices(hkl) {
   return hkl.map((index) => (index < 0 ? `${-index}\u0305` : String(index))).join('');
 }
+
+/**
+ * A number with its noun: 1 peak, 2 peaks.
+ * @param {number} number
+ * @param {string} noun in the singular
+ * @param {string} plural
+ */
+export function count(number, noun, plural = `${noun}s`) {
+  return `${number} ${number === 1 ? noun : plural}`;
+}

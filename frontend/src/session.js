@@ -41,13 +41,24 @@ export function writeAddress(run) {
 }
 
 /**
- * Sign in at an authenticator of the server: Tiled makes a key that can only read, for 12 hours.
- * @param {URL} api
- * @param {string} provider
- * @param {string} user
- * @param {string} password
+ * @typedef {{key: string, provider: string, user: string, password: string}} Given
+ * @typedef {{scopes: string[], note: string}} Purpose
  */
-export async function signIn(api, provider, user, password) {
+
+/** @type {Purpose} */
+export const READING = { scopes: ['read:metadata', 'read:data'], note: 'live view' };
+/** All that the user may do: a run that is analysed again is made in the user's name. */
+/** @type {Purpose} */
+export const OPERATING = { scopes: ['inherit'], note: 'live view, operating' };
+
+/**
+ * The key that was given; for a name and a password, one that Tiled makes for 12 hours.
+ * @param {URL} api
+ * @param {Given} given
+ * @param {Purpose} purpose
+ */
+export async function keyOf(api, { key, provider, user, password }, { scopes, note }) {
+  if (!user) return key;
   const form = new URLSearchParams({ grant_type: 'password', username: user, password });
   const path = `auth/provider/${encodeURIComponent(provider)}/token`;
   const tokens = await fetch(new URL(path, api), { method: 'POST', body: form });
@@ -56,12 +67,8 @@ export async function signIn(api, provider, user, password) {
   const made = await fetch(new URL('auth/apikey', api), {
     method: 'POST',
     headers: { 'Authorization': `Bearer ${token}`, 'Content-Type': 'application/json' },
-    body: JSON.stringify({
-      expires_in: 12 * 3600,
-      scopes: ['read:metadata', 'read:data'],
-      note: 'live view',
-    }),
+    body: JSON.stringify({ expires_in: 12 * 3600, scopes, note }),
   });
   if (!made.ok) throw new Error('the server made no key for this session');
-  await openSession((await made.json()).secret);
+  return String((await made.json()).secret);
 }

@@ -165,11 +165,15 @@ test('images are fetched in blocks and kept within their bytes', async () => {
   const cache = new ImageCache(api, stack, { bytes: 16 * 10, block: 4 });
   const [image] = await Promise.all([cache.get(5, 100), cache.get(6, 100)]);
   assert.deepEqual([...image.values], [5, 5, 5, 5]);
-  assert.deepEqual(slices, ['4:8']);
+  assert.deepEqual(slices, ['4:8', '8:12']); // the next block comes ahead
   for (let row = 0; row < 100; row++) await cache.get(row, 100);
   assert.ok(cache.bytes <= 16 * 10);
   assert.deepEqual([...(await cache.get(99, 100)).values], [99, 99, 99, 99]);
   slices.length = 0;
   await cache.get(9, 10);
-  assert.deepEqual(slices, ['8:10']); // not beyond what is stored
+  assert.deepEqual(slices, ['9:10']); // the newest alone, and none beyond what is stored
+  slices.length = 0;
+  await cache.get(9, 12);
+  await cache.get(10, 12);
+  assert.deepEqual(slices, ['10:12']); // nor what is held already
 });

@@ -61,6 +61,9 @@ test('tasks of a Slurm job in words, those that failed as problems', () => {
   const [first, second] = slurm({ job_id: 7, tasks: [task, bad], problem: '' });
   assert.deepEqual([first.name, first.summary], ['Slurm job 7_0', 'RUNNING on node7, start 2']);
   assert.equal(first.problem, '');
+  const beat = { consumer: 'running', partitions: ['a:0', 'a:1'], frames: 1, lag: 3 };
+  const [busy] = slurm({ job_id: 7, tasks: [{ ...task, ...beat }], problem: '' });
+  assert.match(busy.summary, /; consumer running, 2 partitions, 1 frame, 3 behind$/);
   assert.match(second.problem, /7_1: FAILED\. no broker/);
   assert.match(slurm({ job_id: null, tasks: [], problem: 'no answer' })[0].problem, /no answer/);
   assert.deepEqual(slurm(null), []);

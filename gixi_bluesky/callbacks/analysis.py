@@ -22,6 +22,7 @@ from gixi_bluesky.callbacks.worker.leaving import close_at_exit, closed, wait_fo
 from gixi_bluesky.callbacks.worker.pool import PIPELINE
 from gixi_bluesky.errors import DocumentError, StoreError
 from gixi_bluesky.log import get_logger
+from gixi_bluesky.plurals import counted
 from gixi_bluesky.processes.loops import Loop
 
 __all__ = ["Analysis"]
@@ -162,20 +163,22 @@ class Analysis:
     def _outstanding(self) -> str:
         """Describe what is not stored of the runs that have stopped; "" = nothing."""
         if documents := len(self._inbox):
-            return f"{documents} documents"
+            return counted(documents, "document")
         runs = [run for run in self._core.runs if run.stopped and not run.settled]
         if not runs:
             return ""
         status = self._core.status()
         errors = {run.last_error for run in runs if run.last_error} | {status["last_error"]}
         why = "; ".join(sorted(error for error in errors if error))
-        frames = f"{len(runs)} runs with {status['frames_queued']} frames queued"
+        frames = (
+            f"{counted(len(runs), 'run')} with {counted(status['frames_queued'], 'frame')} queued"
+        )
         return f"{frames} ({why})" if why else frames
 
     def _unfinished(self) -> str:
         """Describe what is not stored, also of runs that go on; "" = nothing."""
         frames = self._core.status()["frames_queued"]
-        return self._outstanding() or (f"{frames} frames" if frames else "")
+        return self._outstanding() or (counted(frames, "frame") if frames else "")
 
     def _rest(self) -> str:
         """Return the command that analyses what is not stored."""

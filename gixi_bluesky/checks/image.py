@@ -12,6 +12,7 @@ from gixi_bluesky.checks.geometry_numbers import doubtful_placement
 from gixi_bluesky.checks.image_orientation import doubtful_orientation
 from gixi_bluesky.checks.offers import offers
 from gixi_bluesky.checks.ring_positions import line_up
+from gixi_bluesky.plurals import counted
 
 if TYPE_CHECKING:
     from gixi_bluesky.config import Config
@@ -54,9 +55,9 @@ def check_image(config: Config, label: str, frame: NDArray[Any]) -> tuple[str, l
         *(one for one in result.warnings if _SIDES not in one),
     ]
     detail = (
-        f"{label}: {len(result.peaks)} peaks in {sum(result.seconds.values()):.2f} s; the mask "
-        f"leaves out {masked.mean():.1%}, in all {1 - valid.mean():.1%} are no data; {sides}; "
-        f"{phases}"
+        f"{label}: {counted(len(result.peaks), 'peak')} in {sum(result.seconds.values()):.2f} s; "
+        f"the mask leaves out {masked.mean():.1%}, in all {1 - valid.mean():.1%} are no data; "
+        f"{sides}; {phases}"
     )
     return detail, doubts
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from gixi_bluesky.checks.findings import Finding
 from gixi_bluesky.errors import GeometryError, GixiError
+from gixi_bluesky.plurals import counted
 
 if TYPE_CHECKING:
     from gixi_bluesky.config import Config
@@ -80,7 +81,7 @@ def _corrections(config: Config) -> str:
                 file.read(1)
             parts.append(f"{name} {path} is there")
     if corrections.sum_frames > 1:
-        parts.append(f"{corrections.sum_frames} images a frame")
+        parts.append(f"{counted(corrections.sum_frames, 'image')} a frame")
     return "; ".join(parts) or "no dark, no flat"
 
 
@@ -92,7 +93,9 @@ def _structures(config: Config) -> Found:
         return "none; peaks are found but no phases: give matching.cif"
     doubts = [f"{one.name}: {doubt}" for one in found.structures for doubt in one.doubts]
     doubts += [f"left out: {reason}" for reason in found.left_out]
-    named = ", ".join(f"{one.name} ({len(one.reflections.q)} lines)" for one in found.structures)
+    named = ", ".join(
+        f"{one.name} ({counted(len(one.reflections.q), 'line')})" for one in found.structures
+    )
     return named, doubts
 
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from gixi_bluesky.plurals import counted
+
 if TYPE_CHECKING:
     from gixi_bluesky.processing.structures.cif_files import Structure
     from gixi_bluesky.processing.structures.reflections import Lines
@@ -38,7 +40,7 @@ def line_up(
         return "no phases configured to compare with", []
     table = result.match_table
     present = [
-        f"{phase} {probability:.2f} ({matched} of {expected} lines)"
+        f"{phase} {probability:.2f} ({matched} of {counted(expected, 'line')})"
         for phase, probability, matched, expected in zip(
             table.phase, table.probability, table.n_matched, table.n_expected, strict=True
         )

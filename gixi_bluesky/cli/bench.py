@@ -12,6 +12,7 @@ import typer
 from gixi_bluesky.cli.console import output, print_json, say
 from gixi_bluesky.cli.images import first_image
 from gixi_bluesky.cli.options import JsonLines, configured_for_files
+from gixi_bluesky.plurals import counted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -92,7 +93,7 @@ def bench(
     if "openvino" not in installed_engines():
         say("pip install openvino: it runs light networks faster on the CPU")
     label, stack = _frames(settings, image)
-    say(f"{frames} frames of {label} one by one, then in batches of {batch}")
+    say(f"{counted(frames, 'frame')} of {label} one by one, then in batches of {batch}")
     chains = time_chains(pipelines, stack, frames, batch)
     about = {
         "machine": machine(),
@@ -143,7 +144,9 @@ def _show(about: dict[str, Any], chains: Sequence[ChainTimes]) -> None:
     compared = len(chains) > 1
     heads = ("ms a frame", "median", "90 %", "CPU", *(("ratio", "CPU ratio") if compared else ()))
     for chain in chains:
-        title = f"{chain.weights} on {chain.device} ({chain.engine}), {chain.peaks} peaks"
+        title = (
+            f"{chain.weights} on {chain.device} ({chain.engine}), {counted(chain.peaks, 'peak')}"
+        )
         table = Table(*heads, box=SIMPLE_HEAD, title=title)
         for stage, summary in chain.stages.items():
             table.add_row(stage, *_cells(summary, compared))

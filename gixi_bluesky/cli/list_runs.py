@@ -11,6 +11,7 @@ import typer
 
 from gixi_bluesky.cli.console import output, print_json, say
 from gixi_bluesky.cli.options import JsonLines, ResultsDirectory, ServerUri, StoreConfigFile
+from gixi_bluesky.plurals import counted
 
 __all__ = ["list_runs"]
 
@@ -47,7 +48,7 @@ def list_runs(
         when = datetime.fromtimestamp(row["time"]).astimezone().isoformat(" ", "minutes")[:16]
         phases = ", ".join(f"{name} {p:.2f}" for name, p in row["phases"].items()) or "-"
         output.print(
-            f"{row['uid'][:8]}  {when}  {_name(row)}  {row['n_frames']} frames  "
+            f"{row['uid'][:8]}  {when}  {_name(row)}  {counted(row['n_frames'], 'frame')}  "
             f"{row['state']}  {phases}",
             markup=False,
             highlight=False,

@@ -9,6 +9,8 @@ import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from gixi_bluesky.plurals import counted
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -49,7 +51,8 @@ def split(peaks: pd.DataFrame, shown: Shown) -> tuple[pd.DataFrame, str]:
         )
         if n
     ]
-    text = f"{hidden.sum()} of {len(peaks)} peaks not shown ({', '.join(reasons)}): --all-peaks"
+    found = counted(len(peaks), "peak")
+    text = f"{hidden.sum()} of {found} not shown ({', '.join(reasons)}): --all-peaks"
     return peaks[~hidden], text
 
 
@@ -92,7 +95,7 @@ def peak_table(rows: pd.DataFrame, width: int) -> Table:
 
 def phase_line(row: pd.Series) -> str:
     """Return a row of `matches` as a sentence."""
-    lines = f"{row['n_matched']} of {row['n_expected']} lines"
+    lines = f"{row['n_matched']} of {counted(row['n_expected'], 'line')}"
     text = f"{row['phase']}: probability {row['probability']:.2f}, {lines}"
     scale, error = row.get("lattice_scale", np.nan), row.get("lattice_scale_error", np.nan)
     if np.isfinite(scale):

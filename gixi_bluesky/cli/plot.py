@@ -9,6 +9,7 @@ import typer
 
 from gixi_bluesky.cli.console import say
 from gixi_bluesky.cli.options import Cifs, ConfigFile, IncidenceAngle, configured_for_files
+from gixi_bluesky.plurals import counted
 
 __all__ = ["plot"]
 
@@ -38,6 +39,6 @@ def plot(
     found = ", ".join(
         f"{row['phase']} {row['probability']:.2f}" for row in phases.to_dict("records")
     )
-    title = f"{Path(label).name}: {len(result.peaks)} peaks; {found or 'no phase'}"
+    title = f"{Path(label).name}: {counted(len(result.peaks), 'peak')}; {found or 'no phase'}"
     FramePicture(title, turned, result, q_map, settings.cuts).save(out)
     say(f"wrote {out}")

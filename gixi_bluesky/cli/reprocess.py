@@ -9,6 +9,7 @@ import typer
 
 from gixi_bluesky.cli.console import output, print_json, progress, say
 from gixi_bluesky.cli.options import Again, ConfigFile, JsonLines, stored_before
+from gixi_bluesky.plurals import counted
 
 if TYPE_CHECKING:
     from gixi_bluesky.callbacks.replay import Replayed
@@ -63,7 +64,7 @@ def reprocess(
         derived = catalogue_at(root, settings.tiled.derived)
         raw = catalogue_at(root, settings.tiled.raw) if broker is None else broker_catalogue(broker)
         runs = found_runs(raw, tuple(raw_uids or ()), _terms(search or []))
-        say(f"{len(runs)} runs to analyse")
+        say(f"{counted(len(runs), 'run')} to analyse")
         replays = replay(runs, settings, derived, again=again)
         for replayed in progress(replays, len(runs), "runs"):
             all_done &= replayed.derived_uid is not None
@@ -118,8 +119,8 @@ def _show(report: dict[str, Any]) -> None:
         f"{phase['name']} {phase['max_probability']:.2f}" for phase in report["phases"].values()
     )
     output.print(
-        f"{report['raw_uid']} → {report['derived_uid']}: {report['n_frames']} frames, "
-        f"{report['n_peaks']} peaks, {phases or 'no phases'}",
+        f"{report['raw_uid']} → {report['derived_uid']}: {counted(report['n_frames'], 'frame')}, "
+        f"{counted(report['n_peaks'], 'peak')}, {phases or 'no phases'}",
         markup=False,
         highlight=False,
         soft_wrap=True,

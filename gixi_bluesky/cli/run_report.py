@@ -7,6 +7,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from gixi_bluesky.checks.findings import Finding
+from gixi_bluesky.plurals import counted
 
 if TYPE_CHECKING:
     from gixi_bluesky.callbacks.documents.inspection import Inspection, PossibleSource
@@ -58,7 +59,10 @@ def read_run(uri: str, uid: str) -> Inspection:
 
 def findings_of(run: Inspection) -> list[Finding]:
     """Return a finding for each part, found or missing; only missing images are a problem."""
-    streams = ", ".join(f"{name} ({n} events)" for name, n in run.streams.items()) or "no streams"
+    streams = (
+        ", ".join(f"{name} ({counted(n, 'event')})" for name, n in run.streams.items())
+        or "no streams"
+    )
     findings = [Finding("run", True, f"{run.uid} {run.plan_name}: {streams}"), _image(run)]
     for name, meaning in _MEANINGS.items():
         found = run.candidates[name]

@@ -14,6 +14,7 @@ import typer
 from gixi_bluesky.cli.console import output, print_json, say
 from gixi_bluesky.cli.options import ConfigFile, JsonLines
 from gixi_bluesky.cli.slurm_table import consumer_table
+from gixi_bluesky.plurals import counted
 
 if TYPE_CHECKING:
     from gixi_bluesky.callbacks.settings import SlurmSettings
@@ -107,7 +108,8 @@ def submit(
     else:
         job_id = slurm.submit(array).job_id
         script = array.folder / slurm.SCRIPT
-        say(f"submitted job {job_id}, {array.tasks} consumers; logs and heartbeats: {array.folder}")
+        tasks = counted(array.tasks, "consumer")
+        say(f"submitted job {job_id}, {tasks}; logs and heartbeats: {array.folder}")
     if json:
         print_json({"job_id": job_id, "script": str(script), "tasks": array.tasks})
     elif dry_run:

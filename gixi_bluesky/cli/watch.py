@@ -22,6 +22,7 @@ from gixi_bluesky.cli.file_results import require_writable
 from gixi_bluesky.cli.records import FrameRecord
 from gixi_bluesky.config import Config
 from gixi_bluesky.metrics import serve_metrics
+from gixi_bluesky.plurals import counted
 from gixi_bluesky.tiled_adapters.files.requests import Finished
 from gixi_bluesky.tiled_adapters.schema import complete_columns, is_table
 from gixi_bluesky.tiled_adapters.store.writer import RunState
@@ -82,7 +83,8 @@ def watched(
         if not opened:
             say(f"no new images in {run.folder}")
             return
-        say(f"{run.n_frames} images; the run {', '.join(opened)} is stored {_place(config)}")
+        images = counted(run.n_frames, "image")
+        say(f"{images}; the run {', '.join(opened)} is stored {_place(config)}")
 
 
 _Found = tuple[dict[str, pd.DataFrame], dict[str, Any]]

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from gixi_bluesky.demo.monitor import simulated_seconds
 from gixi_bluesky.errors import StoreError
+from gixi_bluesky.plurals import counted
 from gixi_bluesky.tiled_adapters import queries
 
 __all__ = ["Findings", "ask", "show"]
@@ -96,8 +97,9 @@ def show(console: Console, findings: Findings, seconds: float) -> None:
         phases.add_row(name, f"{probability:.3f}", "absent", style="dim")
     console.print(peaks, phases)
     console.print(
-        f"{findings.n_frames} frames, {findings.n_peaks} peaks in {seconds:.1f} s: "
-        f"{findings.n_frames / seconds:.2f} frames/s, simulation and storage included"
+        f"{counted(findings.n_frames, 'frame')}, {counted(findings.n_peaks, 'peak')} in "
+        f"{seconds:.1f} s: {findings.n_frames / seconds:.2f} frames/s, "
+        "simulation and storage included"
     )
 
 

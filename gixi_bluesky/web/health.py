@@ -39,13 +39,14 @@ class Health:
     """Answers `health.json` to viewers who may read the server.
 
     tiled: the server that decides who may read
-    operated: whether the page can offer to operate
+    rights: path on that server that answers `could_write` to those who may operate, empty = the
+    page offers it to nobody
     """
 
-    def __init__(self, tiled: ASGIApp, watched: Watched, *, operated: bool = False) -> None:
+    def __init__(self, tiled: ASGIApp, watched: Watched, rights: str = "") -> None:
         self._tiled = tiled
         self._watched = watched
-        self._operated = operated
+        self._rights = rights
         self._making = threading.Lock()
         self._report: dict[str, Any] | None = None
         self._made = 0.0
@@ -53,19 +54,23 @@ class Health:
     async def answer(self, request: Request) -> Response:
         """Return consumers, their Slurm job and logs, and the free share of the disk."""
         key = request.headers.get("authorization")
+        operated = bool(self._rights) and await self._could_write(key)
         if self._watched == Watched():
-            return JSONResponse({"watching": False, "operated": self._operated})
-        if not await self._may_read(key):
+            return JSONResponse({"watching": False, "operated": operated})
+        if (await self._ask("/api/v1/metadata/", key)).status_code != _OK:
             return JSONResponse({"detail": "sign in first"}, 401)
         report = await run_in_threadpool(self._current)
-        return JSONResponse({**report, "operated": self._operated})
+        return JSONResponse({**report, "operated": operated})
 
-    async def _may_read(self, key: str | None) -> bool:
+    async def _could_write(self, key: str | None) -> bool:
+        answer = await self._ask(self._rights, key)
+        return answer.status_code == _OK and bool(answer.json()["could_write"])
+
+    async def _ask(self, path: str, key: str | None) -> httpx.Response:
         headers = {"authorization": key} if key else {}
         inside = httpx.ASGITransport(self._tiled)
         async with httpx.AsyncClient(transport=inside, base_url="http://tiled") as client:
-            answer = await client.get("/api/v1/metadata/", headers=headers)
-        return answer.status_code == _OK
+            return await client.get(path, headers=headers)
 
     def _current(self) -> dict[str, Any]:
         """Return the report, made anew at most every few seconds for all viewers together."""

@@ -1,4 +1,4 @@
-"""The live view of a run that was really analysed: cuts, textures, stored images; operating."""
+"""The live view of a run that was really analysed: cuts, textures, stored images."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from gixi_bluesky.processing.geometry.instrument import Geometry
 from gixi_bluesky.processing.settings import GeometrySettings
 from gixi_bluesky.processing.structures.cif_files import read_structure, shipped_cifs
 from gixi_bluesky.tiled_adapters import queries
-from gixi_bluesky.web import page_address, viewing_key
+from gixi_bluesky.web import page_address
 
 pytestmark = [pytest.mark.system, pytest.mark.server, pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -65,10 +65,10 @@ def film() -> np.ndarray[Any, Any]:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server that lets operators act, with CONFIG as the configuration of the analysis."""
-    folder = tmp_path_factory.mktemp("operated")
+    """A server beside CONFIG as a file."""
+    folder = tmp_path_factory.mktemp("results")
     (folder / "own.yaml").write_text(yaml.safe_dump(CONFIG), encoding="utf-8")
-    one = Server(folder, "--directory", str(folder), "--operate", str(folder / "own.yaml"))
+    one = Server(folder)
     one.start()
     yield one
     one.close()
@@ -130,54 +130,3 @@ def test_cuts_textures_and_stored_images_are_shown(tab: LivePage) -> None:
         tab.until(lambda: tab.all("waterfall").get_attribute("data-rows") == str(FRAMES))
         tab.until(lambda: spread(tab.all("waterfall")) > 8)
     assert tab.errors == []
-
-
-def sign_in(tab: LivePage, key: str) -> None:
-    tab.page.get_by_label("API key that may write").fill(key)
-    tab.page.get_by_role("button", name="Start").click()
-
-
-def test_an_operator_edits_checks_tries_and_analyses_again(
-    tab: LivePage, server: Server, derived_uid: str
-) -> None:
-    button = tab.page.get_by_role
-    button("button", name="Operate").click()
-    sign_in(tab, viewing_key(KEY))
-    tab.until(lambda: "a viewer's key only reads" in tab.all("operate").inner_text())
-    assert all("403" in error for error in tab.errors)
-    tab.errors.clear()
-    sign_in(tab, KEY)
-    tab.until(lambda: tab.all("config-form").count() == 1)
-    threshold = tab.page.locator("[id='detector.score_threshold']")
-    threshold.fill("7")
-    button("button", name="Check").click()
-    tab.until(lambda: "less than or equal to 1" in tab.page.inner_text("[data-testid=problem]"))
-    threshold.fill("0.99")
-    button("button", name="Check").click()
-    tab.until(lambda: tab.all("finding").count() == 5, 120)
-    assert tab.all("problem").count() == 0
-    button("button", name="Try on frame").click()
-    tab.until(lambda: tab.all("trial").count() == 1, 120)
-    before, after = (
-        int(tab.all(f"trial-{side}").get_attribute("data-peaks") or -1)
-        for side in ("before", "after")
-    )
-    assert before > after >= 0
-    tab.until(lambda: spread(tab.all("trial-image-after")) > 8)
-    tab.page.get_by_label("Note").fill("only sure peaks")
-    button("button", name="Save as a new version").click()
-    tab.until(lambda: "only sure peaks" in tab.all("operate").inner_text())
-    button("button", name="Analyse this run again").click()
-    tab.until(lambda: tab.all("reprocessing").count() == 1, 120)
-    tab.until(lambda: tab.all("reprocessing").first.get_attribute("data-state") == "done", 240)
-    record = tab.all("record").inner_text()
-    for action in ("check", "try", "save", "reprocess"):
-        assert f"the server's own key: {action} done" in record
-    assert tab.errors == []
-    found = queries.runs_for(server.catalog("gixi"), raw_uid_of(server, derived_uid))
-    thresholds = {run.provenance["config"]["detector"]["score_threshold"] for run in found}
-    assert thresholds == {0.5, 0.99}
-
-
-def raw_uid_of(server: Server, derived_uid: str) -> str:
-    return str(server.catalog("gixi")[derived_uid].raw_uid)

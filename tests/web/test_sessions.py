@@ -50,6 +50,25 @@ def test_an_api_key_of_a_user_is_passed_on_as_it_is(browser):
     assert browser.get("/api/v1/echo").text == f"Apikey {'0123abcd' * 8}"
 
 
+@pytest.mark.parametrize(
+    ("path", "session", "asked"),
+    [
+        ("array/full/a", True, "identity"),
+        ("array/full/a", False, "zstd"),
+        ("search/a", True, "zstd"),
+    ],
+)
+def test_images_of_the_page_are_not_compressed(path, session, asked):
+    def encoding(request: Request) -> Response:
+        return PlainTextResponse(request.headers["accept-encoding"])
+
+    browser = Browser(LiveView(Starlette(routes=[Route(f"/api/v1/{path}", encoding)]), KEY))
+    if session:
+        _sign_in(browser, viewing_key(KEY))
+    answer = browser.get(f"/api/v1/{path}", headers={"Accept-Encoding": "zstd"})
+    assert answer.text == asked
+
+
 @pytest.mark.parametrize("method", ["POST", "PATCH", "DELETE"])
 def test_the_cookie_opens_nothing_but_reading(browser, method):
     _sign_in(browser, viewing_key(KEY))

@@ -50,18 +50,48 @@ export class ImageCache {
    * @returns {Promise<Image>}
    */
   async get(row, stored, alone = false) {
+    if (!alone) this.#fetchAhead(row, stored);
     const there = this.#images.get(row);
     if (there) {
       this.#images.delete(row); // the youngest again
       this.#images.set(row, there);
       return there;
     }
-    const first = alone ? row : row - (row % this.block);
-    const last = alone ? row + 1 : Math.min(first + this.block, Math.max(stored, row + 1));
-    await this.#fetch(first, last, row);
+    await this.#fetch(...this.#missing(row, alone ? row + 1 : stored), row);
     const image = this.#images.get(row);
     if (!image) throw new Error(`image ${row} is not stored`);
     return image;
+  }
+
+  /**
+   * The rows around one in its block that are stored and not held.
+   * @param {number} row
+   * @param {number} stored
+   * @returns {[number, number]} first, and the one after the last
+   */
+  #missing(row, stored) {
+    const start = row - (row % this.block);
+    const end = Math.min(start + this.block, Math.max(stored, row + 1));
+    let [first, last] = [row, row + 1];
+    while (stored > row + 1 && first > start && !this.#held(first - 1)) first -= 1;
+    while (last < end && !this.#held(last)) last += 1;
+    return [first, last];
+  }
+
+  /**
+   * Fetch the next block once the second half of a block is looked at.
+   * @param {number} row
+   * @param {number} stored
+   */
+  #fetchAhead(row, stored) {
+    const next = row - (row % this.block) + this.block;
+    if (next - row > this.block / 2 || next >= stored || this.#held(next)) return;
+    this.#fetch(...this.#missing(next, stored), next).catch(() => {}); // asked for again when wanted
+  }
+
+  /** @param {number} row */
+  #held(row) {
+    return this.#images.has(row) || this.#fetching.has(row);
   }
 
   /**

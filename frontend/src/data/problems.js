@@ -1,6 +1,6 @@
 /** What is wrong with the analysis or the connection, as sentences. */
 
-import { duration } from '../format.js';
+import { count, duration } from '../format.js';
 
 const SILENT_S = 60;
 const FAILED_SHARE = 0.2;
@@ -45,7 +45,7 @@ export function problems(state) {
   const lost = info.failed + info.dropped;
   if (lost && lost >= FAILED_SHARE * info.frames) {
     found.push({
-      what: `${lost} of ${info.frames} frames were not analysed.`,
+      what: `${lost} of ${count(info.frames, 'frame')} ${lost === 1 ? 'was' : 'were'} not analysed.`,
       remedy: `Last reason: ${lastReason(state) || 'see the log of the analysis'}.`,
     });
   }

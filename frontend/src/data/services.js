@@ -1,6 +1,6 @@
 /** Consumers, their Slurm job and logs, and the disk, as the server reports them. */
 
-import { duration } from '../format.js';
+import { count, duration } from '../format.js';
 
 /**
  * @typedef {{name: string, summary: string, problem: string, remedy: string}} Service
@@ -8,8 +8,10 @@ import { duration } from '../format.js';
  *   frames_per_second: number, last_error: string, threads: Record<string, string>,
  *   queue_frames?: number, queue_bytes?: number, workers?: number,
  *   worker_restarts?: number}} Heartbeat
- * @typedef {{task: number, state: string, reason: string, node: string, restarts: number,
- *   problem: string}} Task
+ * @typedef {Service & {state: string, ended: boolean, partitions: number}} ServiceOfTask
+ * @typedef {{task: number, state: string, ended: boolean, reason: string, node: string,
+ *   restarts: number, problem: string, consumer: string | null, partitions: string[] | null,
+ *   lag: number | null, frames: number | null}} Task
  * @typedef {{job_id: number | null, tasks: Task[], problem: string}} Job
  * @typedef {{name: string, lines: string[]}} Log
  * @typedef {{services: Service[], logs: Log[], operated: boolean}} Report
@@ -28,8 +30,8 @@ export function service(heartbeat) {
   const { name, age_s: age, state, lag, frames, last_error: error } = heartbeat;
   const ended = Object.entries(heartbeat.threads ?? {}).filter(([, how]) => how !== 'running');
   const summary =
-    `${state}, ${frames} frames, ${heartbeat.frames_per_second.toFixed(2)} frames/s, ` +
-    `${lag} messages behind${queue(heartbeat)}, heard ${duration(age)} ago` +
+    `${state}, ${count(frames, 'frame')}, ${heartbeat.frames_per_second.toFixed(2)} frames/s, ` +
+    `${count(lag, 'message')} behind${queue(heartbeat)}, heard ${duration(age)} ago` +
     (error ? `, last error: ${error}` : '');
   let problem = '';
   let remedy = '';
@@ -49,33 +51,46 @@ export function service(heartbeat) {
 /** @param {Heartbeat} heartbeat */
 function queue({ queue_frames: frames, queue_bytes: bytes = 0, workers, worker_restarts: again }) {
   if (frames === undefined) return '';
-  const held = `, ${frames} frames (${(bytes / 2 ** 20).toFixed(0)} MiB) in its queue`;
-  const processes = workers === undefined ? '' : `, ${workers} workers`;
-  return `${held}${processes}${again ? `, ${again} restarts of workers` : ''}`;
+  const held = `, ${count(frames, 'frame')} (${(bytes / 2 ** 20).toFixed(0)} MiB) in its queue`;
+  const processes = workers === undefined ? '' : `, ${count(workers, 'worker')}`;
+  return `${held}${processes}${again ? `, ${count(again, 'restart')} of workers` : ''}`;
 }
 
 /**
  * One line for each task of a Slurm job.
  * @param {Job | null} job
- * @returns {Service[]}
+ * @returns {ServiceOfTask[]}
  */
 export function slurm(job) {
   if (!job) return [];
   if (job.problem) {
     const remedy = 'Ask `squeue --me` on a node of the cluster.';
-    return [{ name: 'Slurm', summary: job.problem, problem: `Slurm: ${job.problem}`, remedy }];
+    const problem = `Slurm: ${job.problem}`;
+    const unknown = { state: '', ended: false, partitions: 0 };
+    return [{ name: 'Slurm', summary: job.problem, problem, remedy, ...unknown }];
   }
-  return job.tasks.map(({ task, state, reason, node, restarts, problem }) => {
+  return job.tasks.map((one) => {
+    const { task, state, ended, reason, node, restarts, problem } = one;
     const where = node ? ` on ${node}` : '';
     const starts = restarts ? `, start ${restarts + 1}` : '';
     const bad = FAILED_JOBS.has(state);
     return {
       name: `Slurm job ${job.job_id}_${task}`,
-      summary: `${state}${reason ? ` (${reason})` : ''}${where}${starts}`,
+      state,
+      ended,
+      partitions: one.partitions?.length ?? 0,
+      summary: `${state}${reason ? ` (${reason})` : ''}${where}${starts}${consumer(one)}`,
       problem: bad ? `Slurm job ${job.job_id}_${task}: ${state}. ${problem}` : '',
       remedy: bad ? 'Correct this and submit the consumers again; they go on where they stopped.' : '',
     };
   });
+}
+
+/** @param {Task} task */
+function consumer({ consumer: state, partitions, frames, lag }) {
+  if (!state) return '';
+  const shared = state === 'running' ? `, ${count(partitions?.length ?? 0, 'partition')}` : '';
+  return `; consumer ${state}${shared}, ${count(frames ?? 0, 'frame')}, ${lag ?? 0} behind`;
 }
 
 /**

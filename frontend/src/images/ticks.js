@@ -30,7 +30,7 @@ export function drawTicks(context, placed, scales, { width, height }, unit) {
   context.textAlign = 'left';
   for (const value of between(scales.y.toValue(bottom), scales.y.toValue(top))) {
     const [, y] = placed.toCanvas([0, scales.y.toPixel(value)]);
-    if (y < 24 * unit || y > height - 22 * unit) continue;
+    if (y < 30 * unit || y > height - 22 * unit) continue;
     line(context, [0, y], [5 * unit, y]);
     context.fillText(String(value), 8 * unit, y + 4 * unit);
   }

@@ -39,7 +39,7 @@ export function App({ state }) {
           title={`Colours of the page: ${theme}; next: ${next}`}
           onClick={() => (state.theme.value = next)}
         >
-          {theme}
+          colours: {theme}
         </button>
       </header>
       <Banner state={state} />

@@ -18,7 +18,7 @@ const RAW_AXES = /** @type {[string, string]} */ (['column', 'row']);
  * @typedef {import('../data/open_run.js').OpenRun} OpenRun
  * @typedef {import('../data/open_run.js').ImageStack} ImageStack
  * @typedef {{image: import('../data/image_cache.js').Image | null, dtype: string, absent: string,
- *   stack?: ImageStack}} Shown
+ *   row?: number, stack?: ImageStack}} Shown
  */
 
 /**
@@ -29,14 +29,17 @@ export function FrameImages({ state, run }) {
   const frame = state.frame.value;
   const [large, setLarge] = useState('');
   const step = run.imageStep;
-  const row = frame % step ? null : frame / step;
+  const known = state.frames.value.length > 0;
+  const row = known ? (frame % step ? null : frame / step) : undefined;
   const kept = `the run keeps every ${step}th image`;
   const polar = useImage(state, run, () => run.polarImages(), row, kept);
   const stored = useImage(state, run, () => run.qImages(), row, kept);
   useEffect(() => {
     state.polar.value = polar.image;
   }, [polar.image]);
-  const raw = useImage(state, run, () => run.rawImages(), frame, '', true);
+  const raw = useImage(state, run, () => run.rawImages(), known ? frame : undefined, '', true);
+  // While the next image is on its way, the boxes are those of the image that is seen.
+  const seen = polar.row === undefined ? frame : polar.row * step;
   const grid = run.grid;
   const projections = useMemo(
     () => ({ polar: polarProjection(grid), q: cartesianProjection(grid) }),
@@ -63,9 +66,10 @@ export function FrameImages({ state, run }) {
     () => raw.image && detectorPicture(raw.image, raw.dtype, contrast, colours),
     [raw.image, contrast, colours],
   );
-  const overlays = useOverlays(state, run, frame);
+  const overlays = useOverlays(state, run, seen);
   const common = {
     overlays,
+    frame: seen,
     onCursor: (/** @type {any} */ place) => (state.cursor.value = place),
     onPeak: (/** @type {number | null} */ peak) => (state.peak.value = peak),
   };
@@ -148,7 +152,7 @@ function Choice({ label, options, chosen }) {
  * @param {AppState} state
  * @param {OpenRun} run
  * @param {() => Promise<ImageStack | null>} find
- * @param {number | null} row
+ * @param {number | null | undefined} row null = there is no image of it, undefined = not known yet
  * @param {string} without why there may be none
  * @param {boolean} alone fetch no neighbours: large images
  * @returns {Shown}
@@ -158,40 +162,51 @@ function useImage(state, run, find, row, without, alone = false) {
   const [shown, setShown] = useState(/** @type {Shown} */ ({ image: null, dtype: '', absent: '…' }));
   const version = cache.current?.run === run && shown.image ? 0 : run.version.value;
 
+  const wanted = useRef({ run, row, version });
+  const busy = useRef(false);
+
   useEffect(() => () => cache.current?.images.close(), []);
   useEffect(() => {
-    let current = true;
+    wanted.current = { run, row, version };
+    if (busy.current) return; // the one that loads goes on with what is wanted then
     const load = async () => {
-      if (row === null) {
-        setShown({ image: null, dtype: '', absent: without });
-        return;
+      busy.current = true;
+      for (let now = null; now !== wanted.current;) {
+        now = wanted.current;
+        await one(now).catch((/** @type {Error} */ { message }) => {
+          setShown((old) => (old.image ? old : { image: null, dtype: '', absent: message }));
+        });
       }
-      try {
-        if (cache.current?.run !== run) {
-          cache.current?.images.close();
-          cache.current = null;
-          const stack = await find();
-          if (!current) return;
-          if (!stack) {
-            setShown({ image: null, dtype: '', absent: 'not on this server' });
-            return;
-          }
-          cache.current = { run, images: new ImageCache(state.api, stack) };
-        }
-        const { images } = cache.current;
-        const stored = Math.floor((state.frames.peek().at(-1) ?? 0) / run.imageStep) + 1;
-        const image = await images.get(row, stored, alone);
-        if (current) setShown({ image, dtype: images.stack.dtype, absent: '', stack: images.stack });
-      } catch (error) {
-        const { message } = /** @type {Error} */ (error);
-        if (current && !shown.image) setShown({ image: null, dtype: '', absent: message });
-      }
+      busy.current = false;
     };
     void load();
-    return () => {
-      current = false;
-    };
   }, [run, row, version]);
+
+  /** @param {{run: OpenRun, row: number | null | undefined}} now */
+  const one = async ({ run: of, row: at }) => {
+    const stale = () => wanted.current.run !== of;
+    if (at === undefined) return;
+    if (at === null) {
+      setShown({ image: null, dtype: '', absent: without });
+      return;
+    }
+    if (cache.current?.run !== of) {
+      cache.current?.images.close();
+      cache.current = null;
+      const stack = await find();
+      if (stale()) return;
+      if (!stack) {
+        setShown({ image: null, dtype: '', absent: 'not on this server' });
+        return;
+      }
+      cache.current = { run: of, images: new ImageCache(state.api, stack) };
+    }
+    const { images } = cache.current;
+    const stored = Math.floor((state.frames.peek().at(-1) ?? 0) / of.imageStep) + 1;
+    const image = await images.get(at, stored, alone);
+    if (stale()) return;
+    setShown({ image, dtype: images.stack.dtype, absent: '', row: at, stack: images.stack });
+  };
   return shown;
 }
 

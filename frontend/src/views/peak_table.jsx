@@ -1,7 +1,7 @@
 import { useEffect, useRef } from 'preact/hooks';
 
 import { frameExplanations } from '../data/series.js';
-import { fixed, millerIndices, short, withError } from '../format.js';
+import { count, fixed, millerIndices, short, withError } from '../format.js';
 import { PeakProfile } from './peak_profile.jsx';
 
 /**
@@ -20,7 +20,7 @@ export function PeakTable({ state, run, colour }) {
   const detail = peaks.find((peak) => peak.peak === selected);
   return (
     <section class="peaks">
-      <h3>{peaks.length} peaks</h3>
+      <h3>{count(peaks.length, 'peak')}</h3>
       <div class="scroll">
         <table>
           <thead>

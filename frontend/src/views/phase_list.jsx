@@ -1,6 +1,6 @@
 import { PRESENT } from '../data/run_info.js';
 import { timeAxis } from '../data/series.js';
-import { duration, percent } from '../format.js';
+import { count, duration, percent } from '../format.js';
 
 const MOST = 12;
 
@@ -50,8 +50,14 @@ export function PhaseList({ state, run, colour }) {
             <span class="probability">{percent(probability)}</span>
             <span class="bar" style={{ transform: `scaleX(${probability})` }} />
             <span class="faint detail">
-              {since}
-              {row && probability >= PRESENT && ` ${row.n_matched} of ${row.n_expected} lines`}
+              {[
+                since,
+                row &&
+                  probability >= PRESENT &&
+                  `${row.n_matched} of ${count(row.n_expected, 'line')}`,
+              ]
+                .filter(Boolean)
+                .join(' · ')}
             </span>
           </li>
         ))}

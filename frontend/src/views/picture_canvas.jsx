@@ -18,6 +18,7 @@ import { canvasUnit } from '../unit.js';
  * @property {[string, string]} axes
  * @property {(place: import('../images/projection.js').Place | null) => void} [onCursor]
  * @property {(peak: number | null) => void} [onPeak]
+ * @property {number} [frame] the frame that the picture shows
  * @property {boolean} large
  * @property {() => void} onEnlarge
  */
@@ -135,6 +136,7 @@ export function PictureCanvas(props) {
           ref={canvas}
           data-testid={testid}
           data-ready={picture ? 'true' : 'false'}
+          data-frame={props.frame}
           tabIndex={0}
           aria-label={`${title}, ${axes[0]} to the right, ${axes[1]} upwards; + and - zoom`}
           width={size.width}

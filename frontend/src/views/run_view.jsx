@@ -31,10 +31,11 @@ export function RunView({ state }) {
         </span>
         <span class="faint">
           {info.scan && `scan ${info.scan}, `}
-          {info.plan} {dateText(info.time)}
+          {info.plan} · {dateText(info.time)}
         </span>
         <span class="counts">
-          <b>{info.frames}</b> frames <b>{info.peaks}</b> peaks
+          <b>{info.frames}</b> {info.frames === 1 ? 'frame' : 'frames'} <b>{info.peaks}</b>{' '}
+          {info.peaks === 1 ? 'peak' : 'peaks'}
           {info.failed + info.dropped > 0 && (
             <em>
               {' '}

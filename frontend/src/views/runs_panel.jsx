@@ -1,4 +1,5 @@
 import { dateText, matches, PRESENT } from '../data/run_info.js';
+import { count } from '../format.js';
 
 /** @typedef {import('../state.js').AppState} AppState */
 
@@ -19,7 +20,7 @@ export function RunsPanel({ state }) {
     <aside class="runs">
       <input
         type="search"
-        placeholder="Sample, phase, q=1.06, date…"
+        placeholder="Sample, phase, q=1.06"
         title="Words, q=1.06 or q=1.06±0.02 (1/Å), or a date; press / to get here"
         aria-label="Search runs"
         value={query}
@@ -57,9 +58,9 @@ function RunRow({ run, state }) {
           </span>
         </span>
         <span class="line faint">
-          <span>
+          <span class="sample">
             {run.scan && `#${run.scan} `}
-            {run.plan} · {run.frames} frames
+            {run.plan} · {count(run.frames, 'frame')}
           </span>
           <time>{dateText(run.time).slice(5)}</time>
         </span>

@@ -23,6 +23,7 @@ from gixi_bluesky.callbacks.images.locations import (
 )
 from gixi_bluesky.callbacks.images.readers import refuse_disguise, tiff_images
 from gixi_bluesky.errors import FrameError, RefusedPathError, UnavailableError
+from gixi_bluesky.plurals import counted
 
 __all__ = [
     "ImageFile",
@@ -107,7 +108,7 @@ class ImageFile:
                 event, image = divmod(index, math.prod(stack))
                 return Hdf5Image(name, part.dataset, event, image, stack)
             index -= part.n_images
-        message = f"{name} holds {self.n_images} images"
+        message = f"{name} holds {counted(self.n_images, 'image')}"
         raise IndexError(message)
 
 
@@ -145,7 +146,9 @@ def open_image_file(
     try:
         file = look(path, dataset)
         if file.n_images > _MAX_IMAGES:
-            message = f"{path} holds {file.n_images} images; at most {_MAX_IMAGES} are read"
+            message = (
+                f"{path} holds {counted(file.n_images, 'image')}; at most {_MAX_IMAGES} are read"
+            )
             raise FrameError(message)
         return file
     except (RefusedPathError, AbsentFilesError):
@@ -194,7 +197,9 @@ def open_named(name: str, access: FileAccess = _ANYWHERE) -> NamedImages:
     path, dataset, index = _parsed(name)
     file = open_image_file(path, dataset, access)
     if index is not None and not 0 <= index < file.n_images:
-        message = f"{path} holds {file.n_images} images; got number {index}, counted from 0"
+        message = (
+            f"{path} holds {counted(file.n_images, 'image')}; got number {index}, counted from 0"
+        )
         raise UnavailableError(message)
     return NamedImages(name, file, index)
 

@@ -14,6 +14,7 @@ from gixi_bluesky.callbacks.images.locations import (
     check_image,
 )
 from gixi_bluesky.errors import FrameError
+from gixi_bluesky.plurals import counted
 
 __all__ = ["inline_image"]
 
@@ -30,7 +31,9 @@ def inline_image(value: Any, image: int, n: int, size: tuple[int, int] | None) -
         if array.ndim > 2:
             stack = array.reshape(-1, *array.shape[-2:])
             if len(stack) != n:
-                message = f"the event holds {len(stack)} images; its descriptor announced {n}"
+                message = (
+                    f"the event holds {counted(len(stack), 'image')}; its descriptor announced {n}"
+                )
                 raise FrameError(message)
             array = stack[image]
         if size is not None and array.shape != size:

@@ -13,6 +13,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from gixi_bluesky.errors import FrameError, UnavailableError
+from gixi_bluesky.plurals import counted
 
 __all__ = [
     "read_fabio",
@@ -67,7 +68,7 @@ def tiff_images(tiff: tifffile.TiffFile) -> int:
 def _image_behind(path: Path, tiff: tifffile.TiffFile, image: int) -> Image:
     stack = tiff.series[0]
     if image >= tiff_images(tiff) or stack.dataoffset is None:
-        message = f"{path} holds {tiff_images(tiff)} images; image {image} was announced"
+        message = f"{path} holds {counted(tiff_images(tiff), 'image')}; image {image} was announced"
         raise FrameError(message)
     size = stack.shape[-2:]
     dtype = np.dtype(stack.dtype).newbyteorder(tiff.byteorder)
@@ -85,7 +86,9 @@ def read_fabio(path: Path, image: int) -> Image:
 
         with fabio.open(str(path)) as file:
             if not 0 <= image < file.nframes:
-                message = f"{path} holds {file.nframes} images; image {image} was announced"
+                message = (
+                    f"{path} holds {counted(file.nframes, 'image')}; image {image} was announced"
+                )
                 raise FrameError(message)
             frame = file.getframe(image) if file.nframes > 1 else file
             refuse_huge(math.prod(frame.shape) * np.dtype(frame.dtype).itemsize, path)
@@ -118,7 +121,7 @@ def read_npy(path: Path, image: int | None = None) -> Image:
 
 def _one_of(stack: Image, image: int, path: Path) -> Image:
     if image >= len(stack):
-        message = f"{path} holds {len(stack)} images; image {image} was announced"
+        message = f"{path} holds {counted(len(stack), 'image')}; image {image} was announced"
         raise FrameError(message)
     return np.asarray(stack[image])
 

@@ -49,6 +49,7 @@ class ConsumerStatus:
         return {
             "task": self.task.number,
             "state": self.task.state,
+            "ended": self.task.ended,
             "reason": self.task.reason,
             "node": self.task.node,
             "restarts": self.task.restarts,

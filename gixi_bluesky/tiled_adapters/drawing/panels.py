@@ -16,6 +16,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
+from gixi_bluesky.plurals import counted
 from gixi_bluesky.tiled_adapters.drawing.styles import (
     COLOUR_MAP,
     NO_DATA,
@@ -230,7 +231,7 @@ def _cartesian(
             mec=colour,
             mew=1.0,
             path_effects=_OUTLINE,
-            label=f"{phase or 'unexplained'} ({len(rows)} peaks)",
+            label=f"{phase or 'unexplained'} ({counted(len(rows), 'peak')})",
         )
     if len(shown):
         axis.legend(loc="upper right", handletextpad=0.1, borderpad=0.3, facecolor="0.25",

@@ -17,6 +17,7 @@ from gixi_bluesky.checks.consumer_jobs import require_complete, require_keys
 from gixi_bluesky.config import Config
 from gixi_bluesky.errors import ConfigError, SlurmError
 from gixi_bluesky.log import get_logger
+from gixi_bluesky.plurals import counted
 from gixi_bluesky.web.consumers import last_lines, logs, slurm_job
 
 __all__ = ["Jobs"]
@@ -80,7 +81,7 @@ class Jobs:
         Raises ConfigError for settings that are missing, SlurmError with what sbatch said.
         """
         if not 1 <= tasks <= _MOST_TASKS:
-            message = f"got {tasks} consumers; expected 1 to {_MOST_TASKS}"
+            message = f"got {counted(tasks, 'consumer')}; expected 1 to {_MOST_TASKS}"
             raise ConfigError(message)
         require_complete(config)
         require_keys(config)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -19,7 +20,7 @@ from gixi_bluesky.log import get_logger
 from gixi_bluesky.tiled_adapters.server.rights import RIGHTS_PATH
 from gixi_bluesky.web.operate.operation import Operation, Operator
 
-__all__ = ["operate_routes"]
+__all__ = ["operate_routes", "rights_path"]
 
 _LARGEST_BODY = 1_000_000
 _NUMBER = re.compile(r"[0-9]{1,9}")
@@ -42,6 +43,11 @@ class Asked(BaseModel):
 
 
 Action = Callable[[Asked, Operator], dict[str, Any]]
+
+
+def rights_path(operation: Operation) -> str:
+    """Return the path on Tiled that answers whether one may write where derived runs are kept."""
+    return f"{RIGHTS_PATH}?path={quote(operation.configurations.base.tiled.derived, safe='')}"
 
 
 def operate_routes(prefix: str, operation: Operation, tiled: ASGIApp) -> list[Route]:
@@ -100,7 +106,6 @@ class _Desk:
         async def endpoint(request: Request) -> Response:
             operator = await self._operator(request)
             if operator is None:
-                _log.warning("operation_refused", action=name)
                 return _refused()
             body = await _body(request)
             if body is None:
@@ -133,14 +138,18 @@ class _Desk:
     async def _operator(self, request: Request) -> Operator | None:
         """Return who asks, by the request's own key; None for those who may not write."""
         scheme, _, key = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "apikey" or not key:
-            return None
+        if scheme.lower() != "apikey":
+            key = ""
         inside = httpx.ASGITransport(self._tiled)
         async with httpx.AsyncClient(transport=inside, base_url="http://tiled") as client:
-            answer = await client.get(RIGHTS_PATH, headers={"authorization": f"Apikey {key}"})
-        if not answer.is_success:
+            path = rights_path(self._operation)
+            answer = await client.get(path, headers={"authorization": f"Apikey {key}"})
+        rights = answer.json() if answer.is_success else {"who": "nobody", "writes": False}
+        if not rights["writes"]:
+            asked = request.url.path.rpartition("/")[2]
+            _log.warning("operation_refused", who=rights["who"], action=asked)
             return None
-        return Operator(str(answer.json()["who"]), key)
+        return Operator(str(rights["who"]), key)
 
 
 async def _body(request: Request) -> bytes | None:

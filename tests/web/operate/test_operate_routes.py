@@ -11,6 +11,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
+from structlog.testing import capture_logs
 
 from gixi_bluesky.config import load_config
 from gixi_bluesky.processing.structures.cif_files import shipped_cifs
@@ -36,8 +37,13 @@ OWN = {
 
 
 def _rights(request: Request) -> JSONResponse:
-    may = request.headers.get("authorization") == f"Apikey {KEY}"
-    return JSONResponse({"who": "ann"} if may else {}, 200 if may else 401)
+    assert request.query_params["path"] == "gixi"
+    key = request.headers.get("authorization", "").removeprefix("Apikey ")
+    known = {KEY: ("ann", True), READING: ("bob", False)}
+    if key not in known:
+        return JSONResponse({}, 401)
+    who, writes = known[key]
+    return JSONResponse({"who": who, "writes": writes, "could_write": writes})
 
 
 @pytest.fixture
@@ -74,6 +80,22 @@ def test_who_may_not_write_cannot_operate(page, operation, method, action, key):
     assert operation.configurations.versions() == []
 
 
+def test_a_refused_request_is_logged_with_who_asked(page):
+    with capture_logs() as logged:
+        assert ask(page, "save", key=READING).status_code == 403
+        assert ask(page, "cancel", key="unknown12345").status_code == 403
+    assert [(one["event"], one["who"], one["action"]) for one in logged] == [
+        ("operation_refused", "bob", "save"),
+        ("operation_refused", "nobody", "cancel"),
+    ]
+
+
+@pytest.mark.parametrize(("key", "offered"), [(KEY, True), (READING, False), ("", False)])
+def test_the_page_offers_operating_to_those_who_could_write(page, key, offered):
+    answer = page.get("/gixi/health.json", headers={"Authorization": f"Apikey {key}"})
+    assert answer.json()["operated"] is offered
+
+
 def test_the_cookie_of_a_session_does_not_operate(page):
     headers = {"Authorization": f"Apikey {KEY}", "sec-fetch-site": "same-origin"}
     assert page.request("POST", "/gixi/session", headers=headers).status_code == 204
@@ -86,7 +108,6 @@ def test_a_server_that_is_not_operated_has_no_such_page(page):
     view = Browser(LiveView(tiled, KEY))
     assert ask(view, "check").status_code in {404, 405}
     assert view.get("/gixi/health.json").json()["operated"] is False
-    assert page.get("/gixi/health.json").json()["operated"] is True
 
 
 def test_the_form_holds_what_decides_results_only(page):

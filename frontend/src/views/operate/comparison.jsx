@@ -1,6 +1,6 @@
 import { useMemo } from 'preact/hooks';
 
-import { percent } from '../../format.js';
+import { count, percent } from '../../format.js';
 import { projectedPicture } from '../../images/picture.js';
 import { polarProjection } from '../../images/projection.js';
 import { trialImage } from '../../operate/desk.js';
@@ -40,7 +40,7 @@ function Side({ state, title, shown }) {
   return (
     <section data-testid={`trial-${title}`} data-peaks={peaks.length}>
       <h4>
-        {title}: {peaks.length} peaks, {shown.seconds.toFixed(2)} s
+        {title}: {count(peaks.length, 'peak')}, {shown.seconds.toFixed(2)} s
       </h4>
       <PictureCanvas
         testid={`trial-image-${title}`} title="|q|, φ" picture={picture} absent="" square={false}

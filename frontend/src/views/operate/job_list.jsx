@@ -14,12 +14,17 @@ export function JobList({ jobs, act }) {
         <>
           <ul>
             {tasks.map((task) => (
-              <li key={task.name} data-testid="task">
+              <li
+                key={task.name} data-testid="task" data-state={task.state}
+                data-partitions={task.partitions}
+              >
                 <b>{task.name}</b>: {task.summary} {task.problem && <em>{task.problem}</em>}
               </li>
             ))}
           </ul>
-          <button onClick={() => act('cancel', {})}>Cancel the consumers</button>
+          {tasks.some((task) => !task.ended) && (
+            <button onClick={() => act('cancel', {})}>Cancel the consumers</button>
+          )}
         </>
       ) : (
         <p class="faint">no consumers were submitted from here</p>

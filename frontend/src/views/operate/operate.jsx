@@ -2,6 +2,8 @@ import { useEffect, useRef, useState } from 'preact/hooks';
 
 import { Desk } from '../../operate/desk.js';
 import { replaced } from '../../operate/schema.js';
+import { keyOf, OPERATING } from '../../session.js';
+import { Credentials, given } from '../credentials.jsx';
 import { Comparison } from './comparison.jsx';
 import { JobList } from './job_list.jsx';
 import { SchemaForm } from './schema_form.jsx';
@@ -21,9 +23,9 @@ export function Operate({ state }) {
   /** @param {SubmitEvent} event */
   const signIn = async (event) => {
     event.preventDefault();
-    const form = new FormData(/** @type {HTMLFormElement} */ (event.currentTarget));
-    const one = new Desk(String(form.get('key') ?? '').trim());
+    const typed = given(/** @type {HTMLFormElement} */ (event.currentTarget));
     try {
+      const one = new Desk(await keyOf(state.api.base, typed, OPERATING));
       setKnown(await one.state());
       setDesk(one);
       setError('');
@@ -44,14 +46,11 @@ export function Operate({ state }) {
         <Bench state={state} desk={desk} first={known} />
       ) : (
         <form onSubmit={signIn} class="operator-key">
-          <label>
-            API key that may write
-            <input type="password" name="key" autocomplete="off" required />
-          </label>
+          <Credentials about={state.about.value} label="API key that may write" />
           <button>Start</button>
           <p class="faint">
             The key of the server, or one of yours with the scopes write:metadata and write:data. It
-            stays in this tab and is asked for again after a reload.
+            stays in this tab and must be given again after a reload.
           </p>
           {error && <p class="bad-note">{error}</p>}
         </form>
