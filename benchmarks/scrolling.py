@@ -3,8 +3,8 @@
 python benchmarks/scrolling.py RESULTS [--rate 30] [--seconds 6]
 
 RESULTS is the folder of a demo (`gixi-bluesky demo --out RESULTS`). A headless Chromium opens its
-newest run and gets an arrow key at the rate asked for, backwards and forwards through the run, twice:
-first with nothing in its memory, then again. Prints the images of (|q|, phi) drawn a second.
+newest run and gets an arrow key at the rate asked for, backwards and forwards, twice: first with
+nothing in its memory, then again. Prints the images of (|q|, phi) that were drawn a second.
 """
 
 from __future__ import annotations
