@@ -53,7 +53,7 @@ class NamedServer(Server):
                     }
                 ],
                 "tiled_admins": [{"provider": "site", "id": "kim"}],
-                "secret_keys": ["signs-the-tokens-of-this-test"],
+                "secret_keys": ["signs-the-tokens-of-all-the-users-in-this-test"],
             },
             "database": {"uri": f"sqlite:///{folder / 'users.db'}", "init_if_not_exists": True},
             "access_control": {
