@@ -1,4 +1,4 @@
-"""How many stored images a second the live view shows while somebody holds an arrow key.
+"""Stored images that the live view shows a second while an arrow key is held.
 
 python benchmarks/scrolling.py RESULTS [--rate 30] [--seconds 6]
 

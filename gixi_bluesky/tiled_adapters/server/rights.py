@@ -71,7 +71,7 @@ async def _rights(
 
 
 def _scopes_of_roles(principal: Any) -> set[str]:
-    """Return what a user may do with a key that is not limited, empty where nobody is named."""
+    """Return the scopes of the roles of a user, none for a request without a named user."""
     roles = getattr(principal, "roles", None) or ()
     return {str(getattr(one, "value", one)) for role in roles for one in role.scopes}
 
