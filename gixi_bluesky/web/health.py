@@ -40,7 +40,7 @@ class Health:
 
     tiled: the server that decides who may read
     rights: path on that server that answers `could_write` to those who may operate, empty = the
-    page offers it to nobody
+    page never offers it
     """
 
     def __init__(self, tiled: ASGIApp, watched: Watched, rights: str = "") -> None:

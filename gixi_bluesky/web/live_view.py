@@ -83,7 +83,7 @@ def _as_it_is(scope: Scope) -> Scope:
 
 
 def _operating(operation: Operation, tiled: ASGIApp) -> tuple[str, list[Route]]:
-    """Return the path that tells who may operate, and the routes of operators."""
+    """Return the path that answers who may operate, and the routes of operators."""
     # Here, since it loads Tiled's server, which `live` does without.
     from gixi_bluesky.web.operate import operate_routes, rights_path
 

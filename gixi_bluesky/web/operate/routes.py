@@ -144,7 +144,7 @@ class _Desk:
         async with httpx.AsyncClient(transport=inside, base_url="http://tiled") as client:
             path = rights_path(self._operation)
             answer = await client.get(path, headers={"authorization": f"Apikey {key}"})
-        rights = answer.json() if answer.is_success else {"who": "nobody", "writes": False}
+        rights = answer.json() if answer.is_success else {"who": "unknown", "writes": False}
         if not rights["writes"]:
             asked = request.url.path.rpartition("/")[2]
             _log.warning("operation_refused", who=rights["who"], action=asked)

@@ -86,7 +86,7 @@ def test_a_refused_request_is_logged_with_who_asked(page):
         assert ask(page, "cancel", key="unknown12345").status_code == 403
     assert [(one["event"], one["who"], one["action"]) for one in logged] == [
         ("operation_refused", "bob", "save"),
-        ("operation_refused", "nobody", "cancel"),
+        ("operation_refused", "unknown", "cancel"),
     ]
 
 
