@@ -1,4 +1,4 @@
-"""Probabilities of phases in Poisson copies of one frame: are they stable, is nothing let in?
+"""Probabilities and cells of phases in Poisson copies of one frame.
 
     python benchmarks/poisson_copies.py --config config.yaml FRAME --present MAPbBr3 [--copies 200]
         [--bin 2] [--cif FOLDER] [--known-cell MAPbBr3=5.93]

@@ -12,7 +12,14 @@ from gixi_bluesky.processing.evaluation.mixtures import Mixture
 from gixi_bluesky.processing.simulation.texture import Cell, reciprocal_basis
 from gixi_bluesky.processing.tables import FWHM_PER_SIGMA, Matches
 
-__all__ = ["CrystalScorecard", "FoundCrystal", "crystal_scorecard", "found_crystals", "same_plane"]
+__all__ = [
+    "NORMAL_SIGMA",
+    "CrystalScorecard",
+    "FoundCrystal",
+    "crystal_scorecard",
+    "found_crystals",
+    "same_plane",
+]
 
 Float64 = NDArray[np.float64]
 Hkl = tuple[int, int, int]
@@ -20,7 +27,7 @@ Hkl = tuple[int, int, int]
 STRONG_LINES = 8  # visible lines of a phase whose cell is judged
 FEWEST_OFF_AXIS = 3  # visible peaks off the axes of a phase whose orientation is judged
 MOSAIC_TOLERANCE = 0.15
-_NORMAL_SIGMA = 1.4826  # standard deviation over the median of absolute values
+NORMAL_SIGMA = 1.4826  # standard deviation over the median of absolute values
 _LENGTHS = ("cell_a", "cell_b", "cell_c")
 
 
@@ -92,7 +99,7 @@ def crystal_scorecard(crystals: Sequence[FoundCrystal]) -> CrystalScorecard:
     return CrystalScorecard(
         cells=len(strong),
         length_error=float(np.median(abs(strain))) if len(strain) else float("nan"),
-        length_pull=_NORMAL_SIGMA * float(np.median(abs(strain / error)))
+        length_pull=NORMAL_SIGMA * float(np.median(abs(strain / error)))
         if len(strain)
         else float("nan"),
         fibres=len(planes),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
@@ -22,12 +22,17 @@ __all__ = [
     "DEVELOPMENT",
     "REPORT",
     "STRAIN",
+    "ZERO_ERROR",
+    "Conditions",
+    "MixedPhase",
     "Mixture",
     "Present",
     "drawn_phases",
     "drawn_texture",
     "drawn_weights",
+    "mixture_of",
     "mixtures",
+    "seen_by_a_flat_detector",
 ]
 
 Float64 = NDArray[np.float64]
@@ -72,6 +77,30 @@ class Mixture:
     candidates: tuple[Structure, ...] = field(repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class MixedPhase:
+    """A phase before its peaks are made; snr: of its strongest line, were it a powder."""
+
+    structure: Structure
+    weight: float
+    cell: Cell
+    texture: Texture
+    snr: float
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """What the phases of a frame share.
+
+    fwhm: in |q|, 1/angstrom; best_snr: of the strongest line, which bounds false peaks
+    zero: shift of all lines, 1/angstrom
+    """
+
+    fwhm: float
+    best_snr: float
+    zero: float
+
+
 @dataclass(slots=True)
 class _Arc:
     """An arc before it is measured; owner: (phase, line) of the strongest part, -1 = none."""
@@ -98,33 +127,57 @@ def mixtures(seed: int, count: int, candidates: Sequence[Structure]) -> Iterator
 
 def _mixture(rng: np.random.Generator, candidates: tuple[Structure, ...]) -> Mixture:
     q_max = float(rng.uniform(2.2, 6.0))
-    polar = _image(rng, q_max)
-    visible = np.isfinite(polar.intensity)
+    polar = seen_by_a_flat_detector(rng, q_max)
     fwhm = float(np.exp(rng.uniform(np.log(0.01), np.log(0.035))))
-    noise = _noise_per_peak(polar, fwhm)
     best_snr = float(np.exp(rng.uniform(np.log(60), np.log(1500))))
     chosen = drawn_phases(rng, candidates)
     weights = drawn_weights(rng, len(chosen))
     zero = float(rng.normal(0, ZERO_ERROR))
+    # one by one, since the random numbers of a phase stand before those of its arcs
+    phases = (
+        _drawn(rng, candidates[which], float(weight), weight / max(weights) * best_snr)
+        for which, weight in zip(chosen, weights, strict=True)
+    )
+    return mixture_of(rng, phases, polar, Conditions(fwhm, best_snr, zero), candidates)
+
+
+def _drawn(rng: np.random.Generator, structure: Structure, weight: float, snr: float) -> MixedPhase:
+    isotropic = rng.normal(0, STRAIN)
+    cell = constrained(structure.cell, isotropic + rng.normal(0, ANISOTROPIC_STRAIN, 3))
+    texture = drawn_texture(rng)
+    return MixedPhase(structure, weight, cell, texture, snr * np.exp(rng.normal(0, 0.5)))
+
+
+def mixture_of(
+    rng: np.random.Generator,
+    phases: Iterable[MixedPhase],
+    polar: PolarImage,
+    conditions: Conditions,
+    candidates: Sequence[Structure],
+) -> Mixture:
+    """Return one frame of some phases, with false peaks and undetected lines.
+
+    polar: the noise, and where there is data
+    """
+    visible = np.isfinite(polar.intensity)
+    noise = _noise_per_peak(polar, conditions.fwhm)
     arcs: list[_Arc] = []
-    drawn = []
-    for index, (which, weight) in enumerate(zip(chosen, weights, strict=True)):
-        structure = candidates[int(which)]
-        isotropic = rng.normal(0, STRAIN)
-        cell = constrained(structure.cell, isotropic + rng.normal(0, ANISOTROPIC_STRAIN, 3))
-        texture = drawn_texture(rng)
-        amount = weight / max(weights) * best_snr * noise * np.exp(rng.normal(0, 0.5))
-        moved = strained(structure, cell)
-        arcs += _arcs(rng, moved, texture, amount, fwhm, index, polar, visible)
-        drawn.append((structure, float(weight), cell, texture))
+    mixed = []
+    for index, one in enumerate(phases):
+        moved, amount = strained(one.structure, one.cell), one.snr * noise
+        arcs += _arcs(rng, moved, one.texture, amount, conditions.fwhm, index, polar, visible)
+        mixed.append((one.structure, one.weight, one.cell, one.texture))
     merged = _merged(rng, arcs)
-    false = [_false_arc(rng, polar.q, fwhm, noise, best_snr) for _ in range(rng.poisson(1.0))]
+    strong = conditions.best_snr
+    false = [
+        _false_arc(rng, polar.q, conditions.fwhm, noise, strong) for _ in range(rng.poisson(1.0))
+    ]
     kept = [arc for arc in merged if arc.intensity > _VISIBLE_SNR * noise]
     present = tuple(
-        Present(*phase, *_visibility(kept, index, phase[3])) for index, phase in enumerate(drawn)
+        Present(*phase, *_visibility(kept, index, phase[3])) for index, phase in enumerate(mixed)
     )
-    peaks = _measured(rng, _pieces(rng, [*merged, *false]), noise, zero)
-    return Mixture(peaks, polar, present, zero, candidates)
+    peaks = _measured(rng, _pieces(rng, [*merged, *false]), noise, conditions.zero)
+    return Mixture(peaks, polar, present, conditions.zero, tuple(candidates))
 
 
 def _visibility(arcs: Sequence[_Arc], phase: int, texture: Texture) -> tuple[int, int]:
@@ -162,7 +215,7 @@ def drawn_texture(rng: np.random.Generator) -> Texture:
     )
 
 
-def _image(rng: np.random.Generator, q_max: float) -> PolarImage:
+def seen_by_a_flat_detector(rng: np.random.Generator, q_max: float) -> PolarImage:
     """Return even noise on what a flat detector sees: no missing wedge, edges in q_xy and q_z."""
     q = np.linspace(0, q_max, _COLUMNS)
     phi = np.linspace(0, 90, _ROWS)

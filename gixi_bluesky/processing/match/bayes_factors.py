@@ -32,7 +32,8 @@ Bool = NDArray[np.bool_]
 STRAIN_SIGMA = 0.003  # how far lattices usually are from their CIF
 SCALE_STEP = 0.002
 INTENSITY_SPREAD = 1.0  # in log: texture and absorption change intensities by such a factor
-AMOUNTS = 8  # trial amounts of the phase
+CALCULATED_SPREAD = 0.3  # in log, of the intensities that they leave as calculated
+AMOUNTS = 16  # trial amounts of the phase
 FOUND_AT_BEST = 0.92  # of strong lines; texture or a detector's lapse hides the others
 SNR_HALF_FOUND, SNR_SPREAD = 8.0, 1.0  # half of the lines of this SNR are found; in log
 
@@ -194,8 +195,9 @@ class Trials:
         # a place that is explained is not explained better by a second phase
         best = 1 / (pairs.sigma[couples] * np.float32(np.sqrt(2 * np.pi)))
         held = np.maximum(claims.position[feature], best).astype(np.float32)
-        alone = held * _likely(log_seen - np.log(claim)) + self.unknown[couples]
-        whole = _likely(log_seen[:, None] - np.log(both)) / alone[:, None]
+        calculated = self.lines.calculated[pairs.line[couples]]
+        alone = held * _likely(log_seen - np.log(claim), calculated) + self.unknown[couples]
+        whole = _likely(log_seen[:, None] - np.log(both), calculated[:, None]) / alone[:, None]
         ratio = whole * (line / both)
         return ratio, held[:, None] * (whole - ratio), held
 
@@ -217,7 +219,9 @@ class Trials:
         """Return the (e,) pairs of one structure at one scale, and their likelihoods (e, k)."""
         cell = scale * len(self.owners) + slot
         own = np.arange(*self.groups.bounds[cell : cell + 2]) if slot >= 0 else np.arange(0)
-        likely = _likely(self.off[self.pairs_of.couple[own]])
+        couple = self.pairs_of.couple[own]
+        calculated = self.lines.calculated[self.pairs_of.line[couple], None]
+        likely = _likely(self.off[couple], calculated)
         return own, self.pairs_of.position[own, None] * likely
 
     def claims(self, slot: int, scale: int, amount: int) -> Claims:
@@ -261,7 +265,7 @@ def trials(
     log_ratio, log_amounts = log_seen.astype(np.float32), log_amount.astype(np.float32)
     off = log_ratio[:, None] - log_amounts
     unknown = (features.density * _others(features))[pairs.feature]
-    ratio = _likely(off) / unknown[:, None]
+    ratio = _likely(off, lines.calculated[pairs.line, None]) / unknown[:, None]
     groups = LineGroups.of(pairs, slot, (len(scales), len(owners)))
     shape = (len(scales), len(owners), AMOUNTS)
     stronger = groups.largest(log_ratio[pairs.couple])[:, None] > log_amounts
@@ -324,10 +328,18 @@ def _best_of_lines(pairs: Int64, line: Int64, likelihood: Float32) -> Int64:
     return pairs[first[likelihood[first] > 0]]
 
 
-def _likely(off: Float32) -> Float32:
-    """Return the density of a log intensity that is `off`, 0 beyond the gate."""
-    density = np.exp(np.float32(-0.5 / INTENSITY_SPREAD**2) * off * off)
-    density *= np.float32(1 / INTENSITY_SPREAD)
+def _likely(off: Float32, calculated: Float32) -> Float32:
+    """Return the density of a log intensity that is `off`, 0 beyond the gate.
+
+    calculated: broadcast to `off`, the part whose spread is CALCULATED_SPREAD. So intensities tell
+    structures of one lattice apart, and a line that a texture changes costs little.
+    """
+    square = off * off
+    density = np.exp(np.float32(-0.5 / INTENSITY_SPREAD**2) * square)
+    density *= (1 - calculated) / np.float32(INTENSITY_SPREAD)
+    narrow = np.exp(np.float32(-0.5 / CALCULATED_SPREAD**2) * square)
+    narrow *= calculated / np.float32(CALCULATED_SPREAD)
+    density += narrow
     density[abs(off) > GATE_SIGMAS * INTENSITY_SPREAD] = 0
     return density
 

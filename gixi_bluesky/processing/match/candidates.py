@@ -15,6 +15,7 @@ from gixi_bluesky.processing.tables import Peaks
 
 __all__ = ["Candidate", "line_set", "matched_members", "spots_of"]
 
+Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
 LEAST_PROBABILITY = 1e-12
@@ -78,19 +79,40 @@ def spots_of(structure: Structure, tried: Trials, pairs: Int64, peaks: Peaks) ->
     )
 
 
-def line_set(candidate: Candidate, pairs: Int64, peaks: Peaks) -> LineSet:
-    """Return the matched lines with the q that their peaks show together."""
+def line_set(candidate: Candidate, pairs: Int64, matched: Int64, peaks: Peaks) -> LineSet:
+    """Return the lines of some pairs with the q that their peaks show together.
+
+    matched: all pairs of the structure; a line without one that lies within a feature's FWHM of
+    another line is a part of what that feature shows
+    """
     tried = candidate.tried
     peak, row = matched_members(tried, pairs)
     weight = 1 / np.maximum(peaks.q_error[peak], 1e-6) ** 2
     total = np.bincount(row, weight, len(pairs))
     q = np.bincount(row, weight * peaks.q[peak], len(pairs)) / total
     line = tried.line_of(pairs)
+    q_cif, spread = _blended(tried, candidate.slot, pairs, tried.line_of(matched))
     return LineSet(
         cell=candidate.structure.cell,
         system=candidate.structure.crystal_system,
         hkl=tried.lines.hkl[line],
-        q_cif=tried.lines.q[line],
+        q_cif=q_cif,
         q=q,
-        error=np.hypot(total**-0.5, tried.lines.spread[line]),
+        error=np.hypot(total**-0.5, spread),
     )
+
+
+def _blended(tried: Trials, slot: int, pairs: Int64, matched: Int64) -> tuple[Float64, Float64]:
+    """Return the mean q of the lines that each pair's feature shows, and their spread, (n,)."""
+    lines, line = tried.lines, tried.line_of(pairs)
+    every = np.arange(*tried.own_lines[slot])
+    alone = every[~np.isin(every, matched)]
+    reach = tried.features.fwhm[tried.feature_of(pairs)]
+    hidden = abs(lines.q[alone] - lines.q[line, None]) < reach[:, None]
+    strength = np.column_stack([lines.intensity[line], hidden * lines.intensity[alone]])
+    q = np.column_stack([lines.q[line], np.broadcast_to(lines.q[alone], hidden.shape)])
+    own = np.column_stack([lines.spread[line], np.broadcast_to(lines.spread[alone], hidden.shape)])
+    total = strength.sum(axis=1)
+    mean = (strength * q).sum(axis=1) / total
+    variance = (strength * ((q - mean[:, None]) ** 2 + own**2)).sum(axis=1) / total
+    return mean, np.sqrt(variance)

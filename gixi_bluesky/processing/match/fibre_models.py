@@ -233,6 +233,7 @@ def _stacked(lines: ExpectedLines, models: Sequence[_Model], spots: SpotList) ->
             share[first : first + count, :width] = model.share
             brought[first : first + count] = model.brought
         first += count
+    mosaic = np.repeat(np.array([m.mosaic for m in models], np.int64), counts)
     return FibreModels(
         lines=ExpectedLines(
             q=lines.q[line],
@@ -241,10 +242,13 @@ def _stacked(lines: ExpectedLines, models: Sequence[_Model], spots: SpotList) ->
             noise=lines.noise[line],
             owner=np.repeat(np.arange(len(models)), counts),
             spread=lines.spread[line],
+            strain=lines.strain[line],
+            # a narrow fibre's intensities depend on its tilt by more than is known of it
+            calculated=np.where(mosaic < 0, lines.calculated[line], np.float32(0)),
         ),
         structure=np.array([m.structure for m in models], np.int64),
         log_weight=np.array([m.log_weight for m in models]),
-        mosaic=np.repeat(np.array([m.mosaic for m in models], np.int64), counts),
+        mosaic=mosaic,
         angle=angle,
         share=share,
         brought=brought,

@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from gixi_bluesky.processing.match.lattice import free_parameters
 from gixi_bluesky.processing.match.lines import POSITION_ERROR, ExpectedLines, Visibility
 from gixi_bluesky.processing.match.plane_angles import PlaneAngles
 from gixi_bluesky.processing.structures.cif_files import Structure
@@ -22,6 +23,8 @@ MOST_LINES = 40
 RESOLUTION_STEPS = 10  # per factor e; frames of one run share the merged lines
 MOST_VIEWS = 8  # whose merged lines are kept
 MOST_STORED = 80  # before lines that a frame cannot resolve are merged
+AS_CALCULATED = 0.5  # of the intensities of a powder
+UNEQUAL_STRAIN = 0.0015  # between the free lengths of a cell, half of the usual strain
 
 
 class LineLibrary:
@@ -42,6 +45,7 @@ class LineLibrary:
         self._merged: OrderedDict[tuple[bytes, float], ExpectedLines] = OrderedDict()
         self._angles: dict[int, PlaneAngles] = {}
         self._owner = np.repeat(np.arange(len(parts)), [len(part[0]) for part in parts])
+        self._strain = np.array([_unequal_strain(s) for s in self.structures])
 
     def __len__(self) -> int:
         return len(self.structures)
@@ -84,7 +88,7 @@ class LineLibrary:
         q, intensity, owner = self._q[visible], self._intensity[visible], self._owner[visible]
         hkl = self._hkl[visible]
         if not len(q):
-            return ExpectedLines(q, hkl, intensity, q, owner, q)
+            return ExpectedLines(q, hkl, intensity, q, owner, q, q, q.astype(np.float32))
         gap = np.maximum(resolution, POSITION_ERROR * q)
         apart = (np.diff(owner) > 0) | (np.diff(q) > gap[1:])
         starts = np.flatnonzero(np.append(True, apart))
@@ -104,6 +108,8 @@ class LineLibrary:
             noise=np.full(len(kept), np.nan),
             owner=whose[kept],
             spread=np.sqrt(variance[kept]),
+            strain=self._strain[whose[kept]],
+            calculated=np.full(len(kept), AS_CALCULATED, np.float32),
         )
 
 
@@ -112,3 +118,8 @@ def _first_of_each(order: Int64, owner: Int64, count: int) -> Int64:
     sorted_owner = owner[order]
     first = np.searchsorted(sorted_owner, sorted_owner)
     return order[np.arange(len(order)) - first < count]
+
+
+def _unequal_strain(structure: Structure) -> float:
+    free = free_parameters(structure.cell, structure.crystal_system)
+    return UNEQUAL_STRAIN if free.shape[1] > 1 else 0.0

@@ -28,12 +28,14 @@ class MatchLimits:
 
     max_dq: 1/angstrom; max_strain: relative
     zero, zero_sigma: shift that all lines of the frame share and its standard error, 1/angstrom
+    position_error: relative, of single lines; strains that one scale leaves come on top
     """
 
     max_dq: float
     max_strain: float
     zero: float = 0.0
     zero_sigma: float = 0.0
+    position_error: float = POSITION_ERROR
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,8 @@ def line_pairs(
     """
     line, feature = _near(lines, features, limits)
     q = lines.q[line]
-    variance = features.error[feature] ** 2 + (POSITION_ERROR * q) ** 2 + limits.zero_sigma**2
+    relative = limits.position_error**2 + lines.strain[line] ** 2
+    variance = features.error[feature] ** 2 + relative * q**2 + limits.zero_sigma**2
     sigma = np.sqrt(variance).astype(np.float32)
     reach = np.minimum(np.float32(limits.max_dq), np.float32(GATE_SIGMAS) * sigma)
     largest = np.maximum(features.fwhm.astype(np.float32)[feature], reach)

@@ -20,6 +20,7 @@ __all__ = [
     "visibility_of",
 ]
 
+Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 Bool = NDArray[np.bool_]
@@ -90,6 +91,8 @@ class ExpectedLines:
 
     owner: index of the structure, not falling; intensity: the structure's strongest = 1
     spread: 1/angstrom, standard deviation of the lines that are seen as one
+    strain: relative, what one scale for all lengths of a cell leaves of its strain
+    calculated: chance that the intensity is about the structure's and no texture changes it
     """
 
     q: Float64
@@ -98,6 +101,8 @@ class ExpectedLines:
     noise: Float64
     owner: Int64
     spread: Float64
+    strain: Float64
+    calculated: Float32
 
     def __len__(self) -> int:
         return len(self.q)
@@ -112,6 +117,8 @@ class ExpectedLines:
             self.noise[kept],
             self.owner[kept],
             self.spread[kept],
+            self.strain[kept],
+            self.calculated[kept],
         )
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from gixi_bluesky.processing.match.bayes_factors import (
+    SCALE_STEP,
     Claims,
     LogFactors,
     MatchLimits,
@@ -25,6 +26,7 @@ from gixi_bluesky.processing.match.fibre_models import (
 )
 from gixi_bluesky.processing.match.line_library import LineLibrary
 from gixi_bluesky.processing.match.lines import (
+    POSITION_ERROR,
     Features,
     Visibility,
     features_of,
@@ -34,7 +36,7 @@ from gixi_bluesky.processing.match.match_tables import match_peaks_table, matche
 from gixi_bluesky.processing.match.phase_sets import Standing, best_set, standings
 from gixi_bluesky.processing.match.refinement import refine
 from gixi_bluesky.processing.match.temporal_prior import base_odds
-from gixi_bluesky.processing.match.zero_error import common_zero
+from gixi_bluesky.processing.match.zero_error import common_errors
 from gixi_bluesky.processing.settings import MatchingSettings
 from gixi_bluesky.processing.structures.cif_files import Structure
 from gixi_bluesky.processing.tables import Matches, MatchPeaks, Peaks
@@ -112,8 +114,14 @@ class Matcher:
         alone = tried.weigh(Claims.none(len(features)))
         models = self._textured(tried, alone, prior, SpotList.of(features, peaks), visibility)
         sure = _sure_phases(tried, alone, prior[tried.owners])
-        zero, zero_sigma = common_zero(tried, sure, (alone.scale, alone.amount))
-        limits = replace(limits, zero=zero, zero_sigma=zero_sigma)
+        errors = common_errors(tried, sure, (alone.scale, alone.amount))
+        limits = replace(
+            limits,
+            zero=errors.zero,
+            zero_sigma=errors.zero_sigma,
+            # no trial scale is nearer to the true one than the steps of the grid allow
+            position_error=float(np.hypot(errors.scatter * POSITION_ERROR, SCALE_STEP / 12**0.5)),
+        )
         textured = trials(models.lines, features, limits, models.place)
         chosen, log_prior = _likeliest_textures(textured, models, prior)
         owners = models.structure[chosen]

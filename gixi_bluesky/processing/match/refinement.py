@@ -58,7 +58,10 @@ def refine(
     accepted = [i for i, c in enumerate(candidates) if c.accepted]
     own = _own_pairs([candidates[i] for i in accepted], [pairs[i] for i in accepted])
     fit = refine_lattices(
-        [line_set(candidates[i], mine, peaks) for i, mine in zip(accepted, own, strict=True)],
+        [
+            line_set(candidates[i], mine, pairs[i], peaks)
+            for i, mine in zip(accepted, own, strict=True)
+        ],
         zero_sigma,
     )
     lattices = dict(zip(accepted, fit.lattices, strict=True))

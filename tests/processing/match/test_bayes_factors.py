@@ -11,6 +11,7 @@ from scipy.special import ndtr
 
 from gixi_bluesky.processing.match.bayes_factors import (
     AMOUNTS,
+    CALCULATED_SPREAD,
     FOUND_AT_BEST,
     INTENSITY_SPREAD,
     SNR_HALF_FOUND,
@@ -24,14 +25,13 @@ from gixi_bluesky.processing.match.bayes_factors import (
 from gixi_bluesky.processing.match.line_library import LineLibrary
 from gixi_bluesky.processing.match.line_pairs import GATE_SIGMAS
 from gixi_bluesky.processing.match.lines import (
-    POSITION_ERROR,
     ExpectedLines,
     Features,
     features_of,
     visibility_of,
 )
 
-LIMITS = MatchLimits(0.03, 0.004, zero=0.001, zero_sigma=0.002)
+LIMITS = MatchLimits(0.03, 0.004, zero=0.001, zero_sigma=0.002, position_error=0.0015)
 CANDIDATES = ("MAPbBr3", "PbI2", "CsPbBr3", "FAPbI3", "LaB6")
 
 
@@ -42,10 +42,11 @@ def frame() -> tuple[ExpectedLines, Features]:
     return lines, features_of(peaks, visibility)
 
 
-def likely(off: float) -> float:
+def likely(off: float, calculated: float) -> float:
     if abs(off) > GATE_SIGMAS * INTENSITY_SPREAD:
         return 0.0
-    return math.exp(-0.5 * (off / INTENSITY_SPREAD) ** 2) / INTENSITY_SPREAD
+    parts = ((1 - calculated, INTENSITY_SPREAD), (calculated, CALCULATED_SPREAD))
+    return sum(part * math.exp(-0.5 * (off / s) ** 2) / s for part, s in parts)
 
 
 def positions(
@@ -56,7 +57,8 @@ def positions(
     for line in own:
         for feature in range(len(features)):
             q = lines.q[line]
-            variance = (POSITION_ERROR * q) ** 2 + LIMITS.zero_sigma**2
+            relative = math.hypot(LIMITS.position_error, lines.strain[line])
+            variance = (relative * q) ** 2 + LIMITS.zero_sigma**2
             sigma = math.sqrt(features.error[feature] ** 2 + variance)
             apart = features.q[feature] - LIMITS.zero - q / scale
             reach = min(LIMITS.max_dq, GATE_SIGMAS * sigma)
@@ -84,7 +86,7 @@ def log_factor(tried: Trials, slot: int, scale: int, amount: int, claims: Claims
         expected = math.exp(tried.log_amount[amount]) * lines.intensity[line]
         signal = math.log(expected / lines.noise[line] / SNR_HALF_FOUND)
         chance = FOUND_AT_BEST * float(ndtr(signal / SNR_SPREAD))
-        ratio, hidden = 0.0, False
+        ratio, hidden, usual = 0.0, False, float(lines.calculated[line])
         for feature in range(len(features)):
             if (line, feature) not in near:
                 continue
@@ -95,13 +97,13 @@ def log_factor(tried: Trials, slot: int, scale: int, amount: int, claims: Claims
             hidden |= seen > math.log(expected)
             claim = claims.intensity[feature]
             if claim == 0:
-                ratio += position * likely(seen - math.log(expected)) / unknown
+                ratio += position * likely(seen - math.log(expected), usual) / unknown
                 continue
             held = max(claims.position[feature], 1 / (sigma * math.sqrt(2 * math.pi)))
             share = expected / (expected + claim)
             place = share * min(position, held) + (1 - share) * held
-            alone = held * likely(seen - math.log(claim)) + unknown
-            ratio += place * likely(seen - math.log(expected + claim)) / alone
+            alone = held * likely(seen - math.log(claim), usual) + unknown
+            ratio += place * likely(seen - math.log(expected + claim), usual) / alone
         factor = 1 - chance + chance * ratio
         total += math.log(max(factor, 1.0) if hidden else factor)
     return total

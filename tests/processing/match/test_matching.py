@@ -251,7 +251,7 @@ def test_pairs_are_the_best_of_all_assignments() -> None:
         peaks = np.sort(np.append(peaks, rng.uniform(2.6, 3.5, 1)))
         owner = np.zeros(5, np.int64)
         hkl, one = np.zeros((5, 3), np.int64), np.ones(5)
-        lines = ExpectedLines(q, hkl, one, one, owner, np.zeros(5))
+        lines = ExpectedLines(q, hkl, one, one, owner, np.zeros(5), np.zeros(5), np.zeros(5))
         features = Features(
             q=peaks,
             error=np.full(len(peaks), 0.001),

@@ -65,11 +65,11 @@ def test_lab6_among_more_than_fifty_wrong_candidates(shared_data: Path, name: st
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("copies", [6, pytest.param(200, marks=pytest.mark.soak)])
-def test_no_absent_phase_in_poisson_copies_of_the_binned_frame(
-    shared_data: Path, copies: int
-) -> None:
-    """LaB6's cell times the square root of 2 is 0.9 % off: all its lines lie near MAPbBr3's."""
+def test_no_absent_phase_in_poisson_copies_of_the_binned_frame(shared_data: Path) -> None:
+    """LaB6's cell times the square root of 2 is 0.9 % off: all its lines lie near MAPbBr3's.
+
+    benchmarks/poisson_copies.py judges as many copies as one likes.
+    """
     frame = mapbbr3(shared_data)
     binned = frame.reshape(frame.shape[0] // 2, 2, frame.shape[1] // 2, 2).sum(axis=(1, 3))
     row, column = MAPBBR3.beam_center_px or (0.0, 0.0)
@@ -81,13 +81,14 @@ def test_no_absent_phase_in_poisson_copies_of_the_binned_frame(
     )
     rng = np.random.default_rng(0)
     match = Matcher(read_structures(shipped_cifs().values(), 3.9), MatchingSettings())
-    for _ in range(copies):
+    for _ in range(6):
         copy = rng.poisson(np.maximum(binned, 0)).astype(np.float32)
         polar = remapped(copy, geometry)
         matches, _ = match(measured(polar, "classical"), polar)
-        table = matches.frame().set_index("phase").probability
-        assert table["MAPbBr3"] > 0.99
-        assert table.drop("MAPbBr3").max() < 0.3
+        table = matches.frame().set_index("phase")
+        assert table.probability["MAPbBr3"] > 0.99
+        assert table.cell_a["MAPbBr3"] == pytest.approx(5.93, rel=0.003)
+        assert table.probability.drop("MAPbBr3").max() < 0.3
 
 
 @pytest.mark.slow
