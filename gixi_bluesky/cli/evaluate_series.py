@@ -1,4 +1,4 @@
-"""`evaluate --tracks`: peak tracks on simulated series."""
+"""`evaluate` on simulated series: tracks of peaks, weak peaks of sums, cells that expand."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from gixi_bluesky.processing.evaluation.onsets import OnsetReport
     from gixi_bluesky.processing.evaluation.series_scorecard import SeriesScore
 
-__all__ = ["evaluate_series", "evaluate_weak_peaks"]
+__all__ = ["evaluate_expansion", "evaluate_series", "evaluate_weak_peaks"]
 
 
 def evaluate_series(seed: int | None, count: int, weights: str | None, *, json: bool) -> None:
@@ -58,6 +58,19 @@ def evaluate_weak_peaks(seed: int | None, count: int, weights: str, *, json: boo
         _show_numbers("weak peaks of series of 20 frames", found.summary())
 
 
+def evaluate_expansion(seed: int | None, count: int, *, json: bool) -> None:
+    """Print how well the expansion of two phases is recovered over `count` simulated series."""
+    from gixi_bluesky.processing.evaluation.expansion import judge_expansion
+    from gixi_bluesky.processing.evaluation.mixtures import REPORT
+
+    first = REPORT if seed is None else seed
+    report = judge_expansion(first, count)
+    if json:
+        print_json({"expansion": report.summary(), "seed": first})
+    else:
+        _show_numbers("cells that expand by 0.5 %", report.summary())
+
+
 def _means(scores: Sequence[SeriesScore]) -> dict[str, dict[str, float]]:
     """Return the mean of each number by tracker, and the median of the switches."""
     means = {}
@@ -86,5 +99,5 @@ def _show_numbers(title: str, numbers: dict[str, float | int]) -> None:
 
     table = Table("", "", box=SIMPLE_HEAD, title=title)
     for name, value in numbers.items():
-        table.add_row(name, f"{value:.3f}" if isinstance(value, float) else str(value))
+        table.add_row(name, f"{value:.3g}" if isinstance(value, float) else str(value))
     output.print(table)

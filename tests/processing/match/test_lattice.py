@@ -140,3 +140,25 @@ def test_the_table_holds_the_cell_and_its_errors():
     assert first.cell_alpha_error == 0
     mine = rows.frame()
     assert abs(mine[mine.phase == "MAPbI3"].dq).max() < 0.01
+
+
+def test_lines_that_one_peak_hides_do_not_pull_the_cell() -> None:
+    """002 and 110 of a tetragonal cell are one peak: it lies at neither of them."""
+    structure = BY_SLUG["MAPbI3"]
+    reflections = structure.reflections
+    order = np.argsort(-reflections.intensity)[:30]
+    order = np.sort(order[(reflections.q[order] > 0.3) & (reflections.q[order] < 3.8)])
+    q, intensity = reflections.q[order], reflections.intensity[order] * 200 * NOISE
+    apart = np.append(True, np.diff(q) > 0.016)
+    starts = np.flatnonzero(apart)
+    total = np.add.reduceat(intensity, starts)
+    mean = np.add.reduceat(intensity * q, starts) / total
+    assert (~apart).sum() >= 5
+    off = []
+    for seed in range(8):
+        seen = mean + np.random.default_rng(seed).normal(0, 0.0003, len(mean))
+        matches, _ = match(peak_table(seen.tolist(), total.tolist()), STRUCTURES, SETTINGS, FRAME)
+        row = int(np.flatnonzero(matches.phase == "MAPbI3")[0])
+        off += [matches.cell_a[row] / structure.cell[0] - 1]
+        off += [matches.cell_c[row] / structure.cell[2] - 1]
+    assert np.mean(np.reshape(off, (-1, 2)), axis=0) == pytest.approx([0, 0], abs=5e-4)

@@ -9,9 +9,11 @@ import pytest
 from peak_lists import BY_SLUG, FRAME, FWHM, NOISE, SETTINGS, STRUCTURES, peak_table, powder
 
 from gixi_bluesky.processing.evaluation.candidate_sets import constrained, strained
+from gixi_bluesky.processing.match.bayes_factors import Claims, MatchLimits, trials
 from gixi_bluesky.processing.match.line_library import LineLibrary
 from gixi_bluesky.processing.match.lines import features_of, visibility_of
 from gixi_bluesky.processing.match.phases import match
+from gixi_bluesky.processing.match.zero_error import common_errors
 from gixi_bluesky.processing.structures.cif_files import Structure
 from gixi_bluesky.processing.tables import FIT_FAILED, Peaks
 
@@ -107,6 +109,24 @@ def test_a_common_zero_error_is_found_and_does_not_cost_phases(zero: float) -> N
         sure += [table.probability["MAPbI3"], table.probability["PbBr2"]]
     assert abs(np.mean(errors)) < 0.0015
     assert np.mean(sure) > 0.9
+
+
+@pytest.mark.parametrize(("wobble", "low", "high"), [(0.0, 0.0, 0.5), (0.002, 0.6, 1.0)])
+def test_the_scatter_of_the_lines_is_that_of_the_sure_phases(
+    wobble: float, low: float, high: float
+) -> None:
+    scatters = []
+    for seed in range(6):
+        peaks = powder({"MAPbBr3": 1.0, "PbBr2": 0.7}, seed)
+        off = np.random.default_rng(seed).normal(0, wobble, len(peaks))
+        peaks = replace(peaks, q=peaks.q * (1 + off))
+        visibility = visibility_of(FRAME, peaks)
+        lines = LineLibrary([BY_SLUG["MAPbBr3"], BY_SLUG["PbBr2"]]).expected(visibility)
+        limits = MatchLimits(0.03, 0.01, zero_sigma=0.002)
+        tried = trials(lines, features_of(peaks, visibility), limits)
+        alone = tried.weigh(Claims.none(len(tried.features)))
+        scatters.append(common_errors(tried, (0, 1), (alone.scale, alone.amount)).scatter)
+    assert low <= np.median(scatters) <= high
 
 
 def test_lab6_is_not_let_in_by_the_lines_of_mapbbr3() -> None:
