@@ -75,8 +75,12 @@ def powder(
             seen = amount * snr * NOISE * strength * np.exp(rng.normal(0, 0.4))
             at = line_q / lattice_scale * (1 + rng.normal(0, 0.001)) + rng.normal(0, 0.0004)
             visible = FIRST_Q < at < LAST_Q and seen > 8 * NOISE
-            resolved = all(abs(at - other) > 0.6 * FWHM for other in q)
-            if visible and resolved and rng.random() > missing:
+            near = [i for i, other in enumerate(q) if abs(at - other) <= 0.6 * FWHM]
+            if visible and near:  # one peak, at the mean of both
+                whole = intensity[near[0]] + seen
+                q[near[0]] += (at - q[near[0]]) * seen / whole
+                intensity[near[0]] = whole
+            elif visible and rng.random() > missing:
                 q.append(at)
                 intensity.append(seen)
     for _ in range(false):

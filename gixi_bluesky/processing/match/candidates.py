@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gixi_bluesky.processing.match.bayes_factors import Trials
+from gixi_bluesky.processing.match.bayes_factors import INTENSITY_SPREAD, Trials
 from gixi_bluesky.processing.match.lattice import LineSet
 from gixi_bluesky.processing.match.phase_orientation import Spots
 from gixi_bluesky.processing.structures.cif_files import Structure
@@ -91,19 +91,22 @@ def line_set(candidate: Candidate, pairs: Int64, matched: Int64, peaks: Peaks) -
     total = np.bincount(row, weight, len(pairs))
     q = np.bincount(row, weight * peaks.q[peak], len(pairs)) / total
     line = tried.line_of(pairs)
-    q_cif, spread = _blended(tried, candidate.slot, pairs, tried.line_of(matched))
+    q_cif, unsure = _blended(tried, candidate.slot, pairs, tried.line_of(matched))
     return LineSet(
         cell=candidate.structure.cell,
         system=candidate.structure.crystal_system,
         hkl=tried.lines.hkl[line],
         q_cif=q_cif,
         q=q,
-        error=np.hypot(total**-0.5, spread),
+        error=np.hypot(total**-0.5, unsure),
     )
 
 
 def _blended(tried: Trials, slot: int, pairs: Int64, matched: Int64) -> tuple[Float64, Float64]:
-    """Return the mean q of the lines that each pair's feature shows, and their spread, (n,)."""
+    """Return the mean q of the lines that each pair's feature shows, and its error, (n,).
+
+    Intensities err by INTENSITY_SPREAD, and the mean by what that makes of it.
+    """
     lines, line = tried.lines, tried.line_of(pairs)
     every = np.arange(*tried.own_lines[slot])
     alone = every[~np.isin(every, matched)]
@@ -112,7 +115,7 @@ def _blended(tried: Trials, slot: int, pairs: Int64, matched: Int64) -> tuple[Fl
     strength = np.column_stack([lines.intensity[line], hidden * lines.intensity[alone]])
     q = np.column_stack([lines.q[line], np.broadcast_to(lines.q[alone], hidden.shape)])
     own = np.column_stack([lines.spread[line], np.broadcast_to(lines.spread[alone], hidden.shape)])
-    total = strength.sum(axis=1)
-    mean = (strength * q).sum(axis=1) / total
-    variance = (strength * ((q - mean[:, None]) ** 2 + own**2)).sum(axis=1) / total
-    return mean, np.sqrt(variance)
+    share = strength / strength.sum(axis=1, keepdims=True)
+    mean = (share * q).sum(axis=1)
+    moved = INTENSITY_SPREAD * share * (q - mean[:, None])
+    return mean, np.sqrt((moved**2 + share * own**2).sum(axis=1))

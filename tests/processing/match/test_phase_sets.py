@@ -107,14 +107,16 @@ def test_a_common_zero_error_is_found_and_does_not_cost_phases(zero: float) -> N
         table = matches.frame().set_index("phase")
         errors.append(table.zero_error.iloc[0] - zero)
         sure += [table.probability["MAPbI3"], table.probability["PbBr2"]]
-    assert abs(np.mean(errors)) < 0.0015
+    assert abs(np.mean(errors)) < SETTINGS.zero_error_inv_angstrom  # the prior pulls towards 0
+    assert np.std(errors) < 0.001
     assert np.mean(sure) > 0.9
 
 
-@pytest.mark.parametrize(("wobble", "low", "high"), [(0.0, 0.0, 0.5), (0.002, 0.6, 1.0)])
+@pytest.mark.parametrize(("wobble", "low", "high"), [(0.0, 0.4, 0.7), (0.002, 0.75, 1.0)])
 def test_the_scatter_of_the_lines_is_that_of_the_sure_phases(
     wobble: float, low: float, high: float
 ) -> None:
+    """0.1 % of the simulation against an assumed 0.2 %, and more on top."""
     scatters = []
     for seed in range(6):
         peaks = powder({"MAPbBr3": 1.0, "PbBr2": 0.7}, seed)
