@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from gixi_bluesky.processing.evaluation.crystal_scorecard import NORMAL_SIGMA
 from gixi_bluesky.processing.evaluation.mixtures import (
     ZERO_ERROR,
-    Conditions,
     MixedPhase,
     Mixture,
+    SharedConditions,
     mixture_of,
     seen_by_a_flat_detector,
 )
@@ -79,7 +79,7 @@ def expanding_series(
             MixedPhase(structures[slug], 0.5, _strained(structures[slug].cell, change), *rest)
             for (slug, change), *rest in zip(lengths.items(), of_phase, snr.tolist(), strict=True)
         ]
-        conditions = Conditions(fwhm, float(snr.max()), float(rng.normal(0, ZERO_ERROR)))
+        conditions = SharedConditions(fwhm, float(snr.max()), float(rng.normal(0, ZERO_ERROR)))
         yield mixture_of(rng, phases, polar, conditions, candidates)
 
 

@@ -23,10 +23,10 @@ __all__ = [
     "REPORT",
     "STRAIN",
     "ZERO_ERROR",
-    "Conditions",
     "MixedPhase",
     "Mixture",
     "Present",
+    "SharedConditions",
     "drawn_phases",
     "drawn_texture",
     "drawn_weights",
@@ -89,8 +89,8 @@ class MixedPhase:
 
 
 @dataclass(frozen=True, slots=True)
-class Conditions:
-    """What the phases of a frame share.
+class SharedConditions:
+    """Values that the phases of a frame share.
 
     fwhm: in |q|, 1/angstrom; best_snr: of the strongest line, which bounds false peaks
     zero: shift of all lines, 1/angstrom
@@ -138,7 +138,7 @@ def _mixture(rng: np.random.Generator, candidates: tuple[Structure, ...]) -> Mix
         _drawn(rng, candidates[which], float(weight), weight / max(weights) * best_snr)
         for which, weight in zip(chosen, weights, strict=True)
     )
-    return mixture_of(rng, phases, polar, Conditions(fwhm, best_snr, zero), candidates)
+    return mixture_of(rng, phases, polar, SharedConditions(fwhm, best_snr, zero), candidates)
 
 
 def _drawn(rng: np.random.Generator, structure: Structure, weight: float, snr: float) -> MixedPhase:
@@ -152,7 +152,7 @@ def mixture_of(
     rng: np.random.Generator,
     phases: Iterable[MixedPhase],
     polar: PolarImage,
-    conditions: Conditions,
+    conditions: SharedConditions,
     candidates: Sequence[Structure],
 ) -> Mixture:
     """Return one frame of some phases, with false peaks and undetected lines.

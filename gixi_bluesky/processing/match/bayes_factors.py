@@ -331,8 +331,8 @@ def _best_of_lines(pairs: Int64, line: Int64, likelihood: Float32) -> Int64:
 def _likely(off: Float32, calculated: Float32) -> Float32:
     """Return the density of a log intensity that is `off`, 0 beyond the gate.
 
-    calculated: broadcast to `off`, the part whose spread is CALCULATED_SPREAD. So intensities tell
-    structures of one lattice apart, and a line that a texture changes costs little.
+    calculated: broadcast to `off`, the part whose spread is CALCULATED_SPREAD. So intensities part
+    structures of one lattice, and a line that a texture changes costs little.
     """
     square = off * off
     density = np.exp(np.float32(-0.5 / INTENSITY_SPREAD**2) * square)

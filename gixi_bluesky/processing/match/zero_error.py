@@ -19,7 +19,7 @@ FEWEST_FREE, SMALLEST_SCATTER = 4, 0.1
 
 @dataclass(frozen=True, slots=True)
 class CommonErrors:
-    """What the lines of a frame's sure phases show.
+    """Errors that the lines of the sure phases show.
 
     zero, zero_sigma: shift and its standard error, 1/angstrom
     scatter: of single lines, as a part of what is assumed; 1 = nothing is known
