@@ -16,6 +16,32 @@ if TYPE_CHECKING:
 
 __all__ = ["evaluate_expansion", "evaluate_series", "evaluate_weak_peaks"]
 
+# The numbers of the reports in words; JSON keeps their names.
+_WORDS = {
+    "idf1": "IDF1",
+    "switches": "identity switches",
+    "median_switches": "identity switches, median",
+    "doubles": "second tracks of a reflection in one frame",
+    "whole": "reflections in one track",
+    "purity": "tracks of one reflection",
+    "strong": "strongest line above SNR 50",
+    "within": "onsets within the 95 % interval",
+    "within_strong": "the same, strong phases",
+    "median_error": "median error, strong phases, frames",
+    "mean_error": "mean error, strong phases, frames",
+    "median_width": "median width of the interval, frames",
+    "weak": "weak peaks",
+    "recall": "recall of weak peaks",
+    "recall_single": "the same without means",
+    "tracks_of_means": "tracks of means",
+    "precision": "precision of all tracks",
+    "length_error": "median |da| / a",
+    "length_pull": "width of da over its error",
+    "expansion_error": "median error of the expansion",
+    "expansion_pull": "width of that over its error",
+    "worst_pull": "the largest of these",
+}
+
 
 def evaluate_series(seed: int | None, count: int, weights: str | None, *, json: bool) -> None:
     """Track the peaks of `count` simulated series; print the mean scores and the onsets.
@@ -88,7 +114,7 @@ def _show(means: dict[str, dict[str, float]], onsets: OnsetReport, count: int) -
 
     table = Table("", *means, box=SIMPLE_HEAD, title=f"{count} series, means")
     for name in next(iter(means.values())):
-        table.add_row(name, *(f"{mean[name]:.3f}" for mean in means.values()))
+        table.add_row(_WORDS.get(name, name), *(f"{mean[name]:.3f}" for mean in means.values()))
     output.print(table)
     _show_numbers("onsets of phases", onsets.summary())
 
@@ -99,5 +125,7 @@ def _show_numbers(title: str, numbers: dict[str, float | int]) -> None:
 
     table = Table("", "", box=SIMPLE_HEAD, title=title)
     for name, value in numbers.items():
-        table.add_row(name, f"{value:.3g}" if isinstance(value, float) else str(value))
+        table.add_row(
+            _WORDS.get(name, name), f"{value:.3g}" if isinstance(value, float) else str(value)
+        )
     output.print(table)
