@@ -63,7 +63,7 @@ def test_the_pins_support_the_oldest_python():
     installed = {canonicalize_name(one.name): one for one in metadata.distributions() if one.name}
     oldest = PROJECT["requires-python"].removeprefix(">=") + ".0"
     pinned = {
-        name: one.metadata["Requires-Python"]
+        name: one.metadata.get("Requires-Python")
         for name, version in pins.items()
         if (one := installed.get(canonicalize_name(name))) is not None and one.version == version
     }

@@ -153,7 +153,7 @@ def test_nothing_reaches_or_delays_the_engine(
     analysis = start(Stores(thaws=thaws))
     engine.subscribe(analysis)
     engine(count([hw().direct_img], num=20))  # would not end if it waited for the store
-    with pytest.raises(TimeoutError, match="1 runs with"):
+    with pytest.raises(TimeoutError, match="1 run with"):
         analysis.drain(0.5)
     assert analysis.status()["frames_done"] < 20
     thaws.set()
