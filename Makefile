@@ -73,6 +73,7 @@ soak: $(VENV)/.ready-dev      ## the long campaigns; ROUNDS=3 SEED=7 KILLS=30 MI
 
 clean:                        ## forget the environment and every cache
 	rm -rf $(VENV) frontend/node_modules htmlcov .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find gixi_bluesky tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
 
 hashed: $(VENV)/.python       ## the environment with each package but torch compared with hashes.txt
 	@$(PIP) install --require-hashes --no-deps -r hashes.txt

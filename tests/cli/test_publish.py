@@ -46,7 +46,9 @@ def film(tmp_path_factory: pytest.TempPathFactory, frame: np.ndarray) -> Path:
         "output": {"directory": "results", "dois": {"software": "10.1234/gixi"}},
     }
     (folder / "config.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
-    people = [{"name": "Roe, Kim", "orcid": "0000-0002-1825-0097", "affiliation": "A lab"}]
+    people = [
+        {"name": "Family name, Given name", "orcid": "0000-0002-1825-0097", "affiliation": "A lab"}
+    ]
     (folder / "creators.yaml").write_text(yaml.safe_dump(people), encoding="utf-8")
     reported = ["process", "--watch", "raw", "--config", "config.yaml", "--stop-after", "1"]
     with pytest.MonkeyPatch.context() as patch:

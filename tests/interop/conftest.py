@@ -25,7 +25,9 @@ _GEOMETRY = {
     "beam_center_px": [20.0, 40.0],
     "incidence_angle_deg": 0.3,
 }
-_CREATORS = [{"name": "Roe, Kim", "orcid": "0000-0002-1825-0097", "affiliation": "A lab"}]
+_CREATORS = [
+    {"name": "Family name, Given name", "orcid": "0000-0002-1825-0097", "affiliation": "A lab"}
+]
 
 
 @pytest.fixture(scope="session")

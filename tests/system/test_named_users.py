@@ -25,13 +25,15 @@ from tiled_servers import start_document
 
 pytestmark = [pytest.mark.system, pytest.mark.server, pytest.mark.slow, pytest.mark.timeout(400)]
 
-PASSWORDS = {"kim": "admins-own", "ann": "writes-film", "bob": "reads-film"}
+PASSWORDS = {"admin": "admins-own", "operator": "writes-film", "viewer": "reads-film"}
 READS = ["read:metadata", "read:data"]
 WRITES = [*READS, "write:metadata", "write:data", "create:node"]
 TAGS = {
     "tags": {
-        "film": {"users": [{"name": "ann", "scopes": WRITES}, {"name": "bob", "scopes": READS}]},
-        "private": {"users": [{"name": "ann", "scopes": WRITES}]},
+        "film": {
+            "users": [{"name": "operator", "scopes": WRITES}, {"name": "viewer", "scopes": READS}]
+        },
+        "private": {"users": [{"name": "operator", "scopes": WRITES}]},
     }
 }
 CATALOGUE = Spec("CatalogOfBlueskyRuns", version="3.0")
@@ -39,7 +41,7 @@ ACTIONS = ("check", "try", "save", "submit", "cancel", "reprocess", "stop")
 
 
 class NamedServer(Server):
-    """A server whose users have names; kim is its administrator."""
+    """A server whose users have names; admin is its administrator."""
 
     def __init__(self, folder: Path) -> None:
         self.catalogue = f"sqlite:///{folder / 'catalog.db'}"
@@ -52,7 +54,7 @@ class NamedServer(Server):
                         "args": {"users_to_passwords": PASSWORDS},
                     }
                 ],
-                "tiled_admins": [{"provider": "site", "id": "kim"}],
+                "tiled_admins": [{"provider": "site", "id": "admin"}],
                 "secret_keys": ["signs-the-tokens-of-all-the-users-in-this-test"],
             },
             "database": {"uri": f"sqlite:///{folder / 'users.db'}", "init_if_not_exists": True},
@@ -114,13 +116,13 @@ async def define_tags(catalogue: str) -> None:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NamedServer]:
-    """A server with one run for both users and one for ann alone."""
+    """A server with one run for both users and one for operator alone."""
     one = NamedServer(tmp_path_factory.mktemp("named"))
     one.start()
     try:
         with ThreadPoolExecutor(1) as beside:  # playwright's loop runs in this thread
             beside.submit(asyncio.run, define_tags(one.catalogue)).result()
-        root = from_uri(one.uri, api_key=one.key("kim", ["inherit"]))
+        root = from_uri(one.uri, api_key=one.key("admin", ["inherit"]))
         one.contexts.append(root.context)
         for name in ("raw", "gixi"):
             root.create_container(name, specs=[CATALOGUE], access_tags=["film"])
@@ -171,7 +173,7 @@ def test_who_may_only_read_sees_no_panel_and_gets_403_on_every_action(
     browser: Any, server: NamedServer
 ) -> None:
     with_answer = []
-    tab = signed_in(browser, server, "bob")
+    tab = signed_in(browser, server, "viewer")
     tab.page.on("response", lambda one: with_answer.append(one.url))
     tab.page.reload()
     tab.until(lambda: tab.all("run").count() == 1)
@@ -182,11 +184,11 @@ def test_who_may_only_read_sees_no_panel_and_gets_403_on_every_action(
     tab.page.context.close()
 
     for scopes in (READS, ["inherit"]):
-        headers = {"Authorization": f"Apikey {server.key('bob', scopes)}"}
-        with httpx.Client(base_url=server.uri.removesuffix("api/v1"), headers=headers) as bob:
-            assert bob.get("gixi/health.json").json()["operated"] is False
-            answers = [bob.get(f"gixi/operate/{name}") for name in ("state", "jobs")]
-            answers += [bob.post(f"gixi/operate/{name}", json={}) for name in ACTIONS]
+        headers = {"Authorization": f"Apikey {server.key('viewer', scopes)}"}
+        with httpx.Client(base_url=server.uri.removesuffix("api/v1"), headers=headers) as viewer:
+            assert viewer.get("gixi/health.json").json()["operated"] is False
+            answers = [viewer.get(f"gixi/operate/{name}") for name in ("state", "jobs")]
+            answers += [viewer.post(f"gixi/operate/{name}", json={}) for name in ACTIONS]
             assert {answer.status_code for answer in answers} == {403}
     assert not (server.operations / "operations.jsonl").exists()
 
@@ -194,23 +196,23 @@ def test_who_may_only_read_sees_no_panel_and_gets_403_on_every_action(
 def test_who_may_write_operates_by_name_and_the_record_says_who_and_when(
     browser: Any, server: NamedServer
 ) -> None:
-    tab = signed_in(browser, server, "ann")
+    tab = signed_in(browser, server, "operator")
     tab.until(lambda: tab.all("run").count() == 2)
     assert "secret" in samples(tab)
     tab.page.get_by_role("button", name="Operate").click()
-    give_name(tab, "ann", "Start")
+    give_name(tab, "operator", "Start")
     tab.until(lambda: tab.all("config-form").count() == 1)
-    assert "as ann (site)" in tab.all("operate").inner_text()
+    assert "as operator (site)" in tab.all("operate").inner_text()
     tab.page.locator("[id='detector.score_threshold']").fill("0.8")
-    tab.page.get_by_label("Note").fill("by ann")
+    tab.page.get_by_label("Note").fill("by operator")
     tab.page.get_by_role("button", name="Save as a new version").click()
-    tab.until(lambda: "ann (site): save done" in tab.all("record").inner_text())
+    tab.until(lambda: "operator (site): save done" in tab.all("record").inner_text())
     assert only_missing(tab)
     tab.page.context.close()
 
     (line,) = (server.operations / "operations.jsonl").read_text(encoding="utf-8").splitlines()
     entry = json.loads(line)
-    assert (entry["who"], entry["action"]) == ("ann (site)", "save")
+    assert (entry["who"], entry["action"]) == ("operator (site)", "save")
     assert entry["when"].endswith("+00:00")
     version = yaml.safe_load((server.operations / "configurations" / "0001.yaml").read_text())
     assert version["detector"]["score_threshold"] == 0.8

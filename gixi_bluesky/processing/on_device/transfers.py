@@ -64,6 +64,7 @@ class Transfers:
             moved = torch.empty(array.nbytes, dtype=torch.uint8, device=self._device)
             moved.copy_(host, non_blocking=True)
             staged.travelled = self._up.record_event()
+        self._staging.append(staged)  # only now: without memory for it, nothing has travelled
         stream = self._cuda.current_stream(self._device)
         stream.wait_event(staged.travelled)
         moved.record_stream(stream)
@@ -82,7 +83,7 @@ class Transfers:
         return Arriving(np.empty_like(pinned.numpy()), pinned, arrived)
 
     def _staged(self, size: int) -> _Staging:
-        """Return pinned memory of at least `size` bytes whose last frame has travelled."""
+        """Take pinned memory of at least `size` bytes whose last frame has travelled."""
         if len(self._staging) < _STAGED:
             chosen = _Staging(torch.empty(size, dtype=torch.uint8, pin_memory=True))
         else:
@@ -90,5 +91,4 @@ class Transfers:
             chosen.travelled.synchronize()
             if len(chosen.bytes) < size:
                 chosen.bytes = torch.empty(size, dtype=torch.uint8, pin_memory=True)
-        self._staging.append(chosen)
         return chosen

@@ -16,6 +16,7 @@ __all__ = ["make_catalogue"]
 def make_catalogue(path: Path) -> None:
     """Write an empty catalogue, whole or not at all, with the schema of the installed Tiled.
 
+    The caller holds the folder, so that no other process writes there.
     Raises OSError, or SQLAlchemyError when the database cannot be written.
     """
     draft = path.with_name(f"{path.name}.new")

@@ -39,7 +39,7 @@ OWN = {
 def _rights(request: Request) -> JSONResponse:
     assert request.query_params["path"] == "gixi"
     key = request.headers.get("authorization", "").removeprefix("Apikey ")
-    known = {KEY: ("ann", True), READING: ("bob", False)}
+    known = {KEY: ("operator", True), READING: ("viewer", False)}
     if key not in known:
         return JSONResponse({}, 401)
     who, writes = known[key]
@@ -85,7 +85,7 @@ def test_a_refused_request_is_logged_with_who_asked(page):
         assert ask(page, "save", key=READING).status_code == 403
         assert ask(page, "cancel", key="unknown12345").status_code == 403
     assert [(one["event"], one["who"], one["action"]) for one in logged] == [
-        ("operation_refused", "bob", "save"),
+        ("operation_refused", "viewer", "save"),
         ("operation_refused", "unknown", "cancel"),
     ]
 
@@ -117,7 +117,7 @@ def test_the_form_holds_what_decides_results_only(page):
     }  # fmt: skip
     assert "device" not in known["schema"]["$defs"]["DetectorSettings"]["properties"]
     assert known["configuration"]["detector"] == {"weights": "classical"}
-    assert known["who"] == "ann"
+    assert known["who"] == "operator"
 
 
 def test_a_version_keeps_the_servers_own_sections_and_is_read_back(page, operation):
@@ -127,7 +127,7 @@ def test_a_version_keeps_the_servers_own_sections_and_is_read_back(page, operati
     )
     assert answer.status_code == 200, answer.text
     version = answer.json()
-    assert (version["number"], version["who"], version["note"]) == (1, "ann", "less noise")
+    assert (version["number"], version["who"], version["note"]) == (1, "operator", "less noise")
     config = load_config(operation.configurations.file(1))
     assert config.detector.score_threshold == 0.7
     own = operation.configurations.base
@@ -190,7 +190,7 @@ def test_every_action_is_recorded_with_who_and_when(page, operation, tmp_path):
     lines = (tmp_path / "operations" / "operations.jsonl").read_text().splitlines()
     entries = [json.loads(line) for line in lines]
     assert [one["action"] for one in entries] == ["save", "submit", "submit"]
-    assert {one["who"] for one in entries} == {"ann"}
+    assert {one["who"] for one in entries} == {"operator"}
     assert all(one["when"].endswith("+00:00") for one in entries)
     assert entries[0]["details"]["note"] == "first"
     assert "kafka.bootstrap" in entries[1]["outcome"]
