@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,19 @@ def pytest_runtest_makereport(
         report.outcome = "failed"
         report.longrepr = f"{item.nodeid} was skipped: {report.longrepr}"
     return report
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a test that needs a GPU where torch sees none."""
+    if item.get_closest_marker("gpu") and not gpu_is_seen():
+        pytest.skip("torch sees no GPU")
+
+
+@cache
+def gpu_is_seen() -> bool:
+    import torch  # heavy, and most tests do without
+
+    return torch.cuda.is_available()
 
 
 # Fixtures that start a server; tests that use one are left out by `make quick`.
