@@ -144,20 +144,31 @@ def drain(
     """Drain running consumers and remove pending tasks; return whether all ended.
 
     report: called repeatedly with the tasks that are left
+    Raises SlurmError when Slurm refuses twice while the same tasks are left.
     """
     job = str(submission.job_id)
     deadline = time.monotonic() + timeout_s
+    refused_for: list[ArrayTask] = []
     while left := [task for task in tasks_of(submission) if not task.ended]:
         report(left)
         if time.monotonic() > deadline:
             return False
-        states = {task.state for task in left}
-        if states - {"RUNNING", "COMPLETING"}:
-            _run_unless_gone("scancel", "--state=PENDING", job)
-        if "RUNNING" in states:
-            _run_unless_gone("scancel", "--state=RUNNING", "--batch", "--signal=TERM", job)
+        try:
+            _signal_drain(job, {task.state for task in left})
+        except SlurmError:
+            # scancel also refuses, without a word, for a task that ends at this moment.
+            if left == refused_for:
+                raise
+            refused_for = left
         time.sleep(_AGAIN_S)
     return True
+
+
+def _signal_drain(job: str, states: set[str]) -> None:
+    if states - {"RUNNING", "COMPLETING"}:
+        _run_unless_gone("scancel", "--state=PENDING", job)
+    if "RUNNING" in states:
+        _run_unless_gone("scancel", "--state=RUNNING", "--batch", "--signal=TERM", job)
 
 
 def cancel(submission: Submission) -> None:

@@ -11,6 +11,7 @@ from gixi_bluesky.callbacks.slurm.batch_script import ConsumerArray
 from gixi_bluesky.callbacks.slurm.job_arrays import (
     ArrayTask,
     Submission,
+    drain,
     parse_tasks,
     submit,
     tasks_of,
@@ -102,3 +103,36 @@ def test_without_slurm_the_message_says_where_to_go(
         submit(array)
     with pytest.raises(SlurmError, match="no scontrol here"):
         tasks_of(Submission(tmp_path, 1, 1))
+
+
+def slurm_that_refuses(folder: Path, answers: list[str]) -> None:
+    """Put a `scancel` there that always fails, and a `scontrol` that gives one answer a call."""
+    for number, answer in enumerate(answers):
+        (folder / f"answer-{number}").write_text(answer)
+    says = f"""n=$(cat {folder}/asked 2>/dev/null || echo 0)
+echo $((n + 1)) > {folder}/asked
+[ -f {folder}/answer-$n ] || n={len(answers) - 1}
+cat {folder}/answer-$n"""
+    for name, script in (("scancel", "exit 1"), ("scontrol", says)):
+        program = folder / name
+        program.write_text(f"#!/bin/sh\n{script}\n")
+        program.chmod(0o755)
+
+
+@pytest.fixture
+def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setattr("gixi_bluesky.callbacks.slurm.job_arrays._AGAIN_S", 0.0)
+    return tmp_path
+
+
+def test_a_task_that_ends_while_it_is_signalled_is_drained(programs: Path) -> None:
+    ended = RUNNING.replace("JobState=RUNNING", "JobState=COMPLETED")
+    slurm_that_refuses(programs, [RUNNING, ended])
+    assert drain(Submission(programs, 5, 1), 60, lambda left: None)
+
+
+def test_a_refusal_that_changes_nothing_is_an_error(programs: Path) -> None:
+    slurm_that_refuses(programs, [RUNNING])
+    with pytest.raises(SlurmError, match="scancel refused: it said nothing"):
+        drain(Submission(programs, 5, 1), 60, lambda left: None)
