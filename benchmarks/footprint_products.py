@@ -21,7 +21,7 @@ from scipy import sparse
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - torch's own idiom
 
-from gixi_bluesky.bench.frames import DETECTOR, beamline
+from gixi_bluesky.bench import DETECTOR, beamline
 from gixi_bluesky.processing.geometry.instrument import Geometry
 from gixi_bluesky.processing.remap.footprint import Footprint
 from gixi_bluesky.processing.remap.remapper import Remapper

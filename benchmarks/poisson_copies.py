@@ -14,17 +14,16 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from gixi_bluesky.cli.images import first_image
 from gixi_bluesky.config import Config, load_config
 from gixi_bluesky.processing.pipeline import Pipeline
-from gixi_bluesky.processing.tables import Matches
 
 SURE, DOUBTFUL, CELL = 0.99, 0.3, 0.003
 
@@ -100,35 +99,32 @@ def in_binned_pixels(config: Config, factor: int) -> Config:
     )
 
 
-def shown(phase: str, tables: list[Matches], known_cells: dict[str, float]) -> bool:
+def shown(phase: str, tables: list[pd.DataFrame], known_cells: dict[str, float]) -> bool:
     """Print how one phase fares; return whether it is sure, and its cell right, in each copy."""
-    rows = [np.flatnonzero(table.phase == phase) for table in tables]
-    probability = np.array([t.probability[r[0]] if len(r) else 0 for t, r in zip(tables, rows)])  # noqa: B905
-    cell = np.array([t.cell_a[r[0]] for t, r in zip(tables, rows) if len(r)])  # noqa: B905
+    rows = pd.concat([table[table.phase == phase] for table in tables])
+    probability = rows.probability.tolist() + [0.0] * (len(tables) - len(rows))
     least, low, median = np.quantile(probability, [0, 0.05, 0.5])
     print(f"{phase}: probability {least:.4f} at least, {low:.4f} (5 %), {median:.4f} (median)")
-    if not len(cell):
+    if rows.empty:
         return False
+    cell = rows.cell_a.to_numpy(np.float64)
     print(f"{phase}: a {cell.min():.4f} to {cell.max():.4f}, standard deviation {cell.std():.5f}")
     off = abs(cell / known_cells.get(phase, float(np.median(cell))) - 1).max()
     return bool(least > SURE and off < CELL)
 
 
-def others(present: set[str], tables: list[Matches]) -> list[str]:
+def others(present: set[str], tables: list[pd.DataFrame]) -> list[str]:
     """Print the surest phases that are not there; return those above DOUBTFUL."""
-    highest: dict[str, list[float]] = defaultdict(list)
-    for table in tables:
-        for phase, probability in zip(table.phase, table.probability, strict=True):
-            if str(phase) not in present:
-                highest[str(phase)].append(float(probability))
-    top = [max((p for s, p in zip(t.phase, t.probability) if s not in present), default=0)  # noqa: B905
-           for t in tables]  # fmt: skip
+    absent = [table[~table.phase.isin(present)] for table in tables]
+    top = [0.0 if table.empty else table.probability.max() for table in absent]
     quantiles = ", ".join(f"{q:.4f}" for q in np.quantile(top, [0.5, 0.95, 1]))
     print(f"surest of the others in a copy: median, 95 %, highest = {quantiles}")
-    for phase, values in sorted(highest.items(), key=lambda item: -max(item[1]))[:5]:
-        many = sum(value > DOUBTFUL for value in values)
-        print(f"    {phase}: at most {max(values):.4f}, above {DOUBTFUL} in {many} copies")
-    return [phase for phase, values in highest.items() if max(values) > DOUBTFUL]
+    by_phase = pd.concat(absent).groupby("phase").probability
+    highest = by_phase.max().sort_values(ascending=False)
+    many = by_phase.agg(lambda values: (values > DOUBTFUL).sum())
+    for phase, value in highest.head(5).items():
+        print(f"    {phase}: at most {value:.4f}, above {DOUBTFUL} in {many[phase]:.0f} copies")
+    return [str(phase) for phase in highest[highest > DOUBTFUL].index]
 
 
 if __name__ == "__main__":

@@ -75,18 +75,17 @@ def train(
         _fit_judge(judge, out, images, seed)
         return
     from gixi_bluesky.processing.detector import torch_device
-    from gixi_bluesky.processing.detector.networks.light import LightNet
     from gixi_bluesky.processing.detector.networks.light_architecture import SIZES
     from gixi_bluesky.processing.simulation.random_scenes import FRAMES_PER_SEED
     from gixi_bluesky.processing.simulation.seeds import CALIBRATION, TRAINING, require_within
     from gixi_bluesky.processing.training import export, loop
     from gixi_bluesky.processing.training import workers as simulators
-    from gixi_bluesky.processing.training.beginnings import network_of
+    from gixi_bluesky.processing.training.beginnings import network_of, new_network
     from gixi_bluesky.processing.training.curves import save_curve
 
     seeds = require_within(seed, -(-images // FRAMES_PER_SEED), TRAINING)
     device = torch_device(device)
-    existing, origin = (None, None) if begin_with is None else network_of(begin_with, space)
+    existing = None if begin_with is None else network_of(begin_with, space)
     drawn, held_out = out / "images", out / "held-out"
     say(f"simulating {_HELD_OUT_SEEDS * FRAMES_PER_SEED} held-out frames and the first to learn")
 
@@ -106,10 +105,16 @@ def train(
             recipe,
             batch=batch or recipe.batch,
             learning_rate=learning_rate or recipe.learning_rate,
-            begins_with=origin,
         )
-        begin = (lambda: LightNet(SIZES[size])) if existing is None else (lambda: existing)
-        loop.train(recipe, out, drawn, held_out, device, report, begin)
+        loop.train(
+            recipe,
+            out,
+            drawn,
+            held_out,
+            device,
+            report,
+            lambda: existing or new_network(SIZES[size]),
+        )
     with working("calibrating the scores"):
         manifest = export.export(out, out, name or size, held_out, drawn, space)
     say(f"{out / manifest.name}.safetensors is written, sha256 {manifest.sha256[:12]}")

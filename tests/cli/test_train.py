@@ -103,7 +103,10 @@ def test_training_goes_on_from_weights(run, simulated, tmp_path):
     for name, value in load_tensors(*find_weights(weights)).items():
         if name.endswith(("weight", "bias")):
             torch.testing.assert_close(stored["averaged"][name], value, rtol=0, atol=1e-6)
-    assert stored["recipe"]["begins_with"].startswith("x ")
+    assert stored["began_with"].startswith("x ")
+    run("train", "--out", tmp_path / "second", "--images", 4, "--device", "cpu")
+    again = torch.load(tmp_path / "second" / "checkpoint.pt", weights_only=True)
+    assert (again["seen"], again["began_with"]) == (4, stored["began_with"])
 
 
 @pytest.mark.parametrize("option", ["--from", "--judge"])

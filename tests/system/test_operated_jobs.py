@@ -56,7 +56,7 @@ def tab(site: SlurmSite) -> Iterator[LivePage]:
     with chromium() as browser:
         page = LivePage(browser.new_page(viewport={"width": 1280, "height": 900}))
         yield page.open(page_address(site.server.uri.removesuffix("/api/v1"), KEY))
-        # The raw run of the scan is not in Tiled, so its images are asked for in vain.
+        # The raw run of the scan is not in Tiled, so a request for its images gets 404.
         assert all("404" in error for error in page.errors), page.errors
 
 

@@ -2,45 +2,48 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from gixi_bluesky.errors import WeightsError
 from gixi_bluesky.processing.detector import find_weights
 from gixi_bluesky.processing.detector.networks.light import LightNet
 from gixi_bluesky.processing.detector.networks.light_architecture import (
+    SIZES,
     LightArchitecture,
-    require_shapes,
+    fitting_architecture,
 )
+from gixi_bluesky.processing.detector.networks.torch_pass import loaded_network
 from gixi_bluesky.processing.detector.weights import Manifest, load_arrays
 from gixi_bluesky.processing.geometry.grids import Space
 
-__all__ = ["light_weights", "network_of", "new_network"]
+__all__ = ["Beginning", "light_weights", "network_of", "new_network"]
 
 
-def new_network() -> LightNet:
-    """Return the light network with random parameters."""
-    return LightNet(LightArchitecture())
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """A network to train; origin: name and sha256 of its weights, None = random ones."""
+
+    net: LightNet
+    origin: str | None = None
 
 
-def network_of(weights: str, space: Space) -> tuple[LightNet, str]:
-    """Return the network of weights that know images of `space`, and their name with sha256.
+def new_network(architecture: LightArchitecture = SIZES["light"]) -> Beginning:
+    """Return a network with random parameters."""
+    return Beginning(LightNet(architecture))
+
+
+def network_of(weights: str, space: Space) -> Beginning:
+    """Return the network of weights that know images of `space`.
 
     weights: name or path
     Raises WeightsError for weights that `light_weights` refuses or that do not fit their manifest.
     """
     manifest, arrays = light_weights(weights, space)
-    try:
-        architecture = LightArchitecture.from_json(manifest.architecture)
-        require_shapes(architecture, arrays)
-    except (TypeError, ValueError) as error:
-        message = f"the weights {manifest.name} do not fit their manifest: {error}"
-        raise WeightsError(message) from error
-    net = LightNet(architecture)
-    # The counters of the training's batches may be missing; nothing reads them.
-    net.load_state_dict({n: torch.from_numpy(a) for n, a in arrays.items()}, strict=False)
-    return net, f"{manifest.name} {manifest.sha256}"
+    net = loaded_network(fitting_architecture(manifest, arrays), arrays)
+    return Beginning(net, f"{manifest.name} {manifest.sha256}")
 
 
 def light_weights(weights: str, space: Space) -> tuple[Manifest, dict[str, NDArray[np.float32]]]:

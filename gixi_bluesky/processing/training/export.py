@@ -64,6 +64,8 @@ def export(
         "images_seen": int(stored["seen"]),
         "calibrated_on": _counted(held_out),
     }
+    if stored.get("began_with"):
+        notes["began_with"] = stored["began_with"]
     if images is not None:
         notes["trained_on"] = _counted(images)
     return save(

@@ -21,7 +21,7 @@ from gixi_bluesky.processing.detector.networks.light import LightNet
 from gixi_bluesky.processing.detector.networks.light_architecture import LightArchitecture
 from gixi_bluesky.processing.detector.networks.torch_pass import as_input, detect
 from gixi_bluesky.processing.evaluation.average_precision import average_precision, judge
-from gixi_bluesky.processing.training.beginnings import new_network
+from gixi_bluesky.processing.training.beginnings import Beginning, new_network
 from gixi_bluesky.processing.training.dataset import TrainingImage, load_image
 from gixi_bluesky.processing.training.feed import Batch, batches
 from gixi_bluesky.processing.training.losses import loss_of
@@ -40,7 +40,6 @@ class Recipe:
     images: number of training images seen in total; the learning rate falls to zero there
     minutes: or there, if the training has then taken that long, resumptions counted together
     batch: images a step; learning_rate: at its highest, AdamW's
-    begins_with: name and sha256 of the weights that it begins with, None = random ones
     """
 
     images: int
@@ -53,7 +52,6 @@ class Recipe:
     clip: float = 5.0
     report_every: int = 200
     seed: int = 1
-    begins_with: str | None = None
 
     @classmethod
     def on(cls, device: str, images: int, minutes: float | None = None, seed: int = 1) -> Recipe:
@@ -69,6 +67,7 @@ class _State:
     averaged: LightNet
     optimiser: torch.optim.Optimizer
     device: torch.device
+    began_with: str | None
     seen: int = 0
     spent_s: float = 0.0
 
@@ -85,7 +84,7 @@ def train(
     held_out: Path,
     device: str = "cpu",
     report: Callable[[dict[str, float]], None] | None = None,
-    begin: Callable[[], LightNet] = new_network,
+    begin: Callable[[], Beginning] = new_network,
 ) -> LightNet:
     """Train on the files in `images`, which may still be growing; returns the averaged network.
 
@@ -93,7 +92,8 @@ def train(
     held_out: files never trained on, for the curve
     device: as torch names it; matrix products are bfloat16 on a GPU, float32 elsewhere
     report: called with each row of the curve once its checkpoint is written
-    begin: makes the network of a training that begins, once the random numbers are seeded
+    begin: makes the network of a training that begins, once the random numbers are seeded; a
+        checkpoint keeps its own
     Raises ConfigError when there are no images to train on, TrainingError when a loss is not
     finite; the last checkpoint is then kept.
     """
@@ -152,22 +152,24 @@ def _require_numbers(state: _State, recipe: Recipe, losses: Mapping[str, float])
 
 
 def _start(
-    recipe: Recipe, folder: Path, device: torch.device, begin: Callable[[], LightNet]
+    recipe: Recipe, folder: Path, device: torch.device, begin: Callable[[], Beginning]
 ) -> _State:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / CHECKPOINT
     stored = torch.load(path, map_location="cpu", weights_only=True) if path.exists() else None
     if stored is None:
-        net = begin()
+        beginning = begin()
     else:
         net = LightNet(LightArchitecture.from_json(stored["architecture"]))
+        beginning = Beginning(net, stored.get("began_with"))
+    net = beginning.net
     net.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch has it
     averaged = LightNet(net.architecture).eval().to(device)
     averaged.load_state_dict(net.state_dict())
     optimiser = torch.optim.AdamW(
         net.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
     )
-    state = _State(net, averaged, optimiser, device)
+    state = _State(net, averaged, optimiser, device, beginning.origin)
     if stored is not None:
         net.load_state_dict(stored["net"])
         averaged.load_state_dict(stored["averaged"])
@@ -182,6 +184,7 @@ def _save(state: _State, recipe: Recipe, folder: Path) -> None:
         "averaged": state.averaged.state_dict(),
         "optimiser": state.optimiser.state_dict(),
         "architecture": asdict(state.net.architecture),
+        "began_with": state.began_with,
         "seen": state.seen,
         "spent_s": state.spent_s,
         "recipe": asdict(recipe),

@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gixi_bluesky.errors import WeightsError
+from gixi_bluesky.processing.detector.weights import Manifest
+
 __all__ = [
     "CHANNELS",
     "PHI_STRIDES",
@@ -16,6 +19,7 @@ __all__ = [
     "SIZES",
     "STEM_KERNEL",
     "LightArchitecture",
+    "fitting_architecture",
     "require_shapes",
 ]
 
@@ -59,6 +63,22 @@ SIZES = {
         widths=(32, 64, 96, 160), blocks=(2, 4, 6), pyramid=64, pool_channels=32, hidden=192
     ),
 }
+
+
+def fitting_architecture(
+    manifest: Manifest, tensors: Mapping[str, NDArray[np.float32]]
+) -> LightArchitecture:
+    """Return the architecture of a manifest.
+
+    Raises WeightsError unless `tensors` are those of the architecture, by name and shape.
+    """
+    try:
+        architecture = LightArchitecture.from_json(manifest.architecture)
+        require_shapes(architecture, tensors)
+    except (TypeError, ValueError) as error:
+        message = f"the weights {manifest.name} do not fit their manifest: {error}"
+        raise WeightsError(message) from error
+    return architecture
 
 
 def require_shapes(a: LightArchitecture, tensors: Mapping[str, NDArray[np.float32]]) -> None:

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gixi_bluesky.errors import WeightsError
 from gixi_bluesky.processing.detector.contrast import Contrast
 from gixi_bluesky.processing.detector.engines import Engine, network_threads
 from gixi_bluesky.processing.detector.judging.box_judge import shipped_judge
 from gixi_bluesky.processing.detector.networks.light_architecture import (
     LightArchitecture,
-    require_shapes,
+    fitting_architecture,
 )
 from gixi_bluesky.processing.detector.networks.light_input import NetworkInput
 from gixi_bluesky.processing.detector.networks.second_stage import (
@@ -59,12 +58,7 @@ class LightDetector:
         self._contrast = Contrast(self._settings)
         self._calibration = manifest.calibration
         self._judge = None if manifest.judge is None else shipped_judge(manifest.judge)
-        try:
-            architecture = LightArchitecture.from_json(manifest.architecture)
-            require_shapes(architecture, tensors)
-        except (TypeError, ValueError) as error:
-            message = f"the weights {manifest.name} do not fit their manifest: {error}"
-            raise WeightsError(message) from error
+        architecture = fitting_architecture(manifest, tensors)
         self._find: Callable[[Any], list[Detections]]  # of an array or a tensor
 
         def on_cpu() -> _Alone:

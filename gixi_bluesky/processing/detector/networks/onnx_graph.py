@@ -26,7 +26,7 @@ from gixi_bluesky.processing.detector.networks.light_architecture import (
     CHANNELS,
     PHI_STRIDES,
     Q_STRIDE,
-    LightArchitecture,
+    fitting_architecture,
 )
 from gixi_bluesky.processing.detector.networks.onnx_detector import INPUT, OUTPUTS
 from gixi_bluesky.processing.detector.networks.second_stage import (
@@ -64,8 +64,8 @@ def export_onnx(
         message = f"got the name {target}; expected one that ends with .onnx"
         raise WeightsError(message)
     manifest.grid.require(shape, manifest.name)
-    architecture = LightArchitecture.from_json(manifest.architecture)
-    network = fused_network(architecture, load_arrays(manifest, weights), "cpu")
+    arrays = load_arrays(manifest, weights)
+    network = fused_network(fitting_architecture(manifest, arrays), arrays, "cpu")
     return save_content(
         target,
         _graph(network, shape),

@@ -32,7 +32,16 @@ from gixi_bluesky.processing.detector.networks.second_stage import (
 from gixi_bluesky.processing.detector.networks.torch_threads import on_threads
 from gixi_bluesky.processing.types import Detections
 
-__all__ = ["Batches", "TensorPass", "TorchPass", "as_input", "detect", "fused_network", "judged"]
+__all__ = [
+    "Batches",
+    "TensorPass",
+    "TorchPass",
+    "as_input",
+    "detect",
+    "fused_network",
+    "judged",
+    "loaded_network",
+]
 
 Float32 = NDArray[np.float32]
 Find = Callable[[Any], list[Detections]]  # of an array or a tensor of prepared images
@@ -45,13 +54,19 @@ def as_input(images: Float32) -> Tensor:
     return torch.from_numpy(network_input(images)).permute(0, 3, 1, 2)  # channels last in memory
 
 
-def fused_network(a: LightArchitecture, tensors: Mapping[str, Float32], device: str) -> LightNet:
-    """Return the network of these weights, its normalisations folded, on a device."""
+def loaded_network(a: LightArchitecture, tensors: Mapping[str, Float32]) -> LightNet:
+    """Return the network of these weights, as a training has it."""
     network = LightNet(a)
     # The counters of the training's batches may be missing; nothing reads them.
     network.load_state_dict(
         {name: torch.from_numpy(array) for name, array in tensors.items()}, strict=False
     )
+    return network
+
+
+def fused_network(a: LightArchitecture, tensors: Mapping[str, Float32], device: str) -> LightNet:
+    """Return the network of these weights, its normalisations folded, on a device."""
+    network = loaded_network(a, tensors)
     network.eval()
     network.fuse()
     fused: LightNet = network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload] # torch's stub lacks it
