@@ -101,6 +101,15 @@ def test_the_table_of_phases_names_what_was_measured(run):
     assert "calibration error" in result.output
 
 
+def test_the_expansion_of_simulated_series_is_evaluated(run, lines):
+    (report,) = lines(run("evaluate", "--phases", "series", "--series", 1, "--json"))
+    assert report["expansion"]["frames"] == 20
+    assert report["expansion"]["found"] > 0.5
+    assert 0 < report["expansion"]["length_error"] < 0.005
+    table = run("evaluate", "--phases", "series", "--series", 1)
+    assert "median error of the expansion" in table.stdout
+
+
 def test_the_errors_of_measured_peaks_are_evaluated_too(run, lines):
     (report,) = lines(run("evaluate", "--measuring", "--images", 2, "--json"))
     assert report["peaks"] > 20

@@ -22,6 +22,7 @@ from gixi_bluesky.processing.match.phases import Matcher
 from gixi_bluesky.processing.settings import MatchingSettings
 from gixi_bluesky.processing.simulation.texture import Cell, Texture
 from gixi_bluesky.processing.structures.cif_files import Structure, read_structures, shipped_cifs
+from gixi_bluesky.processing.tables import Matches
 
 __all__ = ["ExpansionReport", "expanding_series", "judge_expansion"]
 
@@ -32,6 +33,7 @@ TETRAGONAL, CUBIC = "MAPbI3", "MAPbBr3"
 _AXIAL = -0.6  # expansion along c over that along a, of the tetragonal phase
 _Q_MAX = 4.0
 _LENGTHS = ((TETRAGONAL, 0), (TETRAGONAL, 2), (CUBIC, 0))
+_ONE_OF_EACH = [0, 2]  # of these, a length of each phase
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,35 +89,26 @@ def judge_expansion(seed: int, count: int, n_frames: int = 20) -> ExpansionRepor
     """Match `count` series from `seed` on and compare cells and expansions with the true ones."""
     candidates = read_structures(shipped_cifs().values(), _Q_MAX)
     match = Matcher(candidates, MatchingSettings())
-    strains, errors, expansions, present = [], [], [], 0
-    for number in range(seed, seed + count):
-        rows = []
-        for frame in expanding_series(number, n_frames, candidates):
-            matches, _ = match(frame.peaks, frame.polar)
-            lengths = np.array([_length(matches, slug, axis) for slug, axis in _LENGTHS])
-            true = {p.structure.slug: p.cell for p in frame.present}
-            found = {
-                str(slug)
-                for slug, p in zip(matches.phase, matches.probability, strict=True)
-                if p > 0.5
-            }
-            present += len(found & true.keys())
-            lengths /= np.array([true[slug][axis] for slug, axis in _LENGTHS])[:, None]
-            rows.append(lengths)
-        series = np.array(rows)  # (frames, lengths, value and error)
-        for value, error in np.moveaxis(series, 0, 2):
-            known = np.isfinite(error) & (error > 0)
-            strains.append(value[known] - 1)
-            errors.append(error[known])
-            if known.sum() > n_frames / 2:
-                along = np.linspace(0, 1, n_frames)[known]
-                expansions.append(_drift(along, value[known] - 1, error[known]))
-    strain, error = np.concatenate(strains), np.concatenate(errors)
-    drift, drift_error = np.array(expansions).reshape(-1, 2).T
+    series = [
+        np.array([_relative_lengths(match, f) for f in expanding_series(n, n_frames, candidates)])
+        for n in range(seed, seed + count)
+    ]
+    strain, error = np.moveaxis(np.array(series), 3, 0)  # (series, frames, lengths) each
+    known = np.isfinite(error) & (error > 0)
+    found = np.isfinite(strain[..., _ONE_OF_EACH]).mean()
+    along = np.linspace(0, 1, n_frames)
+    drift, drift_error = np.array(
+        [
+            _drift(along[seen], strain[n, seen, axis], error[n, seen, axis])
+            for n, axis in np.ndindex(count, len(_LENGTHS))
+            if (seen := known[n, :, axis]).sum() > n_frames / 2
+        ]
+    ).T
+    strain, error = strain[known], error[known]
     return ExpansionReport(
         series=count,
         frames=count * n_frames,
-        found=present / (2 * count * n_frames),
+        found=float(found),
         length_error=float(np.median(abs(strain))),
         length_pull=NORMAL_SIGMA * float(np.median(abs(strain / error))),
         expansion_error=float(np.median(abs(drift))),
@@ -129,7 +122,17 @@ def _strained(cell: Cell, change: tuple[float, float, float]) -> Cell:
     return a, b, c, *cell[3:]
 
 
-def _length(matches: Any, slug: str, axis: int) -> tuple[float, float]:
+def _relative_lengths(match: Matcher, frame: Mixture) -> Float64:
+    """Return (lengths, 2): the strain that is found beyond the true one, and its error."""
+    matches, _ = match(frame.peaks, frame.polar)
+    true = {phase.structure.slug: phase.cell for phase in frame.present}
+    found = np.array([_length(matches, slug, axis) for slug, axis in _LENGTHS])
+    found /= np.array([true[slug][axis] for slug, axis in _LENGTHS])[:, None]
+    found[:, 0] -= 1
+    return found
+
+
+def _length(matches: Matches, slug: str, axis: int) -> tuple[float, float]:
     """Return a length of a phase and its error, angstrom; NaN = not found."""
     row = np.flatnonzero((matches.phase == slug) & (matches.probability > 0.5))
     if not len(row):
