@@ -62,6 +62,26 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "bundle"
 
 
+@pytest.fixture
+def config_file(tmp_path: Path) -> Path:
+    """A configuration for the simulated detectors of other packages; results go beside it."""
+    tree = {
+        "geometry": {
+            "wavelength_angstrom": 1.0,
+            "distance_mm": 100.0,
+            "pixel_size_mm": [0.5, 0.5],
+            "beam_center_px": [5.0, 32.0],
+            "incidence_angle_deg": 0.2,
+        },
+        "grid": {"q_max_inv_angstrom": 1.5, "shape": [64, 128]},
+        "detector": {"weights": "classical"},
+        "output": {"directory": str(tmp_path / "results")},
+    }
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(tree))
+    return path
+
+
 @pytest.fixture(scope="session")
 def result_file(bundle: Path) -> Path:
     """The whole run of the bundle."""

@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
 from foreign_environment import ROOT, foreign_environment
 
 pytestmark = pytest.mark.timeout(900)  # packages are installed at the first use
@@ -36,27 +35,14 @@ if __name__ == "__main__":
 """
 
 
-def test_a_plan_of_blueapi_is_analysed(tmp_path: Path) -> None:
+def test_a_plan_of_blueapi_is_analysed(tmp_path: Path, config_file: Path) -> None:
     python = foreign_environment("blueapi", "blueapi") / "python"
     page = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
     section = page.partition("## blueapi")[2]
     (tmp_path / "blueapi.yaml").write_text(section.split("```yaml")[1].split("```")[0])
-    config = {
-        "geometry": {
-            "wavelength_angstrom": 1.0,
-            "distance_mm": 100.0,
-            "pixel_size_mm": [0.5, 0.5],
-            "beam_center_px": [5.0, 32.0],
-            "incidence_angle_deg": 0.2,
-        },
-        "grid": {"q_max_inv_angstrom": 1.5, "shape": [64, 128]},
-        "detector": {"weights": "classical"},
-        "output": {"directory": str(tmp_path / "results")},
-    }
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
     (tmp_path / "program.py").write_text(PROGRAM)
     paths = os.pathsep.join([str(ROOT / "examples"), str(ROOT)])
-    environment = os.environ | {"GIXI_CONFIG": str(tmp_path / "config.yaml"), "PYTHONPATH": paths}
+    environment = os.environ | {"GIXI_CONFIG": str(config_file), "PYTHONPATH": paths}
     ran = subprocess.run(
         [python, tmp_path / "program.py", tmp_path / "blueapi.yaml"],
         env=environment,

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from foreign_environment import ROOT, foreign_environment
 
 pytestmark = pytest.mark.timeout(900)  # packages are installed at the first use
@@ -53,24 +52,11 @@ def until(ready: Callable[[], Any], seconds: float, what: str) -> Any:
 
 
 @pytest.fixture
-def manager(tmp_path: Path) -> Iterator[Callable[..., str]]:
+def manager(tmp_path: Path, config_file: Path) -> Iterator[Callable[..., str]]:
     """A running queueserver with the script of the documentation; call it as `qserver`."""
     redis = shutil.which("redis-server")
     assert redis, "this test needs redis-server"
     commands = foreign_environment("queueserver", "bluesky-queueserver")
-    config = {
-        "geometry": {
-            "wavelength_angstrom": 1.0,
-            "distance_mm": 100.0,
-            "pixel_size_mm": [0.5, 0.5],
-            "beam_center_px": [5.0, 32.0],
-            "incidence_angle_deg": 0.2,
-        },
-        "grid": {"q_max_inv_angstrom": 1.5, "shape": [64, 128]},
-        "detector": {"weights": "classical"},
-        "output": {"directory": str(tmp_path / "results")},
-    }
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
     script = (ROOT / "examples" / "queueserver_startup.py").read_text()
     (tmp_path / "startup.py").write_text(script + IMAGING)
     shipped = subprocess.run(
@@ -79,7 +65,7 @@ def manager(tmp_path: Path) -> Iterator[Callable[..., str]]:
     shutil.copy(shipped.stdout.strip(), tmp_path)
     ports = [free_port() for _ in range(3)]
     environment = os.environ | {
-        "GIXI_CONFIG": str(tmp_path / "config.yaml"),
+        "GIXI_CONFIG": str(config_file),
         "PYTHONPATH": str(ROOT),
         "QSERVER_ZMQ_CONTROL_ADDRESS": f"tcp://localhost:{ports[1]}",
     }
