@@ -30,7 +30,7 @@ def check_image(config: Config, label: str, frame: NDArray[Any]) -> tuple[str, l
     Raises GeometryError or FrameError for an image that cannot be analysed.
     """
     from gixi_bluesky.processing import Pipeline
-    from gixi_bluesky.processing.frame_maps import FrameSetup
+    from gixi_bluesky.processing.front.frame_maps import FrameSetup
     from gixi_bluesky.processing.geometry.calibration import orient
     from gixi_bluesky.processing.pixels.masks import invalid_pixels
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from gixi_bluesky.config import load_config
-from gixi_bluesky.processing.frame_maps import FrameSetup
+from gixi_bluesky.processing.front.frame_maps import FrameSetup
 from gixi_bluesky.processing.geometry.instrument import Geometry
 
 SHAPE = (120, 100)

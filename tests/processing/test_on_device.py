@@ -160,8 +160,8 @@ def test_maps_on_a_device_leave_with_those_of_their_geometry(frame):
         there(frame, float(angle))
     gc.collect()
     assert there.maps_built == 10
-    assert there._front is not None
-    assert len(there._front._means) == 8
+    assert there._front._there is not None
+    assert len(there._front._there._means) == 8
 
 
 @pytest.mark.slow

@@ -1,0 +1,1 @@
+"""From a raw frame to images on the grids, ready for the detector."""
