@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from queue import Empty, SimpleQueue
 from typing import Any
 
 from gixi_bluesky.callbacks.derived.attempts import first_attempt
 from gixi_bluesky.callbacks.derived.folds import FoldBuilder
-from gixi_bluesky.callbacks.derived.keeping import Ended, RunKeeper
+from gixi_bluesky.callbacks.derived.keeping import Ended
 from gixi_bluesky.callbacks.derived.publishing import RunPublisher
-from gixi_bluesky.callbacks.derived.run_folds import run_folds
 from gixi_bluesky.callbacks.derived.stores import RunStore
 from gixi_bluesky.callbacks.derived.subscriptions import Subscription
 from gixi_bluesky.callbacks.derived.writing import Echo
 from gixi_bluesky.callbacks.documents.document_types import Document
 from gixi_bluesky.callbacks.documents.value_sources import document_keys
+from gixi_bluesky.callbacks.open_runs import OpenRuns
 from gixi_bluesky.callbacks.outcome_counts import OutcomeCounts
 from gixi_bluesky.callbacks.runs.actions import (
     Action,
@@ -30,7 +29,6 @@ from gixi_bluesky.callbacks.runs.joining import FoundRun, Joining, raw_opener
 from gixi_bluesky.callbacks.runs.router import Router
 from gixi_bluesky.callbacks.settings import AnalysisConfig
 from gixi_bluesky.callbacks.worker.frame_queue import FrameQueue
-from gixi_bluesky.callbacks.worker.jobs import Outcome
 from gixi_bluesky.callbacks.worker.pool import PIPELINE
 from gixi_bluesky.callbacks.worker.supervisor import Worker
 from gixi_bluesky.errors import ConfigError, DocumentError
@@ -41,7 +39,6 @@ from gixi_bluesky.processes.loops import Loop, Watchdog
 __all__ = ["AnalysisCore"]
 
 _MISSED_S = 2.0
-_JOIN_S = 0.1
 _FAILING_S = 1.0
 _CLOSE_S = 4.0
 _log = get_logger()
@@ -84,31 +81,31 @@ class AnalysisCore:
         # Frames that are sums are numbered by their first images, and so are stored ones.
         output = config.output.for_sums_of(config.corrections.sum_frames)
         self._config = config.model_copy(update={"output": output})
-        self._new_store = store
-        self._folds = folds or run_folds(config)
-        self._redelivered = redelivered
-        self._echo = echo
-        self._attempt = attempt
-        self._clock = clock
         corrections = config.corrections
         self._router = Router(
             config.input, document_keys(config.geometry, corrections), corrections, clock
         )
         self._joining = Joining(raw, clock) if (raw := raw or raw_opener(config.tiled)) else None
-        self._runs: dict[str, RunPublisher] = {}
-        self._keepers: dict[str, RunKeeper] = {}
-        self._begun: set[str] = set()
-        self._ended: SimpleQueue[Ended] = SimpleQueue()
         self._counts = OutcomeCounts()
+        self._runs = OpenRuns(
+            self._config,
+            self._counts,
+            store,
+            folds=folds,
+            redelivered=redelivered,
+            echo=echo,
+            attempt=attempt,
+            clock=clock,
+        )
         self.queue = FrameQueue(config.queue, fed=redelivered)
         self._worker = Worker(
             config,
             self.queue,
-            self._deliver,
-            wanted=self._wanted,
-            keeps_image=self._keeps_image,
-            keeps_q_image=self._keeps_q_image,
-            ready=self._is_ready,
+            self._runs.deliver,
+            wanted=self._runs.wanted,
+            keeps_image=self._runs.keeps_image,
+            keeps_q_image=self._runs.keeps_q_image,
+            ready=self._runs.is_ready,
             factory=factory,
         )
         self._ready = self._worker.start()
@@ -137,7 +134,7 @@ class AnalysisCore:
     @property
     def runs(self) -> list[RunPublisher]:
         """The derived runs whose end was not reported."""
-        return list(self._runs.values())
+        return self._runs.all
 
     @property
     def open_runs(self) -> tuple[str, ...]:
@@ -181,19 +178,12 @@ class AnalysisCore:
         self._router.forget_waiting(uids)
 
     def ended(self) -> Iterator[Ended]:
-        """Yield the runs that ended since the last call, with their outcome."""
-        while True:
-            try:
-                ended = self._ended.get_nowait()
-            except Empty:
-                return
-            if ended.how != "spooled":
-                self._begun.discard(ended.run_uid)
-            yield ended
+        """Return the runs that ended since the last call, with their outcome."""
+        return self._runs.ended()
 
     def has(self, run_uid: str) -> bool:
         """Return whether a raw run has a derived run whose end `ended` did not yield yet."""
-        return run_uid in self._begun
+        return self._runs.has(run_uid)
 
     def release(
         self,
@@ -208,20 +198,11 @@ class AnalysisCore:
         flush: store analysed frames first
         meanwhile: called repeatedly while waiting
         """
-        keepers = []
-        for uid in run_uids:
+        uids = tuple(run_uids)
+        for uid in uids:
             self._router.forget(uid)
             self.queue.discard(uid)
-            self._begun.discard(uid)
-            if (keeper := self._keepers.pop(uid, None)) is not None:
-                keeper.release(flush=flush)
-                keepers.append(keeper)
-            self._runs.pop(uid, None)
-        deadline = self._clock.monotonic() + timeout
-        for keeper in keepers:
-            while keeper.is_alive() and self._clock.monotonic() < deadline:
-                keeper.join(_JOIN_S)
-                meanwhile()
+        self._runs.release(uids, timeout, flush=flush, meanwhile=meanwhile)
 
     def ignore(self, run_uid: str) -> None:
         """Ignore further documents of a raw run."""
@@ -233,7 +214,6 @@ class AnalysisCore:
 
     def status(self) -> dict[str, Any]:
         """Return the state of frames, queue, analysis process and runs, and the last error."""
-        runs = self.runs
         counts = self._counts.status()
         counts["documents_refused"] += self._router.documents_lost
         return counts | {
@@ -246,15 +226,13 @@ class AnalysisCore:
             "workers": self._worker.pool.size,
             "worker_restarts": self._worker.restarts,
             "gpu_bytes": self._worker.pool.gpu_bytes,
-            "threads": self._watchdog.status() | self._keepers_status(),
-            "runs_open": sum(not run.stopped for run in runs if not run.over),
-            "runs_closing": sum(run.stopped for run in runs if not run.over),
+            "threads": self._watchdog.status() | self._runs.threads(),
+            **self._runs.status(),
             "runs_left_alone": self._router.left_alone.count,
             "left_alone_reason": self._router.left_alone.last,
-            "storage": "; ".join(sorted({run.trouble for run in runs if run.trouble})),
             "last_error": self._counts.last_error
             or self._worker.last_error
-            or next((run.last_error for run in runs if run.last_error), ""),
+            or self._runs.last_error,
         }
 
     def close(self) -> None:
@@ -264,16 +242,10 @@ class AnalysisCore:
             self._joining.close()
         self._worker.close()
         # Only a short wait for a run whose store fails: its thread may wait for a dead server.
-        failing = [uid for uid, run in list(self._runs.items()) if run.last_error]
-        self.release(failing, timeout=_FAILING_S, flush=False)
-        self.release(list(self._runs), timeout=_CLOSE_S, flush=False)
+        self.release(self._runs.failing, timeout=_FAILING_S, flush=False)
+        self.release(self._runs.uids, timeout=_CLOSE_S, flush=False)
         self.queue.close()
         self._subscription.close()
-
-    def _keepers_status(self) -> dict[str, str]:
-        """Return the keepers of runs that ended without having been released."""
-        keepers = list(self._keepers.items())
-        return {f"gixi-run {uid}": "ended" for uid, one in keepers if not one.is_alive()}
 
     def _act_on(self, actions: Iterable[Action]) -> None:
         try:
@@ -289,84 +261,12 @@ class AnalysisCore:
     def _act(self, action: Action) -> None:
         match action:
             case RunOpened():
-                self._open(action.raw)
+                self._runs.open(action.raw, self._ready)
             case Frame():
                 self._counts.count("received")
-                if (following := self._run_of(action)) is not None:
-                    following.expect(action)
+                self._runs.expect(action)
                 self.queue.put(action)
             case FrameTimed():
-                if (timed := self._runs.get(action.run_uid)) is not None:
-                    timed.set_time(action.seq_num, action.time)
+                self._runs.set_time(action)
             case RunClosed():
-                if (closing := self._runs.get(action.run_uid)) is not None:
-                    closing.end(action)
-
-    def _open(self, raw: RawRun) -> None:
-        config = self._config
-        self._begun.add(raw.uid)
-        try:
-            run = RunPublisher(
-                raw,
-                self._ready,
-                self._new_store(),
-                config.output,
-                config.tiled,
-                step=config.corrections.sum_frames,
-                attempt=self._attempt(raw, self._ready.provenance.result_hash),
-                folds=self._folds(raw, self._ready),
-                renew=self._new_store if self._redelivered else None,
-                echo=self._echo(raw.uid),
-                clock=self._clock,
-            )
-        except Exception as error:  # the next run may go better
-            _log.exception("run_not_opened", raw_uid=raw.uid)
-            self._counts.last_error = f"{type(error).__name__}: {error}"
-            self._ended.put(Ended(raw.uid, "failed", self._counts.last_error))
-            return
-        self._runs[raw.uid] = run
-        keeper = RunKeeper(run, self.flush_s, self._end, redelivered=self._redelivered)
-        self._keepers[raw.uid] = keeper
-        keeper.start()
-        _log.info("run_opened", uid=run.documents.uid, raw_uid=raw.uid)
-
-    def _end(self, run: RunPublisher, ended: Ended) -> None:
-        """Record the outcome of a run, on the thread of its keeper."""
-        if ended.how == "spooled":
-            self._ended.put(ended)
-            return
-        if self._runs.get(ended.run_uid) is not run:
-            return  # released meanwhile
-        self._ended.put(ended)
-        self._counts.count("runs_closed")
-        self._keepers.pop(ended.run_uid, None)
-        del self._runs[ended.run_uid]  # last: `drain` looks for it
-
-    def _run_of(self, frame: Frame) -> RunPublisher | None:
-        """Return the run of a frame, None when it was forgotten and possibly restarted since."""
-        run = self._runs.get(frame.run_uid)
-        return run if run is not None and frame.received >= run.since else None
-
-    def _is_ready(self, run_uid: str) -> bool:
-        run = self._runs.get(run_uid)
-        return run is None or run.ready
-
-    def _wanted(self, frame: Frame) -> bool | None:
-        run = self._run_of(frame)
-        wanted = run.wants(frame) if run is not None else False
-        if wanted is False:
-            self._counts.count("skipped")
-            if run is not None:
-                run.skip(frame)  # after it was counted: `drain` may return now
-        return wanted
-
-    def _keeps_image(self, frame: Frame) -> bool:
-        return (run := self._run_of(frame)) is not None and run.keeps_image(frame)
-
-    def _keeps_q_image(self, frame: Frame) -> bool:
-        return (run := self._run_of(frame)) is not None and run.keeps_q_image(frame)
-
-    def _deliver(self, frame: Frame, outcome: Outcome) -> None:
-        self._counts.analysed(frame, outcome)
-        if (run := self._run_of(frame)) is not None:
-            run.add(frame, outcome)
+                self._runs.close(action)
