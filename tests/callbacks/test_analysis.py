@@ -395,7 +395,7 @@ def test_closing_waits_five_seconds_for_all_runs_of_a_dead_store(
         waits.append(timeout)
         time_passes.advance(timeout)
 
-    monkeypatch.setattr(analysis._core, "_clock", time_passes.clock)
+    monkeypatch.setattr(analysis._core._runs, "_clock", time_passes.clock)
     monkeypatch.setattr(RunKeeper, "join", join)
     try:
         analysis.close()

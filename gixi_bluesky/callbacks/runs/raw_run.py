@@ -29,11 +29,7 @@ from gixi_bluesky.callbacks.images.locations import (
     Unreadable,
 )
 from gixi_bluesky.callbacks.images.source_names import source_name
-from gixi_bluesky.callbacks.images.stream_resources import (
-    MAX_IMAGES_PER_EVENT,
-    stream_image,
-    stream_stack,
-)
+from gixi_bluesky.callbacks.images.stream_resources import stream_image
 from gixi_bluesky.callbacks.runs.actions import (
     Action,
     Frame,
@@ -45,6 +41,7 @@ from gixi_bluesky.callbacks.runs.actions import (
 from gixi_bluesky.callbacks.runs.dark_streams import RunDarks
 from gixi_bluesky.callbacks.runs.frame_numbers import FrameNumbers
 from gixi_bluesky.callbacks.runs.frame_sums import FrameSums
+from gixi_bluesky.callbacks.runs.image_key_choice import ImageKeyChoice
 from gixi_bluesky.callbacks.runs.left_alone import RunsLeftAlone
 from gixi_bluesky.callbacks.settings import InputSettings
 from gixi_bluesky.errors import DocumentError, FrameError
@@ -88,7 +85,7 @@ class RunTracker:
         left_alone: RunsLeftAlone | None = None,
     ) -> None:
         self.start = start
-        self._left_alone = left_alone
+        self._key = ImageKeyChoice(start.uid, settings, left_alone)
         self._clock = clock
         corrections = corrections or CorrectionSettings()
         self._sums = FrameSums(corrections)
@@ -101,8 +98,6 @@ class RunTracker:
             self._dark_tracker = RunTracker(start, theirs, ConditionLookup({}), clock=clock)
         self._settings = settings
         self._lookup = lookup
-        self._key: str | None = None
-        self._refused = False
         self._descriptors: dict[str, Descriptor] = {}
         self._baseline: dict[str, Any] = {}
         self._resources: dict[str, Resource | StreamResource] = {}
@@ -117,7 +112,7 @@ class RunTracker:
     def missing(self, document: Document) -> str | None:
         """Return the datum id that an event refers to and that has not come yet."""
         if isinstance(document, Event) and self._ours(document.descriptor):
-            value = document.data.get(self._key or "")
+            value = document.data.get(self._key.name or "")
             if isinstance(value, str) and value not in self._datums:
                 return value
         return None if self._dark_tracker is None else self._dark_tracker.missing(document)
@@ -130,14 +125,14 @@ class RunTracker:
         found = [
             resource
             for resource in self._resources.values()
-            if isinstance(resource, StreamResource) and resource.data_key == self._key
+            if isinstance(resource, StreamResource) and resource.data_key == self._key.name
         ]
         if (
             len(found) == 1
             and "template" not in found[0].parameters
             and datum.first_seq_num == datum.first_index + 1
             and self._ours(datum.descriptor)
-            and self._descriptors[datum.descriptor].image_keys == (self._key,)
+            and self._descriptors[datum.descriptor].image_keys == (self._key.name,)
         ):
             return replace(datum, resource=found[0].uid)
         return None
@@ -183,33 +178,17 @@ class RunTracker:
 
     def _ours(self, descriptor: str) -> bool:
         found = self._descriptors.get(descriptor)
-        return found is not None and self._key is not None and found.stream == self._settings.stream
+        return (
+            found is not None
+            and self._key.name is not None
+            and found.stream == self._settings.stream
+        )
 
     def _describe(self, descriptor: Descriptor) -> None:
         if descriptor.uid in self._descriptors:
             return
         self._descriptors[descriptor.uid] = descriptor
-        if descriptor.stream != self._settings.stream or self._key or self._refused:
-            return
-        self._key = self._image_key(descriptor)
-        self._refused = self._key is None
-
-    def _image_key(self, descriptor: Descriptor) -> str | None:
-        wanted, found = self._settings.data_key, descriptor.image_keys
-        stream = descriptor.stream
-        if wanted is not None:
-            if wanted in descriptor.keys:
-                return wanted
-            reason = f"stream {stream!r} has no key {wanted!r}, which is input.data_key"
-        elif len(found) == 1:
-            return found[0]
-        elif found:
-            reason = f"stream {stream!r} has {len(found)} image keys; name one as input.data_key"
-        else:
-            reason = f"stream {stream!r} has no 2-D image"
-        if self._left_alone is not None:
-            self._left_alone.add(self.start.uid, reason, found)
-        return None
+        self._key.describe(descriptor)
 
     def _event(self, event: Event) -> Iterator[Action]:
         descriptor = self._descriptors.get(event.descriptor)
@@ -220,7 +199,7 @@ class RunTracker:
             self._baseline.update(event.data)
         if not self._ours(event.descriptor):
             return
-        if self._key in event.data:
+        if self._key.name in event.data:
             yield from self._images_of(event, descriptor)
             return
         if event.seq_num in self._untimed:
@@ -233,8 +212,8 @@ class RunTracker:
 
     def _images_of(self, event: Event, descriptor: Descriptor) -> Iterator[Action]:
         """Yield the frames of an event that holds its images or names their datum."""
-        value = event.data[self._key or ""]
-        stack, size = self._layout(descriptor)
+        value = event.data[self._key.name or ""]
+        stack, size = self._key.layout(descriptor)
         n = math.prod(stack)
         for image in range(n):
             ref: FrameRef
@@ -255,10 +234,10 @@ class RunTracker:
     def _stream_datum(self, datum: StreamDatum) -> Iterator[Action]:
         # Without the datum at the stop, it is unknown whether it was of the image key.
         resource = self._resources.get(datum.resource)
-        if not isinstance(resource, StreamResource) or resource.data_key != self._key:
+        if not isinstance(resource, StreamResource) or resource.data_key != self._key.name:
             return
         descriptor = self._descriptors[datum.descriptor]
-        self._require_images(datum.count * math.prod(self._stack(resource, descriptor)))
+        self._require_images(datum.count * math.prod(self._key.stack(resource, descriptor)))
         deadline = self._clock.monotonic() + self._settings.file_timeout_s
         awaited = self._lookup.in_events(descriptor)
         for i in range(datum.count):
@@ -273,7 +252,7 @@ class RunTracker:
         resource, descriptor = self._resources[datum.resource], self._descriptors[datum.descriptor]
         if not isinstance(resource, StreamResource):
             return
-        stack, size = self._stack(resource, descriptor), self._layout(descriptor)[1]
+        stack, size = self._key.stack(resource, descriptor), self._key.layout(descriptor)[1]
         seq_num, n = datum.first_seq_num + i, math.prod(stack)
         event = self._events.pop(seq_num, None)
         for image in range(n):
@@ -281,10 +260,6 @@ class RunTracker:
             yield from self._frame(seq_num, image, n, ref, descriptor, event)
         if event is None:
             _keep(self._untimed, seq_num, None)
-
-    def _stack(self, resource: StreamResource, descriptor: Descriptor) -> tuple[int, ...]:
-        declared, size = self._layout(descriptor)
-        return stream_stack(resource, (*declared, *(size or (0, 0))))
 
     def _require_images(self, n: int) -> None:
         """Raise DocumentError when one document, or all of the run, announce too many images."""
@@ -333,24 +308,15 @@ class RunTracker:
         )
 
     def _open(self) -> Iterator[Action]:
-        if self._key is not None and not self._opened:
+        if self._key.name is not None and not self._opened:
             self._opened = True
-            yield RunOpened(RawRun(self.start, self._settings.stream, self._key))
-
-    def _layout(self, descriptor: Descriptor) -> tuple[tuple[int, ...], tuple[int, int] | None]:
-        """Return (leading axes of one event's data, size of one image) as declared."""
-        shape = descriptor.shapes.get(self._key or "", ())
-        if len(shape) < 2 or math.prod(shape[:-2]) > MAX_IMAGES_PER_EVENT:
-            return (), None
-        if self._key in descriptor.unordered:
-            return (), None
-        return shape[:-2], (shape[-2], shape[-1])
+            yield RunOpened(RawRun(self.start, self._settings.stream, self._key.name))
 
     def _stop(self, stop: RunStop) -> Iterator[Action]:
         for seq_num in tuple(self._waiting):
             yield from self._release(seq_num)
-        if self._key is None:
-            self._leave_without_stream()
+        if self._key.name is None:
+            self._key.leave_without_stream(self._descriptors.values())
             return
         announced = max(stop.num_events.get(self._settings.stream, 0), 0) * self._per_event
         n_missing, missing = self._seen.gaps(announced, _MISSING_LISTED)
@@ -358,17 +324,6 @@ class RunTracker:
             yield from self._open()
         if self._opened:
             yield RunClosed(self.start.uid, stop, self._seen.count, n_missing, missing)
-
-    def _leave_without_stream(self) -> None:
-        """Record a run that has images, but not in the stream that is analysed."""
-        offered = {
-            one.stream: one.image_keys for one in self._descriptors.values() if one.image_keys
-        }
-        if self._refused or not offered or self._left_alone is None:
-            return
-        reason = f"it has no stream {self._settings.stream!r}, which is input.stream"
-        streams = ", ".join(repr(name) for name in sorted(offered))
-        self._left_alone.add(self.start.uid, f"{reason}; there are images in {streams}")
 
 
 def _keep(kept: OrderedDict[Any, Any], key: Any, value: Any) -> None:
