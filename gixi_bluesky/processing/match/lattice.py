@@ -9,7 +9,14 @@ import gemmi
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Lattice", "LatticeFit", "LineSet", "free_parameters", "refine_lattices"]
+__all__ = [
+    "HiddenLines",
+    "Lattice",
+    "LatticeFit",
+    "LineSet",
+    "free_parameters",
+    "refine_lattices",
+]
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
@@ -18,7 +25,9 @@ Cell = tuple[float, float, float, float, float, float]
 POSITION_ERRORS = np.geomspace(5e-5, 2e-3, 8)  # relative, of single lines beyond their fit's error
 PRIOR_STRAIN = 0.01  # relative for lengths, rad for angles
 DETERMINED = 0.5  # of the prior's width: parameters known less well are not determined
-OUTLIER_SIGMAS = 4.0
+STRAYS, STRAY_WIDTH = 0.05, 0.006  # part of the lines that are others', and how far off, 1/angstrom
+SHARED, ROUNDS = 2, 3  # parameters of the frame: zero and tilt; linearised so often
+BLENDED_SPREAD = 1.0  # in log, of the intensities of lines that one peak shows
 SAME = 1e-4  # relative, of lengths; deg x 100, of angles
 _STEP = 1e-5
 
@@ -28,8 +37,8 @@ class LineSet:
     """Matched lines of one phase that are its own: (n,) each.
 
     cell: of the CIF, angstrom and deg; system: crystal system, "" = that of the cell's shape
-    hkl: (n, 3); q_cif: where the CIF puts the line, of merged lines their mean; q, error: as seen,
-        1/angstrom
+    hkl: (n, 3); q_cif: where the CIF puts the line; q, error: as seen, 1/angstrom
+    tilt: cos phi - sin phi of where on the ring it is seen, None = evenly about 45 deg
     """
 
     cell: Cell
@@ -38,6 +47,36 @@ class LineSet:
     q_cif: Float64
     q: Float64
     error: Float64
+    tilt: Float64 | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HiddenLines:
+    """Further lines that the peaks of matched ones show with these: (m,) each.
+
+    shown: the matched line, counted over all sets; phase: index of the set whose cell places it
+    hkl: (m, 3); q_cif: where the CIF puts it, 1/angstrom; strength: over that of the matched line
+    """
+
+    shown: Int64
+    phase: Int64
+    hkl: Int64
+    q_cif: Float64
+    strength: Float64
+
+    @classmethod
+    def none(cls) -> HiddenLines:
+        """Return no lines."""
+        index, value = np.zeros(0, np.int64), np.zeros(0)
+        return cls(index, index, np.zeros((0, 3), np.int64), value, value)
+
+    @classmethod
+    def together(cls, parts: Sequence[HiddenLines]) -> HiddenLines:
+        """Return the lines of all parts."""
+        every = (cls.none(), *parts)
+        return cls(
+            *(np.concatenate([getattr(one, name) for one in every]) for name in cls.__slots__)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,78 +133,139 @@ def free_parameters(cell: Cell, system: str = "") -> Float64:
     return np.array(rows).T
 
 
-def refine_lattices(phases: Sequence[LineSet], zero_sigma: float) -> LatticeFit:
-    """Fit the cells of all phases and the common zero error to their lines.
+def refine_lattices(
+    phases: Sequence[LineSet], hidden: HiddenLines, zero_sigma: float
+) -> LatticeFit:
+    """Fit the cells of all phases and what the frame shares to their lines.
 
-    Least squares of q = |h B(cell)| + zero. Each line errs by its fit's error and by an unknown
-    position error, a constant times q, over which the fits are averaged with their restricted
-    likelihood; so the covariance includes the scatter of the lines. Priors, as observations: strain
-    1 % and zero_sigma (1/angstrom).
+    Least squares of q = |h B(cell)| + zero + tilt (cos phi - sin phi), as a shifted beam centre
+    moves them; with hidden lines |h B| is the mean of all that a peak shows, by their strengths,
+    which err by BLENDED_SPREAD. Each line errs by its fit's error and by an unknown position error,
+    a constant times q, over which the fits are averaged with their restricted likelihood; so the
+    covariance includes the scatter of the lines. A line in twenty is another's. Priors, as
+    observations: strain 1 %, and zero_sigma (1/angstrom) of zero and tilt.
     """
-    free = [free_parameters(p.cell, p.system) for p in phases]
-    sizes = [m.shape[1] for m in free]
-    starts = np.concatenate([[1], 1 + np.cumsum(sizes)]).astype(int)
-    solution, covariance = np.zeros(starts[-1]), np.diag(np.full(starts[-1], PRIOR_STRAIN**2))
-    covariance[0, 0] = zero_sigma**2
-    kept = np.ones(sum(len(p.q) for p in phases), bool)
-    for _ in range(3):
-        design, residual, q, error = _linearised(phases, free, starts, solution)
-        if not kept.any():
-            break
-        mean, covariance, scatter = _averaged(
-            design[kept], residual[kept] + design[kept] @ solution, q[kept], error[kept], zero_sigma
-        )
-        left = residual - design @ (mean - solution)
-        kept = abs(left) <= OUTLIER_SIGMAS * np.hypot(error, scatter * q)
-        solution = mean
+    lines = _Lines.of(phases, hidden)
+    precision = np.full(lines.starts[-1], PRIOR_STRAIN**-2)
+    precision[:SHARED] = zero_sigma**-2
+    solution, covariance = np.zeros(len(precision)), np.diag(1 / precision)
+    for _ in range(ROUNDS if len(lines.q) else 0):
+        design, residual, error = lines.linearised(solution)
+        observed = residual + design @ solution
+        solution, covariance = _averaged(design, observed, lines.q, error, precision)
     lattices = tuple(
         _lattice(phase, matrix, solution[a:b], covariance[a:b, a:b])
-        for phase, matrix, a, b in zip(phases, free, starts[:-1], starts[1:], strict=True)
+        for phase, matrix, a, b in zip(
+            phases, lines.free, lines.starts[:-1], lines.starts[1:], strict=True
+        )
     )
     return LatticeFit(lattices, float(solution[0]), float(np.sqrt(covariance[0, 0])))
 
 
-def _linearised(
-    phases: Sequence[LineSet], free: list[Float64], starts: Int64, solution: Float64
-) -> tuple[Float64, Float64, Float64, Float64]:
-    """Return the derivatives, the residuals at `solution`, and q and its error, lines stacked."""
-    parts = []
-    for phase, matrix, start in zip(phases, free, starts[:-1], strict=True):
-        own = solution[start : start + matrix.shape[1]]
-        scale = phase.q_cif / _length(phase.cell, phase.hkl)
-        here = scale * _length(_changed(phase.cell, matrix @ own), phase.hkl)
-        design = np.zeros((len(phase.q), len(solution)))
-        design[:, 0] = 1
-        for column in range(matrix.shape[1]):
-            moved = own.copy()
-            moved[column] += _STEP
-            there = scale * _length(_changed(phase.cell, matrix @ moved), phase.hkl)
-            design[:, start + column] = (there - here) / _STEP
-        parts.append((design, phase.q - here - solution[0], phase.q, phase.error))
-    empty = (np.zeros((0, len(solution))), np.zeros(0), np.zeros(0), np.zeros(0))
-    design, residual, q, error = (np.concatenate(x) for x in zip(*parts, empty, strict=True))
-    return design, residual, q, error
+@dataclass(frozen=True, slots=True)
+class _Lines:
+    """The lines of all phases, those with peaks of their own and those hidden under these.
+
+    free: of each phase; starts: of its parameters, which follow zero and tilt
+    which: of each phase, the indices of its lines; hkl, q_cif: of all lines
+    q, error, tilt: (n,) of the peaks; share: (n, lines) of a peak's intensity
+    """
+
+    phases: Sequence[LineSet]
+    free: list[Float64]
+    starts: Int64
+    which: list[Int64]
+    hkl: Int64
+    q_cif: Float64
+    q: Float64
+    error: Float64
+    tilt: Float64
+    share: Float64
+
+    @classmethod
+    def of(cls, phases: Sequence[LineSet], hidden: HiddenLines) -> _Lines:
+        free = [free_parameters(p.cell, p.system) for p in phases]
+        ends = np.cumsum([SHARED, *(matrix.shape[1] for matrix in free)])
+        owner = np.repeat(np.arange(len(phases)), [len(p.q) for p in phases])
+        n = len(owner)
+        owner = np.concatenate([owner, hidden.phase])
+        strength = np.zeros((n, len(owner)))
+        strength[np.arange(n), np.arange(n)] = 1
+        strength[hidden.shown, n + np.arange(len(hidden.shown))] = hidden.strength
+        empty = np.zeros(0)
+        return cls(
+            phases=phases,
+            free=free,
+            starts=ends.astype(np.int64),
+            which=[np.flatnonzero(owner == i) for i in range(len(phases))],
+            hkl=np.concatenate([*(p.hkl for p in phases), hidden.hkl]),
+            q_cif=np.concatenate([*(p.q_cif for p in phases), hidden.q_cif]),
+            q=np.concatenate([empty, *(p.q for p in phases)]),
+            error=np.concatenate([empty, *(p.error for p in phases)]),
+            tilt=np.concatenate([empty, *(_tilt(p) for p in phases)]),
+            share=strength / strength.sum(axis=1, keepdims=True),
+        )
+
+    def linearised(self, solution: Float64) -> tuple[Float64, Float64, Float64]:
+        """Return the derivatives, the residuals at `solution` and the errors of the peaks' q."""
+        lines, slope = np.zeros(len(self.q_cif)), np.zeros((len(self.q_cif), len(solution)))
+        for phase, matrix, start, own in zip(
+            self.phases, self.free, self.starts[:-1], self.which, strict=True
+        ):
+            hkl, values = self.hkl[own], solution[start : start + matrix.shape[1]]
+            scale = self.q_cif[own] / _length(phase.cell, hkl)
+            lines[own] = scale * _length(_changed(phase.cell, matrix @ values), hkl)
+            for column in range(matrix.shape[1]):
+                moved = values.copy()
+                moved[column] += _STEP
+                there = scale * _length(_changed(phase.cell, matrix @ moved), hkl)
+                slope[own, start + column] = (there - lines[own]) / _STEP
+        mean = self.share @ lines
+        moved = BLENDED_SPREAD * self.share * (lines - mean[:, None])
+        error = np.sqrt(self.error**2 + (moved**2).sum(axis=1))
+        design = self.share @ slope
+        design[:, 0], design[:, 1] = 1, self.tilt
+        return design, self.q - mean - design[:, :SHARED] @ solution[:SHARED], error
+
+
+def _tilt(phase: LineSet) -> Float64:
+    return np.zeros(len(phase.q)) if phase.tilt is None else phase.tilt
 
 
 def _averaged(
-    design: Float64, observed: Float64, q: Float64, error: Float64, zero_sigma: float
-) -> tuple[Float64, Float64, float]:
-    """Return mean and covariance over the position errors, and the mean position error."""
-    precision = np.full(design.shape[1], PRIOR_STRAIN**-2)
-    precision[0] = zero_sigma**-2
-    weight = 1 / (error**2 + (POSITION_ERRORS[:, None] * q) ** 2)  # (position errors, lines)
-    normal = (design.T * weight[:, None]) @ design + np.diag(precision)
-    covariances = np.linalg.inv(normal)
-    means = (covariances @ ((weight * observed) @ design)[:, :, None])[:, :, 0]
-    left = observed - means @ design.T
-    chi_square = (weight * left**2).sum(axis=1) + (means**2 @ precision)
-    logs = 0.5 * (np.log(weight).sum(axis=1) - np.linalg.slogdet(normal)[1] - chi_square)
+    design: Float64, observed: Float64, q: Float64, error: Float64, precision: Float64
+) -> tuple[Float64, Float64]:
+    """Return mean and covariance over the position errors.
+
+    Each position error begins with the lines that fitted at the one above it, so that lines of
+    others do not lead astray where little scatter is allowed.
+    """
+    fits, sure = [], np.ones(len(q))
+    for position_error in POSITION_ERRORS[::-1]:
+        variance = error**2 + (position_error * q) ** 2
+        for _ in range(2):
+            weight = sure / variance
+            covariance = np.linalg.inv((design.T * weight) @ design + np.diag(precision))
+            mean = covariance @ ((weight * observed) @ design)
+            square = (observed - design @ mean) ** 2
+            own = (1 - STRAYS) * _normal(square, variance)
+            either = own + STRAYS * _normal(square, variance + STRAY_WIDTH**2)
+            sure = own / either
+        log = np.log(either).sum() + 0.5 * (
+            np.linalg.slogdet(covariance)[1] - float(precision @ mean**2)
+        )
+        fits.append((log, mean, covariance))
+    logs, means, covariances = (np.array(part) for part in zip(*fits, strict=True))
     share = np.exp(logs - logs.max())
     share /= share.sum()
     mean = share @ means
     off = means - mean
     within = np.einsum("i,ijk->jk", share, covariances)
-    return mean, within + (off * share[:, None]).T @ off, float(share @ POSITION_ERRORS)
+    return mean, within + (off * share[:, None]).T @ off
+
+
+def _normal(square: Float64, variance: Float64) -> Float64:
+    return np.asarray(np.exp(-0.5 * square / variance) / np.sqrt(variance))
 
 
 def _lattice(phase: LineSet, matrix: Float64, own: Float64, covariance: Float64) -> Lattice:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gixi_bluesky.processing.match.candidates import Candidate, line_set, spots_of
+from gixi_bluesky.processing.match.blends import line_sets
+from gixi_bluesky.processing.match.candidates import Candidate, spots_of
 from gixi_bluesky.processing.match.lattice import Lattice, refine_lattices
 from gixi_bluesky.processing.match.lines import Visibility
 from gixi_bluesky.processing.match.phase_orientation import PhaseOrientation, phase_orientation
@@ -57,13 +58,10 @@ def refine(
     ]
     accepted = [i for i, c in enumerate(candidates) if c.accepted]
     own = _own_pairs([candidates[i] for i in accepted], [pairs[i] for i in accepted])
-    fit = refine_lattices(
-        [
-            line_set(candidates[i], mine, pairs[i], peaks)
-            for i, mine in zip(accepted, own, strict=True)
-        ],
-        zero_sigma,
-    )
+    mine = ([candidates[i] for i in accepted], own, [pairs[i] for i in accepted], peaks)
+    fit = refine_lattices(*line_sets(*mine), zero_sigma)
+    # at the refined cells other lines may share a peak than at the trial's
+    fit = refine_lattices(*line_sets(*mine, fit), zero_sigma)
     lattices = dict(zip(accepted, fit.lattices, strict=True))
     refined = []
     for i, (candidate, amount, matched) in enumerate(zip(candidates, amounts, pairs, strict=True)):

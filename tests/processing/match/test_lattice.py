@@ -7,10 +7,16 @@ import numpy as np
 import pytest
 from peak_lists import BY_SLUG, FRAME, NOISE, SETTINGS, STRUCTURES, peak_table
 
-from gixi_bluesky.processing.match.lattice import LineSet, free_parameters, refine_lattices
+from gixi_bluesky.processing.match.lattice import (
+    HiddenLines,
+    LineSet,
+    free_parameters,
+    refine_lattices,
+)
 from gixi_bluesky.processing.match.phases import match
 
 ZERO_SIGMA = 0.002
+NOTHING = HiddenLines.none()
 
 
 def true_q(cell, hkl):
@@ -58,9 +64,9 @@ def test_a_and_c_that_drift_apart_are_recovered_within_their_errors():
     pulls, off = [], []
     for strain in np.linspace(0, 0.005, 60):
         a, c = a0 * (1 + strain), c0 * (1 - 0.6 * strain)
-        zero = float(rng.normal(0, ZERO_SIGMA))
+        zero = float(rng.normal(0, NOTHING, ZERO_SIGMA))
         seen = lines("MAPbI3", (a, a, c, 90, 90, 90), rng, zero=zero)
-        fit = refine_lattices([seen], ZERO_SIGMA)
+        fit = refine_lattices([seen], NOTHING, ZERO_SIGMA)
         (lattice,) = fit.lattices
         pulls += [
             (lattice.cell[0] - a) / lattice.error[0],
@@ -89,7 +95,7 @@ def test_errors_know_the_scatter_of_the_lines():
             lines(slug, cell, rng, wobble=1e-3, error=1e-4)
             for slug, cell in zip(("PbBr2", "PbI2"), cells, strict=True)
         ]
-        fit = refine_lattices(sets, ZERO_SIGMA)
+        fit = refine_lattices(sets, NOTHING, ZERO_SIGMA)
         for lattice, cell in zip(fit.lattices, cells, strict=True):
             pulls += list((lattice.cell - cell)[[0, 2]] / lattice.error[[0, 2]])
     assert 0.85 < np.std(pulls) < 1.25
@@ -100,7 +106,9 @@ def test_a_direction_without_lines_is_not_determined():
     structure = BY_SLUG["PbI2"]
     flat = np.flatnonzero(structure.reflections.hkl[:, 2] == 0)
     cell = (structure.cell[0] * 1.002, structure.cell[1] * 1.002, *structure.cell[2:])
-    (lattice,) = refine_lattices([lines("PbI2", cell, rng, chosen=flat)], ZERO_SIGMA).lattices
+    (lattice,) = refine_lattices(
+        [lines("PbI2", cell, rng, chosen=flat)], NOTHING, ZERO_SIGMA
+    ).lattices
     assert lattice.cell[0] == pytest.approx(cell[0], abs=4 * lattice.error[0])
     assert np.isnan(lattice.error[2])
     assert not np.isnan(lattice.error[[0, 1]]).any()
@@ -112,13 +120,13 @@ def test_one_line_that_is_far_off_does_not_move_the_cell():
     cell = BY_SLUG["MAPbBr3"].cell
     seen = lines("MAPbBr3", cell, rng)
     seen.q[3] += 0.02
-    (lattice,) = refine_lattices([seen], ZERO_SIGMA).lattices
+    (lattice,) = refine_lattices([seen], NOTHING, ZERO_SIGMA).lattices
     assert lattice.cell[0] == pytest.approx(cell[0], abs=4 * lattice.error[0])
     assert lattice.error[0] < 0.008
 
 
 def test_nothing_accepted_is_no_fit():
-    fit = refine_lattices([], ZERO_SIGMA)
+    fit = refine_lattices([], NOTHING, ZERO_SIGMA)
     assert fit.lattices == ()
     assert fit.zero == 0
 
