@@ -149,7 +149,7 @@ def _features_of_lines(candidate: Candidate, pairs: Int64) -> Int64:
 
 
 def _seen(candidate: Candidate, pairs: Int64, peaks: Peaks) -> tuple[Float64, Float64, Float64]:
-    """Return |q| of the lines of some pairs, as their peaks show it together, its error and tilt."""
+    """Return |q| of the lines of some pairs, as peaks show it, its error and tilt."""
     peak, row = matched_members(candidate.tried, pairs)
     weight = 1 / np.maximum(peaks.q_error[peak], 1e-6) ** 2
     phi = np.radians(peaks.phi[peak])
@@ -157,4 +157,4 @@ def _seen(candidate: Candidate, pairs: Int64, peaks: Peaks) -> tuple[Float64, Fl
         np.bincount(row, weight * value, len(pairs))
         for value in (np.ones(len(peak)), peaks.q[peak], np.cos(phi) - np.sin(phi))
     )
-    return q / total, total**-0.5, tilt / total
+    return q / total, 1 / np.sqrt(total), tilt / total

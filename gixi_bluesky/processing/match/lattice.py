@@ -22,7 +22,9 @@ Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 Cell = tuple[float, float, float, float, float, float]
 
-POSITION_ERRORS = np.geomspace(5e-5, 2e-3, 8)  # relative, of single lines beyond their fit's error
+RELATIVE_ERRORS = np.geomspace(2e-5, 2e-3, 6)  # of single lines beyond their fit's error: of q
+CONSTANT_ERRORS = np.array([0, 1e-4, 3e-4, 1e-3])  # and 1/angstrom; the centre of the beam
+TOLERANCES = (3e-3, 1e-3, 3e-4, 0.0)  # 1/angstrom, of lines that may be others', in turn
 PRIOR_STRAIN = 0.01  # relative for lengths, rad for angles
 DETERMINED = 0.5  # of the prior's width: parameters known less well are not determined
 STRAYS, STRAY_WIDTH = 0.05, 0.006  # part of the lines that are others', and how far off, 1/angstrom
@@ -141,9 +143,9 @@ def refine_lattices(
     Least squares of q = |h B(cell)| + zero + tilt (cos phi - sin phi), as a shifted beam centre
     moves them; with hidden lines |h B| is the mean of all that a peak shows, by their strengths,
     which err by BLENDED_SPREAD. Each line errs by its fit's error and by an unknown position error,
-    a constant times q, over which the fits are averaged with their restricted likelihood; so the
-    covariance includes the scatter of the lines. A line in twenty is another's. Priors, as
-    observations: strain 1 %, and zero_sigma (1/angstrom) of zero and tilt.
+    a constant times q and another, over which the fits are averaged with their restricted
+    likelihood; so the covariance includes the scatter of the lines. A line in twenty is another's.
+    Priors, as observations: strain 1 %, and zero_sigma (1/angstrom) of zero and tilt.
     """
     lines = _Lines.of(phases, hidden)
     precision = np.full(lines.starts[-1], PRIOR_STRAIN**-2)
@@ -237,25 +239,22 @@ def _averaged(
 ) -> tuple[Float64, Float64]:
     """Return mean and covariance over the position errors.
 
-    Each position error begins with the lines that fitted at the one above it, so that lines of
-    others do not lead astray where little scatter is allowed.
+    The lines of others are sought with much tolerance first, so that they do not lead astray where
+    little scatter is allowed.
     """
-    fits, sure = [], np.ones(len(q))
-    for position_error in POSITION_ERRORS[::-1]:
-        variance = error**2 + (position_error * q) ** 2
-        for _ in range(2):
-            weight = sure / variance
-            covariance = np.linalg.inv((design.T * weight) @ design + np.diag(precision))
-            mean = covariance @ ((weight * observed) @ design)
-            square = (observed - design @ mean) ** 2
-            own = (1 - STRAYS) * _normal(square, variance)
-            either = own + STRAYS * _normal(square, variance + STRAY_WIDTH**2)
-            sure = own / either
-        log = np.log(either).sum() + 0.5 * (
-            np.linalg.slogdet(covariance)[1] - float(precision @ mean**2)
-        )
-        fits.append((log, mean, covariance))
-    logs, means, covariances = (np.array(part) for part in zip(*fits, strict=True))
+    relative, constant = (x.reshape(-1, 1) for x in np.meshgrid(RELATIVE_ERRORS, CONSTANT_ERRORS))
+    variance = error**2 + (relative * q) ** 2 + constant**2  # (position errors, lines)
+    sure = np.ones_like(variance)
+    for tolerance in TOLERANCES:
+        weight = sure / variance
+        normal = (design.T * weight[:, None]) @ design + np.diag(precision)
+        covariances = np.linalg.inv(normal)
+        means = (covariances @ ((weight * observed) @ design)[:, :, None])[:, :, 0]
+        square = (observed - means @ design.T) ** 2
+        own = (1 - STRAYS) * _normal(square, variance + tolerance**2)
+        either = own + STRAYS * _normal(square, variance + STRAY_WIDTH**2)
+        sure = own / either
+    logs = np.log(either).sum(axis=1) - 0.5 * (np.linalg.slogdet(normal)[1] + means**2 @ precision)
     share = np.exp(logs - logs.max())
     share /= share.sum()
     mean = share @ means

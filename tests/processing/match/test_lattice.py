@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import gemmi
 import numpy as np
 import pytest
@@ -64,7 +66,7 @@ def test_a_and_c_that_drift_apart_are_recovered_within_their_errors():
     pulls, off = [], []
     for strain in np.linspace(0, 0.005, 60):
         a, c = a0 * (1 + strain), c0 * (1 - 0.6 * strain)
-        zero = float(rng.normal(0, NOTHING, ZERO_SIGMA))
+        zero = float(rng.normal(0, ZERO_SIGMA))
         seen = lines("MAPbI3", (a, a, c, 90, 90, 90), rng, zero=zero)
         fit = refine_lattices([seen], NOTHING, ZERO_SIGMA)
         (lattice,) = fit.lattices
@@ -170,3 +172,50 @@ def test_lines_that_one_peak_hides_do_not_pull_the_cell() -> None:
         off += [matches.cell_a[row] / structure.cell[0] - 1]
         off += [matches.cell_c[row] / structure.cell[2] - 1]
     assert np.mean(np.reshape(off, (-1, 2)), axis=0) == pytest.approx([0, 0], abs=5e-4)
+
+
+def test_peaks_of_several_lines_follow_all_of_them() -> None:
+    """110 and 002, 220 and 004 are one peak each, and a and c have drifted apart."""
+    rng = np.random.default_rng(4)
+    structure = BY_SLUG["MAPbI3"]
+    cell = np.array(structure.cell) * [1.005, 1.005, 0.997, 1, 1, 1]
+    hkl = np.array([(1, 1, 0), (0, 0, 2), (2, 2, 0), (0, 0, 4), (2, 1, 1), (2, 0, 2), (2, 1, 3)])
+    q, q_cif = true_q(cell, hkl), true_q(structure.cell, hkl)
+    weak = np.array([1, 3])
+    main = np.delete(np.arange(len(hkl)), weak)
+    shown, phase, half = np.array([0, 1]), np.zeros(2, int), np.full(2, 0.5)
+    hidden = HiddenLines(shown, phase, hkl[weak], q_cif[weak], half)
+    pulls, together, alone = [], [], []
+    for _ in range(40):
+        strength = 0.5 * np.exp(rng.normal(0, 0.5, 2))
+        seen = q.copy()
+        seen[weak - 1] += (q[weak] - q[weak - 1]) * strength / (1 + strength)
+        seen = seen[main] + rng.normal(0, 2e-4, len(main))
+        of = LineSet(
+            cell=structure.cell, system=structure.crystal_system, hkl=hkl[main],
+            q_cif=q_cif[main], q=seen, error=np.full(len(main), 2e-4),
+        )  # fmt: skip
+        (lattice,) = refine_lattices([of], hidden, ZERO_SIGMA).lattices
+        pulls += ((lattice.cell - cell)[[0, 2]] / lattice.error[[0, 2]]).tolist()
+        together.append(lattice.cell[0] - cell[0])
+        (lattice,) = refine_lattices([of], HiddenLines.none(), ZERO_SIGMA).lattices
+        alone.append(lattice.cell[0] - cell[0])
+    assert np.std(pulls) < 1.2
+    assert abs(np.mean(pulls)) < 0.3
+    assert abs(np.mean(together)) < 0.5 * abs(np.mean(alone))
+
+
+def test_a_shifted_beam_moves_spots_by_where_they_lie() -> None:
+    rng = np.random.default_rng(5)
+    cell = BY_SLUG["MAPbBr3"].cell
+    pulls = []
+    for _ in range(40):
+        seen = lines("MAPbBr3", cell, rng)
+        phi = rng.uniform(0, np.pi / 2, len(seen.q))
+        x, y = rng.normal(0, ZERO_SIGMA, 2)
+        q = seen.q + x * np.cos(phi) + y * np.sin(phi)
+        moved = replace(seen, q=q, tilt=np.cos(phi) - np.sin(phi))
+        (lattice,) = refine_lattices([moved], NOTHING, ZERO_SIGMA).lattices
+        pulls.append((lattice.cell[0] - cell[0]) / lattice.error[0])
+        assert lattice.error[0] < 2e-3 * cell[0]
+    assert 0.7 < np.std(pulls) < 1.3
