@@ -61,7 +61,7 @@ class ConsumerProcess:
             return beat if beat.pid == self.process.pid else None
         return None
 
-    def wait_until(self, condition: Callable[[Heartbeat], bool], seconds: float = 90) -> Heartbeat:
+    def wait_until(self, condition: Callable[[Heartbeat], bool], seconds: float = 180) -> Heartbeat:
         deadline = time.monotonic() + seconds
         while True:
             beat = self.beat()
@@ -81,7 +81,7 @@ class ConsumerProcess:
         self.process.kill()
         self.process.wait()
 
-    def end(self, number: int = signal.SIGTERM, seconds: float = 60) -> int:
+    def end(self, number: int = signal.SIGTERM, seconds: float = 180) -> int:
         """Ask it to end in order and return its exit status."""
         if self.process.poll() is None:
             self.process.send_signal(number)

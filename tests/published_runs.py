@@ -41,7 +41,7 @@ def start_publishing(what: Published) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
-def finished(publishing: subprocess.Popen[str], timeout: float = 120) -> dict[str, Any]:
+def finished(publishing: subprocess.Popen[str], timeout: float = 300) -> dict[str, Any]:
     out, _ = publishing.communicate(timeout=timeout)
     assert publishing.returncode == 0, f"publishing ended with {publishing.returncode}"
     reported = json.loads(out.splitlines()[-1])

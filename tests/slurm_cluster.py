@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import stat
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from pathlib import Path
 
 import pytest
 from debian_packages import require_program
+from ports import free_port
 
 PROGRAMS = {  # and the packages that they come in
     "slurmctld": "slurmctld",
@@ -29,7 +29,7 @@ PROGRAMS = {  # and the packages that they come in
 NODES = ("gixi0", "gixi1")
 GPUS_PER_NODE = 2
 _CPUS_PER_NODE = 8  # as many as the jobs ask for, whatever the machine has
-_START_S = 60.0
+_START_S = 120.0
 
 # preempt_send_user_signal: a grace time, which a test may set, begins with the job's own signal
 # (newer Slurms: PreemptParameters=send_user_signal). cred_expire: a requeued job waits so long (by
@@ -97,12 +97,12 @@ class SlurmCluster:
         """Kill every job and daemon."""
         if self._keeper is not None and self._keeper.stdin is not None:
             self._keeper.stdin.close()
-            self._keeper.wait(30)
+            self._keeper.wait(120)
 
     def run(self, *command: str, check: bool = True) -> str:
         """Return what a Slurm command says."""
         done = subprocess.run(
-            command, env=self.environment, capture_output=True, text=True, check=False, timeout=60
+            command, env=self.environment, capture_output=True, text=True, check=False, timeout=180
         )
         if check and done.returncode:
             pytest.fail(f"{command}: {done.stderr}")
@@ -126,7 +126,7 @@ def write_configuration(folder: Path) -> None:
     key = folder / "munge.key"
     key.write_bytes(os.urandom(1024))
     key.chmod(0o400)
-    controller_port, *node_ports = free_ports(1 + len(NODES))
+    controller_port, *node_ports = (free_port() for _ in range(1 + len(NODES)))
     lines = [_CONFIGURATION.format(folder=folder, controller_port=controller_port)]
     devices = []
     for number in range(GPUS_PER_NODE):
@@ -145,16 +145,8 @@ def write_configuration(folder: Path) -> None:
     (folder / "gres.conf").write_text("".join(devices))
 
 
-def free_ports(number: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(number)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
-
-
 def wait_for(
-    condition: Callable[[], object], what: str, timeout_s: float = 60.0, pause_s: float = 0.1
+    condition: Callable[[], object], what: str, timeout_s: float = 180.0, pause_s: float = 0.1
 ) -> float:
     """Wait until a condition holds; return after how many seconds it did."""
     began = time.monotonic()

@@ -51,14 +51,14 @@ class Scan:
 
     def await_run(self, number: int) -> str:
         """Wait until a run has begun; return its uid."""
-        wait_for(lambda: len(self.runs) > number or self._failed, f"run {number} begins", 240)
+        wait_for(lambda: len(self.runs) > number or self._failed, f"run {number} begins", 400)
         assert not self._failed
         return self.runs[number]
 
     def finish(self) -> None:
         """Wait until everything is acknowledged."""
-        assert self._process.wait(240) == 0
-        self._reader.join(10)
+        assert self._process.wait(400) == 0
+        self._reader.join(120)
 
     def kill(self) -> None:
         self._process.kill()
@@ -94,7 +94,7 @@ class SlurmSite:
         key.write_text(KEY)
         key.chmod(0o600)
         tree = {
-            "input": {"roots": [str(folder)], "file_timeout_s": 20},
+            "input": {"roots": [str(folder)], "file_timeout_s": 120},
             "geometry": GEOMETRY,
             "grid": {"q_max_inv_angstrom": 3.0, "shape": [64, 128]},
             "detector": {"weights": "classical"},
@@ -118,7 +118,7 @@ class SlurmSite:
             capture_output=True,
             text=True,
             check=False,
-            timeout=120,
+            timeout=400,
         )
 
     def scontrol(self, *words: str) -> str:
@@ -151,7 +151,7 @@ class SlurmSite:
         """Return the derived runs of a raw run."""
         return queries.runs_for(self.server.catalog("gixi"), raw_uid)
 
-    def await_stored(self, raw_uids: list[str], frames: int, timeout_s: float = 120.0) -> None:
+    def await_stored(self, raw_uids: list[str], frames: int, timeout_s: float = 300.0) -> None:
         """Wait until every run is stored with so many frames."""
         catalogue = self.server.catalog("gixi")
 
@@ -214,12 +214,12 @@ class Job:
                 and len(places) == len(set(places)) == PARTITIONS
             )
 
-        wait_for(shared, "all consumers running", 120)
+        wait_for(shared, "all consumers running", 300)
 
     def await_start(self, task: int, number: int) -> float:
         """Wait until a consumer was started so many times; return when, in seconds since 1970."""
         mark = re.compile(rf"start {number} of task {task} on \S+ at (\S+),")
-        wait_for(lambda: mark.search(self.log(task)), f"start {number} of task {task}", 120)
+        wait_for(lambda: mark.search(self.log(task)), f"start {number} of task {task}", 300)
         found = mark.search(self.log(task))
         assert found is not None
         return datetime.fromisoformat(found[1]).timestamp()

@@ -187,7 +187,7 @@ def run_example(name: str, *arguments: object) -> str:
         capture_output=True,
         text=True,
         check=False,
-        timeout=170,
+        timeout=400,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -214,7 +214,7 @@ def test_one_real_frame(shared_data):
 
 
 @pytest.mark.system
-@pytest.mark.timeout(360)
+@pytest.mark.timeout(900)
 def test_a_scan_and_the_questions_after_it(tmp_path):
     reported = run_example("02_runengine.py", tmp_path)
     assert "'frames_done': 4" in reported

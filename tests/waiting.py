@@ -10,7 +10,7 @@ Found = TypeVar("Found")
 
 
 def wait_until(
-    condition: Callable[[], Found], seconds: float = 60.0, why: Callable[[], object] | str = ""
+    condition: Callable[[], Found], seconds: float = 120.0, why: Callable[[], object] | str = ""
 ) -> Found:
     """Return the value of `condition` once it is true.
 

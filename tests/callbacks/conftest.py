@@ -17,7 +17,7 @@ def engine() -> Iterator[RunEngine]:
     engine = RunEngine({}, loop=loop, context_managers=[])
     yield engine
     loop.call_soon_threadsafe(loop.stop)
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 120
     while loop.is_running() and time.monotonic() < deadline:
         time.sleep(0.01)
     loop.close()

@@ -38,7 +38,7 @@ def test_what_libraries_print_goes_to_stderr(config_file: Path, tmp_path: Path) 
         [sys.executable, "-c", PRINTING, *arguments],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         check=True,
     )
     (line,) = done.stdout.splitlines()

@@ -118,7 +118,7 @@ def test_frames_are_laid_out_as_the_configuration_says(tmp_path, film):
 
 
 @pytest.mark.system
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_the_demo_finds_the_crystals_and_nothing_else(tmp_path):
     summary = run_demo(tmp_path / "demo", frames=15)
     assert summary == json.loads((tmp_path / "demo" / "summary.json").read_text())

@@ -67,7 +67,7 @@ def test_following_a_hostile_folder_goes_on_and_ends_on_ctrl_c(tmp_path: Path) -
             if "good.tif" in line:
                 process.send_signal(signal.SIGINT)
                 break
-        rest, _ = process.communicate(timeout=120)
+        rest, _ = process.communicate(timeout=300)
     assert '"status": "ok"' in seen or '"status":"ok"' in seen
     for name in ("self.h5", "far.h5", "many.h5", "junk.edf"):
         assert name in seen + rest

@@ -252,7 +252,7 @@ def test_a_pipe_in_the_configuration_is_refused_at_once(tmp_path: Path, setting:
 
     thread = threading.Thread(target=analyse, daemon=True)
     thread.start()
-    thread.join(timeout=60)
+    thread.join(timeout=180)
     assert not thread.is_alive()
     assert isinstance(outcome[0], GeometryError | ConfigError | ValueError), outcome
     assert "pipe" in str(outcome[0])

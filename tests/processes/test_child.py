@@ -18,6 +18,7 @@ import pytest
 from waiting import wait_until
 
 from gixi_bluesky.errors import FrameError, GixiError
+from gixi_bluesky.processes import child as child_module
 from gixi_bluesky.processes import peer as peer_module
 from gixi_bluesky.processes.child import ChildProcess, portable_error
 from gixi_bluesky.processes.limits import Limits
@@ -52,10 +53,10 @@ def gone(pid: int) -> bool:
 
 def test_messages_come_back_and_silence_is_a_timeout(started: Callable[..., ChildProcess]) -> None:
     child = started(child_targets.echo)
-    assert child.ask({"a": 1}, timeout=20) == {"a": 1}
+    assert child.ask({"a": 1}, timeout=120) == {"a": 1}
     with pytest.raises(TimeoutError, match=r"the test process did not answer within 0\.01 s"):
         child.receive(timeout=0.01)
-    assert child.ask(None, timeout=20) is None
+    assert child.ask(None, timeout=120) is None
 
 
 def test_a_child_is_limited_and_stands_in_an_empty_folder(
@@ -63,7 +64,7 @@ def test_a_child_is_limited_and_stands_in_an_empty_folder(
 ) -> None:
     limits = Limits(open_files=100, niceness=3)
     child = started(child_targets.surroundings, limits=limits, threads=2)
-    found = child.receive(timeout=20)
+    found = child.receive(timeout=120)
     assert isinstance(found, dict)
     assert found["folder"] == []
     assert found["niceness"] == min(19, os.nice(0) + 3)
@@ -76,7 +77,7 @@ def test_memory_beyond_the_limit_is_an_error_of_the_child(
     started: Callable[..., ChildProcess],
 ) -> None:
     child = started(child_targets.fills_memory, limits=Limits(memory_gib=1))
-    assert child.receive(timeout=20) == "MemoryError"
+    assert child.receive(timeout=120) == "MemoryError"
 
 
 def test_a_module_beside_the_script_does_not_hide_one_of_the_library(tmp_path: Path) -> None:
@@ -94,7 +95,7 @@ def test_a_module_beside_the_script_does_not_hide_one_of_the_library(tmp_path: P
         sys.path.insert(0, folder)
         child = ChildProcess("child_targets:surroundings", name="test")
         child.start()
-        found = child.receive(20)
+        found = child.receive(120)
         child.end()
         print(found["re"])
         assert folder in found["path"]
@@ -111,18 +112,19 @@ def test_arrays_are_shared_without_a_copy_of_theirs(started: Callable[..., Child
     block = SharedBlock()
     child = started(child_targets.sums, keep=[block.descriptor])
     for array in (np.arange(12.0).reshape(3, 4).T, np.full((5, 5), 7, np.uint8), np.empty((0, 3))):
-        assert child.ask(block.share(array), timeout=20) == array.sum()
+        assert child.ask(block.share(array), timeout=120) == array.sum()
     block.close()
     block.close()
 
 
 def test_a_dead_child_is_noticed_and_can_be_started_again(
-    started: Callable[..., ChildProcess],
+    started: Callable[..., ChildProcess], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(child_module, "_EXIT_S", 60.0)
     child = started(child_targets.dies)
     for _ in range(2):
         with pytest.raises(ProcessEndedError, match=r"the test process ended by signal 9 \(Killed"):
-            child.ask("x", timeout=20)
+            child.ask("x", timeout=120)
         child.start()
     child.end()
     with pytest.raises(ProcessEndedError):
@@ -133,7 +135,7 @@ def test_a_child_that_does_not_answer_in_time_is_killed(
     started: Callable[..., ChildProcess],
 ) -> None:
     child = started(child_targets.busy)
-    child.receive(timeout=20)
+    child.receive(timeout=120)
     with pytest.raises(ProcessEndedError, match=r"did not answer within 0\.1 s"):
         child.ask("x", timeout=0.1)
     assert not child.alive
@@ -145,7 +147,7 @@ def test_half_a_message_does_not_block_the_parent_for_ever(
     monkeypatch.setattr(peer_module, "STUCK_S", 1)
     child = started(child_targets.freezes_half_way)
     with pytest.raises(ProcessEndedError, match="no longer answers"):
-        child.receive(timeout=20)
+        child.receive(timeout=120)
 
 
 def test_a_busy_child_ends_with_its_parent(tmp_path: Path) -> None:
@@ -157,7 +159,7 @@ def test_a_busy_child_ends_with_its_parent(tmp_path: Path) -> None:
         from gixi_bluesky.processes.child import ChildProcess
         child = ChildProcess("child_targets:busy", name="test")
         child.start()
-        print(child.receive(20), flush=True)
+        print(child.receive(120), flush=True)
         time.sleep(60)
         """)
     )
@@ -178,7 +180,7 @@ def test_a_forked_parent_does_not_end_the_child(started: Callable[..., ChildProc
         child.end()
         os._exit(0)
     os.waitpid(forked, 0)
-    assert child.ask("still there", timeout=20) == "still there"
+    assert child.ask("still there", timeout=120) == "still there"
 
 
 def test_errors_reach_the_parent_as_ours() -> None:

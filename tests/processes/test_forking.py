@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from waiting import wait_until
 
+from gixi_bluesky.processes import forking
 from gixi_bluesky.processes.child import ChildProcess
 from gixi_bluesky.processes.forking import ForkedCopy
 from gixi_bluesky.processes.peer import ProcessEndedError
@@ -24,7 +25,7 @@ def original(monkeypatch: pytest.MonkeyPatch) -> Iterator[ChildProcess]:
     child = ChildProcess("child_targets:forks", name="original", threads=1)
     try:
         child.start()
-        assert child.receive(20) == "can fork"
+        assert child.receive(120) == "can fork"
         yield child
     finally:
         child.end()
@@ -38,7 +39,7 @@ def test_copies_have_what_the_original_has_built(original: ChildProcess) -> None
     copies = [ForkedCopy(original, name="copy") for _ in range(3)]
     for copy in copies:
         copy.start()
-    answers = [copy.ask("built", timeout=10) for copy in copies]
+    answers = [copy.ask("built", timeout=120) for copy in copies]
     assert answers == [[original.pid, copy.pid] for copy in copies]
     for copy in copies:
         copy.end()
@@ -47,15 +48,18 @@ def test_copies_have_what_the_original_has_built(original: ChildProcess) -> None
             copy.send("x")
 
 
-def test_a_killed_copy_is_known_and_replaced(original: ChildProcess) -> None:
+def test_a_killed_copy_is_known_and_replaced(
+    original: ChildProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forking, "_EXIT_S", 60.0)
     copy = ForkedCopy(original, name="copy")
     copy.start()
     assert copy.pid is not None
     os.kill(copy.pid, signal.SIGKILL)
     with pytest.raises(ProcessEndedError, match="the copy process ended by signal 9"):
-        copy.ask("built", timeout=10)
+        copy.ask("built", timeout=120)
     copy.start()
-    assert copy.ask("built", timeout=10) == [original.pid, copy.pid]
+    assert copy.ask("built", timeout=120) == [original.pid, copy.pid]
     copy.end()
 
 
@@ -63,7 +67,7 @@ def test_a_copy_gets_shared_memory(original: ChildProcess) -> None:
     block = SharedBlock()
     copy = ForkedCopy(original, name="copy", keep=[block.descriptor])
     copy.start()
-    assert copy.ask(block.share(np.arange(10.0)), timeout=10) == 45.0
+    assert copy.ask(block.share(np.arange(10.0)), timeout=120) == 45.0
     copy.end()
     block.close()
 
@@ -74,7 +78,7 @@ def test_without_its_original_no_copy_starts_and_those_that_run_go_on(
     copy, late = ForkedCopy(original, name="copy"), ForkedCopy(original, name="copy")
     copy.start()
     original.end()
-    assert copy.ask("pid", timeout=10) == copy.pid
+    assert copy.ask("pid", timeout=120) == copy.pid
     with pytest.raises(ProcessEndedError):
         late.start()
     pid = copy.pid

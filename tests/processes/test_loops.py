@@ -68,7 +68,7 @@ def kill_thread(loop: Loop) -> None:
     """End a thread as nothing can be caught: its function is made to return."""
     loop._stopping.set()
     assert loop._thread is not None
-    loop._thread.join(10)
+    loop._thread.join(120)
     loop._stopping.clear()
 
 
@@ -133,12 +133,12 @@ def test_the_end_waits_for_the_turn_under_way() -> None:
 
     def turn() -> None:
         entered.set()
-        leave.wait(10)
+        leave.wait(120)
         order.append("turn")
 
     loop = Loop("test-end", turn, lambda: order.append("end"))
     loop.start()
-    assert entered.wait(10)
+    assert entered.wait(120)
     loop.stop(0.0)
     assert order == []
     leave.set()

@@ -81,7 +81,6 @@ def test_until_ends_the_attempts() -> None:
         retrying(OSError, patience_s=60, until=until, first_s=0.001, longest_s=0.001)(calls)
 
 
-@pytest.mark.timeout(20)
 def test_closing_ends_a_pause_at_once() -> None:
     closing = threading.Event()
     again = retrying(

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from debian_packages import require_program
+from ports import free_port
 
 USER, PASSWORD = "tiled", "s3cretOfTheDatabase"
 _DEBIAN_HOME = Path("/usr/lib/postgresql")
@@ -48,7 +49,7 @@ def running_databases(folder: Path) -> Iterator[Databases]:
 
 @contextlib.contextmanager
 def _redis(folder: Path) -> Iterator[int]:
-    port = _free_port()
+    port = free_port()
     program = require_program("redis-server", "redis-server")
     options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
     server = subprocess.Popen([program, *options], stdout=subprocess.DEVNULL)
@@ -57,13 +58,13 @@ def _redis(folder: Path) -> Iterator[int]:
         yield port
     finally:
         server.terminate()
-        server.wait(30)
+        server.wait(120)
 
 
 @contextlib.contextmanager
 def _postgresql() -> Iterator[int]:
     """Start a cluster below /tmp, where its user may enter: PostgreSQL refuses to run as root."""
-    port = _free_port()
+    port = free_port()
     programs = [_program(name) for name in ("initdb", "pg_ctl")]
     home = Path(tempfile.mkdtemp(prefix="gixi-postgresql-"))
     password = home / "password"
@@ -114,14 +115,8 @@ def _program(name: str) -> str:
     return require_program(name, "postgresql", path)
 
 
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
-
-
 def _await_port(port: int) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     while time.monotonic() < deadline:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
             return

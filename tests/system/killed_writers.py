@@ -41,7 +41,7 @@ class Writer:
     def wait_for(self, word: str) -> None:
         said = "nothing"
         try:
-            while self._words.poll(60):
+            while self._words.poll(180):
                 said = self._words.recv()
                 if said == word:
                     return
@@ -54,7 +54,7 @@ class Writer:
         os.kill(self._process.pid, number)
 
     def end(self) -> int | None:
-        self._process.join(timeout=90)
+        self._process.join(timeout=180)
         self._words.close()
         return self._process.exitcode
 

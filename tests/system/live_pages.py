@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import io
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import pytest
 from debian_packages import require_program
+from PIL import Image
 
-__all__ = ["LivePage", "chromium"]
+__all__ = ["LivePage", "chromium", "spread"]
 
 # What a browser says by itself while a server is away; not an error of the page.
-_AWAY = ("ERR_CONNECTION", "ERR_EMPTY_RESPONSE", "WebSocket connection to", "ERR_INCOMPLETE")
+_AWAY = (
+    "ERR_CONNECTION",
+    "ERR_EMPTY_RESPONSE",
+    "WebSocket connection to",
+    "ERR_INCOMPLETE",
+    "ERR_SOCKET",
+)
 
 
 class LivePage:
@@ -21,6 +30,7 @@ class LivePage:
 
     def __init__(self, page: Any) -> None:
         self.page = page
+        page.set_default_timeout(180_000)
         self.errors: list[str] = []
         page.on("pageerror", lambda error: self.errors.append(str(error)))
         page.on("console", self._note)
@@ -37,7 +47,7 @@ class LivePage:
     def run(self, uid: str) -> Any:
         return self.page.locator(f"[data-testid=run][data-uid='{uid}']")
 
-    def until(self, holds: Callable[[], Any], timeout_s: float = 60) -> None:
+    def until(self, holds: Callable[[], Any], timeout_s: float = 180) -> None:
         """Wait for a condition. Fails with what the page shows."""
         deadline = time.monotonic() + timeout_s
         while not holds():
@@ -57,6 +67,11 @@ class LivePage:
     _origin = "http"
 
 
+def spread(locator: Any) -> float:
+    """Return the standard deviation of the grey values that an element shows."""
+    return float(np.asarray(Image.open(io.BytesIO(locator.screenshot())).convert("L")).std())
+
+
 @contextmanager
 def chromium() -> Iterator[Any]:
     """Yield a headless browser; skips where there is none and none can be installed."""
@@ -64,6 +79,8 @@ def chromium() -> Iterator[Any]:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(
+            executable_path=program, args=["--no-sandbox"], timeout=180_000
+        )
         yield browser
         browser.close()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,10 +16,12 @@ import httpx
 import numpy as np
 import pytest
 from fakes import FAKE, fake_config
+from ports import free_port
 from raw_runs import Documents, hdf5_run
 from tiled.client import from_uri
 
 from gixi_bluesky.callbacks import Analysis
+from gixi_bluesky.tiled_adapters import queries
 from gixi_bluesky.tiled_adapters.schema import STREAMS
 from gixi_bluesky.tiled_adapters.store.spool_folder import spool_files
 
@@ -39,9 +41,7 @@ class Server:
         self.api_key = KEY
         self._options = options or ("--directory", str(directory))
         self._environment = environment
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self.uri = f"http://127.0.0.1:{self.port}/api/v1"
         self.contexts: list[Any] = []
         self._process: subprocess.Popen[bytes] | None = None
@@ -57,7 +57,7 @@ class Server:
         self.await_answer()
 
     def await_answer(self) -> None:
-        deadline = time.monotonic() + 150
+        deadline = time.monotonic() + 300
         headers = {"Authorization": f"Apikey {KEY}"}
         while time.monotonic() < deadline:
             try:
@@ -78,7 +78,7 @@ class Server:
             self._process.wait()
 
     def catalog(self, name: str) -> Any:
-        root = from_uri(self.uri, api_key=KEY)
+        root = from_uri(self.uri, api_key=KEY, timeout=httpx.Timeout(180))
         self.contexts.append(root.context)
         return root[name]
 
@@ -119,6 +119,15 @@ def kill_during_run(server: Server, moments: Random, kills: int) -> None:
                 server.start()
         analysis.drain(120)
     assert_each_once(server, documents[0][1]["uid"])
+
+
+def stored_frames(catalogue: Any, raw_uid: str) -> int:
+    """Return how many rows of `frames` another client sees."""
+    for run in queries.runs_for(catalogue, raw_uid):
+        if "frames" in run:
+            with contextlib.suppress(KeyError):  # the stream is there before its first rows
+                return len(run["frames"].read()["frame"])
+    return 0
 
 
 def assert_each_once(server: Server, raw_uid: str) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import tifffile
 import yaml
+from ports import free_port
 
 from gixi_bluesky.processing.structures.cif_files import shipped_cifs
 
@@ -36,7 +37,7 @@ def start(*arguments, **environment):
 def finish(*arguments, **environment):
     """Run a command to its end; return its exit status, stdout and stderr."""
     with start(*arguments, **environment) as process:
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=300)
     return process.returncode, out, err
 
 
@@ -79,8 +80,8 @@ def test_a_growing_folder_is_followed_until_ctrl_c(tmp_path, config_file):
             wait_for(lambda: len(reported) == 3)
         finally:
             watching.send_signal(signal.SIGINT)
-            reader.join(timeout=60)
-        assert watching.wait(60) == 1  # one image could not be read
+            reader.join(timeout=180)
+        assert watching.wait(180) == 1  # one image could not be read
     by_name = {Path(one["image"]).name: one["status"] for one in reported}
     assert by_name == {"a.tif": "ok", "b.tif": "ok", "junk.tif": "unavailable"}
     (finished,) = (tmp_path / "results").glob("*.nxs")
@@ -91,7 +92,7 @@ def test_a_growing_folder_is_followed_until_ctrl_c(tmp_path, config_file):
 
 
 def test_serve_answers_with_the_key_and_checks_out(tmp_path, config_file):
-    port = 18_000 + os.getpid() % 2_000
+    port = free_port()
     tree = yaml.safe_load(config_file.read_text())
     tree["tiled"] = {"uri": f"http://127.0.0.1:{port}"}
     config_file.write_text(yaml.safe_dump(tree))
@@ -109,10 +110,10 @@ def test_serve_answers_with_the_key_and_checks_out(tmp_path, config_file):
             assert "wrong123" not in out + err
         finally:
             serving.send_signal(signal.SIGINT)
-        assert serving.wait(30) in (0, 130)
+        assert serving.wait(180) in (0, 130)
 
 
-def wait_for(condition, timeout=60.0):
+def wait_for(condition, timeout=180.0):
     deadline = time.monotonic() + timeout
     while not condition():
         assert time.monotonic() < deadline, "it did not come"

@@ -7,21 +7,20 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 from kafka_site import Site, assert_whole, wait_for
-from raw_runs import hdf5_run
-from served import KEY
+from raw_runs import hdf5_run, write_hdf5
+from served import KEY, stored_frames
 
 from gixi_bluesky.callbacks.kafka.heartbeat import read_heartbeat
 from gixi_bluesky.callbacks.kafka.wire import encode
 from gixi_bluesky.tiled_adapters import queries
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 
 FRAMES = 4
 
@@ -46,7 +45,7 @@ def start(site: Site, heartbeat: Path, *more: str, **sections: object) -> subpro
         "input": {
             "roots": [str(site.folder)],
             "root_map": {"/beamline": str(site.folder)},
-            "file_timeout_s": 20,
+            "file_timeout_s": 600,
         },
         "kafka": {"session_s": 6, "options": {"heartbeat.interval.ms": 300}},
         **sections,
@@ -100,7 +99,7 @@ def test_files_of_the_beamline_are_analysed_here(site: Site) -> None:
         assert set(rows["status"]) == {"unavailable"}
         assert "outside the roots" in rows["reason"][0]
         process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == 0
+        assert process.wait(180) == 0
     beat = read_heartbeat(site.folder / "first.json")
     assert (beat.state, beat.frames) == ("stopped", 2 * FRAMES)
     assert KEY not in (site.folder / "first.json").read_text()
@@ -110,15 +109,15 @@ def test_a_second_ctrl_c_stops_at_once_and_nothing_is_lost(site: Site) -> None:
     frames = np.random.default_rng(2).poisson(50, (FRAMES, 60, 80)).astype("<u2")
     site.create(partitions=1)
     documents = hdf5_run(site.folder / "waits.h5", frames)
-    (site.folder / "waits.h5").rename(site.folder / "not-yet.h5")
+    (site.folder / "waits.h5").rename(site.folder / "whole.h5")
+    write_hdf5(site.folder / "waits.h5", frames[:1])
     with start(site, site.folder / "second.json", "--from", "earliest") as process:
         wait_for(lambda: state(site.folder / "second.json", process) == "running")
         site.send(*(encode(*document) for document in documents))
-        # The first frame waits for its file, longer than anybody wants to wait.
-        wait_for(lambda: "gixi_queue_held_frames" in site.metrics(port(site, "second")))
-        wait_for(lambda: site.metrics(port(site, "second"))["gixi_queue_held_frames"] > 0)
-        wait_for(lambda: queries.unfinished(site.catalogue()))
-        time.sleep(1)  # an open run's first frame is taken at once
+        # The second frame was taken with the first; its image is not there for a long time.
+        catalogue, uid = site.catalogue(), documents[0][1]["uid"]
+        wait_for(lambda: stored_frames(catalogue, uid) == 1)
+        assert site.metrics(port(site, "second"))["gixi_queue_held_frames"] > 0
         process.send_signal(signal.SIGUSR1)
         wait_for(lambda: state(site.folder / "second.json", process) == "draining")
         # Slurm and the job's shell both tell it: that is no hurry.
@@ -126,13 +125,13 @@ def test_a_second_ctrl_c_stops_at_once_and_nothing_is_lost(site: Site) -> None:
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(1)
         process.send_signal(signal.SIGINT)
-        assert process.wait(60) == -signal.SIGINT  # not 0, as after the drain
-    (site.folder / "not-yet.h5").rename(site.folder / "waits.h5")
+        assert process.wait(180) == -signal.SIGINT  # not 0, as after the drain
+    (site.folder / "whole.h5").replace(site.folder / "waits.h5")
     with start(site, site.folder / "third.json") as process:
         site.await_committed()
         assert_whole(site.catalogue(), documents[0][1]["uid"], FRAMES)
         process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 0
+        assert process.wait(180) == 0
 
 
 def port(site: Site, name: str) -> int | None:
@@ -153,7 +152,7 @@ def test_a_wrong_set_up_fails_at_once_with_the_remedy(
     site: Site, sections: dict[str, object], more: tuple[str, ...], reported: str
 ) -> None:
     with start(site, site.folder / "wrong.json", *more, **sections) as process:
-        _, errors = process.communicate(timeout=90)
+        _, errors = process.communicate(timeout=300)
     assert process.returncode == 2
     assert reported in errors
     assert "Traceback" not in errors

@@ -105,7 +105,7 @@ def test_darks_of_runs_in_files_and_in_events(
         run = RawRun(SHAPE)
         feed(analysis, [run.start(), run.descriptor(external=""), run.event(1, **{KEY: frame})])
         feed(analysis, [run.stop(1)])
-        assert analysis.drain(60)
+        assert analysis.drain(120)
     assert stores.only.table("frames")["status"].tolist() == ["ok"]
     assert stores.only.start["gixi"]["provenance"]["correction_sha256"]["dark"]
 
@@ -156,7 +156,7 @@ def test_what_tiled_replays_gives_the_same_results(
         with Analysis(config, store=stores, factory=FAKE) as analysis:
             for documents in (live, replayed):
                 feed(analysis, documents)
-                assert analysis.drain(60)
+                assert analysis.drain(120)
                 # A stopped run is not analysed twice by one analysis.
                 analysis._core._router._ignored.clear()
     first, again = stores.made

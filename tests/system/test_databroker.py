@@ -19,7 +19,7 @@ legacy_catalogue = pytest.importorskip(
     "legacy_catalogue", reason="databroker is not installed: gixi_bluesky[databroker]"
 )
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 
 TESTS = Path(__file__).resolve().parents[1]
 GEOMETRY = {

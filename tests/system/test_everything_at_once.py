@@ -65,7 +65,7 @@ class Acknowledged:
 
     def send(self, message: bytes) -> None:
         self._producer.produce(TOPIC, message, on_delivery=self._delivered)
-        assert self._producer.flush(30) == 0
+        assert self._producer.flush(120) == 0
 
     def _delivered(self, error: Any, message: Any) -> None:
         assert error is None, error
@@ -149,7 +149,7 @@ def test_a_beamtime_in_which_everything_is_killed_once(
         for place in {*scan.acknowledged, *poison.ends}
     }
     # An offset passes a dead letter only when the broker has that.
-    wait_for(lambda: site.committed(TOPIC) == ends, "everything is committed", 120, 1.0)
+    wait_for(lambda: site.committed(TOPIC) == ends, "everything is committed", 300, 1.0)
     letters = messages(site.broker.bootstrap, f"{TOPIC}.dead-letters")
     assert sorted(letter.value() or b"" for letter in letters) == sorted(POISON)
     assert all(row["lag"] == 0 for row in job.status())
@@ -166,7 +166,7 @@ def first_frame(job: Job) -> float:
     def stored() -> bool:
         return any((beat := job.beat(task)) and beat.frames for task in range(2))
 
-    wait_for(stored, "the first frame", 120)
+    wait_for(stored, "the first frame", 300)
     return time.monotonic() - job.submitted
 
 
@@ -194,26 +194,26 @@ def disturb(
     """Kill one thing after the other while runs come in."""
     job.await_running(2)
     scan.await_run(1)
-    wait_for(lambda: (beat := job.beat(0)) and beat.partitions, "partitions for the first", 60)
+    wait_for(lambda: (beat := job.beat(0)) and beat.partitions, "partitions for the first", 300)
     first = job.beat(0)
     assert first is not None
     os.kill(first.pid, signal.SIGKILL)
     killed = time.time()
     # By the other consumer, or by the killed one's next start where Slurm is the quicker one.
-    wait_for(lambda: held_by_others(job, first.pid) >= set(first.partitions), "a take-over", 90)
+    wait_for(lambda: held_by_others(job, first.pid) >= set(first.partitions), "a take-over", 300)
     times["take-over after SIGKILL"] = time.time() - killed
     times["SIGKILL to the next start"] = job.await_start(0, 2) - killed
 
     scan.await_run(3)
     poison.send(POISON[0])
     site.broker.kill()
-    wait_for(lambda: (beat := job.beat(1)) and beat.last_error, "the broker is missed", 60)
+    wait_for(lambda: (beat := job.beat(1)) and beat.last_error, "the broker is missed", 300)
     site.broker.start()
     poison.send(POISON[1])
 
     scan.await_run(5)
     site.server.kill()
-    wait_for(lambda: is_missed(site, scan), "a run waits for Tiled", 120, pause_s=0.5)
+    wait_for(lambda: is_missed(site, scan), "a run waits for Tiled", 300, pause_s=0.5)
     poison.send(POISON[2])
     site.server.start()
 
@@ -221,13 +221,13 @@ def disturb(
     asleep = job.beat(1)
     assert asleep is not None
     os.kill(asleep.pid, signal.SIGSTOP)
-    wait_for(lambda: len(held_by_others(job, asleep.pid)) == PARTITIONS, "it is missed", 120)
+    wait_for(lambda: len(held_by_others(job, asleep.pid)) == PARTITIONS, "it is missed", 300)
     poison.send(POISON[3])
     before = job.log(1).count('"event": "assigned"')
     os.kill(asleep.pid, signal.SIGCONT)
     # It believes in its old partitions for a moment, and Tansu's group stalls when a member leaves
     # while others join.
-    wait_for(lambda: job.log(1).count('"event": "assigned"') > before, "the woken one is back", 120)
+    wait_for(lambda: job.log(1).count('"event": "assigned"') > before, "the woken one is back", 300)
     job.await_running(2, since=time.time())
     preempted, starts = time.time(), job.starts(0)
     site.preempt(job.status()[0]["node"])

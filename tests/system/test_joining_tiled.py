@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
 from bluesky_tiled_plugins import TiledWriter
 from fakes import FAKE, Stores, fake_config
 from raw_runs import feed, hdf5_run, images
+from waiting import wait_until
 
 from gixi_bluesky.callbacks.analysis import Analysis
 from gixi_bluesky.tiled_adapters.server.embedded import embedded_server
@@ -27,12 +27,9 @@ def test_the_beginning_of_a_run_comes_from_tiled(tmp_path: Path) -> None:
             config, store=stores, factory=FAKE, raw=lambda: server.catalog("raw")
         ) as analysis:
             feed(analysis, documents[2:7])  # resource and two frames
-            deadline = time.monotonic() + 30
-            while not stores.made or len(stores.made[0].table("frames")) < 2:
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
+            wait_until(lambda: stores.made and len(stores.made[0].table("frames")) >= 2)
             feed(analysis, documents[7:])
-            assert analysis.drain(20)
+            assert analysis.drain(120)
         assert sorted(stores.only.table("frames")["frame"]) == [0, 1, 2, 3]
         assert stores.only.stop["num_events"]["frames"] == 4
         feed(writer, documents[2:])

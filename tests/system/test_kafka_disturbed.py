@@ -9,12 +9,13 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from consumer_process import ConsumerProcess
 from kafka_broker import Broker
 from kafka_site import Site, assert_whole, tables, wait_for
 from served import Server
 from soak import soak_round, soak_seeds
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 
 FRAMES = 16
 PARTITIONS = 4
@@ -48,10 +49,10 @@ def site(tmp_path: Path) -> Iterator[Disturbed]:
 def test_nothing_is_lost_or_doubled_whatever_is_killed(site: Disturbed) -> None:
     a, b = (site.consumer(name, GIXI_FAKE_SECONDS="0.05") for name in "ab")
     poison = []
-    with site.publishing(programs=2, runs=2, frames=FRAMES, period_s=0.5):
+    with site.publishing(programs=2, runs=2, frames=FRAMES, period_s=0.5) as beamline:
         for consumer in (a, b):
             consumer.wait_until(lambda beat: len(beat.partitions) == PARTITIONS // 2)
-        wait_for(lambda: any(one.beat().frames > 2 for one in (a, b)))  # type: ignore[union-attr]
+        wait_for(lambda: any((beat := one.beat()) and beat.frames > 2 for one in (a, b)))
         a.kill()
         c = site.consumer("c", GIXI_FAKE_SECONDS="0.05")
         poison += [(1, offset) for offset in site.send(b"poison", b"\xc1", partition=1)]
@@ -60,9 +61,10 @@ def test_nothing_is_lost_or_doubled_whatever_is_killed(site: Disturbed) -> None:
         c.wait_until(lambda beat: bool(beat.last_error))
         site.broker.start()
         c.wait_until(lambda beat: len(beat.partitions) > 0)
+        before = refusals(b, c)
         site.server.kill()
         poison += [(2, offset) for offset in site.send(None, partition=2)]
-        time.sleep(5)
+        wait_for(lambda: refusals(b, c) > before or all(one.poll() is not None for one in beamline))
         site.server.start()
         b.send(signal.SIGSTOP)
         c.wait_until(lambda beat: len(beat.partitions) == PARTITIONS)
@@ -70,6 +72,11 @@ def test_nothing_is_lost_or_doubled_whatever_is_killed(site: Disturbed) -> None:
     site.await_committed(180)
     assert_as_if_undisturbed(site, poison)
     assert [consumer.end() for consumer in (b, c)] == [0, 0]
+
+
+def refusals(*consumers: ConsumerProcess) -> int:
+    """Return how often rows could not be sent to Tiled."""
+    return sum(one.log.read_text().count("tiled_refused") for one in consumers)
 
 
 def assert_as_if_undisturbed(site: Disturbed, poison: list[tuple[int, int]]) -> None:

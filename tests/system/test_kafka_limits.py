@@ -24,7 +24,7 @@ from gixi_bluesky.callbacks.kafka.settings import KafkaSettings
 from gixi_bluesky.callbacks.kafka.wire import encode
 from gixi_bluesky.cli import app
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 
 FRAMES = 4
 

@@ -33,14 +33,14 @@ def test_the_example_shows_peaks_as_they_are_stored(tmp_path: Path) -> None:
         with listener.stdout as reported:
             Thread(target=lambda: [lines.put(x) for x in reported]).start()
             try:
-                assert lines.get(timeout=90) == "listening\n"
+                assert lines.get(timeout=180) == "listening\n"
                 writing = RunWriting(server.catalog("gixi"), tmp_path / "results", start_document())
                 for frame in range(FRAMES):
                     writing.images([frame])
                     writing.table("peaks", [frame])
                     # They are shown before anything else of the frame is stored.
                     for peak in range(PEAKS_PER_FRAME):
-                        line = lines.get(timeout=60)
+                        line = lines.get(timeout=180)
                         q = 1 + peak / 10
                         assert line.startswith(f"frame {frame}: |q| = {q:.4f} 1/angstrom")
                     writing.table("matches", [frame])

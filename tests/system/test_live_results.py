@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,8 +9,7 @@ import numpy as np
 import pytest
 import yaml
 from bluesky_tiled_plugins import TiledWriter
-from live_pages import LivePage, chromium
-from PIL import Image
+from live_pages import LivePage, chromium, spread
 from raw_runs import KEY as IMAGE_KEY
 from raw_runs import feed, hdf5_run
 from served import KEY, Server
@@ -24,7 +22,7 @@ from gixi_bluesky.processing.structures.cif_files import read_structure, shipped
 from gixi_bluesky.tiled_adapters import queries
 from gixi_bluesky.web import page_address
 
-pytestmark = [pytest.mark.system, pytest.mark.server, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.system, pytest.mark.server, pytest.mark.slow, pytest.mark.timeout(900)]
 
 SHAPE = (120, 140)
 FRAMES = 2
@@ -107,10 +105,6 @@ def tab(browser: Any, server: Server, derived_uid: str) -> Iterator[LivePage]:
     context.close()
 
 
-def spread(locator: Any) -> float:
-    return float(np.asarray(Image.open(io.BytesIO(locator.screenshot())).convert("L")).std())
-
-
 def test_cuts_textures_and_stored_images_are_shown(tab: LivePage) -> None:
     for name in ("q-image", "polar-image", "raw-image"):
         tab.until(lambda name=name: tab.all(name).get_attribute("data-ready") == "true")
@@ -118,8 +112,8 @@ def test_cuts_textures_and_stored_images_are_shown(tab: LivePage) -> None:
     tab.until(lambda: tab.all("peak").count() > 2)
     tab.all("peak").nth(0).click()
     tab.until(lambda: tab.all("peak-profile").count() == 1)
-    assert tab.all("peak-profile").locator("circle").count() > 4
-    assert tab.all("peak-profile").locator("path").count() == 1
+    tab.until(lambda: tab.all("peak-profile").locator("circle").count() > 4)
+    tab.until(lambda: tab.all("peak-profile").locator("path").count() == 1)
     tab.page.get_by_role("tab", name="Texture").click()
     tab.until(lambda: "first" in tab.all("timeline").inner_text())
     tab.page.get_by_role("tab", name="Cuts").click()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import re
 import signal
 import subprocess
@@ -12,10 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from live_pages import LivePage, chromium
-from PIL import Image
+from live_pages import LivePage, chromium, spread
 from served import KEY, Server
 from tiled_servers import PEAKS_PER_FRAME, RunWriting, start_document
 
@@ -108,12 +105,11 @@ def test_rows_appear_while_a_run_is_measured_and_it_ends(tab, server):
     tab.page.keyboard.press("Home")
     tab.until(lambda: tab.all("frame-slider").input_value() == "0")
     tab.all("peak").nth(1).click()
-    assert "|q|" in tab.all("peak-detail").inner_text()
-    assert tab.all("peak").nth(1).get_attribute("aria-selected") == "true"
+    tab.until(lambda: "|q|" in tab.all("peak-detail").inner_text())
+    tab.until(lambda: tab.all("peak").nth(1).get_attribute("aria-selected") == "true")
     # What is drawn is not black: the images and the curves.
     for name in ("polar-image", "q-image", "timeline"):
-        shot = Image.open(io.BytesIO(tab.all(name).screenshot())).convert("L")
-        assert np.asarray(shot, float).std() > 8, name
+        tab.until(lambda name=name: spread(tab.all(name)) > 8)
 
 
 def test_metadata_is_shown_as_text(tab, server):
@@ -165,7 +161,7 @@ def test_two_tabs_lose_and_double_nothing_when_the_server_is_killed(tab, server)
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_the_demo_plays_from_empty_to_complete(browser, tmp_path):
     command = [sys.executable, "-m", "gixi_bluesky", "demo", "--live", "--frames", str(FRAMES)]
     log = tmp_path / "log"
@@ -176,12 +172,12 @@ def test_the_demo_plays_from_empty_to_complete(browser, tmp_path):
     try:
         page = LivePage(browser.new_page(viewport={"width": 1920, "height": 1080}))
         page.open(_announced(log, demo))
-        page.until(lambda: page.all("run").count() >= 1, 120)
+        page.until(lambda: page.all("run").count() >= 1, 300)
         uid = page.all("run").last.get_attribute("data-uid")
         state = page.run(uid).get_by_test_id("state")
         page.until(lambda: state.inner_text() == "live")
-        page.until(lambda: page.all("raw-image").get_attribute("data-ready") == "true", 120)
-        page.until(lambda: state.inner_text() == "complete", 120)
+        page.until(lambda: page.all("raw-image").get_attribute("data-ready") == "true", 300)
+        page.until(lambda: state.inner_text() == "complete", 300)
         page.run(uid).click()
         phase = page.page.locator("[data-testid=phase][data-phase=MAPbBr3]")
         page.until(lambda: float(phase.get_attribute("data-probability") or 0) > 0.9)
@@ -190,7 +186,7 @@ def test_the_demo_plays_from_empty_to_complete(browser, tmp_path):
         assert page.errors == []
     finally:
         demo.send_signal(signal.SIGINT)
-        assert demo.wait(timeout=90) == 0, log.read_text(encoding="utf-8")
+        assert demo.wait(timeout=300) == 0, log.read_text(encoding="utf-8")
 
 
 def _heed_ctrl_c() -> None:
@@ -200,7 +196,7 @@ def _heed_ctrl_c() -> None:
 
 def _announced(log: Path, process: subprocess.Popen[bytes]) -> str:
     """Return the address that a command printed."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while time.monotonic() < deadline and process.poll() is None:
         found = re.search(r"live view: (\S+)", log.read_text(encoding="utf-8"))
         if found:

@@ -23,7 +23,7 @@ from tiled.server.settings import DatabaseSettings
 from tiled.structures.core import Spec
 from tiled_servers import start_document
 
-pytestmark = [pytest.mark.system, pytest.mark.server, pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.system, pytest.mark.server, pytest.mark.slow, pytest.mark.timeout(900)]
 
 PASSWORDS = {"admin": "admins-own", "operator": "writes-film", "viewer": "reads-film"}
 READS = ["read:metadata", "read:data"]
@@ -85,7 +85,7 @@ class NamedServer(Server):
         super().__init__(folder, *(str(word) for pair in options.items() for word in pair))
 
     def await_answer(self) -> None:
-        deadline = time.monotonic() + 150
+        deadline = time.monotonic() + 300
         while time.monotonic() < deadline:
             try:
                 if httpx.get(f"{self.uri}/").is_success:
@@ -98,11 +98,14 @@ class NamedServer(Server):
     def key(self, user: str, scopes: list[str]) -> str:
         """Return an API key of a user, as the page makes one."""
         form = {"grant_type": "password", "username": user, "password": PASSWORDS[user]}
-        token = httpx.post(f"{self.uri}/auth/provider/site/token", data=form).raise_for_status()
+        token = httpx.post(
+            f"{self.uri}/auth/provider/site/token", data=form, timeout=180
+        ).raise_for_status()
         made = httpx.post(
             f"{self.uri}/auth/apikey",
             headers={"Authorization": f"Bearer {token.json()['access_token']}"},
             json={"scopes": scopes, "expires_in": 600},
+            timeout=180,
         )
         return str(made.raise_for_status().json()["secret"])
 
@@ -122,7 +125,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NamedServer]:
     try:
         with ThreadPoolExecutor(1) as beside:  # playwright's loop runs in this thread
             beside.submit(asyncio.run, define_tags(one.catalogue)).result()
-        root = from_uri(one.uri, api_key=one.key("admin", ["inherit"]))
+        root = from_uri(one.uri, api_key=one.key("admin", ["inherit"]), timeout=httpx.Timeout(180))
         one.contexts.append(root.context)
         for name in ("raw", "gixi"):
             root.create_container(name, specs=[CATALOGUE], access_tags=["film"])
@@ -185,7 +188,8 @@ def test_who_may_only_read_sees_no_panel_and_gets_403_on_every_action(
 
     for scopes in (READS, ["inherit"]):
         headers = {"Authorization": f"Apikey {server.key('viewer', scopes)}"}
-        with httpx.Client(base_url=server.uri.removesuffix("api/v1"), headers=headers) as viewer:
+        base = server.uri.removesuffix("api/v1")
+        with httpx.Client(base_url=base, headers=headers, timeout=180) as viewer:
             assert viewer.get("gixi/health.json").json()["operated"] is False
             answers = [viewer.get(f"gixi/operate/{name}") for name in ("state", "jobs")]
             answers += [viewer.post(f"gixi/operate/{name}", json={}) for name in ACTIONS]
@@ -202,7 +206,7 @@ def test_who_may_write_operates_by_name_and_the_record_says_who_and_when(
     tab.page.get_by_role("button", name="Operate").click()
     give_name(tab, "operator", "Start")
     tab.until(lambda: tab.all("config-form").count() == 1)
-    assert "as operator (site)" in tab.all("operate").inner_text()
+    tab.until(lambda: "as operator (site)" in tab.all("operate").inner_text())
     tab.page.locator("[id='detector.score_threshold']").fill("0.8")
     tab.page.get_by_label("Note").fill("by operator")
     tab.page.get_by_role("button", name="Save as a new version").click()

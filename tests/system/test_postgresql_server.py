@@ -26,7 +26,7 @@ from tiled_servers import (
 from gixi_bluesky.tiled_adapters import queries
 from gixi_bluesky.tiled_adapters.schema import STREAMS, q_bin
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "server.yml"
 
@@ -110,7 +110,7 @@ def test_who_listens_sees_rows_through_redis(server: Server) -> None:
         writing = RunWriting(server.catalog("gixi"), server.directory, start)
         for frame in range(3):
             writing.flush([frame])
-            rows = seen.get(timeout=60)
+            rows = seen.get(timeout=180)
             assert rows["frame"].tolist() == [frame] * PEAKS_PER_FRAME
         writing.stop()
 

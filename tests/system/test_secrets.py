@@ -34,7 +34,7 @@ def test_the_key_is_in_no_document_log_or_file(
         )
         with Analysis(config, factory=FAKE) as analysis:
             feed(analysis, hdf5_run(tmp_path / "raw.h5", frames))
-            analysis.drain(60)
+            analysis.drain(120)
             reported = repr(analysis.status()) + repr(config)
             run = server.catalog("gixi").values().last()
             documents = json.dumps(list(run.documents()))

@@ -28,14 +28,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         running.close()
 
 
-@pytest.mark.timeout(600)
 def test_a_server_killed_three_times_in_mid_run_costs_nothing_and_no_one_waits(
     server: Server,
 ) -> None:
     kill_during_run(server, Random(20261122), kills=3)
 
 
-@pytest.mark.timeout(600)
 def test_a_server_that_hangs_delays_no_close_and_keeps_no_session_out(server: Server) -> None:
     documents = numbered_run(server.directory / "raw.h5")
     catalogue = server.catalog("gixi")

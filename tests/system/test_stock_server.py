@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -15,13 +14,14 @@ import httpx
 import pytest
 import yaml
 from fake_pipeline import N_PHI, N_Q
+from ports import free_port
 from result_files import single_file
 from tiled.client import from_uri
 
 from gixi_bluesky.callbacks.derived.registration import register_result
 from gixi_bluesky.tiled_adapters import queries
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 
 KEY = "stockserver1"
 ADAPTER = "gixi_bluesky.tiled_adapters.result_files:ResultFileAdapter"
@@ -30,9 +30,7 @@ ADAPTER = "gixi_bluesky.tiled_adapters.result_files:ResultFileAdapter"
 @contextlib.contextmanager
 def stock_server(folder: Path) -> Iterator[str]:
     """`tiled serve config`, which knows of us only what its configuration says."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     config = {
         "catalog": {
             "uri": f"sqlite:///{folder / 'catalog.db'}",
@@ -52,7 +50,7 @@ def stock_server(folder: Path) -> Iterator[str]:
     )
     uri = f"http://127.0.0.1:{port}/api/v1"
     try:
-        deadline = time.monotonic() + 150
+        deadline = time.monotonic() + 300
         while time.monotonic() < deadline:
             with contextlib.suppress(httpx.HTTPError):
                 if httpx.get(f"{uri}/").is_success:
@@ -61,13 +59,13 @@ def stock_server(folder: Path) -> Iterator[str]:
         yield uri
     finally:
         server.terminate()
-        server.wait(30)
+        server.wait(120)
 
 
 def test_it_shows_result_files_and_answers_our_queries(tmp_path: Path) -> None:
     path = single_file(tmp_path / "results")
     with stock_server(tmp_path) as uri:
-        root = from_uri(uri, api_key=KEY)
+        root = from_uri(uri, api_key=KEY, timeout=httpx.Timeout(180))
         register_result(path, root)
         (node,) = root["gixi_files"].values()
         assert node["peaks"].read()["q"].tolist() == [1.0, 2.0]

@@ -22,7 +22,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]
         yield running
 
 
-@pytest.mark.timeout(600)
 def test_a_run_whose_writer_was_killed_five_times_holds_each_frame_once(
     server: EmbeddedServer,
 ) -> None:

@@ -13,8 +13,9 @@ import pandas as pd
 import pytest
 from consumer_process import FACTORY
 from fakes import FILM, fake_config
-from kafka_site import Site, assert_whole
+from kafka_site import Site, assert_whole, wait_for
 from raw_runs import feed, images, inline_run
+from served import stored_frames
 from waiting import wait_until
 
 from gixi_bluesky.callbacks.analysis import Analysis
@@ -69,7 +70,7 @@ def analysed(folder: Path, kills: tuple[int, ...] = ()) -> tuple[pd.DataFrame, p
             os.kill(analysis.status()["worker_pid"], signal.SIGKILL)
         feed(analysis, list(documents))
         assert analysis.drain(90)
-        assert analysis.status()["worker_restarts"] == len(kills)
+        wait_until(lambda: analysis.status()["worker_restarts"] == len(kills))
     return file_tables(folder / "results")
 
 
@@ -91,12 +92,13 @@ def test_a_killed_consumer_changes_no_track(kafka_site: Site) -> None:
     first = site.consumer("first", **{FACTORY: FILM, "GIXI_FAKE_SECONDS": "0.3"})
     site.send(*(encode(*document) for document in disturbed))
     first.wait_until(lambda beat: beat.frames >= KILLED_AFTER)
+    catalogue = site.catalogue()
+    wait_for(lambda: stored_frames(catalogue, disturbed[0][1]["uid"]) > 0)
     first.kill()
     second = site.consumer("second", **{FACTORY: FILM})
     site.send(*(encode(*document) for document in whole))
     site.await_committed()
-    assert second.beat().frames < 2 * FRAMES  # the first one's frames were not done again
-    catalogue = site.catalogue()
+    assert second.beat().frames < 2 * FRAMES  # what the first one had stored was not done again
     tables = []
     for documents in (disturbed, whole):
         run = assert_whole(catalogue, documents[0][1]["uid"], FRAMES)

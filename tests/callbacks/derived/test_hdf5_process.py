@@ -149,7 +149,7 @@ def test_the_process_of_the_scan_never_loads_hdf5(tmp_path: Path) -> None:
         [sys.executable, "-c", textwrap.dedent(script)],
         capture_output=True,
         text=True,
-        timeout=170,
+        timeout=400,
         check=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )

@@ -154,7 +154,7 @@ def test_area_detectors_of_ophyd(
 ) -> None:
     th = SynAxis(name="th")
     engine(list_scan([area_detector(tmp_path, spec, n)], th, [0.1, 0.2, 0.3]))
-    assert analysis.drain(30)
+    assert analysis.drain(120)
     np.testing.assert_allclose(means(stores.only), np.arange(1, 3 * n + 1))
     angles = stores.only.table("frames").sort_values("frame")["incidence_angle_deg"]
     np.testing.assert_allclose(angles, np.repeat([0.1, 0.2, 0.3], n))
@@ -179,7 +179,7 @@ def test_a_step_scan_of_ophyd_async(
 ) -> None:
     detector, motor = blobs(tmp_path)
     engine(list_scan([detector], motor, [0.1, 0.25, 0.4]))
-    assert analysis.drain(30)
+    assert analysis.drain(120)
     np.testing.assert_allclose(means(stores.only), written(tmp_path), rtol=1e-6)
     angles = stores.only.table("frames").sort_values("frame")["incidence_angle_deg"]
     np.testing.assert_allclose(angles, [0.1, 0.25, 0.4])
@@ -203,7 +203,7 @@ def test_a_fly_scan_of_ophyd_async_with_several_images_an_event(
         yield from bps.unstage(detector)
 
     engine(fly())
-    assert analysis.drain(30)
+    assert analysis.drain(120)
     frames = stores.only.table("frames").sort_values("frame")
     assert frames["raw_seq_num"].tolist() == [1, 1, 2, 2, 3, 3]
     assert set(frames["incidence_angle_deg"]) == {0.2}
@@ -237,7 +237,7 @@ def test_several_detectors_and_streams_in_nested_runs(
         yield from bps.unstage(outer)
 
     engine(around())
-    assert analysis.drain(30)
+    assert analysis.drain(120)
     found = {}
     for store in stores.made:
         found.setdefault(store.start["plan_name"], []).append(means(store).tolist())
@@ -249,7 +249,7 @@ def test_a_count_without_the_angle_gives_rows_that_say_so(
     engine: RunEngine, analysis: Analysis, stores: Stores, tmp_path: Path
 ) -> None:
     engine(count([area_detector(tmp_path, "AD_TIFF", 1)], num=2))
-    assert analysis.drain(30)
+    assert analysis.drain(120)
     frames = stores.only.table("frames")
     assert frames["status"].tolist() == ["failed"] * 2
     assert "the incidence angle 'th' is not in the event" in frames["reason"][0]

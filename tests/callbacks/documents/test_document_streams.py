@@ -236,7 +236,7 @@ class Beamline(RuleBasedStateMachine):
         for run in self.runs:
             if 0 in run.sent and not run.stopped:
                 self.analysis(*run.stop)
-        assert self.analysis.drain(30)
+        assert self.analysis.drain(120)
         derived = {store.start["gixi"]["raw_uid"]: store for store in self.stores}
         assert len(derived) == len(self.stores)
         for run in self.runs:
@@ -305,7 +305,7 @@ def test_a_run_that_never_stops_is_stored_as_it_goes(beamline: type[Beamline]) -
         if i == 3:  # a whole run within it
             for inner in [*inline(nested, 2)[0], nested.stop(2)]:
                 beamline.analysis(*inner)
-    assert beamline.analysis.drain(20)
+    assert beamline.analysis.drain(120)
     outer, inner_store = beamline.stores
     check_derived(inner_store, [0, 1])
     wait_until(lambda: len(outer.table("frames")) >= MOST)
@@ -333,7 +333,7 @@ def test_recorded_documents_of_beamlines_are_taken_without_an_error(
                 if all(isinstance(size, int) for size in key.get("shape", ()))
             )
     assert stopped > 80
-    assert beamline.analysis.drain(60)
+    assert beamline.analysis.drain(120)
     assert beamline.analysis.status()["documents_refused"] == refused
     assert 0 < len(beamline.stores) <= imaging
     for store in beamline.stores:

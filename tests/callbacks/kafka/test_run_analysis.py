@@ -87,7 +87,7 @@ def test_a_released_run_begins_anew_with_its_documents(
     thaws = threading.Event()
     stores.options = {"thaws": thaws}
     feed(analysis, documents)
-    analysis.release([uid], 10.0, flush=False, meanwhile=thaws.set)
+    analysis.release([uid], 120.0, flush=False, meanwhile=thaws.set)
     assert not analysis.has(uid)
     assert stores.only.closed
     assert not [name for name, _ in stores.only.documents if name == "stop"]
@@ -101,7 +101,7 @@ def test_a_release_stores_what_is_analysed(analysis: ConsumedRuns, stores: Store
     documents = inline_run(images(3))
     feed(analysis, documents[:-1])
     wait_until(lambda: analysis.status()["frames_done"] == 3)
-    analysis.release([documents[0][1]["uid"]], 10.0)
+    analysis.release([documents[0][1]["uid"]], 120.0)
     assert stores.only.table("frames")["frame"].tolist() == [0, 1, 2]
     assert stores.only.closed
 
@@ -293,7 +293,7 @@ class StoredRows:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_a_long_run_does_not_grow_in_memory(tmp_path: Path) -> None:
     """An hour of a run in fast time: its frames, events, marks and the course of a track."""
     config = fake_config(tmp_path, output={"images": "every_10"}, queue={"max_mib": 1})
@@ -345,7 +345,7 @@ class Forgetting(MemoryStore):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_many_runs_do_not_grow_in_memory(tmp_path: Path) -> None:
     """Two hours of runs of half a minute: only the identity of each is kept."""
     marks = Marks()

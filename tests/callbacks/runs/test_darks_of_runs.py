@@ -133,7 +133,7 @@ def test_darks_inside_events_in_files_and_by_late_datum(tmp_path: Path) -> None:
     config = fake_config(tmp_path, corrections={"dark": {"stream": "dark", "events": 2}})
     with Analysis(config, store=stores, factory=FAKE) as analysis:
         feed(analysis, documents)
-        assert analysis.drain(30)
+        assert analysis.drain(120)
     assert len(stores.made) == 3
     for store in stores.made:
         assert store.table("frames")["status"].tolist() == ["ok"]
@@ -158,7 +158,7 @@ def test_a_dark_that_cannot_be_read_makes_its_frames_unavailable(tmp_path: Path)
                 run.stop,
             ],
         )
-        assert analysis.drain(30)
+        assert analysis.drain(120)
     (row,) = stores.only.table("frames").to_dict("records")
     assert row["status"] == "unavailable"
     assert row["reason"].startswith("the dark of the run: ")

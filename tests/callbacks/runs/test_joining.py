@@ -73,7 +73,7 @@ def test_events_whose_descriptor_came_before_us(
     feed(analysis, documents[3:6])
     assert wait_for_rows(stores, 4) == [0, 1, 2, 3]
     feed(analysis, documents[6:])
-    assert analysis.drain(15)
+    assert analysis.drain(120)
     assert sorted(stores.only.table("frames")["frame"]) == [0, 1, 2, 3, 4]
 
 
@@ -86,7 +86,7 @@ def test_a_run_that_stops_before_its_beginning_is_found(
     wait_until(lambda: not analysis.status()["documents_queued"])
     catalogue.runs[documents[0][1]["uid"]] = documents[:4]
     assert wait_for_rows(stores, 5) == [0, 1, 2, 3, 4]
-    assert analysis.drain(15)
+    assert analysis.drain(120)
     assert stores.only.stop["gixi"]["completeness"] == "complete"
 
 
@@ -106,7 +106,7 @@ def test_a_file_that_tiled_calls_otherwise(
     feed(analysis, documents[7:9])
     assert wait_for_rows(stores, 3) == [0, 1, 2]
     feed(analysis, documents[9:])
-    assert analysis.drain(15)
+    assert analysis.drain(120)
     assert stores.only.table("frames").sort_values("frame")["status"].tolist() == ["ok"] * 6
     assert stores.only.stop["gixi"]["completeness"] == "complete"
 
@@ -122,7 +122,7 @@ def test_a_second_file_is_not_taken_for_the_first(
     feed(analysis, [documents[5], ("stream_datum", datum), *documents[6:7]])
     wait_for_rows(stores, 1)
     feed(analysis, [stop])
-    assert analysis.drain(15)
+    assert analysis.drain(120)
     assert 2 not in stores.only.table("frames")["frame"].tolist()
     assert stores.only.stop["gixi"]["missing_frames"] == [2]
 
@@ -161,6 +161,6 @@ def test_a_run_from_its_beginning_needs_no_catalogue(
 ) -> None:
     analysis, stores = joined
     feed(analysis, inline_run(images(2)))
-    assert analysis.drain(15)
+    assert analysis.drain(120)
     assert sorted(stores.only.table("frames")["frame"]) == [0, 1]
     assert catalogue.asked == 0

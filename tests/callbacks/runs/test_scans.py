@@ -72,7 +72,7 @@ def test_every_frame_of_a_scan_has_its_q(engine: RunEngine, tmp_path: Path) -> N
     with Analysis(config, store=stores) as analysis:
         engine.subscribe(analysis)
         engine(list_scan([detector], th, angles, mono, energies))
-        assert analysis.drain(60)
+        assert analysis.drain(120)
     frames = stores.only.table("frames").sort_values("frame")
     assert frames["status"].tolist() == ["ok"] * 5
     np.testing.assert_allclose(frames["incidence_angle_deg"], np.degrees(angles) * 1e-3)
@@ -118,7 +118,7 @@ def test_a_detector_on_a_moving_arm_sees_the_same_rings(engine: RunEngine, tmp_p
     with Analysis(config, store=stores) as analysis:
         engine.subscribe(analysis)
         engine(list_scan([detector], tth, [t for t, _ in arms], delta, [d for _, d in arms]))
-        assert analysis.drain(60)
+        assert analysis.drain(120)
         status = analysis.status()
     assert status["maps_built"] == 4
     assert status["maps_seconds"] > 0

@@ -114,7 +114,7 @@ def test_rows_images_and_counts_of_a_stored_sum(tmp_path: Path) -> None:
     with Analysis(config, store=stores, factory=FAKE) as analysis:
         for documents in (inline_run(images(8)), hdf5_run(tmp_path / "raw.h5", images(8))):
             feed(analysis, documents)
-        assert analysis.drain(30)
+        assert analysis.drain(120)
     for store in stores.made:
         rows = store.table("frames").sort_values("frame")
         assert rows["frame"].tolist() == [0, 3, 6]

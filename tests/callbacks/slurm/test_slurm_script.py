@@ -32,7 +32,8 @@ if os.environ.get("BEAT"):
 while not stopping and "STATUS" not in os.environ:
     time.sleep(0.01)
 (here / "draining").touch()
-time.sleep(float(os.environ.get("DRAIN_S", "0")))
+while "DRAINS" in os.environ and not (here / "go on").exists():
+    time.sleep(0.01)
 sys.exit(int(os.environ.get("STATUS", "0")))
 """
 # Tells what it was asked for, in place of Slurm's: these tests are of the shell's decisions.
@@ -91,7 +92,7 @@ class Job:
         self.process.send_signal(number)
 
     def ended(self) -> int:
-        return self.process.wait(30)
+        return self.process.wait(120)
 
     @property
     def requeued(self) -> str:
@@ -203,17 +204,20 @@ def test_usr1_drains_the_consumer_and_the_task_goes_on_later(tmp_path: Path) -> 
 
 
 def test_a_cancel_that_comes_while_the_time_limit_drains_holds(tmp_path: Path) -> None:
-    job = Job(tmp_path, DRAIN_S="1")
+    job = Job(tmp_path, DRAINS="yes")
     job.tell(signal.SIGUSR1)
     wait_until((job.folder / "draining").exists)
     job.tell(signal.SIGTERM)
+    (tmp_path / "go on").touch()
     assert job.ended() == 0
     assert not job.requeued
 
 
 def test_signalled_before_it_began_the_consumer_is_not_started(tmp_path: Path) -> None:
-    job = Job(tmp_path, prologue=(f"touch {tmp_path}/ready", "sleep 0.5"))
+    waits = f"until [ -e '{tmp_path}/go on' ]; do sleep 0.05; done"
+    job = Job(tmp_path, prologue=(f"touch {tmp_path}/ready", waits))
     job.tell(signal.SIGTERM)
+    (tmp_path / "go on").touch()
     assert job.ended() == 0
     assert not (tmp_path / "arguments").exists()
 

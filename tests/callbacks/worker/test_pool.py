@@ -42,7 +42,7 @@ class Desk:
     def deliver(self, frame: Frame, outcome: Outcome) -> None:
         if not self.go_on.is_set():
             self.waits.set()
-            assert self.go_on.wait(60)
+            assert self.go_on.wait(180)
         if self.refuses:
             raise self.refuses.pop(0)
         self.outcomes.append((frame.run_uid, frame.number, outcome))
@@ -53,7 +53,7 @@ class Desk:
         self.queue.put(Frame(run, number, number + 1, 0.0, image, Conditions(), now, 0.0))
 
     def wait(self, n: int) -> list[str]:
-        wait_until(lambda: len(self.outcomes) >= n, 60)
+        wait_until(lambda: len(self.outcomes) >= n)
         assert len(self.outcomes) == n
         return [outcome.status for _, _, outcome in self.outcomes]
 
@@ -61,8 +61,7 @@ class Desk:
 @pytest.fixture(scope="module")
 def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     """Three processes, which all tests share: each leaves them as good as new."""
-    queue = {"workers": 3, "frame_timeout_s": 2.0}
-    desk = Desk(fake_config(tmp_path_factory.mktemp("pool"), queue=queue))
+    desk = Desk(fake_config(tmp_path_factory.mktemp("pool"), queue={"workers": 3}))
     desk.worker.start()
     yield desk
     desk.worker.close()
@@ -71,7 +70,7 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
 
 @pytest.fixture
 def desk(started: Desk) -> Desk:
-    assert started.worker.busy == len(started.queue) == 0
+    wait_until(lambda: started.worker.busy == len(started.queue) == 0)
     started.outcomes.clear()
     return started
 
@@ -102,7 +101,7 @@ def test_all_processes_killed_at_once_cost_no_frame(desk: Desk) -> None:
     for number in range(30):
         desk.put(number)
     # The worker sees no end of a process before all have ended.
-    assert desk.waits.wait(60)
+    assert desk.waits.wait(180)
     killed = desk.worker.pool.pids
     for pid in killed:
         os.kill(pid, signal.SIGKILL)
@@ -129,14 +128,16 @@ def test_the_builder_killed_is_built_again(desk: Desk) -> None:
     assert builder is not None
     os.kill(builder, signal.SIGKILL)
     wait_until(lambda: pool.builder_pid not in (None, builder))
-    os.kill(pool.pids[0], signal.SIGKILL)
+    os.kill(wait_until(lambda: pool.pids)[0], signal.SIGKILL)
     for number in range(6):
         desk.put(number)
     assert set(desk.wait(6)) == {"ok"}
     wait_until(lambda: len(pool.pids) == 3)
 
 
-def test_a_slow_frame_holds_up_its_own_run_only_and_fails_in_time(desk: Desk) -> None:
+def test_a_slow_frame_holds_up_its_own_run_only_and_fails_in_time(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
     desk.put(0, SLEEPS, run="slow")
     for number in range(1, 5):
         desk.put(number, run="slow")
@@ -144,6 +145,9 @@ def test_a_slow_frame_holds_up_its_own_run_only_and_fails_in_time(desk: Desk) ->
         desk.put(number, run="quick")
     wait_until(lambda: len(desk.outcomes) == 10)
     assert {run for run, _, _ in desk.outcomes} == {"quick"}
+    with monkeypatch.context() as patch:  # only the slow frame is left to be late
+        patch.setattr(desk.worker.pool, "_frame_timeout_s", 2.0)
+        wait_until(lambda: len(desk.outcomes) > 10)
     desk.wait(15)
     slow = [(number, outcome.status) for run, number, outcome in desk.outcomes if run == "slow"]
     assert slow == [(0, "failed"), *((number, "ok") for number in range(1, 5))]
@@ -198,25 +202,29 @@ def test_an_outcome_that_cannot_be_taken_is_not_lost(desk: Desk, error: BaseExce
     assert desk.worker.loop.alive
 
 
-def test_results_that_wait_for_their_turn_count_in_the_queue(tmp_path: Path) -> None:
+def test_results_that_wait_for_their_turn_count_in_the_queue(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A tiny queue: no more is analysed than may be held, and all is delivered."""
-    queue = {"workers": 2, "max_mib": 0.1, "frame_timeout_s": 2.0}
-    desk = Desk(fake_config(tmp_path, queue=queue))
+    desk = Desk(fake_config(tmp_path, queue={"workers": 2, "max_mib": 0.1}))
     desk.worker.start()
     try:
         desk.put(0, SLEEPS)
         for number in range(1, 60):
             desk.put(number, image=InlineImage(np.full((2, 2), 7, np.uint8)))
-        held = 0
+        held, one = 0, 16 * 32 * 4
 
-        def ended() -> bool:
+        def most_held() -> int:
             nonlocal held
             held = max(held, desk.worker._order.nbytes)
-            return len(desk.outcomes) == 60
+            return held
 
-        wait_until(ended)
-        one = 16 * 32 * 4
-        assert 10 * one < held <= 0.05 * 2**20 + 4 * one
+        wait_until(lambda: most_held() > 10 * one)
+        with monkeypatch.context() as patch:
+            patch.setattr(desk.worker.pool, "_frame_timeout_s", 1.0)
+            wait_until(lambda: most_held() and desk.outcomes)
+        wait_until(lambda: most_held() and len(desk.outcomes) == 60)
+        assert held <= 0.05 * 2**20 + 4 * one
         assert [number for _, number, _ in desk.outcomes] == list(range(60))
     finally:
         desk.worker.close()

@@ -30,6 +30,7 @@ from gixi_bluesky.callbacks.worker.jobs import Outcome
 from gixi_bluesky.callbacks.worker.supervisor import Worker
 from gixi_bluesky.errors import GixiError, WeightsError
 from gixi_bluesky.log import configure_logging
+from gixi_bluesky.processes import child, forking
 from gixi_bluesky.processing.geometry.conditions import Conditions
 
 pytestmark = pytest.mark.slow  # starts processes or networks in most tests
@@ -52,7 +53,7 @@ class Desk:
         now = time.monotonic()
         self.queue.put(Frame("run", number, number + 1, 0.0, image, Conditions(angle), now, 0.0))
 
-    def wait(self, n: int, seconds: float = 20.0) -> list[str]:
+    def wait(self, n: int, seconds: float = 180.0) -> list[str]:
         wait_until(lambda: len(self.outcomes) >= n, seconds, lambda: self.worker.last_error)
         self.outcomes.sort(key=lambda entry: entry[0])  # unreadable ones overtake
         assert [number for number, _ in self.outcomes] == list(range(n))
@@ -61,7 +62,7 @@ class Desk:
 
 @pytest.fixture
 def desk(tmp_path: Path) -> Iterator[Desk]:
-    desk = Desk(fake_config(tmp_path, queue={"frame_timeout_s": 1.0}))
+    desk = Desk(fake_config(tmp_path))
     desk.worker.start()
     yield desk
     desk.worker.close()
@@ -97,11 +98,15 @@ def test_a_killed_process_is_replaced_and_every_frame_answered_once(desk: Desk) 
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
     assert set(desk.wait(30)) == {"ok"}
-    assert desk.worker.restarts == 1
-    assert desk.worker.pid != pid
+    wait_until(lambda: desk.worker.restarts == 1)
+    wait_until(lambda: desk.worker.pid not in (None, pid))
 
 
-def test_a_frame_that_kills_twice_is_failed_and_the_next_goes_on(desk: Desk) -> None:
+def test_a_frame_that_kills_twice_is_failed_and_the_next_goes_on(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (child, forking):  # which signal it was is known when the process has ended
+        monkeypatch.setattr(module, "_EXIT_S", 60.0)
     for number, value in enumerate([1, KILLS, 2]):
         desk.put(number, value)
     assert desk.wait(3) == ["ok", "failed", "ok"]
@@ -110,11 +115,17 @@ def test_a_frame_that_kills_twice_is_failed_and_the_next_goes_on(desk: Desk) -> 
     assert desk.worker.restarts == 2
 
 
-def test_a_frame_that_takes_too_long_counts_as_a_death(desk: Desk) -> None:
-    for number, value in enumerate([SLEEPS, 2]):
-        desk.put(number, value)
+def test_a_frame_that_takes_too_long_counts_as_a_death(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:  # the next frame may take as long as a busy machine needs
+        patch.setattr(desk.worker.pool, "_frame_timeout_s", 1.0)
+        desk.put(0, SLEEPS)
+        assert desk.wait(1) == ["failed"]
+    desk.put(1, 2)
     assert desk.wait(2) == ["failed", "ok"]
     assert "longer than 1 s" in desk.outcomes[0][1].reason
+    assert desk.worker.restarts == 1
 
 
 def test_what_the_pipeline_raises_when_built_is_raised_here(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ def hold(folder: Path, ready: object, done: object) -> None:
     with held_state(folder) as note:
         note("http://127.0.0.1:8123/api/v1")
         ready.set()  # type: ignore[attr-defined]
-        done.wait(30)  # type: ignore[attr-defined]
+        done.wait(120)  # type: ignore[attr-defined]
 
 
 def test_a_folder_is_served_once_and_the_server_is_named(tmp_path: Path) -> None:
@@ -26,7 +26,7 @@ def test_a_folder_is_served_once_and_the_server_is_named(tmp_path: Path) -> None
     process = context.Process(target=hold, args=(tmp_path, ready, done))
     process.start()
     try:
-        assert ready.wait(30)
+        assert ready.wait(120)
         with (
             pytest.raises(StoreError, match=rf"process {process.pid} at http://127\.0\.0\.1:8123"),
             held_state(tmp_path),
@@ -34,7 +34,7 @@ def test_a_folder_is_served_once_and_the_server_is_named(tmp_path: Path) -> None
             pass
     finally:
         done.set()
-        process.join(30)
+        process.join(120)
     with held_state(tmp_path):  # free again
         pass
 

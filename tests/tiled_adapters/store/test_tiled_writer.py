@@ -247,9 +247,9 @@ def test_every_node_of_a_run_gets_its_access_tags(
 
 def test_a_second_writer_is_refused_while_the_first_lives(catalogue: Any, results: Path) -> None:
     start = start_document()
-    first = RunWriting(catalogue, results, start, session_s=1)
+    first = RunWriting(catalogue, results, start, session_s=15)
     with pytest.raises(ClaimLostError, match="another writer"):
-        RunWriting(catalogue, results, start, session_s=1)
+        RunWriting(catalogue, results, start, session_s=15, patience=10)
     first.flush([0])
     first.stop()
 
@@ -277,12 +277,12 @@ def test_a_starved_writer_keeps_its_run_against_a_patient_one(
     starved.flush([0])
     _fall_asleep(starved)
     with ThreadPoolExecutor() as pool:
-        patient = pool.submit(RunWriting, catalogue, results, start, session_s=0.5, patience=100)
+        patient = pool.submit(RunWriting, catalogue, results, start, session_s=0.5, patience=1000)
         time.sleep(2 * 0.5)
         assert not patient.done()
         starved.flush([1])
         with pytest.raises(ClaimLostError, match="writes it"):
-            patient.result(60)
+            patient.result(180)
     starved.stop()
     assert_each_once(catalogue[start["uid"]], 2)
 
